@@ -1,0 +1,74 @@
+//! Carrying a command to a logical unit and its outcome back.
+
+use std::time::Duration;
+
+/// The data phase of one command.
+#[derive(Debug)]
+pub enum Data<'a> {
+    /// No data.
+    None,
+    /// From the device into this buffer, at most its length.
+    In(&'a mut [u8]),
+    /// To the device.
+    Out(&'a [u8]),
+}
+
+/// A command that the device finished, in whatever way.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Completion {
+    /// SAM status byte.
+    pub status: u8,
+    /// Raw sense data, empty if none came.
+    pub sense: Vec<u8>,
+    /// Bytes moved by the data phase according to the transport. Some adapters and targets are wrong about
+    /// it: trust lengths in the sense data first.
+    pub transferred: usize,
+}
+
+/// The outcome is unknown or the command was never sent; nothing may be retried below the tape layer.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// No answer in time. The command may still be running in the device.
+    #[error("no answer from {device} within {seconds} s; its state is unknown until it answers again")]
+    Timeout {
+        /// The device's name.
+        device: String,
+        /// The limit that passed.
+        seconds: u64,
+    },
+    /// The path to the device broke while or before the command ran.
+    #[error("lost the path to {device}: {reason}")]
+    Lost {
+        /// The device's name.
+        device: String,
+        /// What the path said.
+        reason: String,
+    },
+    /// The path can't carry a transfer of this size; the command was not sent.
+    #[error("{device} can't carry {length} bytes in one transfer (largest {largest})")]
+    TooLarge {
+        /// The device's name.
+        device: String,
+        /// What was asked.
+        length: usize,
+        /// What the path carries.
+        largest: usize,
+    },
+}
+
+/// A path to one logical unit.
+pub trait Transport: Send {
+    /// Runs one command. `Ok` is any status the device gave, CHECK CONDITION included.
+    fn execute(
+        &mut self,
+        cdb: &[u8],
+        data: Data<'_>,
+        timeout: Duration,
+    ) -> Result<Completion, Error>;
+
+    /// Largest data phase in bytes that this path carries.
+    fn max_transfer(&self) -> usize;
+
+    /// The device's name, for messages.
+    fn name(&self) -> &str;
+}
