@@ -29,7 +29,9 @@ pub struct Completion {
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// No answer in time. The command may still be running in the device.
-    #[error("no answer from {device} within {seconds} s; its state is unknown until it answers again")]
+    #[error(
+        "no answer from {device} within {seconds} s; its state is unknown until it answers again"
+    )]
     Timeout {
         /// The device's name.
         device: String,
