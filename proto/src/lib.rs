@@ -6,6 +6,17 @@
 
 /// Package `taf`.
 pub mod taf {
+    /// The public API.
+    pub mod v1 {
+        tonic::include_proto!("taf.v1");
+    }
+    /// Between the controller and its agents.
+    pub mod agent {
+        /// Version 1.
+        pub mod v1 {
+            tonic::include_proto!("taf.agent.v1");
+        }
+    }
     /// What is stored on tape.
     pub mod tape {
         /// Version 1, kept readable for ever.
@@ -14,7 +25,9 @@ pub mod taf {
         }
     }
 }
+pub use taf::agent::v1 as agent;
 pub use taf::tape::v1 as tape;
+pub use taf::v1;
 
 /// Every protobuf file of the API as an encoded `google.protobuf.FileDescriptorSet`, options included.
 pub const DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/taf.descriptors.bin"));
