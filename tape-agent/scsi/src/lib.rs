@@ -6,6 +6,7 @@
 #![deny(unsafe_code)]
 
 pub mod cdb;
+pub mod page;
 pub mod sense;
 pub mod target;
 pub mod transport;

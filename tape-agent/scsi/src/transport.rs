@@ -2,6 +2,17 @@
 
 use std::time::Duration;
 
+pub mod in_process;
+mod open;
+pub mod unix;
+mod wire;
+
+pub use open::open;
+
+/// The largest data phase in bytes that any of our paths carries; a length beyond it, in either direction, is
+/// refused before anything is allocated.
+pub const TRANSFER_MAX: usize = 16 << 20;
+
 /// The data phase of one command.
 #[derive(Debug)]
 pub enum Data<'a> {
