@@ -1,2 +1,6 @@
-//! Placeholder.
+//! The controller: serves the API, keeps the catalog, decides what runs where. Agents and people come to it; it dials
+//! nobody. Work of devices and files is done by the agents, decisions by the pure crate `taf-core`.
 #![forbid(unsafe_code)]
+
+pub mod access;
+pub mod services;

@@ -4,6 +4,8 @@
 // Generated code; its documentation is the comments in the protobuf files.
 #![allow(clippy::all, clippy::pedantic, missing_docs, rustdoc::all)]
 
+pub mod path;
+
 /// Package `taf`.
 pub mod taf {
     /// The public API.
