@@ -47,6 +47,9 @@ CREATE TABLE agents (
     host_name       varchar(255) NOT NULL DEFAULT 'unknown',
     program_version varchar(64) NOT NULL DEFAULT 'unknown',
     enrolled_at     timestamptz,
+    -- of the source agent's session; a tape agent's workers have theirs with drives and libraries
+    incarnation     uuid,
+    connected       boolean NOT NULL DEFAULT false,
     last_seen_at    timestamptz
 );
 
@@ -209,13 +212,15 @@ CREATE TABLE jobs (
 CREATE INDEX jobs_active ON jobs (id) WHERE ended_at IS NULL;
 
 -- One try at a job. While it lives it holds its drive and its volume: the two partial unique indexes are the leases.
--- *_incarnation is the process that was given the work; another incarnation has lost it.
+-- *_incarnation is the process that was given the work; another incarnation has lost it. The verdict is reached first;
+-- the row ends when the drive has cleaned up behind it, or is lost.
 CREATE TABLE attempts (
     id                  bigserial PRIMARY KEY,
     job_id              bigint NOT NULL REFERENCES jobs (id),
     epoch               bigint NOT NULL,
     generation          bigint NOT NULL,
-    state               varchar(16) NOT NULL CHECK (state IN ('live', 'succeeded', 'failed', 'cancelled')),
+    verdict             varchar(24) NOT NULL DEFAULT 'none' CHECK (verdict IN ('none', 'succeeded', 'succeeded-with-issues', 'failed', 'cancelled')),
+    fault               bytea,                            -- encoded taf.v1.Fault of a failed verdict
     drive_id            bigint NOT NULL REFERENCES drives (id),
     volume_id           bigint NOT NULL REFERENCES volumes (id),
     agent_id            bigint REFERENCES agents (id),   -- source agent; none for a label
@@ -232,7 +237,8 @@ CREATE TABLE attempts (
     ended_at            timestamptz,
     -- a lost drive keeps the volume reserved until its worker is heard again
     holds_volume        boolean NOT NULL DEFAULT true,
-    CHECK ((state = 'live') = (ended_at IS NULL))
+    CHECK (ended_at IS NULL OR verdict <> 'none'),
+    CHECK ((verdict = 'failed') = (fault IS NOT NULL))
 );
 CREATE UNIQUE INDEX attempts_drive ON attempts (drive_id) WHERE ended_at IS NULL;
 CREATE UNIQUE INDEX attempts_volume ON attempts (volume_id) WHERE holds_volume;
