@@ -1,0 +1,337 @@
+//! What waiting jobs get: a drive and a volume each, or the reason why they wait.
+//!
+//! Jobs are served in the order they were asked for; one that must wait does not hold up the others.
+
+use std::collections::HashSet;
+
+use crate::Fault;
+
+/// What a job needs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Need {
+    /// Any volume of the pool that can be appended to.
+    Append {
+        /// Pool's row.
+        pool: i64,
+        /// Pool's name, for people.
+        pool_name: String,
+    },
+    /// This very volume.
+    Volume(i64),
+}
+
+/// A job that has no attempt.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Job {
+    /// Row.
+    pub id: i64,
+    /// Volume it needs.
+    pub need: Need,
+    /// Source agent it needs, and whether that is connected.
+    pub agent: Option<Agent>,
+    /// Whether a person asked to stop it.
+    pub cancel_asked: bool,
+}
+
+/// The source agent of a job.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Agent {
+    /// Name, for people.
+    pub name: String,
+    /// Whether it is connected.
+    pub connected: bool,
+}
+
+/// A drive.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Drive {
+    /// Row.
+    pub id: i64,
+    /// Serial number.
+    pub serial: String,
+    /// Whether its worker is connected.
+    pub usable: bool,
+    /// Whether an attempt holds it.
+    pub busy: bool,
+    /// Library that it is in.
+    pub library: Option<i64>,
+    /// Whether the library shows something in it.
+    pub full: bool,
+}
+
+/// A volume.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Volume {
+    /// Row.
+    pub id: i64,
+    /// Barcode.
+    pub barcode: String,
+    /// Pool.
+    pub pool: i64,
+    /// Whether it may be appended to.
+    pub appendable: bool,
+    /// Whether an attempt holds it, or a lost drive may still write to it.
+    pub reserved: bool,
+    /// Bytes on it.
+    pub byte_count: u64,
+    /// Library that shows it.
+    pub library: Option<i64>,
+    /// Drive that the library shows it in.
+    pub in_drive: Option<i64>,
+}
+
+/// What is decided of one job.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Decision {
+    /// It gets a drive and a volume.
+    Start {
+        /// Job.
+        job: i64,
+        /// Drive.
+        drive: i64,
+        /// Volume.
+        volume: i64,
+    },
+    /// It waits.
+    Wait {
+        /// Job.
+        job: i64,
+        /// For what, for people.
+        why: String,
+    },
+    /// It can never start as things are.
+    Fail {
+        /// Job.
+        job: i64,
+        /// Why.
+        fault: Fault,
+    },
+    /// A person asked to stop it before it began.
+    Cancel {
+        /// Job.
+        job: i64,
+    },
+}
+
+/// Decides on every job, in order.
+pub fn plan(jobs: &[Job], drives: &[Drive], volumes: &[Volume]) -> Vec<Decision> {
+    let mut taken = Taken::default();
+    jobs.iter()
+        .map(|job| decide(job, drives, volumes, &mut taken))
+        .collect()
+}
+
+#[derive(Default)]
+struct Taken {
+    drives: HashSet<i64>,
+    volumes: HashSet<i64>,
+}
+
+fn decide(job: &Job, drives: &[Drive], volumes: &[Volume], taken: &mut Taken) -> Decision {
+    if job.cancel_asked {
+        return Decision::Cancel { job: job.id };
+    }
+    let wait = |why: String| Decision::Wait { job: job.id, why };
+    if let Some(agent) = &job.agent
+        && !agent.connected
+    {
+        return wait(format!("source agent {} is not connected", agent.name));
+    }
+    if !drives.iter().any(|d| d.usable) {
+        return wait("no drive is connected".to_owned());
+    }
+    let mut candidates: Vec<&Volume> = match &job.need {
+        Need::Volume(id) => volumes.iter().filter(|v| v.id == *id).collect(),
+        Need::Append { pool, .. } => volumes
+            .iter()
+            .filter(|v| v.pool == *pool && v.appendable)
+            .collect(),
+    };
+    if candidates.is_empty() {
+        return Decision::Fail {
+            job: job.id,
+            fault: no_volume(&job.need),
+        };
+    }
+    // Where it is saves a move; the fullest first fills one tape before the next is begun.
+    candidates.sort_by_key(|v| {
+        (
+            v.in_drive.is_none(),
+            std::cmp::Reverse(v.byte_count),
+            v.barcode.clone(),
+        )
+    });
+    let mut why = String::new();
+    for volume in candidates {
+        match drive_for(volume, drives, taken) {
+            Ok(drive) => {
+                taken.drives.insert(drive);
+                taken.volumes.insert(volume.id);
+                return Decision::Start {
+                    job: job.id,
+                    drive,
+                    volume: volume.id,
+                };
+            }
+            Err(reason) if why.is_empty() => why = reason,
+            Err(_) => {}
+        }
+    }
+    wait(why)
+}
+
+fn no_volume(need: &Need) -> Fault {
+    match need {
+        Need::Append { pool_name, .. } => Fault::new(
+            "NO_VOLUME",
+            format!("no volume of pool {pool_name} can be appended to"),
+            format!(
+                "label a blank cartridge with `taf volume label BARCODE --pool {pool_name}`; `taf library` shows what is in the slots"
+            ),
+        ),
+        Need::Volume(_) => Fault::new(
+            "VOLUME_GONE",
+            "the volume is not in the catalog any more",
+            "choose another version with `taf versions`",
+        ),
+    }
+}
+
+/// The drive to use for a volume, or what it waits for.
+fn drive_for(volume: &Volume, drives: &[Drive], taken: &Taken) -> Result<i64, String> {
+    let barcode = &volume.barcode;
+    if volume.reserved || taken.volumes.contains(&volume.id) {
+        return Err(format!("volume {barcode} is in use by another job"));
+    }
+    let Some(library) = volume.library else {
+        return Err(format!(
+            "volume {barcode} is in no library: put it into a slot"
+        ));
+    };
+    let free = |d: &&Drive| d.usable && !d.busy && !taken.drives.contains(&d.id);
+    if let Some(holder) = volume.in_drive {
+        return match drives.iter().filter(free).find(|d| d.id == holder) {
+            Some(drive) => Ok(drive.id),
+            None => Err(format!(
+                "volume {barcode} is in a drive that is busy or not connected"
+            )),
+        };
+    }
+    drives
+        .iter()
+        .filter(free)
+        .filter(|d| d.library == Some(library))
+        .min_by_key(|d| (d.full, d.serial.clone()))
+        .map(|d| d.id)
+        .ok_or_else(|| "every drive of the library is busy or not connected".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn job(id: i64) -> Job {
+        Job {
+            id,
+            need: Need::Append {
+                pool: 1,
+                pool_name: "p".into(),
+            },
+            agent: Some(Agent {
+                name: "host".into(),
+                connected: true,
+            }),
+            cancel_asked: false,
+        }
+    }
+
+    fn drive(id: i64) -> Drive {
+        Drive {
+            id,
+            serial: format!("D{id}"),
+            usable: true,
+            busy: false,
+            library: Some(1),
+            full: false,
+        }
+    }
+
+    fn volume(id: i64) -> Volume {
+        Volume {
+            id,
+            barcode: format!("V{id}"),
+            pool: 1,
+            appendable: true,
+            reserved: false,
+            byte_count: 0,
+            library: Some(1),
+            in_drive: None,
+        }
+    }
+
+    #[test]
+    fn a_mounted_volume_is_used_where_it_is() {
+        let mounted = Volume {
+            in_drive: Some(2),
+            ..volume(1)
+        };
+        let decisions = plan(&[job(7)], &[drive(1), drive(2)], &[volume(2), mounted]);
+        assert_eq!(
+            decisions,
+            [Decision::Start {
+                job: 7,
+                drive: 2,
+                volume: 1
+            }]
+        );
+    }
+
+    #[test]
+    fn a_pool_without_volumes_fails_and_says_how_to_make_one() {
+        let Decision::Fail { fault, .. } = &plan(&[job(7)], &[drive(1)], &[])[0] else {
+            panic!("must fail")
+        };
+        assert_eq!(fault.reason, "NO_VOLUME");
+        assert!(fault.next_step.contains("taf volume label"));
+    }
+
+    #[test]
+    fn a_waiting_job_says_for_what_and_holds_up_nobody() {
+        let absent = Job {
+            agent: Some(Agent {
+                name: "host".into(),
+                connected: false,
+            }),
+            ..job(1)
+        };
+        let decisions = plan(&[absent, job(2)], &[drive(1)], &[volume(1)]);
+        assert!(matches!(&decisions[0], Decision::Wait { why, .. } if why.contains("host")));
+        assert!(matches!(decisions[1], Decision::Start { job: 2, .. }));
+    }
+
+    proptest! {
+        #[test]
+        fn no_drive_and_no_volume_is_given_twice(
+            jobs in 1..6_i64, drives in 0..4_i64, volumes in 0..5_i64, busy in any::<u8>(), held in any::<u8>(), placed in any::<u8>(),
+        ) {
+            let jobs: Vec<Job> = (1..=jobs).map(job).collect();
+            let drives: Vec<Drive> = (1..=drives).map(|i| Drive { busy: busy >> i & 1 == 1, ..drive(i) }).collect();
+            let volumes: Vec<Volume> = (1..=volumes)
+                .map(|i| Volume { reserved: held >> i & 1 == 1, in_drive: (placed >> i & 1 == 1).then_some(i), ..volume(i) })
+                .collect();
+            let decisions = plan(&jobs, &drives, &volumes);
+            prop_assert_eq!(&decisions, &plan(&jobs, &drives, &volumes));
+            prop_assert_eq!(decisions.len(), jobs.len());
+            let mut seen_drives = HashSet::new();
+            let mut seen_volumes = HashSet::new();
+            for decision in decisions {
+                if let Decision::Start { drive, volume, .. } = decision {
+                    prop_assert!(seen_drives.insert(drive) && seen_volumes.insert(volume));
+                    prop_assert!(!drives.iter().any(|d| d.id == drive && d.busy));
+                    prop_assert!(!volumes.iter().any(|v| v.id == volume && v.reserved));
+                }
+            }
+        }
+    }
+}
