@@ -1,2 +1,24 @@
-//! Placeholder.
+//! Walking a tree, reading its metadata, and writing safely below a directory.
+//!
+//! Paths in this crate are raw bytes: components joined by `/`, no leading slash, empty for the top. Everything
+//! goes by directory descriptors, one component at a time, and no symbolic link is ever followed: neither a path
+//! longer than `PATH_MAX` nor a directory swapped for a link under our feet makes a difference.
+//!
+//! - [`walk`] yields a tree in catalog order with bounded memory and descriptors.
+//! - [`content`] reads a file as its header promised, whatever happens to it meanwhile.
+//! - [`write`] puts entries below one directory and nowhere else.
+//! - [`compare`] tells in what two trees differ.
 #![forbid(unsafe_code)]
+
+pub mod compare;
+pub mod content;
+pub mod issue;
+pub mod metadata;
+pub mod path;
+pub mod walk;
+pub mod write;
+
+pub use content::{OpenFile, Reader};
+pub use issue::{Issue, IssueKind};
+pub use walk::{Event, Walk};
+pub use write::{Collision, FileWriter, Target, Warning, WarningKind};

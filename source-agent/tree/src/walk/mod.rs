@@ -1,0 +1,245 @@
+//! Walking a tree in catalog order: a directory's non-directories by name, then each of its directories, depth first.
+//!
+//! Owns the order, the bounds (descriptors, names in memory) and the promise that a listing which is not known is
+//! never taken for empty. It goes by descriptors, so a path may be longer than `PATH_MAX` and nothing can be swapped
+//! for a link under it. It never reads content and never follows a link.
+
+mod listing;
+mod names;
+mod selection;
+mod visit;
+
+use std::collections::VecDeque;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+
+use rustix::fs::{Mode, OFlags};
+use taf_format::entry::{Kind, Metadata};
+
+pub use self::names::Names;
+use self::selection::Selection;
+use crate::content::OpenFile;
+use crate::issue::Issue;
+use crate::metadata::Examiner;
+use crate::path;
+
+/// Directories kept open at a time; those further up are opened anew when the walk returns to them.
+const MAX_OPEN: usize = 64;
+
+/// What is known of an entry when it is decided whether to leave it out.
+#[derive(Debug, Clone, Copy)]
+pub struct Candidate<'a> {
+    /// Raw path below the top of the walk.
+    pub path: &'a [u8],
+    /// Kind; `None` for sockets and the like.
+    pub kind: Option<Kind>,
+    /// Device of the file system it is on; for what is no directory, that of the directory that holds it.
+    pub device: u64,
+    /// Inode number.
+    pub inode: u64,
+}
+
+/// Says true of what is to be left out. A directory takes everything below with it.
+pub type Exclude = Box<dyn Fn(&Candidate<'_>) -> bool + Send>;
+
+/// What to walk.
+pub struct Options {
+    /// Absolute raw paths, at least one. Directories above them are entered for their chosen children only. What
+    /// lies below another of them adds nothing.
+    pub roots: Vec<Vec<u8>>,
+    /// Stay on the file system of each root. What is mounted below is entered but not listed.
+    pub one_file_system: bool,
+    /// What is left out.
+    pub exclude: Option<Exclude>,
+    /// Names of one directory held in memory, each at about 40 bytes. A directory with more is cut there, flagged as
+    /// incomplete, and an issue.
+    pub max_names: usize,
+}
+
+impl Options {
+    /// All below `roots`, every file system, nothing left out.
+    pub fn new(roots: Vec<Vec<u8>>) -> Self {
+        Self {
+            roots,
+            one_file_system: false,
+            exclude: None,
+            max_names: 4_000_000,
+        }
+    }
+}
+
+/// Why a walk cannot begin.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Nothing chosen.
+    #[error("no path was chosen; name at least one")]
+    NoRoots,
+    /// A root that isn't an absolute, plain path.
+    #[error("the path {path} cannot be walked: it must be absolute and without `.` and `..`")]
+    Root {
+        /// As shown to people.
+        path: String,
+    },
+    /// The top cannot be opened.
+    #[error("the top of the walk cannot be opened")]
+    Top(#[source] std::io::Error),
+}
+
+/// How much of a directory its names are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Listing {
+    /// All that it has, without what is excluded or not kept.
+    Complete,
+    /// Only what leads to chosen paths.
+    Chosen,
+    /// Another file system begins here and is not walked.
+    MountPoint,
+    /// There may be more: reading failed, and an issue says why. Unknown is not empty.
+    Incomplete,
+}
+
+/// A directory, before what it holds.
+#[derive(Debug)]
+pub struct Directory {
+    /// Raw path below the top of the walk, empty for the top.
+    pub path: Vec<u8>,
+    /// Its own metadata, taken before its names.
+    pub meta: Metadata,
+    /// Device of its file system.
+    pub device: u64,
+    /// What the names are.
+    pub listing: Listing,
+    /// Names and kinds as listed. Entries may vanish afterwards; then an issue comes instead of them.
+    pub names: Arc<Names>,
+}
+
+/// An entry that is no directory.
+#[derive(Debug)]
+pub struct Item {
+    /// Raw path below the top of the walk.
+    pub path: Vec<u8>,
+    /// Metadata, of a file by fstat of `file`.
+    pub meta: Metadata,
+    /// Device of its file system: with the inode, the group of a hard link.
+    pub device: u64,
+    /// A regular file, open; `None` for all else.
+    pub file: Option<OpenFile>,
+}
+
+impl Item {
+    /// The last component of the path.
+    pub fn name(&self) -> &[u8] {
+        path::split(&self.path).map_or(&[], |(_, name)| name)
+    }
+}
+
+/// One step of a walk.
+#[derive(Debug)]
+pub enum Event {
+    /// A directory begins; what it holds follows, until its `Leave`.
+    Enter(Directory),
+    /// An entry of the directory entered last and not yet left.
+    Entry(Item),
+    /// A directory ends.
+    Leave {
+        /// Its path.
+        path: Vec<u8>,
+        /// False if its listing was incomplete, or if it was moved away while it was walked and not all of its names
+        /// could be visited.
+        complete: bool,
+    },
+    /// Something is missing or doubtful.
+    Issue(Issue),
+}
+
+struct Frame {
+    /// `None` while too many others are open, and for good if it cannot be opened.
+    fd: Option<Arc<OwnedFd>>,
+    identity: (u64, u64),
+    path_length: usize,
+    names: Arc<Names>,
+    next: usize,
+    /// The node of a directory above a chosen path, `None` where everything is chosen.
+    chosen: Option<usize>,
+    /// The device to stay on.
+    device: Option<u64>,
+    complete: bool,
+}
+
+/// A walk under way. Pull it with [`Walk::next`].
+pub struct Walk {
+    options: Options,
+    selection: Selection,
+    top: Option<OwnedFd>,
+    stack: Vec<Frame>,
+    path: Vec<u8>,
+    pending: VecDeque<Event>,
+    examiner: Examiner,
+}
+
+impl Walk {
+    /// A walk of chosen paths below `/`.
+    pub fn new(options: Options) -> Result<Self, Error> {
+        let top = rustix::fs::open(
+            "/",
+            OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
+            Mode::empty(),
+        );
+        Self::beneath(top.map_err(|error| Error::Top(error.into()))?, options)
+    }
+
+    /// A walk that takes the directory `top` for `/`: the root `/` chooses all of it.
+    pub fn beneath(top: OwnedFd, options: Options) -> Result<Self, Error> {
+        if options.roots.is_empty() {
+            return Err(Error::NoRoots);
+        }
+        let selection = Selection::new(&options.roots).map_err(|(path, _)| Error::Root {
+            path: path::display(&path),
+        })?;
+        Ok(Self {
+            options,
+            selection,
+            top: Some(top),
+            stack: Vec::new(),
+            path: Vec::new(),
+            pending: VecDeque::new(),
+            examiner: Examiner::default(),
+        })
+    }
+
+    /// The next step, `None` when all is done.
+    #[allow(clippy::should_implement_trait)] // `Iterator` is implemented by this
+    pub fn next(&mut self) -> Option<Event> {
+        if let Some(top) = self.top.take() {
+            self.enter(top.as_fd(), None);
+        }
+        loop {
+            if let Some(event) = self.pending.pop_front() {
+                return Some(event);
+            }
+            let frame = self.stack.last_mut()?;
+            self.path.truncate(frame.path_length);
+            let Some((name, kind)) = frame.names.get(frame.next) else {
+                return Some(self.leave());
+            };
+            let name = name.to_vec();
+            frame.next += 1;
+            let Some(directory) = self.directory() else {
+                continue;
+            };
+            if kind == Kind::Directory {
+                self.enter(directory.as_fd(), Some(&name));
+            } else {
+                self.entry(directory.as_fd(), &name, kind);
+            }
+        }
+    }
+}
+
+impl Iterator for Walk {
+    type Item = Event;
+
+    fn next(&mut self) -> Option<Event> {
+        Walk::next(self)
+    }
+}
