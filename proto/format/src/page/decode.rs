@@ -1,0 +1,406 @@
+//! Decodes pages. Nothing that the bytes say is believed before it is checked, and no allocation passes the
+//! limits of [`page`](super).
+
+use super::columns::Reader;
+use super::encode::{
+    CHANGED, CTIME_DIFFERS, CTIME_NANOS, HAS_GROUP, HAS_HASH, HAS_LOWER, HAS_PATH, HAS_PLACE,
+    HAS_STAT, HAS_UPPER, KIND_MASK, KINDS, Likely, MTIME_NANOS, RACY, STORED, VERSION,
+    WITH_DICTIONARY, data_blocks,
+};
+use super::{
+    Dictionaries, DirectoryStat, Entry, Error, HASH, MAX_BODY, MAX_ENTRIES, MAX_NAME, MAX_PATH,
+    MAX_RAW, MAX_TARGET, MAX_TEXT, MAX_XATTRS, Page, Place, validate,
+};
+use crate::entry::{Kind, Time, Xattr};
+use crate::key;
+use crate::tar::BLOCK;
+use std::collections::HashMap;
+use std::fmt;
+use zstd::bulk::Decompressor;
+
+/// Decodes pages, one after another, with the same dictionaries.
+pub struct Decoder<'a> {
+    dictionaries: &'a Dictionaries,
+    /// By dictionary, 0 for none.
+    decompressors: HashMap<u32, Decompressor<'a>>,
+}
+
+impl fmt::Debug for Decoder<'_> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut debug = formatter.debug_struct("Decoder");
+        debug
+            .field("dictionaries", self.dictionaries)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<'a> Decoder<'a> {
+    /// Decodes with these dictionaries.
+    pub fn new(dictionaries: &'a Dictionaries) -> Self {
+        Self {
+            dictionaries,
+            decompressors: HashMap::new(),
+        }
+    }
+
+    /// Decodes a page from the fields of its record. Without `hashes`, entries have no hash.
+    ///
+    /// # Errors
+    /// Bytes that are no page, break a rule or a limit, or need a dictionary that is missing.
+    pub fn decode(
+        &mut self,
+        chunk: &[u8],
+        body: &[u8],
+        hashes: Option<&[u8]>,
+    ) -> Result<Page, Error> {
+        validate::limit("bytes", body.len(), MAX_BODY)?;
+        validate::limit("bytes in its key", chunk.len(), key::SHORTENED)?;
+        let mut head = Reader(body);
+        match head.byte()? {
+            VERSION => {}
+            version => return Err(Error::Version(version)),
+        }
+        let flags = head.byte()?;
+        let dictionary = match flags {
+            0 | STORED => 0,
+            WITH_DICTIONARY => match head.number_u32()? {
+                0 => return Err(Error::Damaged("it uses dictionary 0")),
+                id => id,
+            },
+            _ => return Err(Error::Damaged("it has unknown flags")),
+        };
+        let length = head.length("bytes before compression", MAX_RAW)?;
+        if flags == STORED {
+            return read(chunk, head.0, length, hashes);
+        }
+        let raw = self
+            .decompressor(dictionary)?
+            .decompress(head.0, length)
+            .map_err(|error| Error::Zstd(error.to_string()))?;
+        read(chunk, &raw, length, hashes)
+    }
+
+    fn decompressor(&mut self, id: u32) -> Result<&mut Decompressor<'a>, Error> {
+        use std::collections::hash_map::Entry::{Occupied, Vacant};
+        match self.decompressors.entry(id) {
+            Occupied(entry) => Ok(entry.into_mut()),
+            Vacant(entry) => {
+                let made = if id == 0 {
+                    Decompressor::new()
+                } else {
+                    let dictionary = self.dictionaries.get(id).ok_or(Error::Dictionary(id))?;
+                    Decompressor::with_prepared_dictionary(dictionary)
+                };
+                let made = made.map_err(|error| Error::Zstd(error.to_string()))?;
+                Ok(entry.insert(made))
+            }
+        }
+    }
+}
+
+/// Decodes one page; many are cheaper with a [`Decoder`].
+///
+/// # Errors
+/// As [`Decoder::decode`].
+pub fn decode(
+    chunk: &[u8],
+    body: &[u8],
+    hashes: Option<&[u8]>,
+    dictionaries: &Dictionaries,
+) -> Result<Page, Error> {
+    Decoder::new(dictionaries).decode(chunk, body, hashes)
+}
+
+fn read(chunk: &[u8], raw: &[u8], length: usize, hashes: Option<&[u8]>) -> Result<Page, Error> {
+    if raw.len() != length {
+        return Err(Error::Damaged("it has another length than its head says"));
+    }
+    let mut columns = Reader(raw);
+    let mut page = read_bounds(chunk, &mut columns)?;
+    page.entries = read_names(&mut columns)?;
+    let flags = columns.bytes(page.entries.len())?;
+    let mut plain = Vec::with_capacity(page.entries.len());
+    for (entry, &flags) in page.entries.iter_mut().zip(flags) {
+        let kind = KINDS.get(usize::from(flags & KIND_MASK));
+        entry.kind = *kind.ok_or(Error::Damaged("an entry is of an unknown kind"))?;
+        if entry.kind != Kind::Directory {
+            entry.racy = flags & RACY != 0;
+            entry.changed_while_read = flags & CHANGED != 0;
+            plain.push((entry, flags));
+        } else if flags & !KIND_MASK != 0 {
+            return Err(Error::Damaged("a directory's entry has flags"));
+        }
+    }
+    read_owners(&mut columns, &mut plain, page.header.as_ref())?;
+    read_times(&mut columns, &mut plain, page.header.as_ref())?;
+    read_content(&mut columns, &mut plain)?;
+    read_places(&mut columns, &mut plain, page.header.as_ref())?;
+    if !columns.0.is_empty() {
+        return Err(Error::Damaged("bytes follow its columns"));
+    }
+    read_hashes(hashes, &mut plain)?;
+    validate::page(&page)?;
+    Ok(page)
+}
+
+fn read_bounds(chunk: &[u8], columns: &mut Reader<'_>) -> Result<Page, Error> {
+    let flags = columns.byte()?;
+    let has = |flag| flags & flag != 0;
+    if flags & !(HAS_STAT | HAS_UPPER | HAS_PATH | HAS_LOWER) != 0 {
+        return Err(Error::Damaged("it has unknown flags"));
+    }
+    if has(HAS_PATH) != key::is_shortened(chunk) || has(HAS_LOWER) && !has(HAS_PATH) {
+        return Err(Error::Damaged("its path is missing, or stated twice"));
+    }
+    let mut page = Page::default();
+    if let Some((directory, lower)) = key::split(chunk) {
+        page.directory = directory;
+        page.lower = lower;
+    } else {
+        page.directory = columns.text("a path", MAX_PATH)?.to_vec();
+        if has(HAS_LOWER) {
+            page.lower = Some(columns.text("a name", MAX_NAME)?.to_vec());
+        }
+    }
+    if page.chunk() != chunk {
+        return Err(Error::Damaged("its key is not that of its directory"));
+    }
+    if has(HAS_UPPER) {
+        page.upper = Some(columns.text("a name", MAX_NAME)?.to_vec());
+    }
+    if has(HAS_STAT) {
+        page.header = Some(read_stat(columns)?);
+    }
+    Ok(page)
+}
+
+fn bytes_of(blocks: u64) -> Result<u64, Error> {
+    blocks
+        .checked_mul(BLOCK as u64)
+        .ok_or(Error::Damaged("a place is beyond 2^64"))
+}
+
+fn read_stat(columns: &mut Reader<'_>) -> Result<DirectoryStat, Error> {
+    let mut stat = DirectoryStat {
+        mode: columns.number_u32()?,
+        uid: columns.number_u32()?,
+        gid: columns.number_u32()?,
+        user: columns.text("an owner's name", MAX_NAME)?.to_vec(),
+        group: columns.text("a group's name", MAX_NAME)?.to_vec(),
+        ..DirectoryStat::default()
+    };
+    stat.mtime.seconds = columns.delta(0)?.cast_signed();
+    stat.mtime.nanos = columns.number_u32()?;
+    stat.ctime.seconds = columns
+        .delta(stat.mtime.seconds.cast_unsigned())?
+        .cast_signed();
+    stat.ctime.nanos = columns.number_u32()?;
+    stat.inode = columns.number()?;
+    stat.flags = columns.number_u32()?;
+    match columns.byte()? {
+        0 => {}
+        1 => {
+            stat.place = Some(Place {
+                archive_ordinal: columns.number_u32()?,
+                tar_offset: bytes_of(columns.number()?)?,
+            });
+            stat.tar_length = bytes_of(columns.number()?)?;
+        }
+        _ => {
+            return Err(Error::Damaged(
+                "a directory's place is neither there nor missing",
+            ));
+        }
+    }
+    let count = columns.length("extended attributes", MAX_XATTRS)?;
+    let mut left = MAX_XATTRS;
+    for _ in 0..count {
+        let name = columns.text("bytes of extended attributes", left)?.to_vec();
+        left -= name.len();
+        let value = columns.text("bytes of extended attributes", left)?.to_vec();
+        left -= value.len();
+        // Each costs bytes of the page, so a long list of empty ones can't be written.
+        if name.is_empty() {
+            return Err(Error::Damaged("an extended attribute has no name"));
+        }
+        stat.xattrs.push(Xattr { name, value });
+    }
+    Ok(stat)
+}
+
+/// Reads the names, and makes an entry of each.
+fn read_names(columns: &mut Reader<'_>) -> Result<Vec<Entry>, Error> {
+    let count = columns.length("entries", MAX_ENTRIES)?;
+    let mut lengths = Vec::with_capacity(count);
+    for _ in 0..count {
+        lengths.push((columns.length("bytes in a name", MAX_NAME)?, 0));
+    }
+    let mut text = 0;
+    for (shared, rest) in &mut lengths {
+        *rest = columns.length("bytes in a name", MAX_NAME)?;
+        text += *shared + *rest;
+    }
+    // Sharing would let a small page grow into a large one.
+    validate::limit("bytes of names", text, MAX_TEXT)?;
+    let mut entries: Vec<Entry> = Vec::with_capacity(count);
+    for (shared, rest) in lengths {
+        let before: &[u8] = entries.last().map_or(&[], |entry| &entry.name);
+        let shared = before
+            .get(..shared)
+            .ok_or(Error::Damaged("a name shares more than the one before has"))?;
+        let name = [shared, columns.bytes(rest)?].concat();
+        entries.push(Entry::bare(name, Kind::File));
+    }
+    Ok(entries)
+}
+
+type Plain<'a> = [(&'a mut Entry, u8)];
+
+fn read_owners(
+    columns: &mut Reader<'_>,
+    entries: &mut Plain<'_>,
+    stat: Option<&DirectoryStat>,
+) -> Result<(), Error> {
+    let mut likely = Likely::new(stat);
+    for (entry, _) in entries.iter_mut() {
+        entry.mode = columns.number_u32()? ^ likely.mode;
+        likely.mode = entry.mode;
+    }
+    for (entry, _) in entries.iter_mut() {
+        entry.uid = columns.delta_u32(likely.uid)?;
+        likely.uid = entry.uid;
+    }
+    for (entry, _) in entries.iter_mut() {
+        entry.gid = columns.delta_u32(likely.gid)?;
+        likely.gid = entry.gid;
+    }
+    for (entry, _) in entries.iter_mut() {
+        entry.inode = columns.delta(likely.inode)?;
+        likely.inode = entry.inode;
+    }
+    Ok(())
+}
+
+fn read_times(
+    columns: &mut Reader<'_>,
+    entries: &mut Plain<'_>,
+    stat: Option<&DirectoryStat>,
+) -> Result<(), Error> {
+    let mut likely = Likely::new(stat);
+    let tags = columns.bytes(entries.len())?;
+    for &tag in tags {
+        let known = tag & !(MTIME_NANOS | CTIME_DIFFERS | CTIME_NANOS) == 0;
+        if !known || tag & CTIME_NANOS != 0 && tag & CTIME_DIFFERS == 0 {
+            return Err(Error::Damaged("an entry's times are of an unknown form"));
+        }
+    }
+    for (entry, _) in entries.iter_mut() {
+        entry.mtime.seconds = columns.delta(likely.mtime.cast_unsigned())?.cast_signed();
+        likely.mtime = entry.mtime.seconds;
+    }
+    for ((entry, _), &tag) in entries.iter_mut().zip(tags) {
+        entry.ctime.seconds = if tag & CTIME_DIFFERS == 0 {
+            entry.mtime.seconds
+        } else {
+            columns.delta(likely.ctime.cast_unsigned())?.cast_signed()
+        };
+        likely.ctime = entry.ctime.seconds;
+    }
+    for ((entry, _), &tag) in entries.iter_mut().zip(tags) {
+        if tag & MTIME_NANOS != 0 {
+            read_nanos(columns, &mut entry.mtime)?;
+        }
+    }
+    for ((entry, _), &tag) in entries.iter_mut().zip(tags) {
+        if tag & CTIME_NANOS != 0 {
+            read_nanos(columns, &mut entry.ctime)?;
+        } else if tag & CTIME_DIFFERS == 0 {
+            entry.ctime.nanos = entry.mtime.nanos;
+        }
+    }
+    Ok(())
+}
+
+fn read_nanos(columns: &mut Reader<'_>, time: &mut Time) -> Result<(), Error> {
+    let mut bytes = [0; 4];
+    bytes.copy_from_slice(columns.bytes(4)?);
+    time.nanos = u32::from_le_bytes(bytes);
+    Ok(())
+}
+
+fn read_content(columns: &mut Reader<'_>, entries: &mut Plain<'_>) -> Result<(), Error> {
+    for (entry, _) in entries
+        .iter_mut()
+        .filter(|(entry, _)| entry.kind == Kind::File)
+    {
+        entry.size = columns.number()?;
+    }
+    for (entry, _) in entries
+        .iter_mut()
+        .filter(|(entry, _)| entry.kind == Kind::Symlink)
+    {
+        entry.link_target = columns.text("bytes in a link target", MAX_TARGET)?.to_vec();
+    }
+    for (entry, _) in entries.iter_mut() {
+        if matches!(entry.kind, Kind::CharDevice | Kind::BlockDevice) {
+            entry.rdev_major = columns.number_u32()?;
+            entry.rdev_minor = columns.number_u32()?;
+        }
+    }
+    for (entry, _) in entries
+        .iter_mut()
+        .filter(|(_, flags)| flags & HAS_GROUP != 0)
+    {
+        entry.link_group = columns.delta(entry.inode)?;
+        if entry.link_group == 0 {
+            return Err(Error::Damaged("an entry has link group 0"));
+        }
+    }
+    Ok(())
+}
+
+fn read_places(
+    columns: &mut Reader<'_>,
+    entries: &mut Plain<'_>,
+    stat: Option<&DirectoryStat>,
+) -> Result<(), Error> {
+    let mut likely = Likely::new(stat);
+    let placed = |entry: &&mut (&mut Entry, u8)| entry.1 & HAS_PLACE != 0;
+    for (entry, _) in entries.iter_mut().filter(placed) {
+        likely.ordinal = columns.delta_u32(likely.ordinal)?;
+        entry.place = Some(Place {
+            archive_ordinal: likely.ordinal,
+            tar_offset: 0,
+        });
+    }
+    for (entry, _) in entries.iter_mut().filter(placed) {
+        entry.tar_length = bytes_of(columns.delta(data_blocks(entry.size))?)?;
+    }
+    for (entry, _) in entries.iter_mut() {
+        if let Some(place) = &mut entry.place {
+            place.tar_offset = bytes_of(columns.delta(likely.block(place.archive_ordinal))?)?;
+            likely.passed(*place, entry.tar_length);
+        }
+    }
+    Ok(())
+}
+
+fn read_hashes(hashes: Option<&[u8]>, entries: &mut Plain<'_>) -> Result<(), Error> {
+    let Some(hashes) = hashes else { return Ok(()) };
+    let mut hashed = hashes.chunks_exact(HASH);
+    for (entry, _) in entries
+        .iter_mut()
+        .filter(|(_, flags)| flags & HAS_HASH != 0)
+    {
+        let bytes = hashed.next().ok_or(Error::Damaged("hashes are missing"))?;
+        let mut hash = [0; HASH];
+        hash.copy_from_slice(bytes);
+        entry.hash = Some(hash);
+    }
+    if hashed.next().is_some() || !hashed.remainder().is_empty() {
+        return Err(Error::Damaged(
+            "it has more hashes than entries with content",
+        ));
+    }
+    Ok(())
+}
