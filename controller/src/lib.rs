@@ -3,4 +3,6 @@
 #![forbid(unsafe_code)]
 
 pub mod access;
+pub mod embedded;
 pub mod services;
+pub mod store;

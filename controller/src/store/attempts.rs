@@ -1,0 +1,376 @@
+//! Attempts: one try at a job, with the drive and the volume that it holds.
+
+use tokio_postgres::Row;
+use uuid::Uuid;
+
+use super::{Error, Transaction, drives::Unit};
+
+/// An attempt that has not ended, with all that the reconciler asks about it.
+pub struct LiveAttempt {
+    /// Row.
+    pub id: i64,
+    /// Job.
+    pub job_id: i64,
+    /// Kind of the job.
+    pub kind: String,
+    /// Whether a person asked to stop the job.
+    pub cancel_asked: bool,
+    /// Its generation: epoch and counter.
+    pub generation: (i64, i64),
+    /// Verdict; `none` while it works.
+    pub verdict: String,
+    /// Encoded fault of a failed verdict.
+    pub fault: Option<Vec<u8>>,
+    /// Steps so far.
+    pub step: i32,
+    /// Step under way.
+    pub step_kind: String,
+    /// Encoded move of a step of the robot.
+    pub step_detail: Option<Vec<u8>>,
+    /// Drive.
+    pub drive_id: i64,
+    /// Process of the drive that was given work.
+    pub drive_incarnation: Option<Uuid>,
+    /// Encoded result of the drive.
+    pub drive_result: Option<Vec<u8>>,
+    /// Volume.
+    pub volume_id: i64,
+    /// Source agent.
+    pub source: Option<SourceAgent>,
+    /// Process of the source agent that was given work.
+    pub source_incarnation: Option<Uuid>,
+    /// Encoded result of the source agent.
+    pub source_result: Option<Vec<u8>>,
+    /// Line of a backup or restore.
+    pub line_id: Option<i64>,
+    /// Encoded request of a restore.
+    pub restore_request: Option<Vec<u8>>,
+    /// Entries and bytes of a restore.
+    pub totals: (i64, i64),
+    /// Archive of a backup.
+    pub archive: Option<ArchiveOf>,
+}
+
+/// The source agent of an attempt.
+pub struct SourceAgent {
+    /// Row.
+    pub id: i64,
+    /// Name.
+    pub name: String,
+    /// Process that is or was connected.
+    pub incarnation: Option<Uuid>,
+    /// Seconds since it was heard of.
+    pub silent_seconds: f64,
+}
+
+/// The archive of a backup's attempt, with how it is made.
+pub struct ArchiveOf {
+    /// Row.
+    pub id: i64,
+    /// Archive.
+    pub archive_uuid: Uuid,
+    /// Line.
+    pub line_uuid: Uuid,
+    /// Version.
+    pub version: i64,
+    /// Ordinal within the line.
+    pub ordinal: i32,
+    /// Plan's name.
+    pub plan: String,
+    /// Source's name.
+    pub source: String,
+    /// zstd level.
+    pub compression_level: i32,
+    /// Threads.
+    pub compression_threads: i32,
+    /// Whether to stay on one file system.
+    pub one_file_system: bool,
+    /// Largest part, bytes.
+    pub part_size: i64,
+}
+
+const LIVE_SELECT: &str = "SELECT t.id, t.job_id, j.kind, j.cancel_asked, t.epoch, t.generation, t.verdict, t.fault, \
+     t.step, t.step_kind, t.step_detail, t.drive_id, t.drive_incarnation, t.drive_result, t.volume_id, \
+     a.id, a.agent_name, a.incarnation, \
+     COALESCE(extract(epoch FROM clock_timestamp() - a.last_seen_at)::float8, 1e9::float8), \
+     t.source_incarnation, t.source_result, j.line_id, j.restore_request, \
+     COALESCE(j.entry_count, 0), COALESCE(j.byte_total, 0), \
+     r.id, r.archive_uuid, l.line_uuid, r.version, r.ordinal, p.plan_name, s.source_name, p.compression_level, \
+     p.compression_threads, s.one_file_system, po.part_size \
+     FROM attempts t JOIN jobs j ON j.id = t.job_id \
+     LEFT JOIN agents a ON a.id = t.agent_id \
+     LEFT JOIN archives r ON r.attempt_id = t.id \
+     LEFT JOIN lines l ON l.id = r.line_id \
+     LEFT JOIN plans p ON p.id = j.plan_id \
+     LEFT JOIN sources s ON s.id = p.source_id \
+     LEFT JOIN pools po ON po.id = p.pool_id \
+     WHERE t.ended_at IS NULL ORDER BY t.id";
+
+fn live_attempt(row: &Row) -> LiveAttempt {
+    LiveAttempt {
+        id: row.get(0),
+        job_id: row.get(1),
+        kind: row.get(2),
+        cancel_asked: row.get(3),
+        generation: (row.get(4), row.get(5)),
+        verdict: row.get(6),
+        fault: row.get(7),
+        step: row.get(8),
+        step_kind: row.get(9),
+        step_detail: row.get(10),
+        drive_id: row.get(11),
+        drive_incarnation: row.get(12),
+        drive_result: row.get(13),
+        volume_id: row.get(14),
+        source: row.get::<_, Option<i64>>(15).map(|id| SourceAgent {
+            id,
+            name: row.get(16),
+            incarnation: row.get(17),
+            silent_seconds: row.get(18),
+        }),
+        source_incarnation: row.get(19),
+        source_result: row.get(20),
+        line_id: row.get(21),
+        restore_request: row.get(22),
+        totals: (row.get(23), row.get(24)),
+        archive: row.get::<_, Option<i64>>(25).map(|id| ArchiveOf {
+            id,
+            archive_uuid: row.get(26),
+            line_uuid: row.get(27),
+            version: row.get(28),
+            ordinal: row.get(29),
+            plan: row.get(30),
+            source: row.get(31),
+            compression_level: row.get(32),
+            compression_threads: row.get(33),
+            one_file_system: row.get(34),
+            part_size: row.get(35),
+        }),
+    }
+}
+
+/// Every attempt that has not ended.
+pub async fn attempt_list_live_on(tx: &Transaction<'_>) -> Result<Vec<LiveAttempt>, Error> {
+    let rows = tx.query(LIVE_SELECT, &[]).await?;
+    Ok(rows.iter().map(live_attempt).collect())
+}
+
+/// Begins an attempt: from here on it holds the drive and the volume. [`Error::Exists`] if either is held.
+pub async fn attempt_start_on(
+    tx: &Transaction<'_>,
+    job_id: i64,
+    drive_id: i64,
+    volume_id: i64,
+    agent_id: Option<i64>,
+) -> Result<i64, Error> {
+    let generation = tx
+        .query_one(
+            "UPDATE installation SET generation_counter = generation_counter + 1 WHERE id = 1 \
+             RETURNING epoch, generation_counter",
+            &[],
+        )
+        .await?;
+    let row = tx
+        .query_one(
+            "INSERT INTO attempts (job_id, epoch, generation, drive_id, volume_id, agent_id, started_at) \
+             VALUES ($1, $2, $3, $4, $5, $6, clock_timestamp()) RETURNING id",
+            &[
+                &job_id,
+                &generation.get::<_, i64>(0),
+                &generation.get::<_, i64>(1),
+                &drive_id,
+                &volume_id,
+                &agent_id,
+            ],
+        )
+        .await?;
+    Ok(row.get(0))
+}
+
+/// Goes above a generation that an agent has seen and we have not: the catalog is older than the agent.
+pub async fn generation_raise_on(
+    tx: &Transaction<'_>,
+    epoch: i64,
+    counter: i64,
+) -> Result<(), Error> {
+    tx.execute(
+        "UPDATE installation SET epoch = $1::bigint + 1, generation_counter = 0 WHERE id = 1 \
+         AND (epoch < $1::bigint OR (epoch = $1::bigint AND generation_counter < $2::bigint))",
+        &[&epoch, &counter],
+    )
+    .await?;
+    Ok(())
+}
+
+/// A step begins; `detail` is the encoded move of a step of the robot.
+pub async fn attempt_step_on(
+    tx: &Transaction<'_>,
+    id: i64,
+    kind: &str,
+    detail: Option<&[u8]>,
+) -> Result<(), Error> {
+    let rows = tx
+        .execute(
+            "UPDATE attempts SET step = step + 1, step_kind = $2, step_detail = $3::bytea WHERE id = $1 \
+             AND ended_at IS NULL AND verdict = 'none' AND step_kind = 'none'",
+            &[&id, &kind, &detail],
+        )
+        .await?;
+    Error::expect_one(rows, "attempt")
+}
+
+/// The work is given to these processes.
+pub async fn attempt_bind_on(
+    tx: &Transaction<'_>,
+    id: i64,
+    drive: Uuid,
+    source: Option<Uuid>,
+) -> Result<(), Error> {
+    tx.execute(
+        "UPDATE attempts SET drive_incarnation = $2, source_incarnation = $3::uuid WHERE id = $1 AND ended_at IS NULL",
+        &[&id, &drive, &source],
+    )
+    .await?;
+    Ok(())
+}
+
+/// The verdict is reached.
+pub async fn attempt_verdict_on(
+    tx: &Transaction<'_>,
+    id: i64,
+    verdict: &str,
+    fault: Option<&[u8]>,
+) -> Result<(), Error> {
+    let rows = tx
+        .execute(
+            "UPDATE attempts SET verdict = $2, fault = $3::bytea WHERE id = $1 AND ended_at IS NULL AND verdict = 'none'",
+            &[&id, &verdict, &fault],
+        )
+        .await?;
+    Error::expect_one(rows, "attempt")
+}
+
+/// It is over. A volume whose drive is lost stays held.
+pub async fn attempt_end_on(tx: &Transaction<'_>, id: i64, holds_volume: bool) -> Result<(), Error> {
+    let rows = tx
+        .execute(
+            "UPDATE attempts SET ended_at = clock_timestamp(), step_kind = 'none', step_detail = NULL, \
+             holds_volume = $2 WHERE id = $1 AND ended_at IS NULL AND verdict <> 'none'",
+            &[&id, &holds_volume],
+        )
+        .await?;
+    Error::expect_one(rows, "attempt")
+}
+
+/// Says why a drive is not usable.
+pub async fn attempt_drive_lost_on(tx: &Transaction<'_>, drive_id: i64) -> Result<(), Error> {
+    tx.execute(
+        "UPDATE drives SET state_reason = 'its worker was lost while it worked; the volume stays reserved until it is heard again' \
+         WHERE id = $1 AND NOT connected",
+        &[&drive_id],
+    )
+    .await?;
+    Ok(())
+}
+
+/// The outcome of an assignment, as a unit reports it.
+pub struct Report<'a> {
+    /// Attempt.
+    pub attempt: i64,
+    /// Its generation.
+    pub generation: (i64, i64),
+    /// Step.
+    pub step: i32,
+    /// Who reports.
+    pub unit: Unit,
+    /// Encoded `taf.agent.v1.Result`.
+    pub result: &'a [u8],
+    /// Whether it is a fault.
+    pub failed: bool,
+}
+
+/// Stores a result. What is no longer asked for is dropped: the attempt has gone on without it.
+pub async fn attempt_result_on(tx: &Transaction<'_>, report: &Report<'_>) -> Result<(), Error> {
+    let (epoch, counter) = report.generation;
+    match report.unit {
+        Unit::Source(agent) => {
+            tx.execute(
+                "UPDATE attempts SET source_result = $4 WHERE id = $1 AND epoch = $2 AND generation = $3 \
+                 AND agent_id = $5 AND ended_at IS NULL AND source_result IS NULL AND step_kind = 'work'",
+                &[&report.attempt, &epoch, &counter, &report.result, &agent],
+            )
+            .await?;
+        }
+        Unit::Drive(_) | Unit::Library(_) => {
+            // The outcome of the work, or a fault on the way to it, is kept; a move that went well only ends its step.
+            tx.execute(
+                "UPDATE attempts SET drive_result = $4 WHERE id = $1 AND epoch = $2 AND generation = $3 \
+                 AND step = $5 AND ended_at IS NULL AND drive_result IS NULL AND (step_kind = 'work' OR $6::boolean)",
+                &[
+                    &report.attempt,
+                    &epoch,
+                    &counter,
+                    &report.result,
+                    &report.step,
+                    &report.failed,
+                ],
+            )
+            .await?;
+            tx.execute(
+                "UPDATE attempts SET step_kind = 'none', step_detail = NULL WHERE id = $1 AND epoch = $2 \
+                 AND generation = $3 AND step = $4 AND ended_at IS NULL AND step_kind <> 'work' AND NOT $5::boolean",
+                &[&report.attempt, &epoch, &counter, &report.step, &report.failed],
+            )
+            .await?;
+        }
+    }
+    if let Unit::Drive(_) = report.unit {
+        // A drive that was given up has come back and says that it is done with this.
+        tx.execute(
+            "UPDATE attempts SET holds_volume = false WHERE id = $1 AND epoch = $2 AND generation = $3 \
+             AND ended_at IS NOT NULL",
+            &[&report.attempt, &epoch, &counter],
+        )
+        .await?;
+    }
+    Ok(())
+}
+
+/// Keeps the newest progress of a side.
+pub async fn attempt_progress_on(
+    tx: &Transaction<'_>,
+    attempt: i64,
+    generation: (i64, i64),
+    unit: Unit,
+    progress: &[u8],
+) -> Result<(), Error> {
+    let sql = match unit {
+        Unit::Source(_) => {
+            "UPDATE attempts SET progress = $4 WHERE id = $1 AND epoch = $2 AND generation = $3 AND ended_at IS NULL"
+        }
+        Unit::Drive(_) | Unit::Library(_) => {
+            "UPDATE attempts SET drive_progress = $4 WHERE id = $1 AND epoch = $2 AND generation = $3 AND ended_at IS NULL"
+        }
+    };
+    tx.execute(sql, &[&attempt, &generation.0, &generation.1, &progress])
+        .await?;
+    Ok(())
+}
+
+/// Whether the committed parts of an archive are whole: numbered without a gap, the last one ending with `last_sequence`.
+pub async fn attempt_parts_complete_on(
+    tx: &Transaction<'_>,
+    archive_id: i64,
+    last_sequence: i64,
+) -> Result<bool, Error> {
+    let row = tx
+        .query_one(
+            "SELECT count(*), COALESCE(max(part_number), 0)::bigint, \
+             COALESCE(max(CASE WHEN final_part THEN last_sequence ELSE -1 END), -1) \
+             FROM parts WHERE archive_id = $1",
+            &[&archive_id],
+        )
+        .await?;
+    let (parts, highest, ends_with): (i64, i64, i64) = (row.get(0), row.get(1), row.get(2));
+    Ok(parts > 0 && parts == highest && ends_with == last_sequence)
+}

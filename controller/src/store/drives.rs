@@ -1,0 +1,234 @@
+//! Drives, as their workers report them, and the sign of life of every kind of unit.
+
+
+use uuid::Uuid;
+
+use super::{Error, GenericClient, Transaction, libraries::UnitIdentity};
+
+/// A worker of a drive has connected. Returns the drive's row.
+///
+/// The worker delivers what its journal holds before it connects. So a new process has nothing more to say of earlier
+/// attempts, and the volumes that they held are free.
+pub async fn drive_connect_on(
+    tx: &Transaction<'_>,
+    unit: &UnitIdentity<'_>,
+    firmware: &str,
+    addresses: &str,
+) -> Result<i64, Error> {
+    let known = tx
+        .query_opt(
+            "UPDATE drives SET vendor = $2, product = $3, agent_id = $4, incarnation = $5, firmware = $6, \
+             addresses = $7, connected = true, state_reason = NULL, \
+             medium = CASE WHEN incarnation = $5 THEN medium ELSE 'unknown' END, \
+             last_heard_at = clock_timestamp() WHERE serial = $1 RETURNING id",
+            &[
+                &unit.serial,
+                &unit.vendor,
+                &unit.product,
+                &unit.agent_id,
+                &unit.incarnation,
+                &firmware,
+                &addresses,
+            ],
+        )
+        .await?;
+    let Some(row) = known else {
+        let row = tx
+            .query_one(
+                "INSERT INTO drives (serial, vendor, product, firmware, agent_id, addresses, incarnation, connected, \
+                 last_heard_at) VALUES ($1, $2, $3, $4, $5, $6, $7, true, clock_timestamp()) RETURNING id",
+                &[
+                    &unit.serial,
+                    &unit.vendor,
+                    &unit.product,
+                    &firmware,
+                    &unit.agent_id,
+                    &addresses,
+                    &unit.incarnation,
+                ],
+            )
+            .await?;
+        return Ok(row.get(0));
+    };
+    let id: i64 = row.get(0);
+    tx.execute(
+        "UPDATE attempts SET holds_volume = false WHERE drive_id = $1 AND ended_at IS NOT NULL AND holds_volume \
+         AND (drive_incarnation IS NULL OR drive_incarnation <> $2)",
+        &[&id, &unit.incarnation],
+    )
+    .await?;
+    Ok(id)
+}
+
+/// What a drive says of its medium.
+pub async fn drive_observe_on(
+    tx: &Transaction<'_>,
+    id: i64,
+    incarnation: Uuid,
+    medium: &str,
+    barcode: Option<&str>,
+) -> Result<(), Error> {
+    tx.execute(
+        "UPDATE drives SET medium = $3, barcode = $4::varchar, last_heard_at = clock_timestamp() \
+         WHERE id = $1 AND incarnation = $2",
+        &[&id, &incarnation, &medium, &barcode],
+    )
+    .await?;
+    Ok(())
+}
+
+/// A kind of unit, for what is alike in all of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Unit {
+    /// A source agent.
+    Source(i64),
+    /// A drive's worker.
+    Drive(i64),
+    /// A robot's worker.
+    Library(i64),
+}
+
+/// A unit was heard of. A process that is not the newest one changes nothing.
+pub async fn unit_heard(
+    client: &impl GenericClient,
+    unit: Unit,
+    incarnation: Uuid,
+    connected: bool,
+) -> Result<(), Error> {
+    let (sql, id) = match unit {
+        Unit::Source(id) => (
+            "UPDATE agents SET last_seen_at = clock_timestamp(), connected = $3 WHERE id = $1 AND incarnation = $2",
+            id,
+        ),
+        Unit::Drive(id) => (
+            "UPDATE drives SET last_heard_at = clock_timestamp(), connected = $3 WHERE id = $1 AND incarnation = $2",
+            id,
+        ),
+        Unit::Library(id) => (
+            "UPDATE libraries SET last_heard_at = clock_timestamp(), connected = $3 WHERE id = $1 AND incarnation = $2",
+            id,
+        ),
+    };
+    client.execute(sql, &[&id, &incarnation, &connected]).await?;
+    Ok(())
+}
+
+/// A source agent has connected.
+pub async fn source_connect_on(
+    tx: &Transaction<'_>,
+    agent_id: i64,
+    incarnation: Uuid,
+    host_name: &str,
+) -> Result<(), Error> {
+    let rows = tx
+        .execute(
+            "UPDATE agents SET incarnation = $2, connected = true, host_name = $3, last_seen_at = clock_timestamp() \
+             WHERE id = $1",
+            &[&agent_id, &incarnation, &host_name],
+        )
+        .await?;
+    Error::expect_one(rows, "agent")
+}
+
+/// Notes the program version of an agent, and that it is alive.
+pub async fn agent_seen_on(
+    tx: &Transaction<'_>,
+    agent_id: i64,
+    program_version: &str,
+) -> Result<(), Error> {
+    tx.execute(
+        "UPDATE agents SET program_version = $2, last_seen_at = clock_timestamp() WHERE id = $1",
+        &[&agent_id, &program_version],
+    )
+    .await?;
+    Ok(())
+}
+
+/// Nobody is connected to a controller that has just started: those who are will say so.
+pub async fn unit_disconnect_all(client: &impl GenericClient) -> Result<(), Error> {
+    client.execute("UPDATE agents SET connected = false WHERE connected", &[]).await?;
+    client.execute("UPDATE drives SET connected = false WHERE connected", &[]).await?;
+    client.execute("UPDATE libraries SET connected = false WHERE connected", &[]).await?;
+    Ok(())
+}
+
+/// A drive with what the library shows of it.
+pub struct DriveRow {
+    /// Row.
+    pub id: i64,
+    /// Serial number.
+    pub serial: String,
+    /// Vendor.
+    pub vendor: String,
+    /// Product.
+    pub product: String,
+    /// Firmware.
+    pub firmware: String,
+    /// Agent's name.
+    pub agent: String,
+    /// host:port, separated by spaces.
+    pub addresses: String,
+    /// Process of its worker.
+    pub incarnation: Uuid,
+    /// Seconds since it was heard of.
+    pub silent_seconds: f64,
+    /// Whether its worker is connected.
+    pub connected: bool,
+    /// `unknown`, `empty`, `loaded` or `unloaded`.
+    pub medium: String,
+    /// Barcode of what is in it, by the library if there is one, else by its label.
+    pub barcode: Option<String>,
+    /// Why it is as it is.
+    pub state_reason: Option<String>,
+    /// Library: row, serial number, whether that one's worker is connected.
+    pub library: Option<(i64, String, bool)>,
+    /// Whether the library shows something in it.
+    pub full: bool,
+    /// Job that it works for.
+    pub job: Option<i64>,
+}
+
+/// Drives behind `after` by serial number.
+pub async fn drive_list(
+    client: &impl GenericClient,
+    after: &str,
+    limit: i64,
+) -> Result<Vec<DriveRow>, Error> {
+    let rows = client
+        .query(
+            "SELECT d.id, d.serial, d.vendor, d.product, d.firmware, a.agent_name, d.addresses, d.incarnation, \
+             extract(epoch FROM clock_timestamp() - d.last_heard_at)::float8, d.connected, d.medium, \
+             COALESCE(e.barcode, d.barcode), d.state_reason, l.id, l.serial, l.connected, \
+             COALESCE(e.occupied, false), t.job_id \
+             FROM drives d JOIN agents a ON a.id = d.agent_id \
+             LEFT JOIN elements e ON e.drive_serial = d.serial AND e.kind = 'drive' \
+             LEFT JOIN libraries l ON l.id = e.library_id \
+             LEFT JOIN attempts t ON t.drive_id = d.id AND t.ended_at IS NULL \
+             WHERE d.serial > $1 ORDER BY d.serial LIMIT $2::bigint",
+            &[&after, &limit],
+        )
+        .await?;
+    Ok(rows
+        .iter()
+        .map(|row| DriveRow {
+            id: row.get(0),
+            serial: row.get(1),
+            vendor: row.get(2),
+            product: row.get(3),
+            firmware: row.get(4),
+            agent: row.get(5),
+            addresses: row.get(6),
+            incarnation: row.get(7),
+            silent_seconds: row.get(8),
+            connected: row.get(9),
+            medium: row.get(10),
+            barcode: row.get(11),
+            state_reason: row.get(12),
+            library: row
+                .get::<_, Option<i64>>(13)
+                .map(|id| (id, row.get(14), row.get(15))),
+            full: row.get(16),
+            job: row.get(17),
+        })
+        .collect())
+}

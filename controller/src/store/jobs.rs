@@ -1,0 +1,334 @@
+//! Jobs: what was asked for and what came of it.
+
+use jiff::Timestamp;
+use taf_core::Fault;
+use tokio_postgres::Row;
+
+use super::{Error, GenericClient, Transaction, clip};
+
+/// Adds a backup of a plan. The caller has made sure that none is active.
+pub async fn job_create_backup_on(
+    tx: &Transaction<'_>,
+    plan_id: i64,
+    line_id: i64,
+    agent_id: i64,
+    creator: &str,
+) -> Result<i64, Error> {
+    let row = tx
+        .query_one(
+            "INSERT INTO jobs (kind, state, creator, plan_id, line_id, agent_id, created_at) \
+             VALUES ('backup', 'queued', $1, $2, $3, $4, clock_timestamp()) RETURNING id",
+            &[&creator, &plan_id, &line_id, &agent_id],
+        )
+        .await?;
+    Ok(row.get(0))
+}
+
+/// What a restore is made from.
+pub struct NewRestore<'a> {
+    /// Line of the version.
+    pub line_id: i64,
+    /// Version.
+    pub version: i64,
+    /// Source agent that writes.
+    pub agent_id: i64,
+    /// Volume that holds it.
+    pub volume_id: i64,
+    /// Encoded `taf.v1.RestoreVersionRequest`.
+    pub request: &'a [u8],
+    /// Entries in all.
+    pub entry_count: i64,
+    /// Bytes in all.
+    pub byte_total: i64,
+}
+
+/// Adds a restore.
+pub async fn job_create_restore_on(
+    tx: &Transaction<'_>,
+    new: &NewRestore<'_>,
+    creator: &str,
+) -> Result<i64, Error> {
+    let row = tx
+        .query_one(
+            "INSERT INTO jobs (kind, state, creator, line_id, version, agent_id, volume_id, restore_request, \
+             entry_count, byte_total, created_at) \
+             VALUES ('restore', 'queued', $1, $2, $3, $4, $5, $6, $7, $8, clock_timestamp()) RETURNING id",
+            &[
+                &creator,
+                &new.line_id,
+                &new.version,
+                &new.agent_id,
+                &new.volume_id,
+                &new.request,
+                &new.entry_count,
+                &new.byte_total,
+            ],
+        )
+        .await?;
+    Ok(row.get(0))
+}
+
+/// Adds the labelling of a volume.
+pub async fn job_create_label_on(
+    tx: &Transaction<'_>,
+    volume_id: i64,
+    creator: &str,
+) -> Result<i64, Error> {
+    let row = tx
+        .query_one(
+            "INSERT INTO jobs (kind, state, creator, volume_id, created_at) \
+             VALUES ('label', 'queued', $1, $2, clock_timestamp()) RETURNING id",
+            &[&creator, &volume_id],
+        )
+        .await?;
+    Ok(row.get(0))
+}
+
+/// The job of a plan that has not ended, if there is one.
+pub async fn job_active_of_plan_on(
+    tx: &Transaction<'_>,
+    plan_id: i64,
+) -> Result<Option<i64>, Error> {
+    let row = tx
+        .query_opt(
+            "SELECT min(id) AS id FROM jobs WHERE plan_id = $1 AND ended_at IS NULL",
+            &[&plan_id],
+        )
+        .await?;
+    Ok(row.and_then(|row| row.get(0)))
+}
+
+/// Asks a job to stop. False if it has ended or does not exist.
+pub async fn job_cancel_on(tx: &Transaction<'_>, id: i64) -> Result<bool, Error> {
+    let rows = tx
+        .execute(
+            "UPDATE jobs SET cancel_asked = true WHERE id = $1 AND ended_at IS NULL",
+            &[&id],
+        )
+        .await?;
+    Ok(rows == 1)
+}
+
+/// Says what a queued job waits for.
+pub async fn job_wait_on(tx: &Transaction<'_>, id: i64, why: &str) -> Result<(), Error> {
+    tx.execute(
+        "UPDATE jobs SET waiting_for = $2 WHERE id = $1 AND state = 'queued' \
+         AND (waiting_for IS NULL OR waiting_for <> $2)",
+        &[&id, &clip(why, 400)],
+    )
+    .await?;
+    Ok(())
+}
+
+/// A queued job begins.
+pub async fn job_start_on(
+    tx: &Transaction<'_>,
+    id: i64,
+    version: Option<i64>,
+) -> Result<(), Error> {
+    let rows = tx
+        .execute(
+            "UPDATE jobs SET state = 'running', waiting_for = NULL, started_at = clock_timestamp(), \
+             version = COALESCE($2::bigint, version) WHERE id = $1 AND state = 'queued'",
+            &[&id, &version],
+        )
+        .await?;
+    Error::expect_one(rows, "job")
+}
+
+/// A job ends in `state`, with its fault if that is `failed`.
+pub async fn job_end_on(
+    tx: &Transaction<'_>,
+    id: i64,
+    state: &str,
+    fault: Option<&Fault>,
+) -> Result<(), Error> {
+    let rows = tx
+        .execute(
+            "UPDATE jobs SET state = $2, waiting_for = NULL, fault_reason = $3::varchar, \
+             fault_message = $4::varchar, fault_next_step = $5::varchar, ended_at = clock_timestamp() \
+             WHERE id = $1 AND ended_at IS NULL",
+            &[
+                &id,
+                &state,
+                &fault.map(|f| clip(&f.reason, 64)),
+                &fault.map(|f| clip(&f.message, 2000)),
+                &fault.map(|f| clip(&f.next_step, 2000)),
+            ],
+        )
+        .await?;
+    Error::expect_one(rows, "job")
+}
+
+/// A job with the names of what it refers to and the newest attempt's state.
+pub struct JobRow {
+    /// Row.
+    pub id: i64,
+    /// `backup`, `restore` or `label`.
+    pub kind: String,
+    /// State as stored.
+    pub state: String,
+    /// Plan.
+    pub plan: Option<String>,
+    /// Line.
+    pub line_id: Option<i64>,
+    /// Version made or restored.
+    pub version: Option<i64>,
+    /// Source agent.
+    pub agent: Option<String>,
+    /// Volume in use.
+    pub volume: Option<String>,
+    /// Drive in use.
+    pub drive: Option<String>,
+    /// Encoded request of a restore.
+    pub restore_request: Option<Vec<u8>>,
+    /// What it waits for.
+    pub waiting_for: Option<String>,
+    /// Why it failed.
+    pub fault: Option<Fault>,
+    /// Who asked.
+    pub creator: String,
+    /// Step of the newest attempt.
+    pub step_kind: Option<String>,
+    /// Encoded `taf.v1.Progress`.
+    pub progress: Option<Vec<u8>>,
+    /// Encoded `taf.agent.v1.DriveObservation`.
+    pub drive_progress: Option<Vec<u8>>,
+    /// Files expected.
+    pub estimated_files: Option<i64>,
+    /// Bytes expected.
+    pub estimated_bytes: Option<i64>,
+    /// Issues of the newest attempt.
+    pub issue_count: i64,
+    /// When it was asked for.
+    pub created_at: Timestamp,
+    /// When it began.
+    pub started_at: Option<Timestamp>,
+    /// When it ended.
+    pub ended_at: Option<Timestamp>,
+}
+
+const JOB_SELECT: &str = "SELECT j.id, j.kind, j.state, p.plan_name, j.line_id, j.version, a.agent_name, \
+     v.barcode, d.serial, j.restore_request, j.waiting_for, j.fault_reason, j.fault_message, j.fault_next_step, \
+     j.creator, t.step_kind, t.progress, t.drive_progress, \
+     COALESCE(j.entry_count, e.file_count) AS estimated_files, COALESCE(j.byte_total, e.byte_count) AS estimated_bytes, \
+     (SELECT count(*) FROM issues i WHERE i.attempt_id = t.id) AS issue_count, \
+     j.created_at, j.started_at, j.ended_at \
+     FROM jobs j \
+     LEFT JOIN attempts t ON t.id = (SELECT max(x.id) FROM attempts x WHERE x.job_id = j.id) \
+     LEFT JOIN plans p ON p.id = j.plan_id \
+     LEFT JOIN agents a ON a.id = j.agent_id \
+     LEFT JOIN volumes v ON v.id = COALESCE(t.volume_id, j.volume_id) \
+     LEFT JOIN drives d ON d.id = t.drive_id \
+     LEFT JOIN versions e ON j.kind = 'backup' AND e.line_id = j.line_id AND e.version = j.version - 1 ";
+
+fn job_row(row: &Row) -> JobRow {
+    let fault = row.get::<_, Option<String>>(11).map(|reason| Fault {
+        reason,
+        message: row.get::<_, Option<String>>(12).unwrap_or_default(),
+        next_step: row.get::<_, Option<String>>(13).unwrap_or_default(),
+    });
+    JobRow {
+        id: row.get(0),
+        kind: row.get(1),
+        state: row.get(2),
+        plan: row.get(3),
+        line_id: row.get(4),
+        version: row.get(5),
+        agent: row.get(6),
+        volume: row.get(7),
+        drive: row.get(8),
+        restore_request: row.get(9),
+        waiting_for: row.get(10),
+        fault,
+        creator: row.get(14),
+        step_kind: row.get(15),
+        progress: row.get(16),
+        drive_progress: row.get(17),
+        estimated_files: row.get(18),
+        estimated_bytes: row.get(19),
+        issue_count: row.get(20),
+        created_at: row.get(21),
+        started_at: row.get(22),
+        ended_at: row.get(23),
+    }
+}
+
+/// One job.
+pub async fn job_get(client: &impl GenericClient, id: i64) -> Result<Option<JobRow>, Error> {
+    let sql = format!("{JOB_SELECT} WHERE j.id = $1");
+    Ok(client.query_opt(&sql, &[&id]).await?.as_ref().map(job_row))
+}
+
+/// Jobs below `before`, newest first.
+pub async fn job_list(
+    client: &impl GenericClient,
+    before: i64,
+    active_only: bool,
+    limit: i64,
+) -> Result<Vec<JobRow>, Error> {
+    let sql = format!(
+        "{JOB_SELECT} WHERE j.id < $1 AND (NOT $2::boolean OR j.ended_at IS NULL) ORDER BY j.id DESC LIMIT $3::bigint"
+    );
+    let rows = client.query(&sql, &[&before, &active_only, &limit]).await?;
+    Ok(rows.iter().map(job_row).collect())
+}
+
+/// Jobs that failed within the last day, newest first.
+pub async fn job_list_failed(
+    client: &impl GenericClient,
+    limit: i64,
+) -> Result<Vec<JobRow>, Error> {
+    let sql = format!(
+        "{JOB_SELECT} WHERE j.state = 'failed' AND j.ended_at > clock_timestamp() - interval '1 day' \
+         ORDER BY j.id DESC LIMIT $1::bigint"
+    );
+    let rows = client.query(&sql, &[&limit]).await?;
+    Ok(rows.iter().map(job_row).collect())
+}
+
+/// A queued job, as the planner needs it.
+pub struct QueuedJob {
+    /// Row.
+    pub id: i64,
+    /// Kind.
+    pub kind: String,
+    /// Whether a person asked to stop it.
+    pub cancel_asked: bool,
+    /// Pool of a backup.
+    pub pool: Option<(i64, String)>,
+    /// Volume of a restore or label.
+    pub volume_id: Option<i64>,
+    /// Line of a backup or restore.
+    pub line_id: Option<i64>,
+    /// Source agent: row, name, connected.
+    pub agent: Option<(i64, String, bool)>,
+}
+
+/// Queued jobs in the order they were asked for.
+pub async fn job_list_queued_on(tx: &Transaction<'_>) -> Result<Vec<QueuedJob>, Error> {
+    let rows = tx
+        .query(
+            "SELECT j.id, j.kind, j.cancel_asked, p.pool_id, po.pool_name, j.volume_id, j.line_id, \
+             a.id, a.agent_name, a.connected FROM jobs j \
+             LEFT JOIN plans p ON p.id = j.plan_id LEFT JOIN pools po ON po.id = p.pool_id \
+             LEFT JOIN agents a ON a.id = j.agent_id \
+             WHERE j.state = 'queued' AND j.ended_at IS NULL ORDER BY j.id",
+            &[],
+        )
+        .await?;
+    Ok(rows
+        .iter()
+        .map(|row| QueuedJob {
+            id: row.get(0),
+            kind: row.get(1),
+            cancel_asked: row.get(2),
+            pool: row.get::<_, Option<i64>>(3).zip(row.get(4)),
+            volume_id: row.get(5),
+            line_id: row.get(6),
+            agent: row
+                .get::<_, Option<i64>>(7)
+                .map(|id| (id, row.get(8), row.get(9))),
+        })
+        .collect())
+}

@@ -1,0 +1,207 @@
+//! Libraries and their elements, as their workers report them.
+
+use std::collections::HashMap;
+
+use jiff::Timestamp;
+
+use uuid::Uuid;
+
+use super::{Error, GenericClient, Transaction};
+
+/// Who a worker says it is.
+pub struct UnitIdentity<'a> {
+    /// Serial number.
+    pub serial: &'a str,
+    /// Vendor.
+    pub vendor: &'a str,
+    /// Product.
+    pub product: &'a str,
+    /// Agent's row.
+    pub agent_id: i64,
+    /// Its process.
+    pub incarnation: Uuid,
+}
+
+/// A worker of a robot has connected. Returns the library's row.
+pub async fn library_connect_on(
+    tx: &Transaction<'_>,
+    unit: &UnitIdentity<'_>,
+) -> Result<i64, Error> {
+    let known = tx
+        .query_opt(
+            "UPDATE libraries SET vendor = $2, product = $3, agent_id = $4, incarnation = $5, connected = true, \
+             last_heard_at = clock_timestamp() WHERE serial = $1 RETURNING id",
+            &[&unit.serial, &unit.vendor, &unit.product, &unit.agent_id, &unit.incarnation],
+        )
+        .await?;
+    if let Some(row) = known {
+        return Ok(row.get(0));
+    }
+    let row = tx
+        .query_one(
+            "INSERT INTO libraries (serial, vendor, product, agent_id, incarnation, connected, last_heard_at) \
+             VALUES ($1, $2, $3, $4, $5, true, clock_timestamp()) RETURNING id",
+            &[
+                &unit.serial,
+                &unit.vendor,
+                &unit.product,
+                &unit.agent_id,
+                &unit.incarnation,
+            ],
+        )
+        .await?;
+    Ok(row.get(0))
+}
+
+/// An element, as stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ElementRow {
+    /// Address.
+    pub address: i32,
+    /// `slot`, `mail-slot` or `drive`.
+    pub kind: String,
+    /// Whether something is in it.
+    pub occupied: bool,
+    /// Barcode.
+    pub barcode: Option<String>,
+    /// Serial number of a drive.
+    pub drive_serial: Option<String>,
+    /// Where what is in a drive came from.
+    pub source_address: Option<i32>,
+}
+
+/// Replaces what is known of a library's elements; rows that did not change are not written.
+pub async fn library_inventory_on(
+    tx: &Transaction<'_>,
+    library_id: i64,
+    elements: &[ElementRow],
+) -> Result<(), Error> {
+    let mut known: HashMap<i32, ElementRow> = library_elements(tx, library_id)
+        .await?
+        .into_iter()
+        .map(|e| (e.address, e))
+        .collect();
+    for element in elements {
+        let before = known.remove(&element.address);
+        if before.as_ref() == Some(element) {
+            continue;
+        }
+        if before.is_some() {
+            tx.execute(
+                "DELETE FROM elements WHERE library_id = $1 AND address = $2",
+                &[&library_id, &element.address],
+            )
+            .await?;
+        }
+        tx.execute(
+            "INSERT INTO elements (library_id, address, kind, occupied, barcode, drive_serial, source_address) \
+             VALUES ($1, $2, $3, $4, $5, $6, $7)",
+            &[
+                &library_id,
+                &element.address,
+                &element.kind,
+                &element.occupied,
+                &element.barcode,
+                &element.drive_serial,
+                &element.source_address,
+            ],
+        )
+        .await?;
+    }
+    let gone: Vec<i32> = known.into_keys().collect();
+    tx.execute(
+        "DELETE FROM elements WHERE library_id = $1 AND address = ANY($2::integer[])",
+        &[&library_id, &gone],
+    )
+    .await?;
+    tx.execute(
+        "UPDATE libraries SET inventory_at = clock_timestamp() WHERE id = $1",
+        &[&library_id],
+    )
+    .await?;
+    Ok(())
+}
+
+/// The elements of a library by address.
+pub async fn library_elements(
+    client: &impl GenericClient,
+    library_id: i64,
+) -> Result<Vec<ElementRow>, Error> {
+    let rows = client
+        .query(
+            "SELECT address, kind, occupied, barcode, drive_serial, source_address FROM elements \
+             WHERE library_id = $1 ORDER BY address",
+            &[&library_id],
+        )
+        .await?;
+    Ok(rows
+        .iter()
+        .map(|row| ElementRow {
+            address: row.get(0),
+            kind: row.get(1),
+            occupied: row.get(2),
+            barcode: row.get(3),
+            drive_serial: row.get(4),
+            source_address: row.get(5),
+        })
+        .collect())
+}
+
+/// Whether a cartridge with this barcode is in a library.
+pub async fn library_holds(client: &impl GenericClient, barcode: &str) -> Result<bool, Error> {
+    let row = client
+        .query_one(
+            "SELECT count(*) FROM elements WHERE occupied AND barcode = $1",
+            &[&barcode],
+        )
+        .await?;
+    Ok(row.get::<_, i64>(0) > 0)
+}
+
+/// A library.
+pub struct LibraryRow {
+    /// Row.
+    pub id: i64,
+    /// Serial number.
+    pub serial: String,
+    /// Vendor.
+    pub vendor: String,
+    /// Product.
+    pub product: String,
+    /// Agent's name.
+    pub agent: String,
+    /// Whether its worker is connected.
+    pub connected: bool,
+    /// Process of its worker.
+    pub incarnation: Uuid,
+    /// When its elements were read.
+    pub inventory_at: Option<Timestamp>,
+}
+
+/// Libraries behind `after` by serial number.
+pub async fn library_list(
+    client: &impl GenericClient,
+    after: &str,
+    limit: i64,
+) -> Result<Vec<LibraryRow>, Error> {
+    let rows = client
+        .query(
+            "SELECT l.id, l.serial, l.vendor, l.product, a.agent_name, l.connected, l.incarnation, l.inventory_at \
+             FROM libraries l JOIN agents a ON a.id = l.agent_id WHERE l.serial > $1 ORDER BY l.serial LIMIT $2::bigint",
+            &[&after, &limit],
+        )
+        .await?;
+    Ok(rows
+        .iter()
+        .map(|row| LibraryRow {
+            id: row.get(0),
+            serial: row.get(1),
+            vendor: row.get(2),
+            product: row.get(3),
+            agent: row.get(4),
+            connected: row.get(5),
+            incarnation: row.get(6),
+            inventory_at: row.get(7),
+        })
+        .collect())
+}

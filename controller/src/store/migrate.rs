@@ -1,0 +1,122 @@
+//! Brings the schema up to date: numbered SQL files, compiled in, applied once each under an advisory lock.
+//!
+//! Safe to run again and by several controllers at once. A file that was applied never changes afterwards; its
+//! checksum is kept to prove it.
+
+use std::time::Duration;
+
+use super::{Error, SCHEMA, Store};
+
+/// A numbered file.
+struct Migration {
+    number: i32,
+    name: &'static str,
+    sql: &'static str,
+}
+
+const MIGRATIONS: &[Migration] = &[Migration {
+    number: 1,
+    name: "first light",
+    sql: include_str!("../../migrations/0001_first_light.sql"),
+}];
+
+/// The advisory lock that migrating takes: "taf" and a version of this procedure.
+const LOCK: i64 = 0x7461_6600_0000_0001;
+/// Longest wait for another controller that migrates.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// Applies what is missing, in one transaction.
+pub(super) async fn run(store: &Store) -> Result<(), Error> {
+    let mut client = store.client().await?;
+    let begun = tokio::time::Instant::now();
+    loop {
+        let tx = client.transaction().await?;
+        if tx
+            .query_one("SELECT pg_try_advisory_xact_lock($1::bigint)", &[&LOCK])
+            .await?
+            .get(0)
+        {
+            tx.batch_execute("SET LOCAL statement_timeout = '600s'")
+                .await?;
+            apply(&tx).await?;
+            return Ok(tx.commit().await?);
+        }
+        tx.rollback().await?;
+        if begun.elapsed() > PATIENCE {
+            return Err(Error::Migration(
+                "another controller has been at it for two minutes; see what it waits for".into(),
+            ));
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+async fn apply(tx: &deadpool_postgres::Transaction<'_>) -> Result<(), Error> {
+    let schema = tx
+        .query_opt(
+            "SELECT 1 FROM pg_catalog.pg_namespace WHERE nspname = $1::text",
+            &[&SCHEMA],
+        )
+        .await?;
+    if schema.is_none() {
+        tx.batch_execute(&format!("CREATE SCHEMA {SCHEMA}")).await.map_err(|error| {
+            Error::Migration(format!(
+                "the schema \"{SCHEMA}\" can't be created: {}; let the database's owner run CREATE SCHEMA {SCHEMA} AUTHORIZATION our role",
+                Error::from(error)
+            ))
+        })?;
+    }
+    tx.batch_execute(
+        "CREATE TABLE IF NOT EXISTS schema_migrations (
+            migration integer PRIMARY KEY, title varchar(200) NOT NULL, checksum bytea NOT NULL, applied_at timestamptz NOT NULL)",
+    )
+    .await?;
+    let applied = tx
+        .query(
+            "SELECT migration, checksum FROM schema_migrations ORDER BY migration",
+            &[],
+        )
+        .await?;
+    if let Some(newest) = applied.last().map(|row| row.get::<_, i32>(0))
+        && MIGRATIONS.last().is_none_or(|last| newest > last.number)
+    {
+        return Err(Error::Migration(format!(
+            "it is at step {newest}, which a newer version of TAF made; use that version or restore an older catalog"
+        )));
+    }
+    for migration in MIGRATIONS {
+        let checksum = blake3::hash(migration.sql.as_bytes());
+        let checksum = checksum.as_bytes().as_slice();
+        if let Some(row) = applied
+            .iter()
+            .find(|row| row.get::<_, i32>(0) == migration.number)
+        {
+            if row.get::<_, &[u8]>(1) != checksum {
+                return Err(Error::Migration(format!(
+                    "step {} ({}) was applied from another text, by an unreleased version; start with an empty database",
+                    migration.number, migration.name
+                )));
+            }
+            continue;
+        }
+        tx.batch_execute(migration.sql).await.map_err(|error| {
+            Error::Migration(format!(
+                "step {} ({}) failed: {}",
+                migration.number,
+                migration.name,
+                Error::from(error)
+            ))
+        })?;
+        tx.execute(
+            "INSERT INTO schema_migrations (migration, title, checksum, applied_at) VALUES ($1, $2, $3, $4)",
+            &[&migration.number, &migration.name, &checksum, &super::now()],
+        )
+        .await?;
+        tracing::info!(
+            step = migration.number,
+            name = migration.name,
+            "brought the catalog's schema up to date"
+        );
+    }
+    Ok(())
+}

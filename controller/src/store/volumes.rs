@@ -1,0 +1,241 @@
+//! Volumes: cartridges, their present recording, and where they are.
+
+use jiff::Timestamp;
+use tokio_postgres::Row;
+use uuid::Uuid;
+
+use super::{Error, GenericClient, Transaction, clip};
+
+/// A volume with the names of what it refers to.
+pub struct VolumeRow {
+    /// Row.
+    pub id: i64,
+    /// Barcode.
+    pub barcode: String,
+    /// The cartridge.
+    pub volume_uuid: Uuid,
+    /// Pool's row.
+    pub pool_id: i64,
+    /// Pool's name.
+    pub pool: String,
+    /// State as stored.
+    pub state: String,
+    /// Why.
+    pub state_reason: Option<String>,
+    /// The recording.
+    pub recording_uuid: Uuid,
+    /// Block size of the recording.
+    pub block_size: i32,
+    /// Tape file that an append makes.
+    pub next_tape_file: i64,
+    /// Logical block that an append begins at.
+    pub next_block: i64,
+    /// Bytes committed.
+    pub byte_count: i64,
+    /// When it was labelled.
+    pub labelled_at: Option<Timestamp>,
+    /// When a part was last committed.
+    pub written_at: Option<Timestamp>,
+    /// Committed parts.
+    pub part_count: i64,
+    /// Published versions on it.
+    pub version_count: i64,
+    /// Job of the attempt that holds it.
+    pub reserved_by: Option<i64>,
+    /// Library that shows it.
+    pub library_id: Option<i64>,
+    /// Serial number of that library.
+    pub library: Option<String>,
+    /// Element that it is in.
+    pub address: Option<i32>,
+    /// Drive that it is in: row and serial number.
+    pub drive: Option<(i64, String)>,
+}
+
+const VOLUME_SELECT: &str = "SELECT v.id, v.barcode, v.volume_uuid, v.pool_id, p.pool_name, v.state, v.state_reason, \
+     v.recording_uuid, v.block_size, v.next_tape_file, v.next_block, v.byte_count, v.labelled_at, v.written_at, \
+     (SELECT count(*) FROM parts x WHERE x.recording_uuid = v.recording_uuid) AS part_count, \
+     (SELECT count(DISTINCT a.line_id::varchar || ':' || a.version::varchar) FROM parts x \
+       JOIN archives a ON a.id = x.archive_id \
+       WHERE x.recording_uuid = v.recording_uuid AND a.state = 'published') AS version_count, \
+     t.job_id, e.library_id, l.serial, e.address, d.id, d.serial \
+     FROM volumes v JOIN pools p ON p.id = v.pool_id \
+     LEFT JOIN attempts t ON t.volume_id = v.id AND t.holds_volume \
+     LEFT JOIN elements e ON e.occupied AND e.barcode = v.barcode \
+     LEFT JOIN libraries l ON l.id = e.library_id \
+     LEFT JOIN drives d ON d.serial = e.drive_serial ";
+
+fn volume_row(row: &Row) -> VolumeRow {
+    VolumeRow {
+        id: row.get(0),
+        barcode: row.get(1),
+        volume_uuid: row.get(2),
+        pool_id: row.get(3),
+        pool: row.get(4),
+        state: row.get(5),
+        state_reason: row.get(6),
+        recording_uuid: row.get(7),
+        block_size: row.get(8),
+        next_tape_file: row.get(9),
+        next_block: row.get(10),
+        byte_count: row.get(11),
+        labelled_at: row.get(12),
+        written_at: row.get(13),
+        part_count: row.get(14),
+        version_count: row.get(15),
+        reserved_by: row.get(16),
+        library_id: row.get(17),
+        library: row.get(18),
+        address: row.get(19),
+        drive: row.get::<_, Option<i64>>(20).zip(row.get(21)),
+    }
+}
+
+/// Volumes behind `after` by barcode, of one pool if it is named.
+pub async fn volume_list(
+    client: &impl GenericClient,
+    after: &str,
+    pool: Option<&str>,
+    limit: i64,
+) -> Result<Vec<VolumeRow>, Error> {
+    let sql = format!(
+        "{VOLUME_SELECT} WHERE v.barcode > $1 AND ($2::varchar IS NULL OR p.pool_name = $2::varchar) \
+         ORDER BY v.barcode LIMIT $3::bigint"
+    );
+    let rows = client.query(&sql, &[&after, &pool, &limit]).await?;
+    Ok(rows.iter().map(volume_row).collect())
+}
+
+/// One volume by barcode.
+pub async fn volume_get(
+    client: &impl GenericClient,
+    barcode: &str,
+) -> Result<Option<VolumeRow>, Error> {
+    let sql = format!("{VOLUME_SELECT} WHERE v.barcode = $1");
+    let rows = client.query(&sql, &[&barcode]).await?;
+    Ok(rows.first().map(volume_row))
+}
+
+/// Every volume, for the planner. A barcode that a library shows twice appears twice.
+pub async fn volume_list_all_on(tx: &Transaction<'_>) -> Result<Vec<VolumeRow>, Error> {
+    let sql = format!("{VOLUME_SELECT} ORDER BY v.barcode");
+    Ok(tx.query(&sql, &[]).await?.iter().map(volume_row).collect())
+}
+
+/// A tape file of a volume, as the catalog knows it.
+pub struct TapeFileRow {
+    /// Number.
+    pub number: i64,
+    /// Whether nothing owns it.
+    pub orphan: bool,
+    /// Bytes, 0 if unknown.
+    pub byte_count: i64,
+    /// First logical block.
+    pub first_block: i64,
+    /// Line and version.
+    pub version: Option<(i64, i64)>,
+    /// Part number.
+    pub part_number: i32,
+    /// Whether the version is published.
+    pub published: bool,
+}
+
+/// The tape files behind the label.
+pub async fn volume_files(
+    client: &impl GenericClient,
+    recording: Uuid,
+) -> Result<Vec<TapeFileRow>, Error> {
+    let rows = client
+        .query(
+            "SELECT x.tape_file, false AS orphan, x.byte_count, x.first_block, a.line_id, a.version, x.part_number, \
+             a.state = 'published' AS published \
+             FROM parts x JOIN archives a ON a.id = x.archive_id WHERE x.recording_uuid = $1 \
+             UNION ALL \
+             SELECT o.tape_file, true, 0::bigint, o.first_block, NULL::bigint, NULL::bigint, 0, false \
+             FROM orphans o WHERE o.recording_uuid = $1 \
+             ORDER BY 1",
+            &[&recording],
+        )
+        .await?;
+    Ok(rows
+        .iter()
+        .map(|row| TapeFileRow {
+            number: row.get(0),
+            orphan: row.get(1),
+            byte_count: row.get(2),
+            first_block: row.get(3),
+            version: row.get::<_, Option<i64>>(4).zip(row.get(5)),
+            part_number: row.get(6),
+            published: row.get(7),
+        })
+        .collect())
+}
+
+/// Makes the row of a cartridge that is to be labelled, or takes one over whose labelling failed. The recording is new
+/// each time; the cartridge keeps its id, by which a half-written label of ours is recognised. `None` if the barcode
+/// is a living volume.
+pub async fn volume_open_label_on(
+    tx: &Transaction<'_>,
+    barcode: &str,
+    pool_id: i64,
+    block_size: i32,
+    fresh: (Uuid, Uuid),
+) -> Result<Option<i64>, Error> {
+    let (volume_uuid, recording_uuid) = fresh;
+    let taken_over = tx
+        .query_opt(
+            "UPDATE volumes SET state = 'labelling', state_reason = NULL, pool_id = $2, block_size = $3, \
+             recording_uuid = $4 WHERE barcode = $1 AND state = 'unlabelled' RETURNING id",
+            &[&barcode, &pool_id, &block_size, &recording_uuid],
+        )
+        .await?;
+    if let Some(row) = taken_over {
+        return Ok(Some(row.get(0)));
+    }
+    let made = tx
+        .query_opt(
+            "INSERT INTO volumes (barcode, volume_uuid, pool_id, state, recording_uuid, block_size, created_at) \
+             SELECT $1::varchar, $2::uuid, $3::bigint, 'labelling', $4::uuid, $5::integer, clock_timestamp() \
+             WHERE NOT EXISTS (SELECT 1 FROM volumes WHERE barcode = $1::varchar) RETURNING id",
+            &[
+                &barcode,
+                &volume_uuid,
+                &pool_id,
+                &recording_uuid,
+                &block_size,
+            ],
+        )
+        .await?;
+    Ok(made.map(|row| row.get(0)))
+}
+
+/// The label is on the medium.
+pub async fn volume_labelled_on(
+    tx: &Transaction<'_>,
+    id: i64,
+    next_block: i64,
+) -> Result<(), Error> {
+    let rows = tx
+        .execute(
+            "UPDATE volumes SET state = 'appendable', state_reason = NULL, next_tape_file = 1, next_block = $2, \
+             byte_count = 0, labelled_at = clock_timestamp() WHERE id = $1 AND state = 'labelling'",
+            &[&id, &next_block],
+        )
+        .await?;
+    Error::expect_one(rows, "volume")
+}
+
+/// Labelling did not happen.
+pub async fn volume_unlabelled_on(
+    tx: &Transaction<'_>,
+    id: i64,
+    reason: &str,
+) -> Result<(), Error> {
+    let rows = tx
+        .execute(
+            "UPDATE volumes SET state = 'unlabelled', state_reason = $2 WHERE id = $1 AND state = 'labelling'",
+            &[&id, &clip(reason, 400)],
+        )
+        .await?;
+    Error::expect_one(rows, "volume")
+}
