@@ -287,10 +287,10 @@ impl Compare {
             let mut found = Vec::new();
             self.metadata(&a.meta, &b.meta, &mut found);
             self.links(&a, &b, &mut found);
-            if let (Some(file_a), Some(file_b)) = (&a.file, &b.file) {
-                if let Err(error) = content(file_a, file_b, self.slack, &mut found) {
-                    found.push(What::Unreadable(true, error.to_string()));
-                }
+            if let (Some(file_a), Some(file_b)) = (&a.file, &b.file)
+                && let Err(error) = content(file_a, file_b, self.slack, &mut found)
+            {
+                found.push(What::Unreadable(true, error.to_string()));
             }
             self.found.extend(found.into_iter().map(|what| Difference {
                 path: a.path.clone(),

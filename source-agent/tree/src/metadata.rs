@@ -66,7 +66,7 @@ pub(crate) struct Examiner {
 impl Examiner {
     /// All of [`Metadata`] but the extended attributes and the link's target.
     #[allow(clippy::unnecessary_cast)] // the fields' widths differ between architectures
-    pub(crate) fn from_stat(&mut self, kind: Kind, stat: &Stat) -> Metadata {
+    pub(crate) fn basics(&mut self, kind: Kind, stat: &Stat) -> Metadata {
         let device = matches!(kind, Kind::CharDevice | Kind::BlockDevice);
         Metadata {
             kind,
@@ -192,17 +192,17 @@ impl Handle<'_> {
         format!("/proc/self/fd/{}", fd.as_raw_fd())
     }
 
-    fn list(self, buffer: &mut Vec<u8>) -> Result<usize, Errno> {
+    fn list(self, buffer: &mut [u8]) -> Result<usize, Errno> {
         match self {
-            Self::Open(fd) => rustix::fs::flistxattr(fd, &mut buffer[..]),
-            Self::Located(fd) => rustix::fs::listxattr(Self::proc_path(fd), &mut buffer[..]),
+            Self::Open(fd) => rustix::fs::flistxattr(fd, &mut *buffer),
+            Self::Located(fd) => rustix::fs::listxattr(Self::proc_path(fd), &mut *buffer),
         }
     }
 
-    fn get(self, name: &[u8], buffer: &mut Vec<u8>) -> Result<usize, Errno> {
+    fn get(self, name: &[u8], buffer: &mut [u8]) -> Result<usize, Errno> {
         match self {
-            Self::Open(fd) => rustix::fs::fgetxattr(fd, name, &mut buffer[..]),
-            Self::Located(fd) => rustix::fs::getxattr(Self::proc_path(fd), name, &mut buffer[..]),
+            Self::Open(fd) => rustix::fs::fgetxattr(fd, name, &mut *buffer),
+            Self::Located(fd) => rustix::fs::getxattr(Self::proc_path(fd), name, &mut *buffer),
         }
     }
 }

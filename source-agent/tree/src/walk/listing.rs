@@ -139,7 +139,7 @@ pub(super) fn judge(
     directory: BorrowedFd<'_>,
     at: &[u8],
     name: &[u8],
-    mut identity_: (u64, u64),
+    mut known_as: (u64, u64),
     mut file_type: FileType,
     exclude: Option<&Exclude>,
 ) -> Result<Option<Kind>, Issue> {
@@ -147,7 +147,7 @@ pub(super) fn judge(
     if file_type == FileType::Unknown || (file_type == FileType::Directory && exclude.is_some()) {
         let stat = statat(directory, name, AtFlags::SYMLINK_NOFOLLOW)
             .map_err(|error| gone_or_unreadable(&path::join(at, name), error))?;
-        identity_ = identity(&stat);
+        known_as = identity(&stat);
         file_type = FileType::from_raw_mode(stat.st_mode);
     }
     let kind = metadata::kind(file_type);
@@ -156,28 +156,26 @@ pub(super) fn judge(
         let candidate = Candidate {
             path: &path,
             kind,
-            device: identity_.0,
-            inode: identity_.1,
+            device: known_as.0,
+            inode: known_as.1,
         };
         if exclude(&candidate) {
             return Ok(None);
         }
     }
-    match kind {
-        Some(kind) => Ok(Some(kind)),
-        None => {
-            let what = if file_type == FileType::Socket {
-                "a socket, which is not kept"
-            } else {
-                "of an unknown kind"
-            };
-            Err(Issue::new(
-                &path::join(at, name),
-                IssueKind::Unsupported,
-                format!("is {what}"),
-            ))
-        }
+    if kind.is_none() {
+        let what = if file_type == FileType::Socket {
+            "a socket, which is not kept"
+        } else {
+            "of an unknown kind"
+        };
+        return Err(Issue::new(
+            &path::join(at, name),
+            IssueKind::Unsupported,
+            format!("is {what}"),
+        ));
     }
+    Ok(kind)
 }
 
 /// The issue for an entry that could not be opened or examined.

@@ -186,7 +186,7 @@ impl Walk {
 
     /// Metadata with attributes; if those cannot be read, without them and with an issue.
     fn examine(&mut self, at: &[u8], kind: Kind, stat: &Stat, handle: Handle<'_>) -> Metadata {
-        let mut meta = self.examiner.from_stat(kind, stat);
+        let mut meta = self.examiner.basics(kind, stat);
         match self.examiner.xattrs(handle) {
             Ok(xattrs) => meta.xattrs = xattrs,
             Err(error) => {

@@ -5,7 +5,7 @@
 //! at no moment more people have access than at the end. Then mode, the remaining attributes, and times last.
 //! What the target cannot hold, or this user may not set, is a warning.
 
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::BorrowedFd;
 
 use rustix::fs::{
     AtFlags, CWD, Gid, Mode, Stat, Timespec, Timestamps, UTIME_OMIT, Uid, XattrFlags,
@@ -44,12 +44,11 @@ pub(super) fn apply(
     {
         job.xattr(xattr)?;
     }
-    if let Some(list) = meta.xattrs.iter().find(|xattr| xattr.name == ACCESS_LIST) {
-        if !job.xattr(list)?
-            && let Some(group) = group_without_list(&list.value)
-        {
-            mode = mode & !0o070 | group << 3;
-        }
+    if let Some(list) = meta.xattrs.iter().find(|xattr| xattr.name == ACCESS_LIST)
+        && !job.xattr(list)?
+        && let Some(group) = group_without_list(&list.value)
+    {
+        mode = mode & !0o070 | group << 3;
     }
     if meta.kind != Kind::Symlink {
         job.mode(mode)?;
@@ -311,11 +310,6 @@ fn is_refusal(error: Errno) -> bool {
             | Errno::NOENT
             | Errno::ROFS
     )
-}
-
-/// A handle on what `fd` locates without having opened it.
-pub(super) fn located(fd: &impl AsFd) -> Handle<'_> {
-    Handle::Located(fd.as_fd())
 }
 
 #[cfg(test)]

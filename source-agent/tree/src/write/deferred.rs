@@ -13,7 +13,10 @@ use taf_format::entry::{Kind, Metadata, Time, Xattr};
 /// Bytes kept in memory before they go to the file.
 const IN_MEMORY: usize = 1 << 20;
 
-/// A stack of (path, metadata). Each record is followed by its length, so that it can be read from behind.
+/// Device and inode of a directory.
+pub(super) type Identity = (u64, u64);
+
+/// A stack of (path, identity, metadata). Each record is followed by its length, so that it can be read from behind.
 #[derive(Debug, Default)]
 pub(super) struct Deferred {
     memory: Vec<u8>,
@@ -22,9 +25,14 @@ pub(super) struct Deferred {
 }
 
 impl Deferred {
-    pub(super) fn push(&mut self, path: &[u8], meta: &Metadata) -> io::Result<()> {
+    pub(super) fn push(
+        &mut self,
+        path: &[u8],
+        identity: Identity,
+        meta: &Metadata,
+    ) -> io::Result<()> {
         let start = self.memory.len();
-        encode(&mut self.memory, path, meta);
+        encode(&mut self.memory, path, identity, meta);
         let length = self.memory.len() - start;
         let length = u32::try_from(length)
             .map_err(|_| io::Error::other("a directory's metadata is above 4 GiB"))?;
@@ -42,7 +50,7 @@ impl Deferred {
     }
 
     /// The one pushed last of those still here.
-    pub(super) fn pop(&mut self) -> io::Result<Option<(Vec<u8>, Metadata)>> {
+    pub(super) fn pop(&mut self) -> io::Result<Option<(Vec<u8>, Identity, Metadata)>> {
         if self.memory.is_empty() {
             let Some(file) = self.file.as_ref().filter(|_| self.in_file > 0) else {
                 return Ok(None);
@@ -70,7 +78,7 @@ fn damaged() -> io::Error {
     io::Error::other("the temporary file with directories' metadata is damaged")
 }
 
-fn encode(out: &mut Vec<u8>, path: &[u8], meta: &Metadata) {
+fn encode(out: &mut Vec<u8>, path: &[u8], identity: Identity, meta: &Metadata) {
     let mut bytes = |bytes: &[u8]| {
         out.extend((bytes.len() as u32).to_le_bytes());
         out.extend(bytes);
@@ -85,12 +93,14 @@ fn encode(out: &mut Vec<u8>, path: &[u8], meta: &Metadata) {
     for number in [meta.mtime.nanos, meta.mode, meta.uid, meta.gid] {
         out.extend(number.to_le_bytes());
     }
+    out.extend(identity.0.to_le_bytes());
+    out.extend(identity.1.to_le_bytes());
 }
 
 /// Bytes of what follows the variable part of a record.
-const FIXED: usize = 4 + 8 + 4 * 4;
+const FIXED: usize = 4 + 8 + 4 * 4 + 2 * 8;
 
-fn decode(record: &[u8]) -> Option<(Vec<u8>, Metadata)> {
+fn decode(record: &[u8]) -> Option<(Vec<u8>, Identity, Metadata)> {
     let (mut rest, fixed) = record.split_at_checked(record.len().checked_sub(FIXED)?)?;
     let number = |at: usize| {
         fixed
@@ -133,7 +143,14 @@ fn decode(record: &[u8]) -> Option<(Vec<u8>, Metadata)> {
         link_target: Vec::new(),
         xattrs,
     };
-    Some((path, meta))
+    let wide = |at: usize| {
+        fixed
+            .get(at..at + 8)?
+            .try_into()
+            .ok()
+            .map(u64::from_le_bytes)
+    };
+    Some((path, (wide(28)?, wide(36)?), meta))
 }
 
 #[cfg(test)]
@@ -162,16 +179,18 @@ mod tests {
                 record
             })
             .unwrap()
-            .1
+            .2
         };
         for n in 0..20_000 {
-            deferred.push(n.to_string().as_bytes(), &meta(n)).unwrap();
+            deferred
+                .push(n.to_string().as_bytes(), (n.into(), 7), &meta(n))
+                .unwrap();
         }
         assert!(deferred.file.is_some());
         for n in (0..20_000).rev() {
             assert_eq!(
                 deferred.pop().unwrap(),
-                Some((n.to_string().into_bytes(), meta(n)))
+                Some((n.to_string().into_bytes(), (n.into(), 7), meta(n)))
             );
         }
         assert_eq!(deferred.pop().unwrap(), None);

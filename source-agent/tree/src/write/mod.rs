@@ -22,10 +22,10 @@ use rustix::io::Errno;
 use taf_format::entry::{Extent, Kind, Metadata};
 
 use self::beneath::Beneath;
-use self::deferred::Deferred;
+use self::deferred::{Deferred, Identity};
 pub use self::file::FileWriter;
 use crate::issue::words;
-use crate::metadata::Handle;
+use crate::metadata::{self, Handle};
 use crate::path;
 
 /// What happens where an entry of that name is already there. Directories are always shared: they take what is
@@ -88,6 +88,12 @@ pub enum Error {
         "{path} is in the way: a directory and something else have the same name; move it away"
     )]
     Conflict {
+        /// As shown to people.
+        path: String,
+    },
+    /// Another process put something else in the place of what was just made.
+    #[error("{path} was replaced by another process while it was restored")]
+    Replaced {
         /// As shown to people.
         path: String,
     },
@@ -190,7 +196,7 @@ impl Target {
     /// directories are made on the way, but with nobody's metadata.
     pub fn directory(&mut self, path: &[u8], meta: &Metadata) -> Result<Vec<Warning>, Error> {
         beneath::check(path)?;
-        if let Some((parent, name)) = path::split(path) {
+        let fd = if let Some((parent, name)) = path::split(path) {
             let parent = self.beneath.directory(parent)?;
             match mkdirat(parent.as_fd(), name, Mode::from_raw_mode(0o700)) {
                 Ok(()) => {}
@@ -199,9 +205,16 @@ impl Target {
             }
             let fd = openat(parent.as_fd(), name, beneath::DIRECTORY, Mode::empty())
                 .map_err(|error| Error::at("open the directory", path, error))?;
-            self.beneath.remember(path, &Arc::new(fd));
-        }
-        self.deferred.push(path, meta).map_err(Error::Spool)?;
+            let fd = Arc::new(fd);
+            self.beneath.remember(path, &fd);
+            fd
+        } else {
+            self.beneath.directory(path)?
+        };
+        let identity = identity(fd.as_fd()).map_err(|error| Error::at("examine", path, error))?;
+        self.deferred
+            .push(path, identity, meta)
+            .map_err(Error::Spool)?;
         Ok(Vec::new())
     }
 
@@ -291,35 +304,46 @@ impl Target {
         placed
     }
 
-    /// Gives all directories their metadata, children before parents, and asks the file system to write everything
-    /// out. Each warning goes to `warn`; so does, as an error, each directory that could not be finished.
+    /// Gives all directories their metadata, children before parents. Each warning goes to `warn`; so does, as an
+    /// error, each directory that could not be finished.
     pub fn finish_directories(
         &mut self,
         mut warn: impl FnMut(Result<Warning, Error>),
     ) -> Result<(), Error> {
         // A directory that was moved meanwhile must not get the metadata of the one now there from the cache.
         self.beneath.forget();
-        while let Some((path, meta)) = self.deferred.pop().map_err(Error::Spool)? {
+        while let Some((path, made, meta)) = self.deferred.pop().map_err(Error::Spool)? {
             let applied = self
-                .existing(&path)
+                .existing(&path, made)
                 .and_then(|fd| apply::apply(Handle::Open(fd.as_fd()), &path, &meta));
             match applied {
                 Ok(warnings) => warnings.into_iter().for_each(|warning| warn(Ok(warning))),
                 Err(error) => warn(Err(error)),
             }
         }
+        Ok(())
+    }
+
+    /// Waits until the file system has written everything out. Some report only now that the disk was full.
+    pub fn sync(&self) -> Result<(), Error> {
         rustix::fs::syncfs(self.beneath.root()).map_err(|error| Error::at("write out", b"", error))
     }
 
-    /// The directory at `path`, which must exist.
-    fn existing(&mut self, path: &[u8]) -> Result<Arc<OwnedFd>, Error> {
+    /// The directory at `path`, if it still is the one that was made or found there.
+    fn existing(&mut self, path: &[u8], made: Identity) -> Result<Arc<OwnedFd>, Error> {
         let Some((parent, name)) = path::split(path) else {
             return self.beneath.directory(path);
         };
         let parent = self.beneath.directory(parent)?;
-        let fd = openat(parent.as_fd(), name, beneath::DIRECTORY, Mode::empty());
-        fd.map(Arc::new)
-            .map_err(|error| Error::at("open the directory", path, error))
+        let fd = openat(parent.as_fd(), name, beneath::DIRECTORY, Mode::empty())
+            .map_err(|error| Error::at("open the directory", path, error))?;
+        if identity(fd.as_fd()) == Ok(made) {
+            Ok(Arc::new(fd))
+        } else {
+            Err(Error::Replaced {
+                path: path::display(path),
+            })
+        }
     }
 
     /// The parent and name for a new entry, refused if something is there that stays.
@@ -353,7 +377,7 @@ impl Target {
         let located = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let finished = openat(directory.as_fd(), &temporary[..], located, Mode::empty())
             .map_err(|error| Error::at("examine", path, error))
-            .and_then(|fd| apply::apply(apply::located(&fd), path, meta))
+            .and_then(|fd| apply::apply(own(fd.as_fd(), path, meta.kind)?, path, meta))
             .and_then(|warnings| {
                 place(directory.as_fd(), &temporary, name, path, self.collision).map(|()| warnings)
             });
@@ -362,6 +386,24 @@ impl Target {
         }
         finished
     }
+}
+
+/// Device and inode.
+#[allow(clippy::unnecessary_cast)] // the fields' widths differ between architectures
+fn identity(fd: BorrowedFd<'_>) -> Result<Identity, Errno> {
+    fstat(fd).map(|stat| (stat.st_dev as u64, stat.st_ino as u64))
+}
+
+/// A handle on the node just made. Who can write to its directory could have put another name of someone's file in
+/// its place, for us to change owner and mode of.
+fn own<'a>(fd: BorrowedFd<'a>, path: &[u8], kind: Kind) -> Result<Handle<'a>, Error> {
+    let stat = fstat(fd).map_err(|error| Error::at("examine", path, error))?;
+    if metadata::kind(FileType::from_raw_mode(stat.st_mode)) != Some(kind) || stat.st_nlink != 1 {
+        return Err(Error::Replaced {
+            path: path::display(path),
+        });
+    }
+    Ok(Handle::Located(fd))
 }
 
 /// Gives what is under a temporary name its own.
