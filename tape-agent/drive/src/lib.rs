@@ -1,2 +1,107 @@
-//! Placeholder.
+//! A tape drive and a media changer as outcomes: the traits, and the SCSI drivers behind them.
+//!
+//! Owns the meaning of sense data for a tape: what was written, what was not, what nobody knows. It never
+//! retries a command, never moves a medium on its own account, and never decides what an error means for a
+//! backup: that is the tape layer's, which alone knows what was flushed and what the catalog expects.
+//!
+//! Three rules run through all of it. Lengths come from sense data; what the transport says was transferred is
+//! a cross-check. A unit attention and a deferred error mean that the command did *not* run. An error of the
+//! transport means that nobody knows, and nothing is sent again.
 #![forbid(unsafe_code)]
+
+pub mod changer;
+pub mod conformance;
+mod device;
+mod error;
+mod outcome;
+#[cfg(test)]
+mod scripted;
+mod scsi;
+mod timeout;
+
+pub use changer::{Changer, ScsiChanger};
+pub use error::{Attention, Error};
+pub use outcome::{
+    BlockLimits, Identity, MediumState, Position, Read, Readiness, Spaced, Sync, Written,
+};
+pub use scsi::ScsiDrive;
+
+/// A tape drive.
+///
+/// All methods block until the drive answers, which for positioning is minutes and for a long erase hours: one
+/// thread per drive. After [`Error::Unknown`] the driver is of no more use: open the device anew and find out
+/// where the tape stands.
+pub trait Drive: Send {
+    /// Who made the drive, and its serial number.
+    fn identity(&self) -> &Identity;
+
+    /// Longest block in bytes that drive and path both carry, and the shortest.
+    fn block_limits(&mut self) -> Result<BlockLimits, Error>;
+
+    /// Asks for pending unit attentions until there are none, and returns them, oldest first. Their news is the
+    /// caller's: a reset has forgotten all settings, a changed medium has to be identified again.
+    fn attentions(&mut self) -> Result<Vec<taf_scsi::sense::Sense>, Error>;
+
+    /// Whether a medium is in and ready.
+    fn ready(&mut self) -> Result<Readiness, Error>;
+
+    /// Threads the medium; at its beginning when done. A first load may calibrate the medium for hours.
+    fn load(&mut self) -> Result<(), Error>;
+
+    /// Rewinds and ejects; everything buffered is on the medium when done.
+    fn unload(&mut self) -> Result<(), Error>;
+
+    /// Goes to the medium's beginning; everything buffered is on the medium when done.
+    fn rewind(&mut self) -> Result<(), Error>;
+
+    /// Sets variable block length and buffered writes, and says what the medium is. Needed after each load and
+    /// each reset. Compression stays as it is.
+    fn prepare(&mut self) -> Result<MediumState, Error>;
+
+    /// Writes one block. `Ok` means that the drive has it, in its buffer at least; with `EarlyWarning` too.
+    fn write_block(&mut self, block: &[u8]) -> Result<Written, Error>;
+
+    /// Writes filemarks. With [`Sync::Synchronous`], `Ok` means that they and all before are on the medium.
+    fn write_filemarks(&mut self, count: u32, sync: Sync) -> Result<Written, Error>;
+
+    /// Brings everything buffered onto the medium: no filemarks, synchronously.
+    fn flush(&mut self) -> Result<Written, Error> {
+        self.write_filemarks(0, Sync::Synchronous)
+    }
+
+    /// Reads one block of at most the buffer's length. A block that is longer is [`Error::BlockTooLarge`], and
+    /// the tape is behind it.
+    fn read_block(&mut self, buffer: &mut [u8]) -> Result<Read, Error>;
+
+    /// Where the tape stands, or [`Error::PositionUnknown`] if the drive can't tell.
+    fn position(&mut self) -> Result<Position, Error>;
+
+    /// Goes to a logical object (block or filemark) of the current partition.
+    fn locate(&mut self, block: u64) -> Result<(), Error>;
+
+    /// Goes behind the last thing recorded.
+    fn locate_end_of_data(&mut self) -> Result<(), Error>;
+
+    /// Goes over filemarks: forward to behind the last of them, backward (negative) to before it.
+    fn space_filemarks(&mut self, count: i64) -> Result<Spaced, Error>;
+
+    /// Goes to the first block of a tape file, counted from 0: behind the `file`-th filemark.
+    /// [`Error::BlankCheck`] if there are fewer.
+    fn locate_file(&mut self, file: u64) -> Result<(), Error>;
+
+    /// Locks the medium in, or lets it go.
+    fn prevent_removal(&mut self, prevent: bool) -> Result<(), Error>;
+
+    /// Allows the next write at `block` to overwrite, on a drive in append-only mode. `Ok(false)` if the drive
+    /// knows no such mode.
+    fn allow_overwrite(&mut self, block: u64) -> Result<bool, Error>;
+
+    /// Erases from here on: end of data is here afterwards. `long` overwrites the whole rest, which takes hours.
+    fn erase(&mut self, long: bool) -> Result<(), Error>;
+}
+
+/// Opens a tape drive by its device name (see [`taf_scsi::transport::open`]).
+pub fn open(device: &str) -> Result<Box<dyn Drive>, Error> {
+    let transport = taf_scsi::transport::open(device)?;
+    Ok(Box::new(ScsiDrive::new(transport)?))
+}
