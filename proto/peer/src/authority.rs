@@ -29,9 +29,9 @@ pub const CERTIFICATE_FILE: &str = "authority.pem";
 pub const KEY_FILE: &str = "authority.key";
 
 /// How long an authority lives: ten years.
-const AUTHORITY_VALIDITY: Duration = Duration::from_secs(3653 * 86_400);
+const AUTHORITY_VALIDITY: Duration = Duration::from_hours(3653 * 24);
 /// Clocks of hosts differ: certificates begin this much earlier.
-const CLOCK_SKEW: Duration = Duration::from_secs(300);
+const CLOCK_SKEW: Duration = Duration::from_mins(5);
 /// Largest certificate request, in bytes.
 const REQUEST_LIMIT: usize = 16 * 1024;
 /// Largest key or certificate file, in bytes.
@@ -325,7 +325,7 @@ fn parameters(name: &str, uri: &str, validity: Duration) -> Result<CertificatePa
 mod tests {
     use super::*;
 
-    const DAY: Duration = Duration::from_secs(86_400);
+    const DAY: Duration = Duration::from_hours(24);
 
     fn agent(installation: Uuid) -> Identity {
         Identity::new(installation, Role::SourceAgent, "files").unwrap()

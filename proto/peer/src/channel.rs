@@ -168,28 +168,27 @@ pub fn cause(error: &(dyn std::error::Error + 'static)) -> Option<Error> {
 }
 
 /// The peer's reason, if it ended the connection because of our certificate. With TLS 1.3 this comes only after
-/// our own handshake is done.
+/// our own handshake is done, through HTTP/2, which keeps the kind and the text of an error and drops the rest.
 fn alert_in(error: &io::Error) -> Option<String> {
-    use AlertDescription as A;
-    let inner = error.get_ref()?;
-    let alert = match inner.downcast_ref::<rustls::Error>() {
-        Some(rustls::Error::AlertReceived(alert)) => *alert,
-        Some(_) => return None,
-        // HTTP/2 may wrap it once more.
-        None => return inner.downcast_ref::<io::Error>().and_then(alert_in),
-    };
-    let reason = match alert {
-        A::UnknownCA | A::DecryptError => "signed by another authority",
-        A::CertificateExpired => "expired",
-        A::CertificateRequired => "none was shown",
-        A::BadCertificate
-        | A::UnsupportedCertificate
-        | A::CertificateRevoked
-        | A::CertificateUnknown
-        | A::AccessDenied => "not accepted",
-        _ => return None,
-    };
-    Some(reason.to_owned())
+    const REASONS: [(AlertDescription, &str); 9] = [
+        (AlertDescription::UnknownCA, "signed by another authority"),
+        (
+            AlertDescription::DecryptError,
+            "signed by another authority",
+        ),
+        (AlertDescription::CertificateExpired, "expired"),
+        (AlertDescription::CertificateRequired, "none was shown"),
+        (AlertDescription::BadCertificate, "not accepted"),
+        (AlertDescription::UnsupportedCertificate, "not accepted"),
+        (AlertDescription::CertificateRevoked, "revoked"),
+        (AlertDescription::CertificateUnknown, "not accepted"),
+        (AlertDescription::AccessDenied, "not accepted"),
+    ];
+    let text = error.get_ref()?.to_string();
+    REASONS
+        .iter()
+        .find(|(alert, _)| text == rustls::Error::AlertReceived(*alert).to_string())
+        .map(|(_, reason)| (*reason).to_owned())
 }
 
 fn chain_text(error: &(dyn std::error::Error + 'static)) -> String {

@@ -58,10 +58,8 @@ pub fn load<T: DeserializeOwned>(path: &Path) -> Result<T, Error> {
     toml::from_str(&text).map_err(|error| Error::Content {
         path: path.to_owned(),
         line: error.span().map_or(1, |span| {
-            1 + text.as_bytes()[..span.start.min(text.len())]
-                .iter()
-                .filter(|byte| **byte == b'\n')
-                .count()
+            let before = text.get(..span.start).unwrap_or(&text);
+            1 + before.matches('\n').count()
         }),
         message: error.message().replace('\n', "; "),
     })

@@ -73,3 +73,57 @@ where
         write!(writer, "{{\"process\":\"{}\",{rest}", self.name)
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, missing_docs)]
+mod tests {
+    use std::io;
+    use std::sync::{Arc, Mutex};
+
+    use super::*;
+
+    #[derive(Clone, Default)]
+    struct Kept(Arc<Mutex<Vec<u8>>>);
+
+    impl io::Write for Kept {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_line_names_the_process_and_control_characters_do_not_pass() {
+        for json in [false, true] {
+            let kept = Kept::default();
+            let writer = kept.clone();
+            let base = tracing_subscriber::fmt().with_writer(move || writer.clone());
+            let name = "worker drive0";
+            let log = || tracing::info!(file = ?"a\n\u{1b}[31m", "a \u{1b}[31m message");
+            if json {
+                let inner = tracing_subscriber::fmt::format().json().flatten_event(true);
+                let format = Named { name, json, inner };
+                let subscriber = base.json().event_format(format).finish();
+                tracing::subscriber::with_default(subscriber, log);
+            } else {
+                let inner = tracing_subscriber::fmt::format().with_target(false);
+                let format = Named { name, json, inner };
+                let subscriber = base.with_ansi(false).event_format(format).finish();
+                tracing::subscriber::with_default(subscriber, log);
+            }
+            let line = String::from_utf8(kept.0.lock().unwrap().clone()).unwrap();
+            let begin = if json {
+                "{\"process\":\"worker drive0\",\""
+            } else {
+                "worker drive0: "
+            };
+            assert!(line.starts_with(begin), "{line:?}");
+            assert!(!json || line.ends_with("}\n"), "{line:?}");
+            assert_eq!(line.matches('\n').count(), 1, "{line:?}");
+            assert!(!line.contains('\u{1b}'), "{line:?}");
+        }
+    }
+}
