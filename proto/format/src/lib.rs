@@ -5,3 +5,19 @@
 #![forbid(unsafe_code)]
 
 pub mod entry;
+pub mod block0;
+pub mod key;
+pub mod label;
+pub mod limits;
+pub mod page;
+pub mod part;
+pub mod record;
+pub mod resync;
+pub mod segment;
+pub mod table;
+pub mod tar;
+#[doc(hidden)]
+pub mod fuzz;
+mod frame;
+mod text;
+mod varint;

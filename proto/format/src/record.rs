@@ -5,7 +5,9 @@
 
 use bytes::Bytes;
 use prost::Message;
-pub use taf_proto::tape::{Dictionary, Entry, Kind, Page, Record, Tombstone, record::Record as Body};
+pub use taf_proto::tape::{
+    Dictionary, Entry, Kind, Page, Record, Tombstone, record::Record as Body,
+};
 
 use crate::{frame, limits, varint};
 
@@ -16,13 +18,18 @@ pub const FRAME_HEAD: usize = 32;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
     /// A record is larger than the format allows.
-    #[error("a record of {length} bytes is over the format's {} bytes; it cannot be kept", limits::RECORD)]
+    #[error(
+        "a record of {length} bytes is over the format's {} bytes; it cannot be kept",
+        limits::RECORD
+    )]
     TooLarge {
         /// Its encoded length, or what the tape claims.
         length: u64,
     },
     /// The records end inside one.
-    #[error("the records end in the middle of one; read the other copy of this segment if there is one")]
+    #[error(
+        "the records end in the middle of one; read the other copy of this segment if there is one"
+    )]
     Cut,
     /// A record is not the protobuf message it must be.
     #[error("a record cannot be decoded: {0}")]

@@ -31,7 +31,9 @@ pub enum Error {
     #[error("a segment header has version {0}, which this version does not know; use a newer TAF")]
     Version(u16),
     /// The method is not one that this version reads.
-    #[error("segment {sequence} is stored by method {method}, which this version does not read; use a newer TAF")]
+    #[error(
+        "segment {sequence} is stored by method {method}, which this version does not read; use a newer TAF"
+    )]
     Method {
         /// The segment's sequence.
         sequence: u64,
@@ -39,7 +41,9 @@ pub enum Error {
         method: u8,
     },
     /// The segment is encrypted in a way that this version does not read.
-    #[error("segment {sequence} is encrypted by suite {suite}, which this version does not read; use a newer TAF")]
+    #[error(
+        "segment {sequence} is encrypted by suite {suite}, which this version does not read; use a newer TAF"
+    )]
     Suite {
         /// The segment's sequence.
         sequence: u64,
@@ -76,7 +80,9 @@ pub enum Error {
         source: std::io::Error,
     },
     /// An entry began elsewhere than its predecessor's length said.
-    #[error("an entry begins at tar offset {found} but the one before it ends at {expected}; the archive would be wrong")]
+    #[error(
+        "an entry begins at tar offset {found} but the one before it ends at {expected}; the archive would be wrong"
+    )]
     EntryStart {
         /// Where the entry before it ends.
         expected: u64,

@@ -46,8 +46,8 @@ pub struct Cutter {
     identity: Identity,
     tar_limit: usize,
     open: RawSegment,
-    /// Where in the tar stream the last entry that was begun ends.
-    entry_end: Option<u64>,
+    /// Where in the tar stream the last entry that was announced begins and ends.
+    entry: Option<(u64, u64)>,
     ready: VecDeque<RawSegment>,
 }
 
@@ -66,7 +66,7 @@ impl Cutter {
             identity,
             tar_limit,
             open,
-            entry_end: None,
+            entry: None,
             ready: VecDeque::new(),
         }
     }
@@ -80,13 +80,12 @@ impl Cutter {
     /// of the stream, from that byte to the next entry's first.
     pub fn entry_starts(&mut self, tar_length: u64) -> Result<(), Error> {
         let found = self.tar_offset();
-        if let Some(expected) = self.entry_end
+        if let Some((_, expected)) = self.entry
             && expected != found
         {
             return Err(Error::EntryStart { expected, found });
         }
-        self.entry_end = Some(found + tar_length);
-        // A full segment is about to be cut: the entry begins in the next one, as `cut` works out by itself.
+        self.entry = Some((found, found.saturating_add(tar_length)));
         if self.open.header.next_entry.is_none() {
             self.open.header.next_entry = Some(found);
         }
@@ -112,9 +111,14 @@ impl Cutter {
     /// Adds a record to the segment that holds the last tar byte pushed, or, when its records are full, to the next.
     pub fn push_record(&mut self, record: &record::Record) -> Result<(), Error> {
         if self.open.records.len() >= limits::SEGMENT_RECORDS {
+            // A record that is refused must leave no trace, not even a cut.
+            let mut records = Vec::new();
+            record::encode(record, &mut records)?;
             self.cut();
+            self.open.records = records;
+        } else {
+            record::encode(record, &mut self.open.records)?;
         }
-        record::encode(record, &mut self.open.records)?;
         self.open.record_count += 1;
         Ok(())
     }
@@ -132,18 +136,16 @@ impl Cutter {
     }
 
     fn is_full(&self) -> bool {
-        self.open.tar.len() >= self.tar_limit
-            || self.open.records.len() >= limits::SEGMENT_RECORDS
+        self.open.tar.len() >= self.tar_limit || self.open.records.len() >= limits::SEGMENT_RECORDS
     }
 
     fn cut(&mut self) {
         let end = self.tar_offset();
-        // An entry that was announced but has no byte yet begins exactly here; one under way ends at or behind here.
-        let begins_here = self.open.header.next_entry == Some(end);
-        let next_entry = if begins_here {
-            Some(end)
-        } else {
-            self.entry_end.filter(|&entry_end| entry_end >= end)
+        // An entry that was announced but has no byte yet begins exactly here; one under way ends here or behind.
+        let next_entry = match self.entry {
+            Some((begin, _)) if begin == end => Some(end),
+            Some((_, entry_end)) if entry_end >= end => Some(entry_end),
+            _ => None,
         };
         let next = raw(
             &self.identity,

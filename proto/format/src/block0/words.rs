@@ -1,0 +1,115 @@
+//! What block 0 tells people: the commands, literally, and what must be known to use them.
+
+use super::Block0;
+use crate::text;
+
+const UNPACK: &str = "tar -xpf - --numeric-owner --xattrs --xattrs-include='*'";
+
+/// Reads a tape file from its first block to its filemark.
+fn read(tape_file: u32, block_size: u32) -> String {
+    format!(
+        "mt -f /dev/nst0 rewind && mt -f /dev/nst0 fsf {tape_file} && dd if=/dev/nst0 bs={block_size}"
+    )
+}
+
+impl Block0 {
+    /// The command that gives this part's bytes.
+    pub fn read_command(&self) -> String {
+        read(self.tape_file, self.block_size)
+    }
+
+    /// The command that unpacks the bytes of all parts of the archive, in order, into the current folder.
+    pub fn filter() -> String {
+        format!("zstd -dc | {UNPACK}")
+    }
+
+    /// The command that unpacks this part's bytes alone, from the first entry that begins in it. `None` if it is
+    /// not known where that is.
+    pub fn filter_alone(&self) -> Option<String> {
+        let skip = self.skip?;
+        Some(format!("zstd -dc | tail -c +{} | {UNPACK}", skip + 1))
+    }
+
+    pub(super) fn prose(&self) -> String {
+        let Self {
+            part,
+            volume,
+            tape_file,
+            version,
+            archive_uuid,
+            ..
+        } = self;
+        let (source, plan) = (text::escape(&self.source), text::escape(&self.plan));
+        let created = text::time(self.created_at_unix_nanos);
+        let whole = self.whole();
+        let alone = self.alone();
+        format!(
+            "
+This tape file is part {part} of archive {archive_uuid},
+a backup of source '{source}' by plan '{plan}', version {version}, made by TAF, begun {created}.
+It is tape file {tape_file} of cartridge {volume}; the label is tape file 0.
+
+It needs no TAF to be read. This first block is a zstd skippable frame; behind it come zstd frames that
+hold a POSIX tar stream, and more skippable frames. The parts of an archive in order are one stream.
+You need mt, dd, zstd and GNU tar 1.27 or later. First let the drive take blocks of any size:
+
+    mt -f /dev/nst0 setblk 0
+
+1. To unpack the whole archive into the current folder:
+
+{whole}
+2. To unpack what begins in this part, without the others:
+
+{alone}
+zstd stops at the first damaged frame. To read past damage use `taf tape extract`.
+"
+        )
+    }
+
+    fn whole(&self) -> String {
+        let read_this = self.read_command();
+        let filter = Self::filter();
+        let stop = |volume: &str| {
+            format!("echo 'load {volume}, then press return' >&2; read x < /dev/tty")
+        };
+        let Some(before) = &self.predecessor else {
+            return format!(
+                "    ( {read_this} ) | {filter}
+
+   If there are further parts (the archive's next part says that it follows this one), put for each
+   `; echo 'load the next cartridge' >&2; read x < /dev/tty;` and its own line `Read:` from its first
+   block before the closing parenthesis. tar says 'Unexpected EOF' if a part is missing at the end.
+"
+            );
+        };
+        let mut read_before = read(before.tape_file, self.block_size);
+        let mut remark = String::new();
+        if let Some(bytes) = before.bytes {
+            use std::fmt::Write as _;
+            let _ = write!(read_before, " | head -c {bytes}");
+            let _ = write!(
+                remark,
+                "   The part before this one was cut off by a write error: only its first {bytes} bytes count.\n"
+            );
+        }
+        if self.part > 2 {
+            remark.push_str(
+                "   The parts before that one come before it, inside the parenthesis, in the same way;\n   \
+                 the first block of each names its own predecessor.\n",
+            );
+        }
+        remark.push_str("   Parts that follow this one come behind it, inside the parenthesis.\n");
+        format!(
+            "    ( {}; {read_before}; {}; {read_this} ) | {filter}\n\n{remark}",
+            stop(&before.volume),
+            stop(&self.volume),
+        )
+    }
+
+    fn alone(&self) -> String {
+        match self.filter_alone() {
+            Some(filter) => format!("    ( {} ) | {filter}\n", self.read_command()),
+            None => "    It was not known where the first entry begins in this part.\n".to_owned(),
+        }
+    }
+}
