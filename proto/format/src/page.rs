@@ -16,7 +16,7 @@ pub use decode::{Decoder, decode};
 pub use dictionary::Dictionaries;
 pub use encode::{Encoded, Encoder, encode};
 
-use crate::entry::{Kind, Time, Xattr};
+use crate::entry::{Kind, Metadata, Time, Xattr};
 
 /// Most entries of a chunk.
 pub const MAX_ENTRIES: usize = 8_192;
@@ -145,7 +145,62 @@ pub struct Entry {
     pub hash: Option<[u8; HASH]>,
 }
 
+impl DirectoryStat {
+    /// What the page keeps of a directory's metadata; place and other flags are the caller's to add.
+    ///
+    /// Extended attributes above [`MAX_XATTRS`] are left out, and [`FLAG_XATTRS_OMITTED`] says so.
+    pub fn new(meta: &Metadata) -> Self {
+        let bytes = meta
+            .xattrs
+            .iter()
+            .map(|xattr| xattr.name.len() + xattr.value.len());
+        let omitted = bytes.sum::<usize>() > MAX_XATTRS;
+        Self {
+            mode: meta.mode,
+            uid: meta.uid,
+            gid: meta.gid,
+            user: meta.user.clone(),
+            group: meta.group.clone(),
+            mtime: meta.mtime,
+            ctime: meta.ctime,
+            inode: meta.inode,
+            flags: if omitted { FLAG_XATTRS_OMITTED } else { 0 },
+            xattrs: if omitted {
+                Vec::new()
+            } else {
+                meta.xattrs.clone()
+            },
+            place: None,
+            tar_length: 0,
+        }
+    }
+}
+
 impl Entry {
+    /// What the page keeps of an entry; place, hash and marks are the caller's to add.
+    ///
+    /// The link group is the inode if it has several names, else 0.
+    pub fn new(name: Vec<u8>, meta: &Metadata) -> Self {
+        let bare = Self::bare(name, meta.kind);
+        if meta.kind == Kind::Directory {
+            return bare;
+        }
+        Self {
+            size: meta.size,
+            mtime: meta.mtime,
+            ctime: meta.ctime,
+            mode: meta.mode,
+            uid: meta.uid,
+            gid: meta.gid,
+            inode: meta.inode,
+            rdev_major: meta.rdev_major,
+            rdev_minor: meta.rdev_minor,
+            link_target: meta.link_target.clone(),
+            link_group: if meta.links > 1 { meta.inode } else { 0 },
+            ..bare
+        }
+    }
+
     /// An entry with nothing but name and kind: what a directory is in its parent's page.
     pub fn bare(name: Vec<u8>, kind: Kind) -> Self {
         Self {

@@ -6,7 +6,7 @@ use proptest::test_runner::FileFailurePersistence;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
-use taf_format::entry::{Kind, Time, Xattr};
+use taf_format::entry::{Kind, Metadata, Time, Xattr};
 use taf_format::key;
 use taf_format::page::{
     self, Chunker, Dictionaries, DirectoryStat, Entry, Error, MAX_ENTRIES, Page, Place, decode,
@@ -504,4 +504,39 @@ fn a_page_of_twenty_likely_files_is_small() {
     let body = encode(&page, None).unwrap().body;
     println!("{} bytes", body.len());
     assert!(body.len() < 20 * 24, "{} bytes", body.len());
+}
+
+#[test]
+fn a_directory_with_huge_attributes_says_that_they_are_left_out() {
+    let mut meta = Metadata {
+        kind: Kind::Directory,
+        size: 0,
+        mode: 0o755,
+        uid: 1,
+        gid: 2,
+        user: Vec::new(),
+        group: Vec::new(),
+        mtime: Time::default(),
+        ctime: Time::default(),
+        inode: 5,
+        links: 2,
+        rdev_major: 0,
+        rdev_minor: 0,
+        link_target: Vec::new(),
+        xattrs: vec![Xattr {
+            name: b"user.a".to_vec(),
+            value: vec![0; 9],
+        }],
+    };
+    assert_eq!(DirectoryStat::new(&meta).xattrs, meta.xattrs);
+    meta.xattrs[0].value = vec![0; page::MAX_XATTRS];
+    let stat = DirectoryStat::new(&meta);
+    assert_eq!(
+        (stat.flags, stat.xattrs.len()),
+        (page::FLAG_XATTRS_OMITTED, 0)
+    );
+    let bare = Entry::bare(b"d".to_vec(), Kind::Directory);
+    assert_eq!(Entry::new(b"d".to_vec(), &meta), bare);
+    meta.kind = Kind::File;
+    assert_eq!(Entry::new(b"f".to_vec(), &meta).link_group, 5);
 }

@@ -673,7 +673,7 @@ fn golden() -> Vec<u8> {
     );
     file(
         &mut archive,
-        &[b'p'; 260],
+        &[[b'p'; 130]; 2].join(&b'/'),
         &Metadata {
             mtime: Time {
                 seconds: -2,

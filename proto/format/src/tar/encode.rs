@@ -335,18 +335,25 @@ fn sparse_map(path: &[u8], meta: &Metadata, extents: &[Extent]) -> Result<Vec<u8
         let next = extent.offset.checked_add(extent.length);
         match next {
             Some(next) if extent.offset >= end && extent.length > 0 && next <= meta.size => {
-                end = next
+                end = next;
             }
             _ => return wrong("its extents are empty, out of order or pass its end"),
         }
-        lines.push_str(&format!("{}\n{}\n", extent.offset, extent.length));
+        push_line(&mut lines, extent.offset);
+        push_line(&mut lines, extent.length);
     }
     // Without an empty extent at the end GNU tar would not restore a hole there.
     let count = extents.len() + usize::from(end < meta.size || extents.is_empty());
     if count > extents.len() {
-        lines.push_str(&format!("{}\n0\n", meta.size));
+        push_line(&mut lines, meta.size);
+        push_line(&mut lines, 0);
     }
     let mut map = format!("{count}\n{lines}").into_bytes();
     pad(&mut map);
     Ok(map)
+}
+
+fn push_line(lines: &mut String, number: u64) {
+    lines.push_str(&number.to_string());
+    lines.push('\n');
 }
