@@ -292,7 +292,7 @@ fn what_tar_can_not_hold_is_refused() {
         b".",
         b"a\0b",
         b"",
-        &[b'x'; 70_000],
+        &vec![b'x'; 70_000],
     ] {
         assert!(
             encode::header(path, &plain, encode::Content::Data).is_err(),
