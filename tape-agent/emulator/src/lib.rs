@@ -1,2 +1,24 @@
-//! Placeholder.
+//! A virtual tape library: drives (SSC) and a robot (SMC) that answer commands, with cartridges in files.
+//!
+//! Owns the device's side of tape: what a drive and a library do when told so by bytes, faults included. It
+//! knows nothing of TAF and nothing of who asks; whatever drives a real device drives this one, over the unix
+//! socket, an iSCSI target or in process. That is the point: there is no other way to "a drive" in the product.
 #![forbid(unsafe_code)]
+
+pub mod cartridge;
+pub mod changer;
+pub mod drive;
+pub mod faults;
+pub mod generation;
+pub mod library;
+pub mod server;
+mod shared;
+pub mod single;
+mod wire;
+
+pub use cartridge::Cartridge;
+pub use changer::Changer;
+pub use drive::Drive;
+pub use generation::Generation;
+pub use library::Library;
+pub use shared::Shared;

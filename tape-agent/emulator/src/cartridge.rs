@@ -1,0 +1,490 @@
+//! A cartridge in a file, and the drive's buffer in front of it.
+//!
+//! Owns what is recorded where, and what of it would survive. It never waits, never reports a block as on the
+//! medium before the file has it, and never decides what an error means to a host: that is the drive's part.
+//!
+//! # FORMAT (version 1)
+//!
+//! One file, named by its barcode with the ending `.tape`; all numbers little endian, checksums CRC32C.
+//!
+//! | at | what |
+//! |---|---|
+//! | 0 | `TAFTAPE\0`, u32 version, u32 checksum of bytes 16..512 |
+//! | 16 | u64 capacity in bytes, u64 loads, u8 density code, u8 flags (bit 0 write protected), u8 length and 32 bytes of serial number |
+//! | 1024, 2048 | two end markers of 64 bytes: u64 sequence, u64 generation, u64 end offset, u64 objects, 28 zeros, u32 checksum of the first 60 |
+//! | 4096 | records |
+//!
+//! A record is 16 bytes of header, u8 kind (1 block, 2 filemark), three zeros, u32 length, u32 checksum of the
+//! data, u32 checksum of these twelve, then the data. Records follow each other without gaps.
+//!
+//! The valid marker with the higher sequence is the truth; markers are written in turn, so a torn one never
+//! matters. Only what lies before its end offset is recorded, whatever else the file holds. Overwriting first
+//! writes a marker that ends at the place of overwriting, with the next generation, then cuts the file, then
+//! appends: a reader that started under an older generation finds out and stops.
+//!
+//! What a marker covers survives the death of any process. It survives the host's crash only with the option
+//! `sync`, which waits for the disk at every flush.
+
+use std::collections::VecDeque;
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use taf_scsi::sense::Sense;
+
+mod index;
+mod layout;
+mod reader;
+
+use index::Index;
+pub use index::Object;
+pub use layout::{BLOCK_LENGTH_MAX, Meta};
+use layout::{End, Record};
+pub use reader::{Blocks, Reader};
+
+/// Ending of a cartridge's file name.
+pub const EXTENSION: &str = "tape";
+
+/// What can go wrong with a cartridge's file.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The system refused.
+    #[error("can't {action} cartridge {}: {source}", path.display())]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// The cartridge's file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The file is something else, or of a version this program doesn't know.
+    #[error("{} is not a cartridge: {reason}", path.display())]
+    Foreign {
+        /// The file.
+        path: PathBuf,
+        /// What was found.
+        reason: &'static str,
+    },
+    /// Something recorded doesn't match its checksum.
+    #[error("cartridge {} is damaged at block {object}: {reason}", path.display())]
+    Damaged {
+        /// The cartridge's file.
+        path: PathBuf,
+        /// Logical object number.
+        object: u64,
+        /// What was found.
+        reason: &'static str,
+    },
+    /// Another drive has it.
+    #[error("cartridge {} is in another drive or library process; unload it there first", .0.display())]
+    InUse(PathBuf),
+    /// The cartridge was written from an earlier place on while it was read.
+    #[error("cartridge {} was overwritten while it was being read; start again", .0.display())]
+    Overwritten(PathBuf),
+    /// There is no such tape file.
+    #[error("cartridge {} holds {files} tape files, numbered from 0; there is no file {file}", path.display())]
+    NoSuchFile {
+        /// The cartridge's file.
+        path: PathBuf,
+        /// What was asked.
+        file: u64,
+        /// What is there.
+        files: u64,
+    },
+}
+
+impl Error {
+    fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
+        move |source| Self::Io {
+            action,
+            path: path.to_owned(),
+            source,
+        }
+    }
+}
+
+/// Why buffered objects did not reach the medium.
+#[derive(Debug)]
+pub enum Cause {
+    /// The file could not be written.
+    File(Error),
+    /// A fault was ordered.
+    Ordered(Sense),
+}
+
+/// Objects that the host was told are buffered, and that are gone now.
+#[derive(Debug)]
+pub struct Loss {
+    /// How many objects.
+    pub objects: u64,
+    /// Why.
+    pub cause: Cause,
+}
+
+/// Asked before each object goes to the medium, with its number; sense orders a failure there.
+pub type Gate<'a> = &'a mut dyn FnMut(u64) -> Option<Sense>;
+
+/// How a cartridge behaves in this drive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Behaviour {
+    /// Bytes that the drive's buffer holds before the oldest are written to the medium.
+    pub buffer: u64,
+    /// Whether a flush waits for the disk.
+    pub sync: bool,
+}
+
+impl Default for Behaviour {
+    fn default() -> Self {
+        Self {
+            buffer: 64 << 20,
+            sync: false,
+        }
+    }
+}
+
+/// A cartridge in a drive.
+#[derive(Debug)]
+pub struct Cartridge {
+    file: File,
+    path: PathBuf,
+    meta: Meta,
+    writable: bool,
+    behaviour: Behaviour,
+    /// The marker last written.
+    end: End,
+    /// All objects, the buffered ones included.
+    index: Index,
+    /// Objects that are not on the medium yet, oldest first, each with its record header.
+    buffer: VecDeque<Vec<u8>>,
+    buffered_bytes: u64,
+    /// The first buffered object overwrites recorded ones, which are still there.
+    overwriting: bool,
+    /// Emptied records, kept because giving 512 KiB back and taking it again costs page faults.
+    spare: Vec<Vec<u8>>,
+}
+
+impl Cartridge {
+    /// Makes a blank cartridge at `path`, which must not exist.
+    pub fn create(path: &Path, meta: &Meta) -> Result<(), Error> {
+        let file = File::create_new(path).map_err(Error::io("create", path))?;
+        file.write_all_at(&layout::header(meta), 0)
+            .and_then(|()| file.sync_all())
+            .map_err(Error::io("write", path))
+    }
+
+    /// Opens a cartridge for a drive, which nobody else may then have. A file that may not be written opens
+    /// write protected.
+    pub fn open(path: &Path, behaviour: Behaviour) -> Result<Self, Error> {
+        match OpenOptions::new().read(true).write(true).open(path) {
+            Ok(file) => {
+                match file.try_lock() {
+                    Ok(()) => {}
+                    Err(TryLockError::WouldBlock) => return Err(Error::InUse(path.to_owned())),
+                    Err(TryLockError::Error(source)) => {
+                        return Err(Error::io("lock", path)(source));
+                    }
+                }
+                Self::load(file, path, behaviour, true)
+            }
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem
+                ) =>
+            {
+                Self::open_read_only(path, behaviour)
+            }
+            Err(error) => Err(Error::io("open", path)(error)),
+        }
+    }
+
+    /// Opens what is on the medium now, write protected, even while a drive has it.
+    pub fn open_read_only(path: &Path, behaviour: Behaviour) -> Result<Self, Error> {
+        let file = File::open(path).map_err(Error::io("open", path))?;
+        Self::load(file, path, behaviour, false)
+    }
+
+    fn load(file: File, path: &Path, behaviour: Behaviour, writable: bool) -> Result<Self, Error> {
+        let (meta, end, index) = reader::snapshot(&file, path)?;
+        Ok(Self {
+            file,
+            path: path.to_owned(),
+            meta,
+            writable,
+            behaviour,
+            end,
+            index,
+            buffer: VecDeque::new(),
+            buffered_bytes: 0,
+            overwriting: false,
+            spare: Vec::new(),
+        })
+    }
+
+    /// The cartridge's file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The barcode: the file's name without its ending.
+    pub fn barcode(&self) -> String {
+        barcode_of(&self.path)
+    }
+
+    /// What the cartridge says of itself.
+    pub fn meta(&self) -> &Meta {
+        &self.meta
+    }
+
+    /// Whether writing is refused: by the cartridge's tab, or because the file may not be written.
+    pub fn write_protected(&self) -> bool {
+        self.meta.write_protected || !self.writable
+    }
+
+    /// Counts one more load, if the file may be written.
+    pub fn count_load(&mut self) -> Result<(), Error> {
+        if !self.writable {
+            return Ok(());
+        }
+        self.meta.loads += 1;
+        self.file
+            .write_all_at(&self.meta.encode(), 0)
+            .map_err(Error::io("write", &self.path))
+    }
+
+    /// Objects up to end of data, the buffered ones included.
+    pub fn objects(&self) -> u64 {
+        self.index.len()
+    }
+
+    /// What object `number` is; `None` at end of data.
+    pub fn object(&self, number: u64) -> Option<Object> {
+        self.index.get(number)
+    }
+
+    /// Filemarks before object `number`.
+    pub fn filemarks_before(&self, number: u64) -> u64 {
+        self.index.marks_before(number)
+    }
+
+    /// The object number of the n-th filemark, from 0.
+    pub fn filemark(&self, n: u64) -> Option<u64> {
+        self.index.mark(n)
+    }
+
+    /// Bytes of medium used before object `number`.
+    pub fn used_before(&self, number: u64) -> u64 {
+        self.index.offset(number) - layout::RECORDS_AT
+    }
+
+    /// Bytes of medium that a block of `length` bytes takes; a filemark takes as much as an empty block.
+    pub fn footprint(length: usize) -> u64 {
+        (layout::RECORD_HEADER + length) as u64
+    }
+
+    /// Objects in the buffer, and their bytes of data.
+    pub fn buffered(&self) -> (u64, u64) {
+        let headers = self.buffer.len() * layout::RECORD_HEADER;
+        (
+            self.buffer.len() as u64,
+            self.buffered_bytes - headers as u64,
+        )
+    }
+
+    /// Takes a block into the buffer, as object `position`; everything behind is gone. When the buffer is
+    /// full, its oldest objects are written first; if that fails the block is not taken and the whole buffer
+    /// is lost.
+    pub fn write_block(&mut self, position: u64, data: &[u8], gate: Gate<'_>) -> Result<(), Loss> {
+        let record = Record::Block {
+            length: data.len() as u32,
+            checksum: crc32c::crc32c(data),
+        };
+        self.take(position, record, data, gate)
+    }
+
+    /// Takes a filemark into the buffer, as [`Self::write_block`] does.
+    pub fn write_filemark(&mut self, position: u64, gate: Gate<'_>) -> Result<(), Loss> {
+        self.take(position, Record::Filemark, &[], gate)
+    }
+
+    fn take(
+        &mut self,
+        position: u64,
+        record: Record,
+        data: &[u8],
+        gate: Gate<'_>,
+    ) -> Result<(), Loss> {
+        if position < self.index.len() {
+            self.flush(gate)?;
+            self.index.truncate(position);
+            self.overwriting = true;
+        }
+        let footprint = Self::footprint(data.len());
+        self.drain(self.behaviour.buffer.saturating_sub(footprint), gate)?;
+        let mut bytes = self.spare.pop().unwrap_or_default();
+        bytes.clear();
+        bytes.reserve_exact(footprint as usize);
+        bytes.extend_from_slice(&record.encode());
+        bytes.extend_from_slice(data);
+        self.buffer.push_back(bytes);
+        self.buffered_bytes += footprint;
+        match record {
+            Record::Block { length, .. } => self.index.push_block(length),
+            Record::Filemark => self.index.push_filemark(),
+        }
+        Ok(())
+    }
+
+    /// Writes everything buffered to the medium. If that fails, what was not written yet is lost.
+    pub fn flush(&mut self, gate: Gate<'_>) -> Result<(), Loss> {
+        if self.buffer.is_empty() {
+            return Ok(());
+        }
+        self.drain(0, gate)?;
+        if self.behaviour.sync {
+            self.file.sync_data().map_err(|source| Loss {
+                objects: 0,
+                cause: Cause::File(Error::io("flush", &self.path)(source)),
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Cuts the recording at `position`, on the medium, at once.
+    pub fn erase(&mut self, position: u64, gate: Gate<'_>) -> Result<(), Loss> {
+        self.flush(gate)?;
+        if position < self.index.len() {
+            self.index.truncate(position);
+            self.overwriting = true;
+        }
+        self.cut().map_err(|error| Loss {
+            objects: 0,
+            cause: Cause::File(error),
+        })
+    }
+
+    /// What a power cut leaves: the oldest `keep` objects of the buffer had made it to the medium, the others
+    /// are gone.
+    pub fn power_cut(&mut self, keep: u64) -> Result<(), Error> {
+        let medium = self.index.len() - self.buffer.len() as u64;
+        while self.buffer.len() as u64 > keep
+            && let Some(bytes) = self.buffer.pop_back()
+        {
+            self.buffered_bytes -= bytes.len() as u64;
+        }
+        if self.buffer.is_empty() {
+            // What was to be overwritten, but was not, is still there.
+            self.overwriting = false;
+            self.index = Index::scan(&self.file, &self.path, &self.end)?;
+            return Ok(());
+        }
+        self.index.truncate(medium + self.buffer.len() as u64);
+        match self.flush(&mut |_| None) {
+            Err(Loss {
+                cause: Cause::File(error),
+                ..
+            }) => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    /// Reads block `number` whole and checks it. The block must exist.
+    pub fn read(&self, number: u64, length: u32) -> Result<Vec<u8>, Error> {
+        layout::read_block(
+            &self.file,
+            &self.path,
+            number,
+            self.index.offset(number),
+            length,
+        )
+    }
+
+    /// Writes the oldest buffered objects until at most `target` bytes are left, then the marker.
+    fn drain(&mut self, target: u64, gate: Gate<'_>) -> Result<(), Loss> {
+        if self.buffered_bytes <= target || self.buffer.is_empty() {
+            return Ok(());
+        }
+        let first = self.index.len() - self.buffer.len() as u64;
+        let mut written = 0;
+        let mut failure = None;
+        let mut left = self.buffered_bytes;
+        if let Err(error) = self.cut() {
+            failure = Some(Cause::File(error));
+        }
+        while failure.is_none()
+            && left > target
+            && let Some(bytes) = self.buffer.get(written)
+        {
+            let object = first + written as u64;
+            if let Some(sense) = gate(object) {
+                failure = Some(Cause::Ordered(sense));
+            } else if let Err(source) = self.file.write_all_at(bytes, self.index.offset(object)) {
+                failure = Some(Cause::File(Error::io("write", &self.path)(source)));
+            } else {
+                written += 1;
+                left -= bytes.len() as u64;
+            }
+        }
+        if written > 0
+            && let Err(error) = self.publish(first + written as u64)
+        {
+            // Without its marker nothing of this is recorded.
+            written = 0;
+            failure = Some(Cause::File(error));
+        }
+        for bytes in self.buffer.drain(..written) {
+            self.spare.push(bytes);
+        }
+        self.spare.truncate(4);
+        self.buffered_bytes = left;
+        let Some(cause) = failure else {
+            return Ok(());
+        };
+        let objects = self.buffer.len() as u64;
+        self.index.truncate(first + written as u64);
+        self.buffer.clear();
+        self.buffered_bytes = 0;
+        Err(Loss { objects, cause })
+    }
+
+    /// Carries out a pending overwrite: the marker first, so that nothing behind it counts any more.
+    fn cut(&mut self) -> Result<(), Error> {
+        if !self.overwriting {
+            return Ok(());
+        }
+        let objects = self.index.len() - self.buffer.len() as u64;
+        self.end.generation += 1;
+        self.publish(objects)?;
+        self.overwriting = false;
+        self.file
+            .set_len(self.end.offset)
+            .map_err(Error::io("truncate", &self.path))
+    }
+
+    /// Writes the marker that says: so many objects are recorded.
+    fn publish(&mut self, objects: u64) -> Result<(), Error> {
+        let end = End {
+            sequence: self.end.sequence + 1,
+            generation: self.end.generation,
+            offset: self.index.offset(objects),
+            objects,
+        };
+        self.file
+            .write_all_at(&end.encode(), end.place())
+            .map_err(Error::io("write", &self.path))?;
+        self.end = end;
+        Ok(())
+    }
+}
+
+/// The barcode of the cartridge in the file `path`.
+pub fn barcode_of(path: &Path) -> String {
+    path.file_stem()
+        .map(|stem| stem.to_string_lossy().into_owned())
+        .unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,313 @@
+//! The robot of a library: one logical unit of type 8 (SMC) that says what lies where and moves it.
+//!
+//! Owns the inventory and the moves. It takes no cartridge from a drive that has not let go of it. What a
+//! cartridge holds is not its business.
+
+use std::collections::VecDeque;
+use std::path::PathBuf;
+use std::sync::MutexGuard;
+
+use taf_scsi::cdb::{ElementType, opcode};
+use taf_scsi::page::element_status::{Element, Identifier, Report};
+use taf_scsi::page::inquiry::{TYPE_CHANGER, TYPE_TAPE};
+use taf_scsi::page::mode::{ALL_PAGES, MEDIUM_CONFIGURATION, Mode};
+use taf_scsi::sense::{Key, Sense, code};
+use taf_scsi::target::{Response, Target};
+
+use crate::cartridge::{Behaviour, Cartridge, EXTENSION};
+use crate::drive::Held;
+use crate::faults::{At, Faults};
+use crate::wire::{self, Cdb, Check, Identity, Outcome, cut, illegal, invalid_field};
+use crate::{Drive, Shared};
+
+mod geometry;
+mod inventory;
+
+pub use geometry::{DRIVES_AT, Geometry, MAIL_SLOTS_AT, SLOTS_AT, TRANSPORT};
+pub(crate) use inventory::barcodes;
+pub use inventory::{Error, Inventory, Volume};
+
+/// The library's product name.
+const PRODUCT: &str = "EMULATED LIBRARY";
+
+/// A drive, and what the library says of it even while the drive is busy with a command.
+#[derive(Debug)]
+struct Bay {
+    drive: Shared<Drive>,
+    identifier: Identifier,
+}
+
+impl Bay {
+    fn new(drive: Shared<Drive>) -> Self {
+        let identifier = {
+            let drive = drive.lock();
+            Identifier {
+                code_set: 2,
+                kind: 1,
+                bytes: Identity {
+                    device_type: TYPE_TAPE,
+                    product: &drive.product(),
+                    serial: &drive.options().serial,
+                }
+                .t10_name(),
+            }
+        };
+        Self { drive, identifier }
+    }
+}
+
+/// The robot.
+#[derive(Debug)]
+pub struct Changer {
+    serial: String,
+    geometry: Geometry,
+    inventory: Inventory,
+    /// Where the cartridges' files lie.
+    cartridges: PathBuf,
+    bays: Vec<Bay>,
+    behaviour: Behaviour,
+    faults: Shared<Faults>,
+    attentions: VecDeque<(u8, u8)>,
+}
+
+impl Changer {
+    /// A robot that was just switched on. Cartridges that the inventory has in drives are put there.
+    pub fn new(
+        serial: String,
+        geometry: Geometry,
+        inventory: Inventory,
+        cartridges: PathBuf,
+        drives: Vec<Shared<Drive>>,
+        behaviour: Behaviour,
+        faults: Shared<Faults>,
+    ) -> Result<Self, Error> {
+        let mut changer = Self {
+            serial,
+            geometry,
+            inventory,
+            cartridges,
+            bays: drives.into_iter().map(Bay::new).collect(),
+            behaviour,
+            faults,
+            attentions: VecDeque::from([code::POWER_ON_OR_RESET]),
+        };
+        changer.take_stock()?;
+        for (number, bay) in changer.bays.iter().enumerate() {
+            let address = DRIVES_AT + number as u16;
+            if let Some(volume) = changer.inventory.get(address) {
+                let path = changer.path(&volume.barcode);
+                match Cartridge::open(&path, behaviour) {
+                    Ok(cartridge) => bay.drive.lock().power_on_with(cartridge),
+                    Err(error) => tracing::error!(%error, "a drive can't have its cartridge"),
+                }
+            }
+        }
+        Ok(changer)
+    }
+
+    /// What lies where.
+    pub fn inventory(&self) -> &Inventory {
+        &self.inventory
+    }
+
+    /// Looks for cartridges that were put into the folder or taken from it.
+    pub fn take_stock(&mut self) -> Result<(), Error> {
+        self.inventory.take_stock(self.geometry, &self.cartridges)
+    }
+
+    fn path(&self, barcode: &str) -> PathBuf {
+        self.cartridges.join(format!("{barcode}.{EXTENSION}"))
+    }
+
+    fn bay(&self, address: u16) -> Option<&Bay> {
+        self.bays.get(usize::from(address.checked_sub(DRIVES_AT)?))
+    }
+
+    fn run(&mut self, cdb: &Cdb) -> Outcome {
+        if cdb.yields_to_pending()
+            && let Some(attention) = self.attentions.pop_front()
+        {
+            return Err(Sense::new(Key::UnitAttention, attention).into());
+        }
+        match cdb.byte(0) {
+            opcode::INQUIRY => Identity {
+                device_type: TYPE_CHANGER,
+                product: PRODUCT,
+                serial: &self.serial,
+            }
+            .inquiry(cdb),
+            opcode::REPORT_LUNS => Ok(wire::report_luns(cdb)),
+            opcode::REQUEST_SENSE => {
+                let sense = match self.attentions.pop_front() {
+                    Some(attention) => Sense::new(Key::UnitAttention, attention),
+                    None => Sense::new(Key::NoSense, code::NONE),
+                };
+                Ok(wire::sense_data(cdb, &sense))
+            }
+            opcode::INITIALIZE_ELEMENT_STATUS | opcode::INITIALIZE_ELEMENT_STATUS_WITH_RANGE => {
+                self.take_stock_now()?;
+                Ok(Vec::new())
+            }
+            opcode::MODE_SENSE_6 | opcode::MODE_SENSE_10 => self.mode_sense(cdb),
+            opcode::READ_ELEMENT_STATUS => self.element_status(cdb),
+            opcode::MOVE_MEDIUM => self.move_medium(
+                cdb.field::<2>(2) as u16,
+                cdb.field::<2>(4) as u16,
+                cdb.field::<2>(6) as u16,
+            ),
+            opcode::TEST_UNIT_READY
+            | opcode::PREVENT_ALLOW_MEDIUM_REMOVAL
+            | opcode::RESERVE_6
+            | opcode::RELEASE_6
+            | opcode::SEND_DIAGNOSTIC => Ok(Vec::new()),
+            _ => Err(illegal(code::INVALID_OPCODE)),
+        }
+    }
+
+    fn take_stock_now(&mut self) -> Result<(), Check> {
+        self.take_stock().map_err(|error| {
+            tracing::error!(%error, "taking stock failed");
+            Sense::new(Key::HardwareError, code::INTERNAL_FAILURE).into()
+        })
+    }
+
+    /// Page 1Dh, element address assignment (SMC-3 7.3.4).
+    fn mode_sense(&self, cdb: &Cdb) -> Outcome {
+        let long = cdb.byte(0) == opcode::MODE_SENSE_10;
+        let pages = match cdb.byte(2) & 0x3f {
+            0 => Vec::new(),
+            MEDIUM_CONFIGURATION | ALL_PAGES => {
+                let mut page = vec![MEDIUM_CONFIGURATION, 18];
+                for kind in [
+                    ElementType::Transport,
+                    ElementType::Storage,
+                    ElementType::ImportExport,
+                    ElementType::DataTransfer,
+                ] {
+                    let range = self.geometry.range(kind);
+                    page.extend(range.start.to_be_bytes());
+                    page.extend((range.end - range.start).to_be_bytes());
+                }
+                page.extend([0, 0]);
+                page
+            }
+            _ => return Err(invalid_field()),
+        };
+        let answer = Mode {
+            pages,
+            ..Mode::default()
+        };
+        Ok(if long {
+            cut(answer.build_10(), cdb.field::<2>(7))
+        } else {
+            cut(answer.build_6(), cdb.field::<1>(4))
+        })
+    }
+
+    fn element_status(&mut self, cdb: &Cdb) -> Outcome {
+        self.take_stock_now()?;
+        let kind = ElementType::from_code(cdb.byte(1) & 0x0f).ok_or_else(invalid_field)?;
+        let tags = cdb.bit(1, 4);
+        let start = cdb.field::<2>(2) as u16;
+        let count = cdb.field::<2>(4) as usize;
+        let identify = cdb.bit(6, 0);
+        let elements: Vec<_> = self
+            .geometry
+            .addresses()
+            .filter(|&(address, own)| address >= start && (kind == ElementType::All || kind == own))
+            .take(count)
+            .map(|(address, own)| self.element(address, own))
+            .collect();
+        let data = Report::build(&elements, tags, identify);
+        Ok(cut(data, cdb.field::<3>(7)))
+    }
+
+    fn element(&self, address: u16, kind: ElementType) -> Element {
+        let mut element = Element::new(kind, address);
+        if let Some(volume) = self.inventory.get(address) {
+            element.full = true;
+            element.volume_tag = Some(volume.barcode.clone());
+            element.source = volume.source;
+        }
+        if let Some(bay) = self.bay(address) {
+            // A drive that is busy with a command has its cartridge threaded.
+            element.accessible = bay
+                .drive
+                .try_lock()
+                .is_some_and(|drive| matches!(drive.removable(), Ok(()) | Err(Held::Empty)));
+            element.identifier = Some(bay.identifier.clone());
+        }
+        element
+    }
+
+    fn move_medium(&mut self, transport: u16, source: u16, destination: u16) -> Outcome {
+        let known = |address| {
+            self.geometry
+                .kind(address)
+                .is_some_and(|kind| kind != ElementType::Transport)
+        };
+        if ![0, TRANSPORT].contains(&transport) || !known(source) || !known(destination) {
+            return Err(illegal(code::INVALID_ELEMENT_ADDRESS));
+        }
+        let Some(volume) = self.inventory.get(source).cloned() else {
+            return Err(illegal(code::SOURCE_EMPTY));
+        };
+        if source == destination {
+            return Ok(Vec::new());
+        }
+        if self.inventory.get(destination).is_some() {
+            return Err(illegal(code::DESTINATION_FULL));
+        }
+        if let Some(sense) = self.faults.lock().strike(At::Move, &volume.barcode, 0) {
+            return Err(sense.into());
+        }
+        // Nobody else takes two drives at once, so the order does not matter.
+        let mut from = self.bay(source).map(|bay| bay.drive.lock());
+        let mut to = self.bay(destination).map(|bay| bay.drive.lock());
+        if let Some(drive) = &from
+            && matches!(drive.removable(), Err(Held::Threaded | Held::Prevented))
+        {
+            return Err(illegal(code::MEDIUM_REMOVAL_PREVENTED));
+        }
+        // All that can fail comes before anything changes: opening the file, then keeping the new inventory.
+        let opened = match (&from, &to) {
+            (None, Some(_)) => Some(self.load(&volume.barcode)?),
+            _ => None,
+        };
+        let mut moved = self.inventory.clone();
+        moved.relocate(source, destination, self.geometry);
+        moved.save().map_err(|error| {
+            tracing::error!(%error, "nothing was moved");
+            Sense::new(Key::HardwareError, code::INTERNAL_FAILURE)
+        })?;
+        let taken = from.as_mut().and_then(take);
+        if let (Some(drive), Some(cartridge)) = (&mut to, opened.or(taken)) {
+            drive.insert(cartridge);
+        }
+        drop((from, to));
+        self.inventory = moved;
+        tracing::info!(barcode = volume.barcode, source, destination, "moved");
+        Ok(Vec::new())
+    }
+
+    fn load(&self, barcode: &str) -> Result<Cartridge, Check> {
+        Cartridge::open(&self.path(barcode), self.behaviour).map_err(|error| {
+            tracing::error!(%error, "the cartridge can't be loaded");
+            Sense::new(Key::HardwareError, code::MEDIA_LOAD_FAILED).into()
+        })
+    }
+}
+
+/// The drive's cartridge; none if its file was lost at start.
+fn take(drive: &mut MutexGuard<'_, Drive>) -> Option<Cartridge> {
+    drive.remove().ok()
+}
+
+impl Target for Changer {
+    fn execute(&mut self, cdb: &[u8], _data_out: &[u8], capacity_in: usize) -> Response {
+        wire::respond(self.run(&Cdb::new(cdb)), capacity_in)
+    }
+}
+
+#[cfg(test)]
+mod tests;
