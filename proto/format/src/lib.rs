@@ -4,8 +4,11 @@
 //! the two differ, one of them has a bug.
 #![forbid(unsafe_code)]
 
-pub mod entry;
 pub mod block0;
+pub mod entry;
+mod frame;
+#[doc(hidden)]
+pub mod fuzz;
 pub mod key;
 pub mod label;
 pub mod limits;
@@ -16,8 +19,5 @@ pub mod resync;
 pub mod segment;
 pub mod table;
 pub mod tar;
-#[doc(hidden)]
-pub mod fuzz;
-mod frame;
 mod text;
 mod varint;

@@ -9,7 +9,9 @@ use std::path::PathBuf;
 use synthetic::Random;
 use taf_format::fuzz;
 
-const TARGETS: [(&str, fn(&[u8])); 5] = [
+type Target = (&'static str, fn(&[u8]));
+
+const TARGETS: [Target; 5] = [
     ("label", fuzz::label),
     ("segment", fuzz::segment),
     ("block0", fuzz::block0),

@@ -69,8 +69,9 @@ zstd stops at the first damaged frame. To read past damage use `taf tape extract
     fn whole(&self) -> String {
         let read_this = self.read_command();
         let filter = Self::filter();
+        // The user stops only where the cartridge changes.
         let stop = |volume: &str| {
-            format!("echo 'load {volume}, then press return' >&2; read x < /dev/tty")
+            format!("echo 'load {volume}, then press return' >&2; read x < /dev/tty; ")
         };
         let Some(before) = &self.predecessor else {
             return format!(
@@ -85,10 +86,8 @@ zstd stops at the first damaged frame. To read past damage use `taf tape extract
         let mut read_before = read(before.tape_file, self.block_size);
         let mut remark = String::new();
         if let Some(bytes) = before.bytes {
-            use std::fmt::Write as _;
-            let _ = write!(read_before, " | head -c {bytes}");
-            let _ = write!(
-                remark,
+            read_before = format!("{read_before} | head -c {bytes}");
+            remark = format!(
                 "   The part before this one was cut off by a write error: only its first {bytes} bytes count.\n"
             );
         }
@@ -99,11 +98,12 @@ zstd stops at the first damaged frame. To read past damage use `taf tape extract
             );
         }
         remark.push_str("   Parts that follow this one come behind it, inside the parenthesis.\n");
-        format!(
-            "    ( {}; {read_before}; {}; {read_this} ) | {filter}\n\n{remark}",
-            stop(&before.volume),
-            stop(&self.volume),
-        )
+        let (first, second) = if before.volume == self.volume {
+            (String::new(), String::new())
+        } else {
+            (stop(&before.volume), stop(&self.volume))
+        };
+        format!("    ( {first}{read_before}; {second}{read_this} ) | {filter}\n\n{remark}")
     }
 
     fn alone(&self) -> String {
