@@ -1,1 +1,111 @@
+#![allow(clippy::unwrap_used, missing_docs)]
 
+use tempfile::TempDir;
+
+use super::*;
+
+fn library(slots: u16) -> TempDir {
+    let dir = TempDir::new().unwrap();
+    Library::create(dir.path(), &Spec::new(1, slots, 1 << 20)).unwrap();
+    dir
+}
+
+#[test]
+fn one_process_at_a_time_has_it() {
+    let dir = library(2);
+    let first = Library::open(dir.path()).unwrap();
+    assert!(matches!(Library::open(dir.path()), Err(Error::InUse(_))));
+    drop(first);
+    Library::open(dir.path()).unwrap();
+}
+
+#[test]
+fn it_is_made_once_and_opened_only_where_it_is() {
+    let dir = library(2);
+    let spec = Spec::new(1, 2, 1 << 20);
+    assert!(matches!(
+        Library::create(dir.path(), &spec),
+        Err(Error::Exists(_))
+    ));
+    let empty = TempDir::new().unwrap();
+    assert!(matches!(
+        Library::open(empty.path()),
+        Err(Error::Missing(_))
+    ));
+    let none = Spec { drives: 0, ..spec };
+    assert!(matches!(
+        Library::create(empty.path(), &none),
+        Err(Error::Spec { .. })
+    ));
+}
+
+#[test]
+fn its_description_takes_no_unknown_keys() {
+    let dir = library(2);
+    let file = dir.path().join("library.toml");
+    let mut text = std::fs::read_to_string(&file).unwrap();
+    text.push_str("colour = \"beige\"\n");
+    std::fs::write(&file, text).unwrap();
+    assert!(matches!(Library::open(dir.path()), Err(Error::Spec { .. })));
+}
+
+#[test]
+fn cartridges_are_added_until_it_is_full() {
+    let dir = library(2);
+    let new = NewCartridge::default();
+    add(dir.path(), "A00001L7", &new).unwrap();
+    assert!(matches!(
+        add(dir.path(), "A00001L7", &new),
+        Err(Error::Duplicate(_))
+    ));
+    for barcode in ["", "a", "A/B", "..", &"A".repeat(33)] {
+        assert!(matches!(
+            add(dir.path(), barcode, &new),
+            Err(Error::Barcode(_))
+        ));
+    }
+    let _on = Library::open(dir.path()).unwrap();
+    add(dir.path(), "A2", &new).unwrap();
+    assert!(matches!(add(dir.path(), "A3", &new), Err(Error::Full(2))));
+    let shelf = shelf(dir.path()).unwrap();
+    assert_eq!(shelf[0].1.meta().density, 0x5c);
+    assert_eq!(shelf[1].1.meta().density, 0x5e);
+    let left = std::fs::read_dir(cartridges(dir.path())).unwrap().count();
+    assert_eq!(left, 2, "nothing but cartridges stays in the folder");
+}
+
+#[test]
+fn somebody_elses_bytes_can_be_on_a_tape() {
+    let dir = library(2);
+    let file = dir.path().join("foreign");
+    std::fs::write(&file, [5; 25]).unwrap();
+    let new = NewCartridge {
+        foreign: Some((file, 10)),
+        ..NewCartridge::default()
+    };
+    let path = add(dir.path(), "F", &new).unwrap();
+    let reader = Reader::open(&path).unwrap();
+    assert_eq!(reader.files(), 1);
+    let lengths: Vec<_> = reader
+        .blocks(0)
+        .unwrap()
+        .map(|block| block.unwrap().len())
+        .collect();
+    assert_eq!(lengths, [10, 10, 5]);
+}
+
+#[test]
+fn faults_come_from_the_file_when_it_changes() {
+    use crate::faults::At;
+    let dir = library(1);
+    let on = Library::open(dir.path()).unwrap();
+    let strike = || on.faults().lock().strike(At::Read, "A", 3);
+    assert!(strike().is_none());
+    let file = dir.path().join("faults.toml");
+    let script = "[[fault]]\nat = \"read\"\nobject = 3\nkey = 3\nasc = 0x11\nascq = 0\n";
+    std::fs::write(&file, script).unwrap();
+    assert!(strike().is_some());
+    assert!(strike().is_none());
+    std::fs::write(&file, format!("{script}colour = 1\n")).unwrap();
+    assert!(strike().is_none());
+}
