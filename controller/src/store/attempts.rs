@@ -3,7 +3,7 @@
 use tokio_postgres::Row;
 use uuid::Uuid;
 
-use super::{Error, Transaction, drives::Unit};
+use super::{Error, Store, Transaction, drives::Unit};
 
 /// An attempt that has not ended, with all that the reconciler asks about it.
 pub struct LiveAttempt {
@@ -163,21 +163,15 @@ pub async fn attempt_start_on(
     volume_id: i64,
     agent_id: Option<i64>,
 ) -> Result<i64, Error> {
-    let generation = tx
-        .query_one(
-            "UPDATE installation SET generation_counter = generation_counter + 1 WHERE id = 1 \
-             RETURNING epoch, generation_counter",
-            &[],
-        )
-        .await?;
+    let (epoch, counter) = Store::generation_next_on(tx).await?;
     let row = tx
         .query_one(
             "INSERT INTO attempts (job_id, epoch, generation, drive_id, volume_id, agent_id, started_at) \
              VALUES ($1, $2, $3, $4, $5, $6, clock_timestamp()) RETURNING id",
             &[
                 &job_id,
-                &generation.get::<_, i64>(0),
-                &generation.get::<_, i64>(1),
+                &epoch,
+                &counter,
                 &drive_id,
                 &volume_id,
                 &agent_id,
@@ -185,21 +179,6 @@ pub async fn attempt_start_on(
         )
         .await?;
     Ok(row.get(0))
-}
-
-/// Goes above a generation that an agent has seen and we have not: the catalog is older than the agent.
-pub async fn generation_raise_on(
-    tx: &Transaction<'_>,
-    epoch: i64,
-    counter: i64,
-) -> Result<(), Error> {
-    tx.execute(
-        "UPDATE installation SET epoch = $1::bigint + 1, generation_counter = 0 WHERE id = 1 \
-         AND (epoch < $1::bigint OR (epoch = $1::bigint AND generation_counter < $2::bigint))",
-        &[&epoch, &counter],
-    )
-    .await?;
-    Ok(())
 }
 
 /// A step begins; `detail` is the encoded move of a step of the robot.

@@ -130,6 +130,17 @@ pub async fn source_connect_on(
     Error::expect_one(rows, "agent")
 }
 
+/// Every source agent that was ever connected: row and process.
+pub async fn source_list_on(tx: &Transaction<'_>) -> Result<Vec<(i64, Uuid)>, Error> {
+    let rows = tx
+        .query(
+            "SELECT id, incarnation FROM agents WHERE incarnation IS NOT NULL",
+            &[],
+        )
+        .await?;
+    Ok(rows.iter().map(|row| (row.get(0), row.get(1))).collect())
+}
+
 /// Notes the program version of an agent, and that it is alive.
 pub async fn agent_seen_on(
     tx: &Transaction<'_>,

@@ -15,6 +15,7 @@ pub mod material;
 pub mod quantity;
 pub mod secret_file;
 pub mod serve;
+pub mod session;
 pub mod telemetry;
 pub mod tls;
 pub mod token;

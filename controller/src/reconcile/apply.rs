@@ -1,0 +1,209 @@
+//! Decisions of the pure core, as rows.
+
+use std::time::Duration;
+
+use prost::Message as _;
+use taf_core::attempt::{Next, Verdict};
+use taf_core::mount::{Move, Step};
+use taf_core::plan::Decision;
+use taf_core::{Fault, attempt, plan};
+use taf_proto::agent;
+
+use super::facts::{State, from_proto, to_proto};
+use crate::catalog;
+use crate::store::attempts::{self, LiveAttempt};
+use crate::store::{Error, Transaction, jobs, volumes};
+
+/// Decides on everything once. Says whether anything was written that changes what units are to do.
+pub(super) async fn decide_on(
+    tx: &Transaction<'_>,
+    state: &mut State,
+    lease: Duration,
+) -> Result<bool, Error> {
+    let mut changed = false;
+    for live in &state.attempts {
+        if live.verdict == "none" {
+            let Some(facts) = state.about(live, lease) else {
+                continue;
+            };
+            match attempt::next(&facts) {
+                Next::Stay => {}
+                Next::Step(step) => {
+                    begin_step_on(tx, live, &step).await?;
+                    changed = true;
+                }
+                Next::Verdict(verdict) => {
+                    pronounce_on(tx, live, &verdict).await?;
+                    changed = true;
+                }
+            }
+        } else {
+            changed |= end_on(tx, state, live, lease).await?;
+        }
+    }
+    if state.queued.is_empty() {
+        return Ok(changed);
+    }
+    let (jobs, drives, volumes) = state.planning();
+    for decision in plan::plan(&jobs, &drives, &volumes) {
+        changed |= decided_on(tx, state, decision).await?;
+    }
+    Ok(changed)
+}
+
+async fn decided_on(tx: &Transaction<'_>, state: &State, decision: Decision) -> Result<bool, Error> {
+    match decision {
+        Decision::Wait { job, why } => {
+            jobs::job_wait_on(tx, job, &why).await?;
+            return Ok(false);
+        }
+        Decision::Start { job, drive, volume } => start_on(tx, state, job, drive, volume).await?,
+        Decision::Fail { job, fault } => {
+            tracing::warn!(job, reason = fault.reason, message = fault.message, "job failed");
+            forget_label_on(tx, state, job, &fault.message).await?;
+            jobs::job_end_on(tx, job, "failed", Some(&fault)).await?;
+        }
+        Decision::Cancel { job } => {
+            forget_label_on(tx, state, job, "the labelling was cancelled").await?;
+            jobs::job_end_on(tx, job, "cancelled", None).await?;
+        }
+    }
+    Ok(true)
+}
+
+/// A label job that ends before it began leaves its volume without a label.
+async fn forget_label_on(
+    tx: &Transaction<'_>,
+    state: &State,
+    job: i64,
+    why: &str,
+) -> Result<(), Error> {
+    let queued = state.queued.iter().find(|j| j.id == job);
+    if let Some(volume) = queued.filter(|j| j.kind == "label").and_then(|j| j.volume_id) {
+        volumes::volume_unlabelled_on(tx, volume, why).await?;
+    }
+    Ok(())
+}
+
+async fn start_on(
+    tx: &Transaction<'_>,
+    state: &State,
+    job: i64,
+    drive: i64,
+    volume: i64,
+) -> Result<(), Error> {
+    let Some(queued) = state.queued.iter().find(|j| j.id == job) else {
+        return Ok(());
+    };
+    let agent = queued.agent.as_ref().map(|(id, _, _)| *id);
+    let attempt = attempts::attempt_start_on(tx, job, drive, volume, agent).await?;
+    let mut version = None;
+    if let (Some(line), "backup") = (queued.line_id, queued.kind.as_str()) {
+        let opened = catalog::open_version_on(tx, line, attempt, job).await?;
+        version = Some(opened.version);
+    }
+    jobs::job_start_on(tx, job, version).await?;
+    tracing::info!(job, attempt, drive, volume, "job started");
+    Ok(())
+}
+
+async fn begin_step_on(tx: &Transaction<'_>, live: &LiveAttempt, step: &Step) -> Result<(), Error> {
+    let encode = |m: &Move| {
+        agent::MoveWork {
+            barcode: m.barcode.clone(),
+            from_address: m.from,
+            to_address: m.to,
+        }
+        .encode_to_vec()
+    };
+    let (kind, detail) = match step {
+        Step::Unload => ("unload", None),
+        Step::Clear(m) => ("clear", Some(encode(m))),
+        Step::Mount(m) => ("mount", Some(encode(m))),
+        Step::Work => ("work", None),
+    };
+    attempts::attempt_step_on(tx, live.id, kind, detail.as_deref()).await
+}
+
+/// Writes a verdict with all that follows from it in the catalog.
+async fn pronounce_on(
+    tx: &Transaction<'_>,
+    live: &LiveAttempt,
+    verdict: &Verdict,
+) -> Result<(), Error> {
+    let (name, fault) = match verdict {
+        Verdict::Succeeded { with_issues: false } => ("succeeded", None),
+        Verdict::Succeeded { with_issues: true } => ("succeeded-with-issues", None),
+        Verdict::Failed(fault) => ("failed", Some(fault)),
+        Verdict::Cancelled => ("cancelled", None),
+    };
+    match (live.kind.as_str(), verdict) {
+        ("backup", Verdict::Succeeded { .. }) => {
+            let done = backup_done(live).ok_or(Error::Corrupt("a backup's result"))?;
+            catalog::publish_on(tx, live.id, &done).await?;
+        }
+        ("label", Verdict::Succeeded { .. }) => {
+            let block = label_done(live).ok_or(Error::Corrupt("a label's result"))?;
+            volumes::volume_labelled_on(tx, live.volume_id, block).await?;
+        }
+        ("label", Verdict::Failed(fault)) => {
+            volumes::volume_unlabelled_on(tx, live.volume_id, &fault.message).await?;
+        }
+        ("label", Verdict::Cancelled) => {
+            volumes::volume_unlabelled_on(tx, live.volume_id, "the labelling was cancelled").await?;
+        }
+        _ => {}
+    }
+    tracing::info!(job = live.job_id, attempt = live.id, verdict = name, "attempt decided");
+    let encoded = fault.map(|f| to_proto(f).encode_to_vec());
+    attempts::attempt_verdict_on(tx, live.id, name, encoded.as_deref()).await
+}
+
+fn backup_done(live: &LiveAttempt) -> Option<agent::BackupDone> {
+    let result = agent::Result::decode(live.source_result.as_deref()?).ok()?;
+    match result.done? {
+        agent::result::Done::Backup(done) => Some(done),
+        _ => None,
+    }
+}
+
+fn label_done(live: &LiveAttempt) -> Option<i64> {
+    let result = agent::Result::decode(live.drive_result.as_deref()?).ok()?;
+    match result.done? {
+        agent::result::Done::Label(done) => i64::try_from(done.next_block).ok(),
+        _ => None,
+    }
+}
+
+/// Ends an attempt with a verdict when its drive is free or lost, and its job with it.
+async fn end_on(
+    tx: &Transaction<'_>,
+    state: &State,
+    live: &LiveAttempt,
+    lease: Duration,
+) -> Result<bool, Error> {
+    let Some(drive) = state.drives.get(&live.drive_id) else {
+        return Ok(false);
+    };
+    let lease = lease.as_millis() as u64;
+    let unit = state.drive_unit(live, drive);
+    let working = live.step_kind == "work" && live.drive_incarnation.is_some();
+    let reported = live.drive_result.is_some();
+    if !attempt::is_over(reported, working, unit, lease) {
+        return Ok(false);
+    }
+    // A worker that was restarted delivered its journal before it connected; one that is silent may still write.
+    let lost = working && !reported && unit.same_incarnation;
+    attempts::attempt_end_on(tx, live.id, lost).await?;
+    if lost {
+        attempts::attempt_drive_lost_on(tx, live.drive_id).await?;
+    }
+    let fault = fault_of(live);
+    jobs::job_end_on(tx, live.job_id, &live.verdict, fault.as_ref()).await?;
+    Ok(true)
+}
+
+fn fault_of(live: &LiveAttempt) -> Option<Fault> {
+    let fault = taf_proto::v1::Fault::decode(live.fault.as_deref()?).ok()?;
+    Some(from_proto(fault))
+}

@@ -1,0 +1,171 @@
+//! What every unit is to do, from the rows of live attempts.
+
+use std::collections::HashMap;
+
+use prost::Message as _;
+use taf_proto::agent::{self, Assignment, AssignmentKey, Generation, assignment::Work};
+use taf_proto::v1;
+use uuid::Uuid;
+
+use super::facts::State;
+use crate::session::Unit;
+use crate::store::attempts::LiveAttempt;
+use crate::store::drives::DriveRow;
+use crate::store::volumes::VolumeRow;
+
+/// Complete sets, each for one process of a unit.
+pub(super) type Sets = HashMap<Unit, (Uuid, Vec<Assignment>)>;
+
+/// An attempt whose work goes to these processes from now on.
+pub(super) struct Binding {
+    pub attempt: i64,
+    pub drive: Uuid,
+    pub source: Option<Uuid>,
+}
+
+pub(super) fn sets(state: &State, installation: Uuid) -> (Sets, Vec<Binding>) {
+    let mut sets = Sets::new();
+    let mut bindings = Vec::new();
+    for live in &state.attempts {
+        let (Some(drive), Some(volume)) = (
+            state.drives.get(&live.drive_id),
+            state.volumes.get(&live.volume_id),
+        ) else {
+            continue;
+        };
+        if live.verdict != "none" {
+            continue;
+        }
+        let mut give = |unit: Unit, incarnation: Uuid, work: Work| {
+            let assignment = Assignment {
+                key: Some(key(live)),
+                work: Some(work),
+            };
+            sets.entry(unit)
+                .or_insert_with(|| (incarnation, Vec::new()))
+                .1
+                .push(assignment);
+        };
+        match live.step_kind.as_str() {
+            "unload" => give(
+                Unit::Drive(drive.id),
+                drive.incarnation,
+                Work::Unload(agent::UnloadWork {}),
+            ),
+            "clear" | "mount" => {
+                let library = drive.library.as_ref().and_then(|(id, _, _)| state.libraries.get(id));
+                let detail = live.step_detail.as_deref().map(agent::MoveWork::decode);
+                if let (Some(library), Some(Ok(detail))) = (library, detail) {
+                    give(Unit::Library(library.id), library.incarnation, Work::Move(detail));
+                }
+            }
+            "work" => {
+                let source = live.source.as_ref().and_then(|s| s.incarnation);
+                if live.drive_incarnation.is_none() {
+                    bindings.push(Binding {
+                        attempt: live.id,
+                        drive: drive.incarnation,
+                        source,
+                    });
+                }
+                // Work belongs to the processes that it was given to; the attempt fails if they are gone.
+                if live.drive_result.is_none()
+                    && let Some(work) = drive_work(live, volume, installation)
+                {
+                    let incarnation = live.drive_incarnation.unwrap_or(drive.incarnation);
+                    give(Unit::Drive(drive.id), incarnation, work);
+                }
+                if live.source_result.is_none()
+                    && let Some(agent) = &live.source
+                    && let Some(incarnation) = live.source_incarnation.or(agent.incarnation)
+                    && let Some(work) = source_work(live, drive, installation)
+                {
+                    give(Unit::Source(agent.id), incarnation, work);
+                }
+            }
+            _ => {}
+        }
+    }
+    (sets, bindings)
+}
+
+fn key(live: &LiveAttempt) -> AssignmentKey {
+    AssignmentKey {
+        attempt: live.id as u64,
+        generation: Some(Generation {
+            epoch: live.generation.0 as u64,
+            counter: live.generation.1 as u64,
+        }),
+        step: live.step as u32,
+    }
+}
+
+fn drive_work(live: &LiveAttempt, volume: &VolumeRow, installation: Uuid) -> Option<Work> {
+    let recording = Some(recording(volume, installation));
+    let peer_agent_id = live.source.as_ref().map(|s| s.name.clone()).unwrap_or_default();
+    Some(match live.kind.as_str() {
+        "backup" => Work::Write(agent::WriteWork {
+            recording,
+            archive: Some(archive(live, installation)?),
+            peer_agent_id,
+            part_size: live.archive.as_ref()?.part_size as u64,
+        }),
+        "restore" => Work::Read(agent::ReadWork {
+            recording,
+            peer_agent_id,
+        }),
+        _ => Work::Label(agent::LabelWork { recording }),
+    })
+}
+
+fn source_work(live: &LiveAttempt, drive: &DriveRow, installation: Uuid) -> Option<Work> {
+    let worker = Some(agent::Worker {
+        agent_id: drive.agent.clone(),
+        addresses: drive.addresses.split(' ').map(str::to_owned).collect(),
+    });
+    if live.kind == "restore" {
+        let request = v1::RestoreVersionRequest::decode(live.restore_request.as_deref()?).ok()?;
+        return Some(Work::Restore(agent::RestoreWork {
+            worker,
+            collision: request.collision,
+            target: request.target,
+            entry_count: live.totals.0 as u64,
+            byte_count: live.totals.1 as u64,
+        }));
+    }
+    let of = live.archive.as_ref()?;
+    Some(Work::Backup(agent::BackupWork {
+        archive: Some(archive(live, installation)?),
+        worker,
+        compression_level: of.compression_level,
+        compression_threads: of.compression_threads,
+        one_file_system: of.one_file_system,
+    }))
+}
+
+fn archive(live: &LiveAttempt, installation: Uuid) -> Option<agent::Archive> {
+    let of = live.archive.as_ref()?;
+    Some(agent::Archive {
+        archive_uuid: of.archive_uuid.as_bytes().to_vec().into(),
+        line_uuid: of.line_uuid.as_bytes().to_vec().into(),
+        version: of.version as u64,
+        ordinal: of.ordinal as u32,
+        attempt: live.id as u64,
+        plan: of.plan.clone(),
+        source: of.source.clone(),
+        installation_uuid: installation.as_bytes().to_vec().into(),
+    })
+}
+
+fn recording(volume: &VolumeRow, installation: Uuid) -> agent::Recording {
+    agent::Recording {
+        barcode: volume.barcode.clone(),
+        volume_uuid: volume.volume_uuid.as_bytes().to_vec().into(),
+        recording_uuid: volume.recording_uuid.as_bytes().to_vec().into(),
+        installation_uuid: installation.as_bytes().to_vec().into(),
+        pool: volume.pool.clone(),
+        block_size: volume.block_size as u32,
+        next_tape_file: volume.next_tape_file as u64,
+        next_block: volume.next_block as u64,
+    }
+}

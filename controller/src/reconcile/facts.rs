@@ -1,0 +1,256 @@
+//! Rows as the pure core's facts.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use prost::Message as _;
+use taf_core::attempt::{self, Outcome};
+use taf_core::mount::{Element, ElementKind, Medium};
+use taf_core::{Fault, plan};
+use taf_proto::{agent, v1};
+use uuid::Uuid;
+
+use crate::session::Unit;
+use crate::store::attempts::{self, LiveAttempt};
+use crate::store::drives::{self, DriveRow};
+use crate::store::jobs::{self, QueuedJob};
+use crate::store::libraries::{self, ElementRow, LibraryRow};
+use crate::store::volumes::{self, VolumeRow};
+use crate::store::{Error, Transaction};
+
+/// More devices than any installation has; the reconciler looks at all of them.
+const ALL: i64 = 10_000;
+
+/// Everything that the reconciler looks at.
+pub(super) struct State {
+    pub queued: Vec<QueuedJob>,
+    pub attempts: Vec<LiveAttempt>,
+    /// Attempts whose parts are complete.
+    pub complete: Vec<i64>,
+    pub drives: HashMap<i64, DriveRow>,
+    pub libraries: HashMap<i64, LibraryRow>,
+    pub elements: HashMap<i64, Vec<Element>>,
+    pub volumes: HashMap<i64, VolumeRow>,
+    /// Source agents' processes.
+    pub sources: Vec<(i64, Uuid)>,
+    /// Since when this controller watches.
+    pub watching: Duration,
+}
+
+pub(super) async fn load_on(tx: &Transaction<'_>, watching: Duration) -> Result<State, Error> {
+    let queued = jobs::job_list_queued_on(tx).await?;
+    let attempts = attempts::attempt_list_live_on(tx).await?;
+    let mut complete = Vec::new();
+    for attempt in &attempts {
+        if let (Some(archive), Some(last)) = (&attempt.archive, last_sequence(attempt))
+            && attempts::attempt_parts_complete_on(tx, archive.id, last).await?
+        {
+            complete.push(attempt.id);
+        }
+    }
+    let sources = drives::source_list_on(tx).await?;
+    let drives = drives::drive_list(tx, "", ALL).await?;
+    let libraries = libraries::library_list(tx, "", ALL).await?;
+    let mut elements = HashMap::new();
+    for library in &libraries {
+        let rows = libraries::library_elements(tx, library.id).await?;
+        elements.insert(library.id, rows.iter().map(element).collect());
+    }
+    let mut volumes = HashMap::new();
+    if !queued.is_empty() || !attempts.is_empty() {
+        for volume in volumes::volume_list_all_on(tx).await? {
+            volumes.entry(volume.id).or_insert(volume);
+        }
+    }
+    Ok(State {
+        queued,
+        attempts,
+        complete,
+        drives: drives.into_iter().map(|d| (d.id, d)).collect(),
+        libraries: libraries.into_iter().map(|l| (l.id, l)).collect(),
+        elements,
+        volumes,
+        sources,
+        watching,
+    })
+}
+
+fn element(row: &ElementRow) -> Element {
+    Element {
+        kind: match row.kind.as_str() {
+            "drive" => ElementKind::Drive,
+            "mail-slot" => ElementKind::MailSlot,
+            _ => ElementKind::Slot,
+        },
+        address: row.address as u32,
+        full: row.occupied,
+        barcode: row.barcode.clone(),
+        drive_serial: row.drive_serial.clone(),
+        source_address: row.source_address.map(|a| a as u32),
+    }
+}
+
+fn last_sequence(attempt: &LiveAttempt) -> Option<i64> {
+    let result = agent::Result::decode(attempt.source_result.as_deref()?).ok()?;
+    match result.done? {
+        agent::result::Done::Backup(done) if result.fault.is_none() => {
+            Some(done.last_sequence as i64)
+        }
+        _ => None,
+    }
+}
+
+/// What a side reported, from its row.
+fn outcome(encoded: Option<&[u8]>) -> Option<Outcome> {
+    let result = agent::Result::decode(encoded?).ok()?;
+    if let Some(fault) = result.fault {
+        return Some(Outcome::Fault(from_proto(fault)));
+    }
+    let issues = match result.done {
+        Some(agent::result::Done::Backup(done)) => done.issue_count,
+        Some(agent::result::Done::Restore(done)) => done.issue_count,
+        _ => 0,
+    };
+    Some(Outcome::Done { issues })
+}
+
+/// A fault of the wire as one of the core.
+pub(super) fn from_proto(fault: v1::Fault) -> Fault {
+    Fault {
+        reason: fault.reason,
+        message: fault.message,
+        next_step: fault.next_step,
+    }
+}
+
+/// A fault of the core as one of the wire.
+pub(super) fn to_proto(fault: &Fault) -> v1::Fault {
+    v1::Fault {
+        reason: fault.reason.clone(),
+        message: fault.message.clone(),
+        next_step: fault.next_step.clone(),
+    }
+}
+
+impl State {
+    /// The process of each unit that rows know of.
+    pub(super) fn incarnations(&self) -> HashMap<Unit, Uuid> {
+        let drives = self
+            .drives
+            .values()
+            .map(|d| (Unit::Drive(d.id), d.incarnation));
+        let libraries = self
+            .libraries
+            .values()
+            .map(|l| (Unit::Library(l.id), l.incarnation));
+        let sources = self.sources.iter().map(|(id, i)| (Unit::Source(*id), *i));
+        drives.chain(libraries).chain(sources).collect()
+    }
+
+    /// Facts for the planner.
+    pub(super) fn planning(&self) -> (Vec<plan::Job>, Vec<plan::Drive>, Vec<plan::Volume>) {
+        let jobs = self
+            .queued
+            .iter()
+            .map(|job| plan::Job {
+                id: job.id,
+                need: match (&job.pool, job.volume_id) {
+                    (Some((pool, name)), None) => plan::Need::Append {
+                        pool: *pool,
+                        pool_name: name.clone(),
+                    },
+                    (_, volume) => plan::Need::Volume(volume.unwrap_or_default()),
+                },
+                agent: job.agent.as_ref().map(|(_, name, connected)| plan::Agent {
+                    name: name.clone(),
+                    connected: *connected,
+                }),
+                cancel_asked: job.cancel_asked,
+            })
+            .collect();
+        let drives = self.drives.values().map(|d| plan::Drive {
+            id: d.id,
+            serial: d.serial.clone(),
+            usable: d.connected && d.library.as_ref().is_some_and(|(_, _, connected)| *connected),
+            busy: d.job.is_some(),
+            library: d.library.as_ref().map(|(id, _, _)| *id),
+            full: d.full,
+        });
+        let volumes = self.volumes.values().map(|v| plan::Volume {
+            id: v.id,
+            barcode: v.barcode.clone(),
+            pool: v.pool_id,
+            appendable: v.state == "appendable",
+            reserved: v.reserved_by.is_some(),
+            byte_count: v.byte_count as u64,
+            library: v.library_id,
+            in_drive: v.drive.as_ref().map(|(id, _)| *id),
+        });
+        (jobs, drives.collect(), volumes.collect())
+    }
+
+    /// Facts about a live attempt, for the core. `None` while a row that it needs is missing.
+    pub(super) fn about<'a>(
+        &'a self,
+        attempt: &'a LiveAttempt,
+        lease: Duration,
+    ) -> Option<attempt::Facts<'a>> {
+        let drive = self.drives.get(&attempt.drive_id)?;
+        let volume = self.volumes.get(&attempt.volume_id)?;
+        let elements = drive
+            .library
+            .as_ref()
+            .and_then(|(id, _, _)| self.elements.get(id))
+            .map_or(&[][..], Vec::as_slice);
+        Some(attempt::Facts {
+            kind: match attempt.kind.as_str() {
+                "backup" => attempt::Kind::Backup,
+                "restore" => attempt::Kind::Restore,
+                _ => attempt::Kind::Label,
+            },
+            stage: match attempt.step_kind.as_str() {
+                "none" => attempt::Stage::Between,
+                "work" => attempt::Stage::Working,
+                _ => attempt::Stage::Mounting,
+            },
+            steps: attempt.step as u32,
+            cancel_asked: attempt.cancel_asked,
+            barcode: &volume.barcode,
+            drive_serial: &drive.serial,
+            medium: match drive.medium.as_str() {
+                "empty" => Medium::Empty,
+                "loaded" => Medium::Loaded,
+                "unloaded" => Medium::Unloaded,
+                _ => Medium::Unknown,
+            },
+            drive: self.drive_unit(attempt, drive),
+            source: attempt.source.as_ref().map(|source| attempt::Unit {
+                same_incarnation: attempt.source_incarnation.is_none()
+                    || attempt.source_incarnation == source.incarnation,
+                silent_millis: self.silence(source.silent_seconds),
+            }),
+            source_name: attempt.source.as_ref().map_or("", |s| s.name.as_str()),
+            elements,
+            drive_outcome: outcome(attempt.drive_result.as_deref()),
+            source_outcome: outcome(attempt.source_result.as_deref()),
+            parts_complete: self.complete.contains(&attempt.id),
+            lease_millis: lease.as_millis() as u64,
+        })
+    }
+
+    /// How the drive of an attempt is.
+    pub(super) fn drive_unit(&self, attempt: &LiveAttempt, drive: &DriveRow) -> attempt::Unit {
+        attempt::Unit {
+            same_incarnation: attempt
+                .drive_incarnation
+                .is_none_or(|given| given == drive.incarnation),
+            silent_millis: self.silence(drive.silent_seconds),
+        }
+    }
+
+    /// Silence that began before we watched is not held against anybody.
+    fn silence(&self, seconds: f64) -> u64 {
+        let watched = self.watching.as_millis() as u64;
+        ((seconds.max(0.0) * 1000.0) as u64).min(watched)
+    }
+}

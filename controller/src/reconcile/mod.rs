@@ -1,0 +1,129 @@
+//! The reconciler: looks at the whole state, lets the pure core decide, writes the decisions in one transaction, and
+//! shows every connected unit what it is to do.
+//!
+//! It takes no input. Hints wake it, a tick each second is the fallback, and it works from rows alone; so a controller that was
+//! killed anywhere goes on where it was. One controller at a time reconciles, under a lease that each of its transactions renews.
+
+mod apply;
+mod assign;
+mod facts;
+
+use std::time::{Duration, Instant};
+
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use crate::session::Registry;
+use crate::store::{Error, Store, leadership};
+
+/// Without hints it looks this often.
+const TICK: Duration = Duration::from_secs(1);
+
+/// Reconciles until it is stopped.
+pub struct Reconciler {
+    store: Store,
+    registry: Registry,
+    lease: Duration,
+    installation: Uuid,
+    holder: Uuid,
+    term: Option<Term>,
+}
+
+#[derive(Clone, Copy)]
+struct Term {
+    number: i64,
+    /// Since when we reconcile: nobody is lost for a silence that began before.
+    since: Instant,
+}
+
+impl Reconciler {
+    /// A reconciler over the store. `lease` is after how long a silent unit is lost.
+    pub fn new(store: Store, registry: Registry, lease: Duration, installation: Uuid) -> Reconciler {
+        Reconciler {
+            store,
+            registry,
+            lease,
+            installation,
+            holder: Uuid::new_v4(),
+            term: None,
+        }
+    }
+
+    /// Runs until `stop`; then gives the lease back.
+    pub async fn run(mut self, stop: CancellationToken) {
+        let mut said = String::new();
+        while !stop.is_cancelled() {
+            match self.pass().await {
+                Ok(()) => said.clear(),
+                Err(error) => {
+                    let text = error.to_string();
+                    if text != said {
+                        tracing::warn!(%error, "could not reconcile; trying again each second");
+                        said = text;
+                    }
+                }
+            }
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = self.registry.woken() => {}
+                () = tokio::time::sleep(TICK) => {}
+            }
+        }
+        if let Err(error) = self.release().await {
+            tracing::warn!(%error, "could not give back the lease; it runs out by itself");
+        }
+    }
+
+    /// One look at everything.
+    async fn pass(&mut self) -> Result<(), Error> {
+        let mut client = self.store.client().await?;
+        let tx = client.transaction().await?;
+        let Some(term) = self.lead_on(&tx).await? else {
+            return Ok(tx.commit().await?);
+        };
+        let mut state = facts::load_on(&tx, term.since.elapsed()).await?;
+        let changed = apply::decide_on(&tx, &mut state, self.lease).await?;
+        if changed {
+            // What was decided is shown from the rows, as any other controller would show it.
+            state = facts::load_on(&tx, term.since.elapsed()).await?;
+        }
+        let (sets, bindings) = assign::sets(&state, self.installation);
+        for binding in bindings {
+            crate::store::attempts::attempt_bind_on(&tx, binding.attempt, binding.drive, binding.source).await?;
+        }
+        tx.commit().await?;
+        self.registry.publish(&sets, &state.incarnations());
+        if changed {
+            self.registry.wake();
+        }
+        Ok(())
+    }
+
+    async fn lead_on(&mut self, tx: &crate::store::Transaction<'_>) -> Result<Option<Term>, Error> {
+        if let Some(term) = self.term {
+            if leadership::leadership_renew_on(tx, self.holder, term.number).await? {
+                return Ok(Some(term));
+            }
+            tracing::warn!("another controller reconciles now");
+            self.term = None;
+        }
+        if let Some(number) = leadership::leadership_acquire_on(tx, self.holder).await? {
+            tracing::info!(term = number, "this controller reconciles");
+            self.term = Some(Term {
+                number,
+                since: Instant::now(),
+            });
+        }
+        Ok(self.term)
+    }
+
+    async fn release(&mut self) -> Result<(), Error> {
+        let Some(term) = self.term.take() else {
+            return Ok(());
+        };
+        let mut client = self.store.client().await?;
+        let tx = client.transaction().await?;
+        leadership::leadership_release_on(&tx, self.holder, term.number).await?;
+        Ok(tx.commit().await?)
+    }
+}

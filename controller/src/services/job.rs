@@ -1,0 +1,287 @@
+//! Jobs: looking at them, watching them, stopping them.
+
+use std::pin::Pin;
+use std::time::Duration;
+
+use prost::Message as _;
+use taf_proto::v1::job_service_server::JobService;
+use taf_proto::v1::{
+    self, CancelJobRequest, CancelJobResponse, Fault, GetJobRequest, GetJobResponse, Issue, Job,
+    JobKind, JobState, ListIssuesRequest, ListIssuesResponse, ListJobsRequest, ListJobsResponse,
+    Progress, WatchJobRequest, WatchJobResponse,
+};
+use taf_proto::{agent, path};
+use tokio::sync::mpsc;
+use tokio_stream::{Stream, wrappers::ReceiverStream};
+use tonic::{Request, Response, Status};
+
+use super::mutation::Mutation;
+use super::paging::Page;
+use super::{PAGE_DEFAULT, PAGE_MOST, names, status, timestamp};
+use crate::access::Caller;
+use crate::app::App;
+use crate::session::Registry;
+use crate::store::{
+    self, issues,
+    jobs::{self, JobRow},
+};
+
+/// Issues of a page when the client does not say.
+const ISSUES_DEFAULT: usize = 1000;
+/// Most issues of a page.
+const ISSUES_MOST: usize = 10_000;
+/// A watcher looks this often; it sends only what has changed.
+const WATCH_EVERY: Duration = Duration::from_millis(250);
+
+/// `taf.v1.JobService`.
+#[derive(Clone)]
+pub struct Jobs {
+    app: App,
+    registry: Registry,
+}
+
+impl Jobs {
+    /// The service.
+    pub fn new(app: App, registry: Registry) -> Jobs {
+        Jobs { app, registry }
+    }
+
+    async fn get(&self, id: i64) -> Result<Job, Status> {
+        let client = self.app.store.client().await?;
+        let row = jobs::job_get(&client, id)
+            .await?
+            .ok_or_else(|| status::not_found(&names::job(id)))?;
+        Ok(message(row))
+    }
+
+    async fn cancel(&self, mutation: &Mutation, id: i64) -> Result<CancelJobResponse, Status> {
+        let mut client = self.app.store.client().await?;
+        let tx = client.transaction().await.map_err(store::Error::from)?;
+        if let Some(answer) = mutation.begin_on(&tx).await? {
+            return Ok(answer);
+        }
+        let asked = jobs::job_cancel_on(&tx, id).await?;
+        let job = jobs::job_get(&tx, id)
+            .await?
+            .ok_or_else(|| status::not_found(&names::job(id)))?;
+        if !asked {
+            return Err(status::precondition(
+                "JOB_ENDED",
+                format!("{} has ended: there is nothing to cancel", names::job(id)),
+            ));
+        }
+        let answer = CancelJobResponse {
+            job: Some(message(job)),
+        };
+        mutation.finish_on(&tx, &answer).await?;
+        tx.commit().await.map_err(store::Error::from)?;
+        self.registry.wake();
+        Ok(answer)
+    }
+}
+
+/// A job as the API shows it.
+pub fn message(row: JobRow) -> Job {
+    let kind = match row.kind.as_str() {
+        "backup" => JobKind::Backup,
+        "restore" => JobKind::Restore,
+        _ => JobKind::Label,
+    };
+    let state = match row.state.as_str() {
+        "queued" => JobState::Queued,
+        "running" => JobState::Running,
+        "succeeded" => JobState::Succeeded,
+        "succeeded-with-issues" => JobState::SucceededWithIssues,
+        "failed" => JobState::Failed,
+        _ => JobState::Cancelled,
+    };
+    let target = row
+        .restore_request
+        .as_deref()
+        .and_then(|bytes| v1::RestoreVersionRequest::decode(bytes).ok())
+        .and_then(|request| request.target);
+    Job {
+        name: names::job(row.id),
+        kind: kind.into(),
+        state: state.into(),
+        plan: row.plan.as_deref().map(names::plan).unwrap_or_default(),
+        version: row
+            .line_id
+            .zip(row.version)
+            .map(|(line, version)| names::version(line, version))
+            .unwrap_or_default(),
+        agent: row.agent.as_deref().map(names::agent).unwrap_or_default(),
+        volume: row.volume.as_deref().map(names::volume).unwrap_or_default(),
+        drive: row.drive.as_deref().map(names::drive).unwrap_or_default(),
+        target,
+        waiting_for: row.waiting_for.clone().unwrap_or_default(),
+        progress: Some(progress(&row)),
+        error: row.fault.map(|fault| Fault {
+            reason: fault.reason,
+            message: fault.message,
+            next_step: fault.next_step,
+        }),
+        creator: row.creator,
+        create_time: Some(timestamp(row.created_at)),
+        start_time: row.started_at.map(timestamp),
+        end_time: row.ended_at.map(timestamp),
+    }
+}
+
+/// One progress from what both sides said last and what is expected.
+fn progress(row: &JobRow) -> Progress {
+    let mut progress = row
+        .progress
+        .as_deref()
+        .and_then(|bytes| Progress::decode(bytes).ok())
+        .unwrap_or_default();
+    if let Some(drive) = row
+        .drive_progress
+        .as_deref()
+        .and_then(|bytes| agent::DriveObservation::decode(bytes).ok())
+    {
+        progress.committed_byte_count = drive.committed_byte_count;
+        progress.drive_bytes_per_second = drive.bytes_per_second;
+        if progress.phase.is_empty() {
+            progress.phase = drive.phase;
+        }
+    }
+    if row.ended_at.is_some() {
+        progress.phase = String::new();
+        progress.bytes_per_second = 0;
+        progress.drive_bytes_per_second = 0;
+        progress.current_path = None;
+    } else if matches!(row.step_kind.as_deref(), Some("unload" | "clear" | "mount")) {
+        "mounting".clone_into(&mut progress.phase);
+    }
+    progress.estimated_file_count = row.estimated_files.unwrap_or_default() as u64;
+    progress.estimated_byte_count = row.estimated_bytes.unwrap_or_default() as u64;
+    progress.issue_count = row.issue_count as u64;
+    progress
+}
+
+fn number(field: &str, name: &str) -> Result<i64, Status> {
+    names::job_number(name).map_err(|e| status::invalid(field, e))
+}
+
+type Snapshots = Pin<Box<dyn Stream<Item = Result<WatchJobResponse, Status>> + Send>>;
+
+#[tonic::async_trait]
+impl JobService for Jobs {
+    async fn get_job(
+        &self,
+        request: Request<GetJobRequest>,
+    ) -> Result<Response<GetJobResponse>, Status> {
+        let id = number("name", &request.get_ref().name)?;
+        let job = Some(self.get(id).await?);
+        Ok(Response::new(GetJobResponse { job }))
+    }
+
+    async fn list_jobs(
+        &self,
+        request: Request<ListJobsRequest>,
+    ) -> Result<Response<ListJobsResponse>, Status> {
+        let request = request.into_inner();
+        let scope = format!("jobs active={}", request.active_only);
+        let page = Page::read(
+            &scope,
+            request.page_size,
+            &request.page_token,
+            PAGE_DEFAULT,
+            PAGE_MOST,
+        )?;
+        let before = page.after_number()?.unwrap_or(i64::MAX);
+        let client = self.app.store.client().await?;
+        let mut rows = jobs::job_list(&client, before, request.active_only, page.limit()).await?;
+        let next_page_token = page.cut(&mut rows, |row| row.id.to_string());
+        Ok(Response::new(ListJobsResponse {
+            jobs: rows.into_iter().map(message).collect(),
+            next_page_token,
+        }))
+    }
+
+    type WatchJobStream = Snapshots;
+
+    async fn watch_job(
+        &self,
+        request: Request<WatchJobRequest>,
+    ) -> Result<Response<Snapshots>, Status> {
+        let id = number("name", &request.get_ref().name)?;
+        let mut last = self.get(id).await?;
+        let (sender, receiver) = mpsc::channel(4);
+        let jobs = self.clone();
+        tokio::spawn(async move {
+            let mut news = Some(last.clone());
+            loop {
+                if let Some(job) = news.take()
+                    && sender.send(Ok(WatchJobResponse { job: Some(job) })).await.is_err()
+                {
+                    return;
+                }
+                if last.end_time.is_some() {
+                    return;
+                }
+                tokio::time::sleep(WATCH_EVERY).await;
+                match jobs.get(id).await {
+                    Ok(job) if job != last => {
+                        last = job.clone();
+                        news = Some(job);
+                    }
+                    Ok(_) if sender.is_closed() => return,
+                    Ok(_) => {}
+                    Err(status) => {
+                        let _ = sender.send(Err(status)).await;
+                        return;
+                    }
+                }
+            }
+        });
+        Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
+    }
+
+    async fn cancel_job(
+        &self,
+        request: Request<CancelJobRequest>,
+    ) -> Result<Response<CancelJobResponse>, Status> {
+        let caller = Caller::of(&request)?.clone();
+        let request = request.into_inner();
+        let id = number("name", &request.name)?;
+        let mutation = Mutation::new(
+            &caller,
+            "JobService.CancelJob",
+            request.name.as_str(),
+            &request.request_id,
+            &request,
+        )?;
+        let outcome = self.cancel(&mutation, id).await;
+        mutation.concluded(&self.app.store, outcome).await
+    }
+
+    async fn list_issues(
+        &self,
+        request: Request<ListIssuesRequest>,
+    ) -> Result<Response<ListIssuesResponse>, Status> {
+        let request = request.into_inner();
+        let id = number("job", &request.job)?;
+        let page = Page::read(
+            &format!("issues {id}"),
+            request.page_size,
+            &request.page_token,
+            ISSUES_DEFAULT,
+            ISSUES_MOST,
+        )?;
+        let after = page.after_number()?.unwrap_or(0);
+        let client = self.app.store.client().await?;
+        let mut rows = issues::issue_list(&client, id, after, page.limit()).await?;
+        let next_page_token = page.cut(&mut rows, |row| row.number.to_string());
+        let issues = rows.into_iter().map(|row| Issue {
+            path: Some(path::from_raw(row.path)),
+            reason: row.reason,
+            message: row.message,
+        });
+        Ok(Response::new(ListIssuesResponse {
+            issues: issues.collect(),
+            next_page_token,
+        }))
+    }
+}

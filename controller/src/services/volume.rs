@@ -1,0 +1,216 @@
+//! Volumes: what is in the catalog of them, and labelling.
+
+use taf_proto::v1::volume_service_server::VolumeService;
+use taf_proto::v1::{
+    GetVolumeRequest, GetVolumeResponse, LabelVolumeRequest, LabelVolumeResponse,
+    ListVolumesRequest, ListVolumesResponse, TapeFile, Volume, VolumeState,
+};
+use tonic::{Request, Response, Status};
+use uuid::Uuid;
+
+use super::mutation::Mutation;
+use super::paging::Page;
+use super::status::{self, Violations};
+use super::{PAGE_DEFAULT, PAGE_MOST, names, timestamp};
+use crate::access::Caller;
+use crate::app::App;
+use crate::session::Registry;
+use crate::store::{
+    self, Store, jobs, libraries,
+    volumes::{self, TapeFileRow, VolumeRow},
+};
+
+/// `taf.v1.VolumeService`.
+#[derive(Clone)]
+pub struct Volumes {
+    app: App,
+    registry: Registry,
+}
+
+impl Volumes {
+    /// The service.
+    pub fn new(app: App, registry: Registry) -> Volumes {
+        Volumes { app, registry }
+    }
+
+    async fn label(
+        &self,
+        mutation: &Mutation,
+        request: &LabelVolumeRequest,
+    ) -> Result<LabelVolumeResponse, Status> {
+        let mut bad = Violations::new();
+        if !names::is_serial(&request.barcode) {
+            bad.add("barcode", "must be 1 to 64 visible characters without '/'");
+        }
+        let pool_name = bad.read("pool", names::pool_id(&request.pool)).unwrap_or_default();
+        bad.check()?;
+        let mut client = self.app.store.client().await?;
+        let tx = client.transaction().await.map_err(store::Error::from)?;
+        if let Some(answer) = mutation.begin_on(&tx).await? {
+            return Ok(answer);
+        }
+        let pool = Store::pool_get_on(&tx, pool_name)
+            .await?
+            .ok_or_else(|| status::not_found(&request.pool))?;
+        let barcode = &request.barcode;
+        if !libraries::library_holds(&tx, barcode).await? {
+            return Err(status::precondition(
+                "CARTRIDGE_NOT_IN_LIBRARY",
+                format!("no library shows a cartridge {barcode}: `taf library` shows what is in the slots"),
+            ));
+        }
+        let fresh = (Uuid::new_v4(), Uuid::new_v4());
+        let Some(volume) =
+            volumes::volume_open_label_on(&tx, barcode, pool.id, pool.block_size, fresh).await?
+        else {
+            return Err(living(volumes::volume_get(&tx, barcode).await?, barcode));
+        };
+        let job = jobs::job_create_label_on(&tx, volume, mutation.actor()).await?;
+        let answer = LabelVolumeResponse {
+            job: names::job(job),
+        };
+        mutation.finish_on(&tx, &answer).await?;
+        tx.commit().await.map_err(store::Error::from)?;
+        self.registry.wake();
+        Ok(answer)
+    }
+}
+
+/// Why a volume of the catalog is not labelled again.
+fn living(volume: Option<VolumeRow>, barcode: &str) -> Status {
+    match volume {
+        Some(v) if v.state == "labelling" => status::precondition(
+            "VOLUME_LABELLING",
+            format!("volume {barcode} is being labelled: `taf job list` shows the job"),
+        ),
+        Some(v) if v.part_count > 0 => status::precondition(
+            "VOLUME_HAS_PARTS",
+            format!(
+                "volume {barcode} holds {} parts of {} versions: choose another cartridge",
+                v.part_count, v.version_count
+            ),
+        ),
+        _ => status::precondition(
+            "VOLUME_LABELLED",
+            format!("volume {barcode} has its label already: `taf volume show {barcode}` shows it"),
+        ),
+    }
+}
+
+fn message(row: &VolumeRow) -> Volume {
+    let state = match row.state.as_str() {
+        "labelling" => VolumeState::Labelling,
+        "appendable" => VolumeState::Appendable,
+        "full" => VolumeState::Full,
+        "read-only" => VolumeState::ReadOnly,
+        "quarantined" => VolumeState::Quarantined,
+        _ => VolumeState::Unlabelled,
+    };
+    let location = match (&row.drive, &row.library, row.address) {
+        (Some((_, serial)), ..) => names::drive(serial),
+        (None, Some(library), Some(address)) => names::slot(library, address as u32),
+        _ => String::new(),
+    };
+    Volume {
+        name: names::volume(&row.barcode),
+        barcode: row.barcode.clone(),
+        pool: names::pool(&row.pool),
+        state: state.into(),
+        state_reason: row.state_reason.clone().unwrap_or_default(),
+        byte_count: row.byte_count as u64,
+        part_count: row.part_count as u64,
+        version_count: row.version_count as u64,
+        location,
+        block_size: row.block_size as u32,
+        recording_uuid: row.recording_uuid.to_string(),
+        label_time: row.labelled_at.map(timestamp),
+        last_write_time: row.written_at.map(timestamp),
+        reserved_by: row.reserved_by.map(names::job).unwrap_or_default(),
+    }
+}
+
+fn tape_file(row: &TapeFileRow) -> TapeFile {
+    TapeFile {
+        number: row.number as u64,
+        kind: if row.orphan { "orphan" } else { "part" }.to_owned(),
+        byte_count: row.byte_count as u64,
+        first_block: row.first_block as u64,
+        version: row.version.map(|(line, version)| names::version(line, version)).unwrap_or_default(),
+        part_number: row.part_number as u32,
+        published: row.published,
+    }
+}
+
+#[tonic::async_trait]
+impl VolumeService for Volumes {
+    async fn list_volumes(
+        &self,
+        request: Request<ListVolumesRequest>,
+    ) -> Result<Response<ListVolumesResponse>, Status> {
+        let request = request.into_inner();
+        let pool = match request.pool.as_str() {
+            "" => None,
+            name => Some(names::pool_id(name).map_err(|e| status::invalid("pool", e))?),
+        };
+        let scope = format!("volumes pool={}", request.pool);
+        let page = Page::read(
+            &scope,
+            request.page_size,
+            &request.page_token,
+            PAGE_DEFAULT,
+            PAGE_MOST,
+        )?;
+        let client = self.app.store.client().await?;
+        let mut rows =
+            volumes::volume_list(&client, page.after_text()?, pool, page.limit()).await?;
+        // A barcode that a library shows twice is one volume.
+        rows.dedup_by_key(|row| row.id);
+        let next_page_token = page.cut(&mut rows, |row| row.barcode.clone());
+        Ok(Response::new(ListVolumesResponse {
+            volumes: rows.iter().map(message).collect(),
+            next_page_token,
+        }))
+    }
+
+    async fn get_volume(
+        &self,
+        request: Request<GetVolumeRequest>,
+    ) -> Result<Response<GetVolumeResponse>, Status> {
+        let name = request.into_inner().name;
+        let barcode = names::volume_barcode(&name).map_err(|e| status::invalid("name", e))?;
+        let client = self.app.store.client().await?;
+        let volume = volumes::volume_get(&client, barcode)
+            .await?
+            .ok_or_else(|| status::not_found(&name))?;
+        let mut files = Vec::new();
+        if volume.labelled_at.is_some() {
+            files.push(TapeFile {
+                kind: "label".to_owned(),
+                ..TapeFile::default()
+            });
+        }
+        let rows = volumes::volume_files(&client, volume.recording_uuid).await?;
+        files.extend(rows.iter().map(tape_file));
+        Ok(Response::new(GetVolumeResponse {
+            volume: Some(message(&volume)),
+            files,
+        }))
+    }
+
+    async fn label_volume(
+        &self,
+        request: Request<LabelVolumeRequest>,
+    ) -> Result<Response<LabelVolumeResponse>, Status> {
+        let caller = Caller::of(&request)?.clone();
+        let request = request.into_inner();
+        let mutation = Mutation::new(
+            &caller,
+            "VolumeService.LabelVolume",
+            names::volume(&request.barcode),
+            &request.request_id,
+            &request,
+        )?;
+        let outcome = self.label(&mutation, &request).await;
+        mutation.concluded(&self.app.store, outcome).await
+    }
+}

@@ -1,0 +1,106 @@
+//! Sessions of agents: who is connected here, and what each unit is to do.
+//!
+//! The registry holds the newest set of assignments for every connected unit. It is filled by the reconciler from
+//! the database and read by the sessions; it decides nothing and remembers nothing that the database does not know.
+
+mod observe;
+mod service;
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use taf_proto::agent::Assignment;
+use tokio::sync::{Notify, watch};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+pub use service::Service;
+
+pub use crate::store::drives::Unit;
+
+/// The units connected to this controller. Cheap to clone.
+#[derive(Clone, Default)]
+pub struct Registry {
+    units: Arc<Mutex<HashMap<Unit, Entry>>>,
+    wake: Arc<Notify>,
+}
+
+struct Entry {
+    incarnation: Uuid,
+    /// `None` until the reconciler has looked at this process for the first time.
+    assignments: watch::Sender<Option<Vec<Assignment>>>,
+    replaced: CancellationToken,
+}
+
+/// A session's place in the registry.
+pub struct Seat {
+    /// What the unit is to do.
+    pub assignments: watch::Receiver<Option<Vec<Assignment>>>,
+    /// Cancelled when a newer session of the same unit has come.
+    pub replaced: CancellationToken,
+}
+
+impl Registry {
+    /// Takes the place of a unit; an older session of it ends.
+    fn join(&self, unit: Unit, incarnation: Uuid) -> Seat {
+        let (sender, assignments) = watch::channel(None);
+        let replaced = CancellationToken::new();
+        let entry = Entry {
+            incarnation,
+            assignments: sender,
+            replaced: replaced.clone(),
+        };
+        if let Some(older) = self.lock().insert(unit, entry) {
+            older.replaced.cancel();
+        }
+        self.wake();
+        Seat {
+            assignments,
+            replaced,
+        }
+    }
+
+    /// Leaves it, unless a newer session has it.
+    fn leave(&self, unit: Unit, seat: &Seat) {
+        if seat.replaced.is_cancelled() {
+            return;
+        }
+        self.lock().remove(&unit);
+        self.wake();
+    }
+
+    /// Gives every connected unit its complete set. `sets` says for which process each is meant; a unit without one
+    /// has nothing to do.
+    pub fn publish(&self, sets: &HashMap<Unit, (Uuid, Vec<Assignment>)>, known: &HashMap<Unit, Uuid>) {
+        for (unit, entry) in self.lock().iter() {
+            // The reconciler has not seen this process yet: the next pass will.
+            if known.get(unit) != Some(&entry.incarnation) {
+                continue;
+            }
+            let set = match sets.get(unit) {
+                Some((incarnation, set)) if *incarnation == entry.incarnation => set.clone(),
+                _ => Vec::new(),
+            };
+            entry.assignments.send_if_modified(|now| {
+                let differs = now.as_ref() != Some(&set);
+                *now = Some(set);
+                differs
+            });
+        }
+    }
+
+    /// Hints that something has changed. The reconciler works from state, so hints may come late or double.
+    pub fn wake(&self) {
+        self.wake.notify_one();
+    }
+
+    /// Waits for a hint.
+    pub async fn woken(&self) {
+        self.wake.notified().await;
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<Unit, Entry>> {
+        // A map of plain values; whole after every statement.
+        self.units.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

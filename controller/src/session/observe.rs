@@ -1,0 +1,166 @@
+//! What units report, as rows.
+
+use prost::Message as _;
+use taf_proto::agent::{self, drive_observation::Medium, element, observation::Seen};
+use uuid::Uuid;
+
+use crate::store::{
+    Error, Store,
+    attempts::{self, Report},
+    clip, drives,
+    drives::Unit,
+    libraries::{self, ElementRow, UnitIdentity},
+};
+
+/// Most elements that a library may report.
+const ELEMENTS_MAX: usize = 20_000;
+
+/// A unit has said who it is. Returns its place.
+pub(super) async fn connect(
+    store: &Store,
+    agent_id: i64,
+    incarnation: Uuid,
+    hello: &agent::Hello,
+) -> Result<Option<Unit>, Error> {
+    if let Some(highest) = &hello.highest_generation {
+        let raised = store.generation_raise(highest.epoch as i64, highest.counter as i64).await?;
+        if raised {
+            tracing::warn!(?highest, "an agent has seen a newer catalog than this one; its generations are passed over");
+        }
+    }
+    let mut client = store.client().await?;
+    let tx = client.transaction().await?;
+    drives::agent_seen_on(&tx, agent_id, &clip(&hello.program_version, 64)).await?;
+    let identity = |serial: &str, vendor: &str, product: &str| {
+        (clip(serial, 64), clip(vendor, 32), clip(product, 32))
+    };
+    let unit = match &hello.unit {
+        Some(agent::hello::Unit::Source(source)) => {
+            let host = clip(&source.host_name, 255);
+            drives::source_connect_on(&tx, agent_id, incarnation, &host).await?;
+            Some(Unit::Source(agent_id))
+        }
+        Some(agent::hello::Unit::Drive(drive)) if !drive.serial.is_empty() => {
+            let (serial, vendor, product) = identity(&drive.serial, &drive.vendor, &drive.product);
+            let unit = UnitIdentity {
+                serial: &serial,
+                vendor: &vendor,
+                product: &product,
+                agent_id,
+                incarnation,
+            };
+            let addresses = clip(&drive.addresses.join(" "), 1024);
+            let firmware = clip(&drive.revision, 32);
+            let id = drives::drive_connect_on(&tx, &unit, &firmware, &addresses).await?;
+            Some(Unit::Drive(id))
+        }
+        Some(agent::hello::Unit::Library(library)) if !library.serial.is_empty() => {
+            let (serial, vendor, product) =
+                identity(&library.serial, &library.vendor, &library.product);
+            let unit = UnitIdentity {
+                serial: &serial,
+                vendor: &vendor,
+                product: &product,
+                agent_id,
+                incarnation,
+            };
+            Some(Unit::Library(libraries::library_connect_on(&tx, &unit).await?))
+        }
+        _ => None,
+    };
+    tx.commit().await?;
+    Ok(unit)
+}
+
+/// A unit has seen something.
+pub(super) async fn observe(
+    store: &Store,
+    unit: Unit,
+    incarnation: Uuid,
+    observation: &agent::Observation,
+) -> Result<(), Error> {
+    let mut client = store.client().await?;
+    let tx = client.transaction().await?;
+    let attempt = observation.key.as_ref().and_then(|key| {
+        let generation = key.generation?;
+        Some((
+            key.attempt as i64,
+            (generation.epoch as i64, generation.counter as i64),
+        ))
+    });
+    match (&observation.seen, unit) {
+        (Some(Seen::Progress(progress)), Unit::Source(_)) => {
+            if let Some((attempt, generation)) = attempt {
+                let encoded = progress.encode_to_vec();
+                attempts::attempt_progress_on(&tx, attempt, generation, unit, &encoded).await?;
+            }
+        }
+        (Some(Seen::Drive(drive)), Unit::Drive(id)) => {
+            let medium = match drive.medium() {
+                Medium::Unspecified => "unknown",
+                Medium::Empty => "empty",
+                Medium::Loaded => "loaded",
+                Medium::Unloaded => "unloaded",
+            };
+            let barcode = Some(clip(&drive.barcode, 64)).filter(|b| !b.is_empty());
+            drives::drive_observe_on(&tx, id, incarnation, medium, barcode.as_deref()).await?;
+            if let Some((attempt, generation)) = attempt {
+                let encoded = drive.encode_to_vec();
+                attempts::attempt_progress_on(&tx, attempt, generation, unit, &encoded).await?;
+            }
+        }
+        (Some(Seen::Library(library)), Unit::Library(id)) => {
+            let elements: Vec<ElementRow> = library
+                .elements
+                .iter()
+                .take(ELEMENTS_MAX)
+                .filter_map(element_row)
+                .collect();
+            libraries::library_inventory_on(&tx, id, &elements).await?;
+        }
+        _ => {}
+    }
+    drives::unit_heard(&tx, unit, incarnation, true).await?;
+    tx.commit().await?;
+    Ok(())
+}
+
+fn element_row(element: &agent::Element) -> Option<ElementRow> {
+    let kind = match element.r#type() {
+        element::Type::Slot => "slot",
+        element::Type::MailSlot => "mail-slot",
+        element::Type::Drive => "drive",
+        element::Type::Unspecified => return None,
+    };
+    let text = |t: &str| Some(clip(t, 64)).filter(|t| !t.is_empty());
+    Some(ElementRow {
+        address: i32::try_from(element.address).ok()?,
+        kind: kind.to_owned(),
+        occupied: element.full,
+        barcode: text(&element.barcode).filter(|_| element.full),
+        drive_serial: text(&element.drive_serial),
+        source_address: i32::try_from(element.source_address)
+            .ok()
+            .filter(|a| *a > 0),
+    })
+}
+
+/// A unit has finished an assignment.
+pub(super) async fn finish(store: &Store, unit: Unit, result: &agent::Result) -> Result<(), Error> {
+    let Some((key, generation)) = result.key.as_ref().and_then(|k| Some((k, k.generation?))) else {
+        return Ok(());
+    };
+    let mut client = store.client().await?;
+    let tx = client.transaction().await?;
+    let report = Report {
+        attempt: key.attempt as i64,
+        generation: (generation.epoch as i64, generation.counter as i64),
+        step: key.step as i32,
+        unit,
+        result: &result.encode_to_vec(),
+        failed: result.fault.is_some(),
+    };
+    attempts::attempt_result_on(&tx, &report).await?;
+    tx.commit().await?;
+    Ok(())
+}
