@@ -1,2 +1,4 @@
-//! Placeholder.
+//! What whole-system tests share: the trees that they back up.
 #![forbid(unsafe_code)]
+
+pub mod nasty;

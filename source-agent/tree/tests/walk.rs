@@ -1,6 +1,7 @@
 //! The walk: its order, its bounds, and what it says when something is wrong.
-#![allow(clippy::unwrap_used, missing_docs, dead_code)]
+#![allow(clippy::unwrap_used, missing_docs)]
 
+#[allow(dead_code)]
 mod copying;
 
 use std::collections::{BTreeMap, BTreeSet};
