@@ -2,5 +2,12 @@
 //! option allows.
 
 mod caller;
+mod gate;
+mod layer;
+pub mod permissions;
+pub mod token;
 
 pub use caller::Caller;
+pub use gate::Gate;
+pub use layer::{AccessLayer, Access};
+pub use permissions::Permissions;

@@ -1,5 +1,34 @@
 //! The API's services. A handler decodes a request into values that can't be wrong, calls the store or the core,
 //! and encodes the answer. No SQL and no decision about access is made here.
 
+pub mod enrolment;
+pub mod identity;
+pub mod mutation;
+pub mod device;
+pub mod job;
+pub mod volume;
 pub mod names;
+pub mod paging;
+pub mod password;
+pub mod plan;
+pub mod pool;
+pub mod source;
 pub mod status;
+pub mod system;
+
+/// Rows of a page when the client does not say.
+pub const PAGE_DEFAULT: usize = 100;
+/// Most rows of a page.
+pub const PAGE_MOST: usize = 1000;
+
+/// A moment as protobuf has it.
+pub fn timestamp(at: jiff::Timestamp) -> prost_types::Timestamp {
+    let mut seconds = at.as_second();
+    let mut nanos = at.subsec_nanosecond();
+    // jiff counts the part of a second towards zero, protobuf always forwards.
+    if nanos < 0 {
+        seconds -= 1;
+        nanos += 1_000_000_000;
+    }
+    prost_types::Timestamp { seconds, nanos }
+}

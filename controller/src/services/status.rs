@@ -154,3 +154,24 @@ pub fn invalid(field: &str, description: impl std::fmt::Display) -> Status {
     violations.add(field, description);
     violations.into_status()
 }
+
+impl From<crate::store::Error> for Status {
+    fn from(error: crate::store::Error) -> Self {
+        use crate::store::Error;
+        match &error {
+            Error::Contended | Error::Exists { .. } | Error::Reference { .. } => {
+                fault(Code::Aborted, "CONTENDED", "something else changed the same thing meanwhile: try again")
+            }
+            Error::Timeout => fault(Code::DeadlineExceeded, "DATABASE_SLOW", error.to_string()),
+            _ if error.is_transient() => {
+                tracing::warn!("the database does not answer: {error}");
+                fault(
+                    Code::Unavailable,
+                    "DATABASE_UNAVAILABLE",
+                    "the controller does not reach its database: try again, and see the controller's log",
+                )
+            }
+            _ => internal("the database failed", &error),
+        }
+    }
+}

@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 use taf_peer::identity::Role;
-use tokio_postgres::{Row, Transaction};
+use tokio_postgres::{GenericClient, Row, Transaction};
 
 use super::{Error, Store};
 
@@ -67,7 +67,14 @@ impl Store {
 
     /// One enrolled agent.
     pub async fn agent_get(&self, name: &str) -> Result<Option<Agent>, Error> {
-        let client = self.client().await?;
+        Self::agent_get_on(&**self.client().await?, name).await
+    }
+
+    /// One enrolled agent.
+    pub async fn agent_get_on<C: GenericClient>(
+        client: &C,
+        name: &str,
+    ) -> Result<Option<Agent>, Error> {
         let row = client
             .query_opt(
                 &format!("{SELECT} WHERE a.agent_name = $1 AND a.enrolled_at IS NOT NULL"),

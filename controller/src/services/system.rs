@@ -1,0 +1,78 @@
+//! The installation as a whole.
+
+use taf_proto::v1::system_service_server::SystemService;
+use taf_proto::v1::{GetStatusRequest, GetStatusResponse};
+use tonic::{Request, Response, Status};
+
+use super::job::message;
+use super::timestamp;
+use crate::app::App;
+use crate::store::jobs::{job_list, job_list_failed};
+use crate::store::system::Counts;
+
+/// Most active jobs in the answer.
+const ACTIVE_MOST: i64 = 100;
+/// Most failed jobs in the answer.
+const FAILED_MOST: i64 = 10;
+
+/// `taf.v1.SystemService`.
+#[derive(Debug, Clone)]
+pub struct System(pub App);
+
+/// What needs a person, with what to do about it.
+fn warnings(counts: &Counts) -> Vec<String> {
+    let mut warnings = Vec::new();
+    if counts.agents == 0 {
+        warnings.push("no agent is enrolled: see taf agent enrol --help".to_owned());
+    } else if counts.connected_agents < counts.agents {
+        let missing = counts.agents - counts.connected_agents;
+        warnings.push(format!("{missing} of {} agents are not connected: see taf agent list", counts.agents));
+    }
+    if counts.agents > 0 && counts.drives == 0 {
+        warnings.push("no drive has reported: start a tape agent".to_owned());
+    } else if counts.usable_drives < counts.drives {
+        let missing = counts.drives - counts.usable_drives;
+        warnings.push(format!("{missing} of {} drives can't be used: see taf drive list", counts.drives));
+    }
+    if counts.plans > 0 && counts.appendable_volumes == 0 {
+        warnings.push("no volume can be appended to: label one with taf volume label".to_owned());
+    }
+    if counts.quarantined_volumes > 0 {
+        warnings.push(format!(
+            "{} volumes contradict the catalog and are not used: see taf volume list",
+            counts.quarantined_volumes
+        ));
+    }
+    warnings
+}
+
+#[tonic::async_trait]
+impl SystemService for System {
+    async fn get_status(
+        &self,
+        _request: Request<GetStatusRequest>,
+    ) -> Result<Response<GetStatusResponse>, Status> {
+        let store = &self.0.store;
+        let counts = store.system_counts().await?;
+        let database = store.system_database().await?;
+        let client = store.client().await?;
+        let active = job_list(&client, i64::MAX, true, ACTIVE_MOST).await?;
+        let failed = job_list_failed(&client, FAILED_MOST).await?;
+        Ok(Response::new(GetStatusResponse {
+            installation_uuid: self.0.installation.to_string(),
+            program_version: env!("CARGO_PKG_VERSION").to_owned(),
+            database,
+            active_jobs: active.into_iter().map(message).collect(),
+            failed_jobs: failed.into_iter().map(message).collect(),
+            agent_count: counts.agents as u32,
+            connected_agent_count: counts.connected_agents as u32,
+            drive_count: counts.drives as u32,
+            usable_drive_count: counts.usable_drives as u32,
+            appendable_volume_count: counts.appendable_volumes as u32,
+            volume_count: counts.volumes as u32,
+            version_count: counts.versions as u64,
+            last_publish_time: counts.last_published_at.map(timestamp),
+            warnings: warnings(&counts),
+        }))
+    }
+}
