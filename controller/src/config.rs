@@ -90,14 +90,19 @@ fn read(raw: Raw, home: Option<PathBuf>) -> Result<Config, Error> {
     let mut bad = Vec::new();
     let text = raw.listen.as_deref().unwrap_or(LISTEN);
     let listen = text.parse::<SocketAddr>().unwrap_or_else(|_| {
-        bad.push(format!("listen = \"{text}\" is not an address and port: write it as in {LISTEN} or [::]:8710"));
+        bad.push(format!(
+            "listen = \"{text}\" is not an address and port: write it as in {LISTEN} or [::]:8710"
+        ));
         SocketAddr::from(([127, 0, 0, 1], 0))
     });
     let home = home
         .or(raw.home)
         .unwrap_or_else(|| taf_peer::config::home().join("controller"));
     let home = std::path::absolute(&home).unwrap_or_else(|e| {
-        bad.push(format!("home = \"{}\" is not a folder's name: {e}", home.display()));
+        bad.push(format!(
+            "home = \"{}\" is not a folder's name: {e}",
+            home.display()
+        ));
         home
     });
     let database = database(
@@ -108,7 +113,9 @@ fn read(raw: Raw, home: Option<PathBuf>) -> Result<Config, Error> {
     );
     let connections = raw.database_connections.unwrap_or(16);
     if !(4..=1000).contains(&connections) {
-        bad.push(format!("database_connections = {connections} must be from 4 to 1000"));
+        bad.push(format!(
+            "database_connections = {connections} must be from 4 to 1000"
+        ));
     }
     let lease = match raw.lease.as_deref().map(str::parse::<Span>) {
         None => LEASE,
@@ -130,7 +137,9 @@ fn read(raw: Raw, home: Option<PathBuf>) -> Result<Config, Error> {
         listen,
         database,
         database_connections: connections as usize,
-        cluster_key_file: raw.cluster_key_file.unwrap_or_else(|| home.join("cluster.key")),
+        cluster_key_file: raw
+            .cluster_key_file
+            .unwrap_or_else(|| home.join("cluster.key")),
         home,
         lease,
         log_json: raw.log_json.unwrap_or(false),
@@ -150,7 +159,10 @@ fn database(
             if has_password(url) {
                 bad.push("database has a password in it: put the password into a file of mode 600 and name it in database_password_file".to_owned());
             }
-            Database::Url { url: url.to_owned(), password_file }
+            Database::Url {
+                url: url.to_owned(),
+                password_file,
+            }
         }
         (Some(other), None, None) => {
             bad.push(format!(
@@ -197,7 +209,8 @@ mod tests {
 
     #[test]
     fn every_bad_value_is_named_at_once() {
-        let text = "listen = \"here\"\ndatabase = \"mysql\"\nlease = \"soon\"\ndatabase_connections = 1\n";
+        let text =
+            "listen = \"here\"\ndatabase = \"mysql\"\nlease = \"soon\"\ndatabase_connections = 1\n";
         let said = config(text).unwrap_err().to_string();
         for key in ["listen", "database =", "lease", "database_connections"] {
             assert!(said.contains(key), "{said}");
@@ -214,7 +227,10 @@ mod tests {
         let url = "database = \"postgresql://taf@db/taf\"\ndatabase_password_file = \"/p\"";
         assert!(matches!(
             config(url).unwrap().database,
-            Database::Url { password_file: Some(_), .. }
+            Database::Url {
+                password_file: Some(_),
+                ..
+            }
         ));
     }
 }

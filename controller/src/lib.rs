@@ -3,6 +3,12 @@
 #![forbid(unsafe_code)]
 
 pub mod access;
+pub mod app;
+pub mod catalog;
+pub mod config;
 pub mod embedded;
+pub mod reconcile;
+pub mod server;
 pub mod services;
+pub mod session;
 pub mod store;

@@ -76,22 +76,29 @@ fn run(place: Place) -> anyhow::Result<()> {
     let config = place.load()?;
     taf_peer::telemetry::init("controller", config.log_json);
     let socket = config.home.join(SOCKET);
-    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(async move {
-        let shutdown = CancellationToken::new();
-        let mut terminate = signal(SignalKind::terminate())?;
-        let mut interrupt = signal(SignalKind::interrupt())?;
-        let asked = shutdown.clone();
-        tokio::spawn(async move {
-            tokio::select! {
-                _ = terminate.recv() => {}
-                _ = interrupt.recv() => {}
-            }
-            asked.cancel();
-        });
-        // A signal meanwhile is heeded afterwards: a database half started would be left behind.
-        let server = Server::start(config).await?;
-        eprintln!("ready: the API is served on {} and on {}", server.address(), socket.display());
-        server.run(shutdown).await?;
-        Ok(())
-    })
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?
+        .block_on(async move {
+            let shutdown = CancellationToken::new();
+            let mut terminate = signal(SignalKind::terminate())?;
+            let mut interrupt = signal(SignalKind::interrupt())?;
+            let asked = shutdown.clone();
+            tokio::spawn(async move {
+                tokio::select! {
+                    _ = terminate.recv() => {}
+                    _ = interrupt.recv() => {}
+                }
+                asked.cancel();
+            });
+            // A signal meanwhile is heeded afterwards: a database half started would be left behind.
+            let server = Server::start(config).await?;
+            eprintln!(
+                "ready: the API is served on {} and on {}",
+                server.address(),
+                socket.display()
+            );
+            server.run(shutdown).await?;
+            Ok(())
+        })
 }

@@ -14,9 +14,9 @@ use rustls_pki_types::CertificateDer;
 use taf_peer::authority::{self, Authority, ClusterKey};
 use taf_peer::identity::{Identity, Role};
 use taf_peer::material;
+use taf_peer::secret_file;
 use taf_peer::serve::{self, Limits};
 use taf_peer::tls::{self, ClientAuth};
-use taf_peer::secret_file;
 use tokio::net::{TcpListener, UnixListener};
 use tokio_util::sync::CancellationToken;
 use tower::Layer as _;
@@ -148,7 +148,10 @@ impl Server {
         let identity = Identity::new(installation, Role::Controller, OWN_ID)?;
         let own = authority.issue(&identity, OWN_VALIDITY)?;
         let tls = tls::server_config(&own, ClientAuth::Optional)?;
-        let listen = |source| Error::Listen { what: config.listen.to_string(), source };
+        let listen = |source| Error::Listen {
+            what: config.listen.to_string(),
+            source,
+        };
         let listener = TcpListener::bind(config.listen).await.map_err(listen)?;
         let address = listener.local_addr().map_err(listen)?;
         let gate = Arc::new(Gate::new(permissions, store.clone(), installation));
@@ -159,7 +162,15 @@ impl Server {
             cluster_key: Arc::new(cluster_key),
             config: Arc::new(config),
         };
-        Ok(Self { app, listener, unix, tls, gate, cluster, address })
+        Ok(Self {
+            app,
+            listener,
+            unix,
+            tls,
+            gate,
+            cluster,
+            address,
+        })
     }
 
     /// Where the API is served; the port is the real one if 0 was asked for.
@@ -171,9 +182,18 @@ impl Server {
     pub async fn run(self, shutdown: CancellationToken) -> Result<(), Error> {
         let routes = routes::compose(&self.app, &shutdown).await?;
         let service = AccessLayer::new(self.gate).layer(routes.routes);
-        let limits = Limits { drain: DRAIN, ..Limits::default() };
+        let limits = Limits {
+            drain: DRAIN,
+            ..Limits::default()
+        };
         tokio::join!(
-            serve::serve(self.listener, self.tls, service.clone(), limits, shutdown.clone()),
+            serve::serve(
+                self.listener,
+                self.tls,
+                service.clone(),
+                limits,
+                shutdown.clone()
+            ),
             serve::serve_unix(self.unix, service, limits, shutdown.clone()),
             routes.background,
         );
@@ -234,7 +254,10 @@ async fn open_authority(config: &Config, store: &Store) -> Result<(Authority, Cl
     let cluster_key = if path.exists() {
         ClusterKey::load(path)?
     } else if let Some(known) = known {
-        return Err(Error::ClusterKeyMissing { path: path.clone(), installation: known.uuid });
+        return Err(Error::ClusterKeyMissing {
+            path: path.clone(),
+            installation: known.uuid,
+        });
     } else {
         let key = ClusterKey::generate();
         key.store(path)?;
@@ -251,7 +274,10 @@ async fn open_authority(config: &Config, store: &Store) -> Result<(Authority, Cl
 }
 
 /// Makes the installation, or gives the one that another controller made at the same moment.
-async fn create_installation(store: &Store, cluster_key: &ClusterKey) -> Result<Installation, Error> {
+async fn create_installation(
+    store: &Store,
+    cluster_key: &ClusterKey,
+) -> Result<Installation, Error> {
     let authority = Authority::create(Uuid::new_v4())?;
     let new = Installation {
         uuid: authority.installation(),
@@ -279,8 +305,12 @@ async fn first_rows(store: &Store, new: &Installation) -> Result<bool, store::Er
     let (block, part) = (DEFAULT_BLOCK_SIZE as i32, DEFAULT_PART_SIZE as i64);
     Store::pool_create_on(&tx, DEFAULT_POOL, block, part).await?;
     let subject = format!("installations/{}", new.uuid);
-    let entry =
-        Entry { actor: "local", action: "first start", subject: &subject, outcome: "done" };
+    let entry = Entry {
+        actor: "local",
+        action: "first start",
+        subject: &subject,
+        outcome: "done",
+    };
     Store::audit_add_on(&*tx, &entry).await?;
     tx.commit().await?;
     Ok(true)

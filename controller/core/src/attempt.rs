@@ -129,6 +129,16 @@ pub fn next(facts: &Facts<'_>) -> Next {
             with_issues: issues > 0,
         });
     }
+    if let (Kind::Backup, Some(Outcome::Done { .. }), Some(Outcome::Done { .. })) =
+        (facts.kind, &facts.drive_outcome, &facts.source_outcome)
+    {
+        let fault = Fault::new(
+            "PARTS_MISSING",
+            "drive and source agent report success, but the catalog does not have all parts",
+            "run again; the controller's log says what is missing",
+        );
+        return Next::Verdict(Verdict::Failed(fault));
+    }
     if let Some(fault) = root_cause(facts) {
         return Next::Verdict(Verdict::Failed(fault));
     }
@@ -273,7 +283,9 @@ mod tests {
         f.source_outcome = Some(Outcome::Done { issues: 2 });
         assert_eq!(next(&f), Next::Stay);
         f.drive_outcome = Some(Outcome::Done { issues: 0 });
-        assert_eq!(next(&f), Next::Stay);
+        assert!(
+            matches!(next(&f), Next::Verdict(Verdict::Failed(fault)) if fault.reason == "PARTS_MISSING")
+        );
         f.parts_complete = true;
         assert_eq!(
             next(&f),

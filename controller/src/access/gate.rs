@@ -26,7 +26,12 @@ impl Gate {
     /// A gate for an installation.
     pub fn new(permissions: Permissions, store: Store, installation: Uuid) -> Self {
         let own_uid = nix::unistd::geteuid().as_raw();
-        Self { permissions, store, installation, own_uid }
+        Self {
+            permissions,
+            store,
+            installation,
+            own_uid,
+        }
     }
 
     /// Who calls, if they may.
@@ -55,7 +60,8 @@ impl Gate {
             Permission::SourceAgent => self.agent(peer, &[AgentRole::SourceAgent]).await,
             Permission::TapeAgent => self.agent(peer, &[AgentRole::TapeAgent]).await,
             Permission::Agent => {
-                self.agent(peer, &[AgentRole::SourceAgent, AgentRole::TapeAgent]).await
+                self.agent(peer, &[AgentRole::SourceAgent, AgentRole::TapeAgent])
+                    .await
             }
             // Refused at start; denied here all the same.
             Permission::Unspecified => Err(Status::permission_denied("")),
@@ -74,7 +80,8 @@ impl Gate {
     }
 
     async fn account(&self, headers: &HeaderMap, needed: Option<Role>) -> Result<Caller, Status> {
-        let sign_in = |message: &str| status::fault(Code::Unauthenticated, "SIGN_IN_REQUIRED", message);
+        let sign_in =
+            |message: &str| status::fault(Code::Unauthenticated, "SIGN_IN_REQUIRED", message);
         let Some(value) = headers.get(AUTHORIZATION) else {
             return Err(sign_in("nobody is signed in: run taf login"));
         };
@@ -90,7 +97,9 @@ impl Gate {
             None => None,
         };
         let Some(owner) = owner else {
-            return Err(sign_in("the sign-in is not known here or was ended: run taf login"));
+            return Err(sign_in(
+                "the sign-in is not known here or was ended: run taf login",
+            ));
         };
         if owner.expired {
             return Err(status::fault(
@@ -106,7 +115,10 @@ impl Gate {
             return Err(status::fault_with(
                 Code::PermissionDenied,
                 "ROLE_TOO_LOW",
-                format!("this needs the role {needed} and {} is {has}: ask an administrator", owner.user),
+                format!(
+                    "this needs the role {needed} and {} is {has}: ask an administrator",
+                    owner.user
+                ),
                 &[("needed", needed), ("has", has)],
             ));
         }
@@ -119,7 +131,11 @@ impl Gate {
     }
 
     async fn agent(&self, peer: Option<&Peer>, allowed: &[AgentRole]) -> Result<Caller, Status> {
-        let needed = allowed.iter().map(ToString::to_string).collect::<Vec<_>>().join(" or ");
+        let needed = allowed
+            .iter()
+            .map(ToString::to_string)
+            .collect::<Vec<_>>()
+            .join(" or ");
         let identity = peer
             .and_then(|peer| peer.identity.as_ref())
             // The handshake has checked the authority; an authority that was given to us may serve several.
@@ -153,7 +169,10 @@ fn wrong_role(needed: &str, identity: &Identity) -> Status {
     status::fault_with(
         Code::PermissionDenied,
         "WRONG_AGENT_ROLE",
-        format!("this is for a {needed}, and {} is enrolled as {has}", identity.id),
+        format!(
+            "this is for a {needed}, and {} is enrolled as {has}",
+            identity.id
+        ),
         &[("needed", needed), ("has", &has)],
     )
 }

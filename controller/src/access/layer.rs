@@ -27,7 +27,10 @@ impl<S> Layer<S> for AccessLayer {
     type Service = Access<S>;
 
     fn layer(&self, inner: S) -> Access<S> {
-        Access { gate: self.0.clone(), inner }
+        Access {
+            gate: self.0.clone(),
+            inner,
+        }
     }
 }
 

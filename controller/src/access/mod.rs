@@ -9,5 +9,5 @@ pub mod token;
 
 pub use caller::Caller;
 pub use gate::Gate;
-pub use layer::{AccessLayer, Access};
+pub use layer::{Access, AccessLayer};
 pub use permissions::Permissions;

@@ -40,15 +40,20 @@ impl Permissions {
         let option = pool.get_extension_by_name(OPTION).ok_or(Error::Option)?;
         let permission = |method: &MethodDescriptor| {
             let options = method.options();
-            match options.has_extension(&option).then(|| options.get_extension(&option).into_owned()) {
-                Some(Value::EnumNumber(number)) => {
-                    Permission::try_from(number).ok().filter(|p| *p != Permission::Unspecified)
-                }
+            match options
+                .has_extension(&option)
+                .then(|| options.get_extension(&option).into_owned())
+            {
+                Some(Value::EnumNumber(number)) => Permission::try_from(number)
+                    .ok()
+                    .filter(|p| *p != Permission::Unspecified),
                 _ => None,
             }
         };
-        let mut found: HashMap<_, _> =
-            PUBLIC.iter().map(|path| ((*path).to_owned(), Permission::Public)).collect();
+        let mut found: HashMap<_, _> = PUBLIC
+            .iter()
+            .map(|path| ((*path).to_owned(), Permission::Public))
+            .collect();
         let mut missing = Vec::new();
         for service in pool.services() {
             for method in service.methods() {
@@ -61,7 +66,11 @@ impl Permissions {
                 }
             }
         }
-        if missing.is_empty() { Ok(Self(found)) } else { Err(Error::Missing(missing)) }
+        if missing.is_empty() {
+            Ok(Self(found))
+        } else {
+            Err(Error::Missing(missing))
+        }
     }
 
     /// What a request to this path needs; nothing if there is no such RPC.
@@ -80,11 +89,22 @@ mod tests {
     #[test]
     fn every_rpc_of_the_api_has_a_permission() {
         let permissions = Permissions::read(taf_proto::DESCRIPTOR_SET).unwrap();
-        assert_eq!(permissions.of("/taf.v1.IdentityService/Login"), Some(Permission::Public));
-        assert_eq!(permissions.of("/taf.agent.v1.SessionService/Open"), Some(Permission::Agent));
+        assert_eq!(
+            permissions.of("/taf.v1.IdentityService/Login"),
+            Some(Permission::Public)
+        );
+        assert_eq!(
+            permissions.of("/taf.agent.v1.SessionService/Open"),
+            Some(Permission::Agent)
+        );
         assert_eq!(permissions.of("/taf.v1.IdentityService/Nonsense"), None);
         let set = prost_types::FileDescriptorSet::decode(taf_proto::DESCRIPTOR_SET).unwrap();
-        let rpcs: usize = set.file.iter().flat_map(|f| &f.service).map(|s| s.method.len()).sum();
+        let rpcs: usize = set
+            .file
+            .iter()
+            .flat_map(|f| &f.service)
+            .map(|s| s.method.len())
+            .sum();
         assert_eq!(permissions.0.len(), rpcs + PUBLIC.len());
     }
 
@@ -93,7 +113,10 @@ mod tests {
         // Field 50100 as a varint, its value PERMISSION_LOCAL: only one RPC has it.
         let key = [0xa0, 0xbb, 0x18, Permission::Local as u8];
         let mut doctored = taf_proto::DESCRIPTOR_SET.to_vec();
-        let at = doctored.windows(4).position(|window| window == key).unwrap();
+        let at = doctored
+            .windows(4)
+            .position(|window| window == key)
+            .unwrap();
         doctored[at + 3] = 0;
         match Permissions::read(&doctored) {
             Err(Error::Missing(rpcs)) => {

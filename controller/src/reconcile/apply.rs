@@ -51,7 +51,11 @@ pub(super) async fn decide_on(
     Ok(changed)
 }
 
-async fn decided_on(tx: &Transaction<'_>, state: &State, decision: Decision) -> Result<bool, Error> {
+async fn decided_on(
+    tx: &Transaction<'_>,
+    state: &State,
+    decision: Decision,
+) -> Result<bool, Error> {
     match decision {
         Decision::Wait { job, why } => {
             jobs::job_wait_on(tx, job, &why).await?;
@@ -59,7 +63,12 @@ async fn decided_on(tx: &Transaction<'_>, state: &State, decision: Decision) -> 
         }
         Decision::Start { job, drive, volume } => start_on(tx, state, job, drive, volume).await?,
         Decision::Fail { job, fault } => {
-            tracing::warn!(job, reason = fault.reason, message = fault.message, "job failed");
+            tracing::warn!(
+                job,
+                reason = fault.reason,
+                message = fault.message,
+                "job failed"
+            );
             forget_label_on(tx, state, job, &fault.message).await?;
             jobs::job_end_on(tx, job, "failed", Some(&fault)).await?;
         }
@@ -79,7 +88,10 @@ async fn forget_label_on(
     why: &str,
 ) -> Result<(), Error> {
     let queued = state.queued.iter().find(|j| j.id == job);
-    if let Some(volume) = queued.filter(|j| j.kind == "label").and_then(|j| j.volume_id) {
+    if let Some(volume) = queued
+        .filter(|j| j.kind == "label")
+        .and_then(|j| j.volume_id)
+    {
         volumes::volume_unlabelled_on(tx, volume, why).await?;
     }
     Ok(())
@@ -150,11 +162,17 @@ async fn pronounce_on(
             volumes::volume_unlabelled_on(tx, live.volume_id, &fault.message).await?;
         }
         ("label", Verdict::Cancelled) => {
-            volumes::volume_unlabelled_on(tx, live.volume_id, "the labelling was cancelled").await?;
+            volumes::volume_unlabelled_on(tx, live.volume_id, "the labelling was cancelled")
+                .await?;
         }
         _ => {}
     }
-    tracing::info!(job = live.job_id, attempt = live.id, verdict = name, "attempt decided");
+    tracing::info!(
+        job = live.job_id,
+        attempt = live.id,
+        verdict = name,
+        "attempt decided"
+    );
     let encoded = fault.map(|f| to_proto(f).encode_to_vec());
     attempts::attempt_verdict_on(tx, live.id, name, encoded.as_deref()).await
 }

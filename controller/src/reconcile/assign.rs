@@ -53,10 +53,17 @@ pub(super) fn sets(state: &State, installation: Uuid) -> (Sets, Vec<Binding>) {
                 Work::Unload(agent::UnloadWork {}),
             ),
             "clear" | "mount" => {
-                let library = drive.library.as_ref().and_then(|(id, _, _)| state.libraries.get(id));
+                let library = drive
+                    .library
+                    .as_ref()
+                    .and_then(|(id, _, _)| state.libraries.get(id));
                 let detail = live.step_detail.as_deref().map(agent::MoveWork::decode);
                 if let (Some(library), Some(Ok(detail))) = (library, detail) {
-                    give(Unit::Library(library.id), library.incarnation, Work::Move(detail));
+                    give(
+                        Unit::Library(library.id),
+                        library.incarnation,
+                        Work::Move(detail),
+                    );
                 }
             }
             "work" => {
@@ -102,7 +109,11 @@ fn key(live: &LiveAttempt) -> AssignmentKey {
 
 fn drive_work(live: &LiveAttempt, volume: &VolumeRow, installation: Uuid) -> Option<Work> {
     let recording = Some(recording(volume, installation));
-    let peer_agent_id = live.source.as_ref().map(|s| s.name.clone()).unwrap_or_default();
+    let peer_agent_id = live
+        .source
+        .as_ref()
+        .map(|s| s.name.clone())
+        .unwrap_or_default();
     Some(match live.kind.as_str() {
         "backup" => Work::Write(agent::WriteWork {
             recording,

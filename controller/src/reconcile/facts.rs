@@ -10,6 +10,7 @@ use taf_core::{Fault, plan};
 use taf_proto::{agent, v1};
 use uuid::Uuid;
 
+use crate::catalog;
 use crate::session::Unit;
 use crate::store::attempts::{self, LiveAttempt};
 use crate::store::drives::{self, DriveRow};
@@ -43,7 +44,7 @@ pub(super) async fn load_on(tx: &Transaction<'_>, watching: Duration) -> Result<
     let mut complete = Vec::new();
     for attempt in &attempts {
         if let (Some(archive), Some(last)) = (&attempt.archive, last_sequence(attempt))
-            && attempts::attempt_parts_complete_on(tx, archive.id, last).await?
+            && catalog::is_complete_on(tx, archive.id, last).await?
         {
             complete.push(attempt.id);
         }
@@ -171,7 +172,10 @@ impl State {
         let drives = self.drives.values().map(|d| plan::Drive {
             id: d.id,
             serial: d.serial.clone(),
-            usable: d.connected && d.library.as_ref().is_some_and(|(_, _, connected)| *connected),
+            usable: d.connected
+                && d.library
+                    .as_ref()
+                    .is_some_and(|(_, _, connected)| *connected),
             busy: d.job.is_some(),
             library: d.library.as_ref().map(|(id, _, _)| *id),
             full: d.full,

@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::session::Registry;
-use crate::store::{Error, Store, leadership};
+use crate::store::{Error, Store, attempts, drives, leadership};
 
 /// Without hints it looks this often.
 const TICK: Duration = Duration::from_secs(1);
@@ -38,7 +38,12 @@ struct Term {
 
 impl Reconciler {
     /// A reconciler over the store. `lease` is after how long a silent unit is lost.
-    pub fn new(store: Store, registry: Registry, lease: Duration, installation: Uuid) -> Reconciler {
+    pub fn new(
+        store: Store,
+        registry: Registry,
+        lease: Duration,
+        installation: Uuid,
+    ) -> Reconciler {
         Reconciler {
             store,
             registry,
@@ -81,6 +86,7 @@ impl Reconciler {
         let Some(term) = self.lead_on(&tx).await? else {
             return Ok(tx.commit().await?);
         };
+        drives::unit_expire_on(&tx, self.lease.as_secs_f64()).await?;
         let mut state = facts::load_on(&tx, term.since.elapsed()).await?;
         let changed = apply::decide_on(&tx, &mut state, self.lease).await?;
         if changed {
@@ -89,7 +95,7 @@ impl Reconciler {
         }
         let (sets, bindings) = assign::sets(&state, self.installation);
         for binding in bindings {
-            crate::store::attempts::attempt_bind_on(&tx, binding.attempt, binding.drive, binding.source).await?;
+            attempts::attempt_bind_on(&tx, binding.attempt, binding.drive, binding.source).await?;
         }
         tx.commit().await?;
         self.registry.publish(&sets, &state.incarnations());

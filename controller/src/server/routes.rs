@@ -18,6 +18,7 @@ use tonic::service::{Routes, RoutesBuilder};
 
 use super::Error;
 use crate::app::App;
+use crate::reconcile::Reconciler;
 use crate::services::device::Devices;
 use crate::services::enrolment::Enrolment;
 use crate::services::identity::Identity;
@@ -52,11 +53,20 @@ pub(super) async fn compose(app: &App, shutdown: &CancellationToken) -> Result<C
         .add_service(limited!(IdentityServiceServer, Identity(app.clone())))
         .add_service(limited!(EnrolmentServiceServer, Enrolment(app.clone())))
         .add_service(limited!(SourceServiceServer, Sources(app.clone())))
-        .add_service(limited!(PlanServiceServer, Plans::new(app.clone(), registry.clone())))
+        .add_service(limited!(
+            PlanServiceServer,
+            Plans::new(app.clone(), registry.clone())
+        ))
         .add_service(limited!(PoolServiceServer, Pools(app.clone())))
         .add_service(limited!(SystemServiceServer, System(app.clone())))
-        .add_service(limited!(JobServiceServer, Jobs::new(app.clone(), registry.clone())))
-        .add_service(limited!(VolumeServiceServer, Volumes::new(app.clone(), registry.clone())))
+        .add_service(limited!(
+            JobServiceServer,
+            Jobs::new(app.clone(), registry.clone())
+        ))
+        .add_service(limited!(
+            VolumeServiceServer,
+            Volumes::new(app.clone(), registry.clone())
+        ))
         .add_service(limited!(DeviceServiceServer, Devices(app.clone())))
         .add_service(limited!(
             SessionServiceServer,
@@ -64,7 +74,9 @@ pub(super) async fn compose(app: &App, shutdown: &CancellationToken) -> Result<C
         ));
 
     let (health, health_service) = tonic_health::server::health_reporter();
-    health.set_service_status("", tonic_health::ServingStatus::Serving).await;
+    health
+        .set_service_status("", tonic_health::ServingStatus::Serving)
+        .await;
     routes.add_service(health_service);
     let reflection = tonic_reflection::server::Builder::configure()
         .register_encoded_file_descriptor_set(taf_proto::DESCRIPTOR_SET)
@@ -72,19 +84,31 @@ pub(super) async fn compose(app: &App, shutdown: &CancellationToken) -> Result<C
         .build_v1()?;
     routes.add_service(reflection);
 
+    let reconciler = Reconciler::new(
+        app.store.clone(),
+        registry,
+        app.config.lease,
+        app.installation,
+    )
+    .run(shutdown.clone());
     let housekeeping = housekeeping(app.clone(), shutdown.clone());
     let leaving = {
         let shutdown = shutdown.clone();
         async move {
             shutdown.cancelled().await;
             // Load balancers look here.
-            health.set_service_status("", tonic_health::ServingStatus::NotServing).await;
+            health
+                .set_service_status("", tonic_health::ServingStatus::NotServing)
+                .await;
         }
     };
     let background = async move {
-        tokio::join!(housekeeping, leaving);
+        tokio::join!(reconciler, housekeeping, leaving);
     };
-    Ok(Composed { routes: routes.routes().prepare(), background: background.boxed() })
+    Ok(Composed {
+        routes: routes.routes().prepare(),
+        background: background.boxed(),
+    })
 }
 
 /// Forgets answers to requests that nobody will repeat any more, once an hour.

@@ -69,7 +69,10 @@ impl Enrolment {
                 None
             }
         };
-        let seconds = request.lifetime.as_ref().map_or(TOKEN_SECONDS, |d| d.seconds);
+        let seconds = request
+            .lifetime
+            .as_ref()
+            .map_or(TOKEN_SECONDS, |d| d.seconds);
         if !(1..=TOKEN_SECONDS_MOST).contains(&seconds) {
             bad.add("lifetime", "must be from a second to a week");
         }
@@ -99,7 +102,9 @@ impl Enrolment {
             token: token.to_string(),
             expire_time: Some(timestamp(expires)),
         };
-        mutation.finish_sealed_on(&tx, &answer, &app.cluster_key).await?;
+        mutation
+            .finish_sealed_on(&tx, &answer, &app.cluster_key)
+            .await?;
         tx.commit().await.map_err(store::Error::from)?;
         Ok(answer)
     }
@@ -115,11 +120,17 @@ impl Enrolment {
             bad.add("token_secret", "must have 16 bytes");
         }
         if request.certificate_request_der.len() > REQUEST_LIMIT {
-            bad.add("certificate_request_der", format!("must have at most {REQUEST_LIMIT} bytes"));
+            bad.add(
+                "certificate_request_der",
+                format!("must have at most {REQUEST_LIMIT} bytes"),
+            );
         }
         let host = request.host_name.as_str();
         if host.len() > HOST_LIMIT || host.chars().any(char::is_control) {
-            bad.add("host_name", format!("must have at most {HOST_LIMIT} bytes and no control characters"));
+            bad.add(
+                "host_name",
+                format!("must have at most {HOST_LIMIT} bytes and no control characters"),
+            );
         }
         bad.check()?;
         let hash = hash.ok_or_else(|| status::invalid("token_secret", "must have 16 bytes"))?;
@@ -140,7 +151,11 @@ impl Enrolment {
         // A request that can't be signed does not cost the token: nothing is committed.
         let chain = app
             .authority
-            .sign_csr(&request.certificate_request_der, &identity, CERTIFICATE_VALIDITY)
+            .sign_csr(
+                &request.certificate_request_der,
+                &identity,
+                CERTIFICATE_VALIDITY,
+            )
             .map_err(|e| status::invalid("certificate_request_der", e))?;
         Store::agent_enrolled_on(&tx, id, host).await?;
         let answer = EnrolResponse {
@@ -196,8 +211,7 @@ impl EnrolmentService for Enrolment {
     ) -> Result<Response<EnrolResponse>, Status> {
         let caller = Caller::of(&request)?.clone();
         let request = request.into_inner();
-        let mut mutation =
-            Mutation::new(&caller, "EnrolmentService.Enrol", "agents/?", "", &())?;
+        let mut mutation = Mutation::new(&caller, "EnrolmentService.Enrol", "agents/?", "", &())?;
         let outcome = self.spend(&mut mutation, &request).await;
         mutation.concluded(&self.0.store, outcome).await
     }
@@ -207,9 +221,18 @@ impl EnrolmentService for Enrolment {
         request: Request<ListAgentsRequest>,
     ) -> Result<Response<ListAgentsResponse>, Status> {
         let request = request.into_inner();
-        let page =
-            Page::read("agents", request.page_size, &request.page_token, PAGE_DEFAULT, PAGE_MOST)?;
-        let mut rows = self.0.store.agent_list(page.after_text()?, page.limit()).await?;
+        let page = Page::read(
+            "agents",
+            request.page_size,
+            &request.page_token,
+            PAGE_DEFAULT,
+            PAGE_MOST,
+        )?;
+        let mut rows = self
+            .0
+            .store
+            .agent_list(page.after_text()?, page.limit())
+            .await?;
         let next_page_token = page.cut(&mut rows, |row| row.name.clone());
         Ok(Response::new(ListAgentsResponse {
             agents: rows.iter().map(message).collect(),

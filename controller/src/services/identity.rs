@@ -31,7 +31,11 @@ fn message(account: &Account) -> v1::Account {
 
 /// What an audit line is about, for a name that may be anything.
 fn subject(user: &str) -> String {
-    if names::is_id(user) { names::account(user) } else { "accounts/?".to_owned() }
+    if names::is_id(user) {
+        names::account(user)
+    } else {
+        "accounts/?".to_owned()
+    }
 }
 
 fn check_new(user: &str, password: &str, bad: &mut Violations) {
@@ -66,7 +70,9 @@ impl Identity {
         let account = Store::account_create_on(&tx, &request.user, Role::Administrator, &hash)
             .await?
             .ok_or_else(|| status::already_exists(&names::account(&request.user)))?;
-        let answer = CreateFirstAdministratorResponse { account: Some(message(&account)) };
+        let answer = CreateFirstAdministratorResponse {
+            account: Some(message(&account)),
+        };
         mutation.finish_on(&tx, &answer).await?;
         tx.commit().await.map_err(store::Error::from)?;
         Ok(answer)
@@ -94,7 +100,9 @@ impl Identity {
                 return Err(status::fault_with(
                     Code::ResourceExhausted,
                     "LOCKED_OUT",
-                    format!("too many wrong passwords: nobody can sign in as this user before {until}"),
+                    format!(
+                        "too many wrong passwords: nobody can sign in as this user before {until}"
+                    ),
                     &[("until", &until)],
                 ));
             }
@@ -102,7 +110,10 @@ impl Identity {
                 password::verify(request.password, None).await?;
                 return Err(wrong());
             }
-            Attempt::Check { account, password_hash } => (account, password_hash),
+            Attempt::Check {
+                account,
+                password_hash,
+            } => (account, password_hash),
         };
         if !password::verify(request.password, Some(hash)).await? {
             return Err(wrong());
@@ -146,7 +157,9 @@ impl Identity {
         let account = Store::account_create_on(&tx, &request.user, role, &hash)
             .await?
             .ok_or_else(|| status::already_exists(&names::account(&request.user)))?;
-        let answer = CreateAccountResponse { account: Some(message(&account)) };
+        let answer = CreateAccountResponse {
+            account: Some(message(&account)),
+        };
         mutation.finish_on(&tx, &answer).await?;
         tx.commit().await.map_err(store::Error::from)?;
         Ok(answer)
@@ -188,8 +201,13 @@ impl IdentityService for Identity {
     ) -> Result<Response<LoginResponse>, Status> {
         let caller = Caller::of(&request)?.clone();
         let request = request.into_inner();
-        let mutation =
-            Mutation::new(&caller, "IdentityService.Login", subject(&request.user), "", &())?;
+        let mutation = Mutation::new(
+            &caller,
+            "IdentityService.Login",
+            subject(&request.user),
+            "",
+            &(),
+        )?;
         let outcome = self.sign_in(&mutation, request).await;
         mutation.concluded(&self.0.store, outcome).await
     }
@@ -200,7 +218,10 @@ impl IdentityService for Identity {
     ) -> Result<Response<LogoutResponse>, Status> {
         let caller = Caller::of(&request)?;
         let Caller::Account { token, .. } = caller else {
-            return Err(status::precondition("NOT_AN_ACCOUNT", "only a person can sign out"));
+            return Err(status::precondition(
+                "NOT_AN_ACCOUNT",
+                "only a person can sign out",
+            ));
         };
         let mutation = Mutation::new(caller, "IdentityService.Logout", caller.actor(), "", &())?;
         let outcome = self.sign_out(&mutation, *token).await;
@@ -212,7 +233,10 @@ impl IdentityService for Identity {
         request: Request<GetCallerRequest>,
     ) -> Result<Response<GetCallerResponse>, Status> {
         let Caller::Account { user, .. } = Caller::of(&request)? else {
-            return Err(status::precondition("NOT_AN_ACCOUNT", "the caller is not a person"));
+            return Err(status::precondition(
+                "NOT_AN_ACCOUNT",
+                "the caller is not a person",
+            ));
         };
         let account = self
             .0
@@ -220,7 +244,9 @@ impl IdentityService for Identity {
             .account_get(user)
             .await?
             .ok_or_else(|| status::not_found(&names::account(user)))?;
-        Ok(Response::new(GetCallerResponse { account: Some(message(&account)) }))
+        Ok(Response::new(GetCallerResponse {
+            account: Some(message(&account)),
+        }))
     }
 
     async fn create_account(
@@ -230,7 +256,10 @@ impl IdentityService for Identity {
         let caller = Caller::of(&request)?.clone();
         let request = request.into_inner();
         // Not the password: a plain hash of it must not be kept.
-        let content = CreateAccountRequest { password: String::new(), ..request.clone() };
+        let content = CreateAccountRequest {
+            password: String::new(),
+            ..request.clone()
+        };
         let mutation = Mutation::new(
             &caller,
             "IdentityService.CreateAccount",
@@ -247,9 +276,18 @@ impl IdentityService for Identity {
         request: Request<ListAccountsRequest>,
     ) -> Result<Response<ListAccountsResponse>, Status> {
         let request = request.into_inner();
-        let page =
-            Page::read("accounts", request.page_size, &request.page_token, PAGE_DEFAULT, PAGE_MOST)?;
-        let mut rows = self.0.store.account_list(page.after_text()?, page.limit()).await?;
+        let page = Page::read(
+            "accounts",
+            request.page_size,
+            &request.page_token,
+            PAGE_DEFAULT,
+            PAGE_MOST,
+        )?;
+        let mut rows = self
+            .0
+            .store
+            .account_list(page.after_text()?, page.limit())
+            .await?;
         let next_page_token = page.cut(&mut rows, |row| row.user.clone());
         Ok(Response::new(ListAccountsResponse {
             accounts: rows.iter().map(message).collect(),

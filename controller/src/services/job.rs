@@ -214,7 +214,10 @@ impl JobService for Jobs {
             let mut news = Some(last.clone());
             loop {
                 if let Some(job) = news.take()
-                    && sender.send(Ok(WatchJobResponse { job: Some(job) })).await.is_err()
+                    && sender
+                        .send(Ok(WatchJobResponse { job: Some(job) }))
+                        .await
+                        .is_err()
                 {
                     return;
                 }

@@ -1,12 +1,12 @@
 //! The API's services. A handler decodes a request into values that can't be wrong, calls the store or the core,
 //! and encodes the answer. No SQL and no decision about access is made here.
 
+pub mod agent_catalog;
+pub mod device;
 pub mod enrolment;
 pub mod identity;
-pub mod mutation;
-pub mod device;
 pub mod job;
-pub mod volume;
+pub mod mutation;
 pub mod names;
 pub mod paging;
 pub mod password;
@@ -15,6 +15,8 @@ pub mod pool;
 pub mod source;
 pub mod status;
 pub mod system;
+pub mod version;
+pub mod volume;
 
 /// Rows of a page when the client does not say.
 pub const PAGE_DEFAULT: usize = 100;

@@ -14,9 +14,9 @@ use uuid::Uuid;
 
 use super::status;
 use crate::access::Caller;
+use crate::store::Store;
 use crate::store::audit::Entry;
 use crate::store::requests::Seen;
-use crate::store::Store;
 
 /// A mutation on its way.
 #[derive(Debug)]
@@ -42,7 +42,12 @@ impl Mutation {
             "" => None,
             text => match Uuid::try_parse(text) {
                 Ok(uuid) if !uuid.is_nil() => Some(uuid),
-                _ => return Err(status::invalid("request_id", "must be a UUID that is not nil")),
+                _ => {
+                    return Err(status::invalid(
+                        "request_id",
+                        "must be a UUID that is not nil",
+                    ));
+                }
             },
         };
         let mut hash = Sha256::new();
@@ -97,7 +102,9 @@ impl Mutation {
     }
 
     async fn answered_on(&self, tx: &Transaction<'_>) -> Result<Option<Vec<u8>>, Status> {
-        let Some(request) = self.request else { return Ok(None) };
+        let Some(request) = self.request else {
+            return Ok(None);
+        };
         match Store::request_begin_on(tx, request, self.action, &self.sha256).await {
             Ok(Seen::New) => Ok(None),
             Ok(Seen::Answered(bytes)) => Ok(Some(bytes)),
@@ -131,7 +138,8 @@ impl Mutation {
         answer: &A,
         key: &ClusterKey,
     ) -> Result<(), Status> {
-        self.keep_on(tx, authority::wrap(&answer.encode_to_vec(), key)).await
+        self.keep_on(tx, authority::wrap(&answer.encode_to_vec(), key))
+            .await
     }
 
     async fn keep_on(&self, tx: &Transaction<'_>, answer: Vec<u8>) -> Result<(), Status> {
@@ -167,7 +175,12 @@ impl Mutation {
     }
 
     fn entry<'a>(&'a self, outcome: &'a str) -> Entry<'a> {
-        Entry { actor: &self.actor, action: self.action, subject: &self.subject, outcome }
+        Entry {
+            actor: &self.actor,
+            action: self.action,
+            subject: &self.subject,
+            outcome,
+        }
     }
 }
 

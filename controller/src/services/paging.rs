@@ -36,7 +36,11 @@ impl Page {
             bad.add("page_size", "must not be negative");
         }
         let hash = Sha256::digest(scope.as_bytes());
-        let mut page = Self { scope: [0; SCOPE], size: default, after: None };
+        let mut page = Self {
+            scope: [0; SCOPE],
+            size: default,
+            after: None,
+        };
         page.scope.copy_from_slice(&hash[..SCOPE]);
         if page_size > 0 {
             page.size = (page_size as usize).min(most);
@@ -45,7 +49,10 @@ impl Page {
             let bytes = (page_token.len() <= TOKEN_LIMIT)
                 .then(|| URL_SAFE_NO_PAD.decode(page_token).ok())
                 .flatten();
-            match bytes.as_deref().and_then(|bytes| bytes.strip_prefix(&page.scope)) {
+            match bytes
+                .as_deref()
+                .and_then(|bytes| bytes.strip_prefix(&page.scope))
+            {
                 Some(key) => page.after = Some(key.to_vec()),
                 None => bad.add("page_token", "is not from an earlier page of this list"),
             }
@@ -115,10 +122,15 @@ mod tests {
 
     #[test]
     fn tokens_of_other_lists_and_nonsense_are_refused() {
-        let token = Page::read("a", 1, "", 1, 1).unwrap().cut(&mut vec!["x", "y"], |r| *r);
+        let token = Page::read("a", 1, "", 1, 1)
+            .unwrap()
+            .cut(&mut vec!["x", "y"], |r| *r);
         assert!(Page::read("b", 1, &token, 1, 1).is_err());
         assert!(Page::read("a", 1, "?", 1, 1).is_err());
         assert!(Page::read("a", -1, "", 1, 1).is_err());
-        assert_eq!(Page::read("a", 5000, &token, 1, 1000).unwrap().limit(), 1001);
+        assert_eq!(
+            Page::read("a", 5000, &token, 1, 1000).unwrap().limit(),
+            1001
+        );
     }
 }

@@ -33,9 +33,15 @@ pub fn complaint(password: &str) -> Option<String> {
 /// The PHC string to store.
 pub async fn hash(password: String) -> Result<String, Status> {
     let password = Zeroizing::new(password);
-    compute(move || hash_now(password.as_bytes())).await?.ok_or_else(|| {
-        status::fault(Code::Internal, "INTERNAL", "the password could not be hashed")
-    })
+    compute(move || hash_now(password.as_bytes()))
+        .await?
+        .ok_or_else(|| {
+            status::fault(
+                Code::Internal,
+                "INTERNAL",
+                "the password could not be hashed",
+            )
+        })
 }
 
 /// Whether the password is the one that was hashed. Without a hash it takes as long, and is not.
@@ -44,8 +50,11 @@ pub async fn verify(password: String, hash: Option<String>) -> Result<bool, Stat
     compute(move || {
         let known = hash.is_some();
         let hash = hash.unwrap_or_else(|| NOBODY.clone());
-        let right = PasswordHash::new(&hash)
-            .is_ok_and(|hash| Argon2::default().verify_password(password.as_bytes(), &hash).is_ok());
+        let right = PasswordHash::new(&hash).is_ok_and(|hash| {
+            Argon2::default()
+                .verify_password(password.as_bytes(), &hash)
+                .is_ok()
+        });
         known && right
     })
     .await
@@ -56,8 +65,13 @@ fn hash_now(password: &[u8]) -> Option<String> {
     Some(Argon2::default().hash_password(password).ok()?.to_string())
 }
 
-async fn compute<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Status> {
-    let _turn = TURNS.acquire().await.expect("the semaphore is never closed");
+async fn compute<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, Status> {
+    let _turn = TURNS
+        .acquire()
+        .await
+        .expect("the semaphore is never closed");
     tokio::task::spawn_blocking(work)
         .await
         .map_err(|e| status::internal("the password could not be checked", &e))

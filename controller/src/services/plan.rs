@@ -73,14 +73,25 @@ impl Plans {
             bad.add("plan_id", format!("must be {}", names::ID_RULE));
         }
         let plan = request.plan.clone().unwrap_or_default();
-        let source = bad.read("plan.source", names::source_id(&plan.source)).unwrap_or_default();
-        let pool = bad.read("plan.pool", names::pool_id(&plan.pool)).unwrap_or_default();
-        let level = if plan.compression_level == 0 { DEFAULT_LEVEL } else { plan.compression_level };
+        let source = bad
+            .read("plan.source", names::source_id(&plan.source))
+            .unwrap_or_default();
+        let pool = bad
+            .read("plan.pool", names::pool_id(&plan.pool))
+            .unwrap_or_default();
+        let level = if plan.compression_level == 0 {
+            DEFAULT_LEVEL
+        } else {
+            plan.compression_level
+        };
         if !(1..=19).contains(&level) {
             bad.add("plan.compression_level", "must be from 1 to 19, or 0 for 3");
         }
         if !(0..=THREADS_MOST).contains(&plan.compression_threads) {
-            bad.add("plan.compression_threads", format!("must be from 0 to {THREADS_MOST}"));
+            bad.add(
+                "plan.compression_threads",
+                format!("must be from 0 to {THREADS_MOST}"),
+            );
         }
         bad.check()?;
 
@@ -109,7 +120,9 @@ impl Plans {
         let made = Store::plan_get_on(&*tx, &new.name)
             .await?
             .ok_or_else(|| status::not_found(&name))?;
-        let answer = CreatePlanResponse { plan: Some(message(&made)) };
+        let answer = CreatePlanResponse {
+            plan: Some(message(&made)),
+        };
         mutation.finish_on(&tx, &answer).await?;
         tx.commit().await.map_err(store::Error::from)?;
         Ok(answer)
@@ -167,7 +180,9 @@ impl Plans {
         let line = Store::plan_line_on(&tx, &plan).await?;
         let job =
             job_create_backup_on(&tx, plan.id, line, source.agent_id, mutation.actor()).await?;
-        let answer = RunPlanResponse { job: names::job(job) };
+        let answer = RunPlanResponse {
+            job: names::job(job),
+        };
         mutation.finish_on(&tx, &answer).await?;
         tx.commit().await.map_err(store::Error::from)?;
         self.registry.wake();
@@ -200,8 +215,15 @@ impl PlanService for Plans {
     ) -> Result<Response<GetPlanResponse>, Status> {
         let name = request.into_inner().name;
         let id = names::plan_id(&name).map_err(|e| status::invalid("name", e))?;
-        let plan = self.app.store.plan_get(id).await?.ok_or_else(|| status::not_found(&name))?;
-        Ok(Response::new(GetPlanResponse { plan: Some(message(&plan)) }))
+        let plan = self
+            .app
+            .store
+            .plan_get(id)
+            .await?
+            .ok_or_else(|| status::not_found(&name))?;
+        Ok(Response::new(GetPlanResponse {
+            plan: Some(message(&plan)),
+        }))
     }
 
     async fn list_plans(
@@ -209,9 +231,18 @@ impl PlanService for Plans {
         request: Request<ListPlansRequest>,
     ) -> Result<Response<ListPlansResponse>, Status> {
         let request = request.into_inner();
-        let page =
-            Page::read("plans", request.page_size, &request.page_token, PAGE_DEFAULT, PAGE_MOST)?;
-        let mut rows = self.app.store.plan_list(page.after_text()?, page.limit()).await?;
+        let page = Page::read(
+            "plans",
+            request.page_size,
+            &request.page_token,
+            PAGE_DEFAULT,
+            PAGE_MOST,
+        )?;
+        let mut rows = self
+            .app
+            .store
+            .plan_list(page.after_text()?, page.limit())
+            .await?;
         let next_page_token = page.cut(&mut rows, |row| row.name.clone());
         Ok(Response::new(ListPlansResponse {
             plans: rows.iter().map(message).collect(),

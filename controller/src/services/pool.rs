@@ -52,11 +52,22 @@ impl Pools {
             bad.add("pool_id", format!("must be {}", names::ID_RULE));
         }
         let pool = request.pool.clone().unwrap_or_default();
-        let block_size = if pool.block_size == 0 { DEFAULT_BLOCK_SIZE } else { pool.block_size };
+        let block_size = if pool.block_size == 0 {
+            DEFAULT_BLOCK_SIZE
+        } else {
+            pool.block_size
+        };
         if !BLOCK_SIZES.contains(&block_size) || block_size % 4096 != 0 {
-            bad.add("pool.block_size", "must be from 65536 to 8388608 bytes, a multiple of 4096");
+            bad.add(
+                "pool.block_size",
+                "must be from 65536 to 8388608 bytes, a multiple of 4096",
+            );
         }
-        let part_size = if pool.part_size == 0 { DEFAULT_PART_SIZE } else { pool.part_size };
+        let part_size = if pool.part_size == 0 {
+            DEFAULT_PART_SIZE
+        } else {
+            pool.part_size
+        };
         if !PART_SIZES.contains(&part_size) {
             bad.add("pool.part_size", "must be from 16 MiB to 1 TiB");
         }
@@ -68,13 +79,17 @@ impl Pools {
             return Ok(answer);
         }
         let name = names::pool(&request.pool_id);
-        if !Store::pool_create_on(&tx, &request.pool_id, block_size as i32, part_size as i64).await? {
+        if !Store::pool_create_on(&tx, &request.pool_id, block_size as i32, part_size as i64)
+            .await?
+        {
             return Err(status::already_exists(&name));
         }
         let made = Store::pool_get_on(&*tx, &request.pool_id)
             .await?
             .ok_or_else(|| status::not_found(&name))?;
-        let answer = CreatePoolResponse { pool: Some(message(&made)) };
+        let answer = CreatePoolResponse {
+            pool: Some(message(&made)),
+        };
         mutation.finish_on(&tx, &answer).await?;
         tx.commit().await.map_err(store::Error::from)?;
         Ok(answer)
@@ -105,9 +120,18 @@ impl PoolService for Pools {
         request: Request<ListPoolsRequest>,
     ) -> Result<Response<ListPoolsResponse>, Status> {
         let request = request.into_inner();
-        let page =
-            Page::read("pools", request.page_size, &request.page_token, PAGE_DEFAULT, PAGE_MOST)?;
-        let mut rows = self.0.store.pool_list(page.after_text()?, page.limit()).await?;
+        let page = Page::read(
+            "pools",
+            request.page_size,
+            &request.page_token,
+            PAGE_DEFAULT,
+            PAGE_MOST,
+        )?;
+        let mut rows = self
+            .0
+            .store
+            .pool_list(page.after_text()?, page.limit())
+            .await?;
         let next_page_token = page.cut(&mut rows, |row| row.name.clone());
         Ok(Response::new(ListPoolsResponse {
             pools: rows.iter().map(message).collect(),

@@ -52,10 +52,15 @@ pub fn absolute(raw: &[u8]) -> Result<Bytes, &'static str> {
         return Err("must not contain a NUL byte");
     }
     let mut plain = Vec::with_capacity(raw.len());
-    for name in raw.split(|byte| *byte == b'/').filter(|name| !name.is_empty()) {
+    for name in raw
+        .split(|byte| *byte == b'/')
+        .filter(|name| !name.is_empty())
+    {
         match name {
             b"." | b".." => return Err("must not contain '.' or '..' as a component"),
-            _ if name.len() > 255 => return Err("has a component of over 255 bytes, which no file system holds"),
+            _ if name.len() > 255 => {
+                return Err("has a component of over 255 bytes, which no file system holds");
+            }
             _ => {}
         }
         plain.push(b'/');
@@ -70,7 +75,8 @@ pub fn absolute(raw: &[u8]) -> Result<Bytes, &'static str> {
 /// Whether `path` is `above` or lies below it. Both in the form that [`absolute`] gives.
 fn is_below(path: &[u8], above: &[u8]) -> bool {
     let stem = above.strip_suffix(b"/").unwrap_or(above);
-    path.strip_prefix(stem).is_some_and(|rest| rest.is_empty() || rest[0] == b'/')
+    path.strip_prefix(stem)
+        .is_some_and(|rest| rest.is_empty() || rest[0] == b'/')
 }
 
 /// Every path in its one spelling, sorted, each once.
@@ -82,7 +88,9 @@ fn read_paths(field: &str, paths: &[v1::Path], bad: &mut Violations) -> Vec<Byte
     let mut read = Vec::with_capacity(paths.len());
     for (i, given) in paths.iter().enumerate() {
         let field = format!("{field}[{i}]");
-        let Some(raw) = bad.read(&field, path::to_raw(given)) else { continue };
+        let Some(raw) = bad.read(&field, path::to_raw(given)) else {
+            continue;
+        };
         if let Some(plain) = bad.read(&field, absolute(&raw)) {
             read.push(plain);
         }
@@ -119,10 +127,16 @@ fn read_selection(source: &v1::Source, bad: &mut Violations) -> FetchSelectionRe
     for path in &paths {
         if let Some(whole) = excluded.iter().find(|above| is_below(path, above)) {
             let (path, whole) = (path::display(path), path::display(whole));
-            bad.add("source.excluded_paths", format!("has {whole}, which leaves nothing of {path}"));
+            bad.add(
+                "source.excluded_paths",
+                format!("has {whole}, which leaves nothing of {path}"),
+            );
         }
     }
-    FetchSelectionResponse { paths, excluded_paths: excluded }
+    FetchSelectionResponse {
+        paths,
+        excluded_paths: excluded,
+    }
 }
 
 impl Sources {
@@ -152,7 +166,10 @@ impl Sources {
         if agent.role != taf_peer::identity::Role::SourceAgent {
             return Err(status::precondition(
                 "AGENT_NOT_A_SOURCE",
-                format!("{} is a tape agent: name the source agent of the host", names::agent(&agent.name)),
+                format!(
+                    "{} is a tape agent: name the source agent of the host",
+                    names::agent(&agent.name)
+                ),
             ));
         }
         let new = NewSource {
@@ -168,7 +185,9 @@ impl Sources {
         let made = Store::source_get_on(&*tx, &new.name)
             .await?
             .ok_or_else(|| status::not_found(&name))?;
-        let answer = CreateSourceResponse { source: Some(message(&made)) };
+        let answer = CreateSourceResponse {
+            source: Some(message(&made)),
+        };
         mutation.finish_on(&tx, &answer).await?;
         tx.commit().await.map_err(store::Error::from)?;
         Ok(answer)
@@ -231,9 +250,15 @@ impl SourceService for Sources {
     ) -> Result<Response<GetSourceResponse>, Status> {
         let name = request.into_inner().name;
         let id = names::source_id(&name).map_err(|e| status::invalid("name", e))?;
-        let source =
-            self.0.store.source_get(id).await?.ok_or_else(|| status::not_found(&name))?;
-        Ok(Response::new(GetSourceResponse { source: Some(message(&source)) }))
+        let source = self
+            .0
+            .store
+            .source_get(id)
+            .await?
+            .ok_or_else(|| status::not_found(&name))?;
+        Ok(Response::new(GetSourceResponse {
+            source: Some(message(&source)),
+        }))
     }
 
     async fn list_sources(
@@ -241,9 +266,18 @@ impl SourceService for Sources {
         request: Request<ListSourcesRequest>,
     ) -> Result<Response<ListSourcesResponse>, Status> {
         let request = request.into_inner();
-        let page =
-            Page::read("sources", request.page_size, &request.page_token, PAGE_DEFAULT, PAGE_MOST)?;
-        let mut rows = self.0.store.source_list(page.after_text()?, page.limit()).await?;
+        let page = Page::read(
+            "sources",
+            request.page_size,
+            &request.page_token,
+            PAGE_DEFAULT,
+            PAGE_MOST,
+        )?;
+        let mut rows = self
+            .0
+            .store
+            .source_list(page.after_text()?, page.limit())
+            .await?;
         let next_page_token = page.cut(&mut rows, |row| row.name.clone());
         Ok(Response::new(ListSourcesResponse {
             sources: rows.iter().map(message).collect(),
@@ -275,7 +309,10 @@ mod tests {
     use super::*;
 
     fn source(paths: &[&str], excluded: &[&str], one_file_system: bool) -> v1::Source {
-        let message = |display: &&str| v1::Path { display: (*display).into(), ..Default::default() };
+        let message = |display: &&str| v1::Path {
+            display: (*display).into(),
+            ..Default::default()
+        };
         v1::Source {
             paths: paths.iter().map(message).collect(),
             excluded_paths: excluded.iter().map(message).collect(),
@@ -288,14 +325,25 @@ mod tests {
         let mut bad = Violations::new();
         let selection = read_selection(source, &mut bad);
         bad.check().map_err(|status| status.message().to_owned())?;
-        Ok(selection.paths.iter().map(|path| path::display(path)).collect())
+        Ok(selection
+            .paths
+            .iter()
+            .map(|path| path::display(path))
+            .collect())
     }
 
     #[test]
     fn paths_are_kept_in_one_spelling_and_once() {
-        let given = source(&["/srv//a/", "/srv/a/b", "/srv/ab", "/srv/a", r"/x\xff"], &[], false);
+        let given = source(
+            &["/srv//a/", "/srv/a/b", "/srv/ab", "/srv/a", r"/x\xff"],
+            &[],
+            false,
+        );
         assert_eq!(selected(&given).unwrap(), ["/srv/a", "/srv/ab", r"/x\xff"]);
-        assert_eq!(selected(&source(&["/srv", "/"], &["/proc"], false)).unwrap(), ["/"]);
+        assert_eq!(
+            selected(&source(&["/srv", "/"], &["/proc"], false)).unwrap(),
+            ["/"]
+        );
         assert_eq!(selected(&source(&["/"], &[], true)).unwrap(), ["/"]);
     }
 
@@ -303,7 +351,12 @@ mod tests {
     fn every_bad_path_is_named() {
         let given = source(&["srv", "/a/../b", "/ok", r"/a\q"], &[r"/x\x00"], false);
         let said = selected(&given).unwrap_err();
-        for field in ["source.paths[0]", "source.paths[1]", "source.paths[3]", "source.excluded_paths[0]"] {
+        for field in [
+            "source.paths[0]",
+            "source.paths[1]",
+            "source.paths[3]",
+            "source.excluded_paths[0]",
+        ] {
             assert!(said.contains(field), "{said}");
         }
         assert!(!said.contains("paths[2]"), "{said}");
@@ -313,6 +366,10 @@ mod tests {
 
     #[test]
     fn a_nested_path_on_another_file_system_is_never_dropped_in_silence() {
-        assert!(selected(&source(&["/", "/home"], &[], true)).unwrap_err().contains("/home"));
+        assert!(
+            selected(&source(&["/", "/home"], &[], true))
+                .unwrap_err()
+                .contains("/home")
+        );
     }
 }

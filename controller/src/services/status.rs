@@ -159,9 +159,11 @@ impl From<crate::store::Error> for Status {
     fn from(error: crate::store::Error) -> Self {
         use crate::store::Error;
         match &error {
-            Error::Contended | Error::Exists { .. } | Error::Reference { .. } => {
-                fault(Code::Aborted, "CONTENDED", "something else changed the same thing meanwhile: try again")
-            }
+            Error::Contended | Error::Exists { .. } | Error::Reference { .. } => fault(
+                Code::Aborted,
+                "CONTENDED",
+                "something else changed the same thing meanwhile: try again",
+            ),
             Error::Timeout => fault(Code::DeadlineExceeded, "DATABASE_SLOW", error.to_string()),
             _ if error.is_transient() => {
                 tracing::warn!("the database does not answer: {error}");

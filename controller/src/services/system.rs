@@ -26,13 +26,19 @@ fn warnings(counts: &Counts) -> Vec<String> {
         warnings.push("no agent is enrolled: see taf agent enrol --help".to_owned());
     } else if counts.connected_agents < counts.agents {
         let missing = counts.agents - counts.connected_agents;
-        warnings.push(format!("{missing} of {} agents are not connected: see taf agent list", counts.agents));
+        warnings.push(format!(
+            "{missing} of {} agents are not connected: see taf agent list",
+            counts.agents
+        ));
     }
     if counts.agents > 0 && counts.drives == 0 {
         warnings.push("no drive has reported: start a tape agent".to_owned());
     } else if counts.usable_drives < counts.drives {
         let missing = counts.drives - counts.usable_drives;
-        warnings.push(format!("{missing} of {} drives can't be used: see taf drive list", counts.drives));
+        warnings.push(format!(
+            "{missing} of {} drives can't be used: see taf drive list",
+            counts.drives
+        ));
     }
     if counts.plans > 0 && counts.appendable_volumes == 0 {
         warnings.push("no volume can be appended to: label one with taf volume label".to_owned());

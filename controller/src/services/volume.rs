@@ -42,21 +42,25 @@ impl Volumes {
         if !names::is_serial(&request.barcode) {
             bad.add("barcode", "must be 1 to 64 visible characters without '/'");
         }
-        let pool_name = bad.read("pool", names::pool_id(&request.pool)).unwrap_or_default();
+        let pool_name = bad
+            .read("pool", names::pool_id(&request.pool))
+            .unwrap_or_default();
         bad.check()?;
         let mut client = self.app.store.client().await?;
         let tx = client.transaction().await.map_err(store::Error::from)?;
         if let Some(answer) = mutation.begin_on(&tx).await? {
             return Ok(answer);
         }
-        let pool = Store::pool_get_on(&tx, pool_name)
+        let pool = Store::pool_get_on(&*tx, pool_name)
             .await?
             .ok_or_else(|| status::not_found(&request.pool))?;
         let barcode = &request.barcode;
         if !libraries::library_holds(&tx, barcode).await? {
             return Err(status::precondition(
                 "CARTRIDGE_NOT_IN_LIBRARY",
-                format!("no library shows a cartridge {barcode}: `taf library` shows what is in the slots"),
+                format!(
+                    "no library shows a cartridge {barcode}: `taf library` shows what is in the slots"
+                ),
             ));
         }
         let fresh = (Uuid::new_v4(), Uuid::new_v4());
@@ -135,7 +139,10 @@ fn tape_file(row: &TapeFileRow) -> TapeFile {
         kind: if row.orphan { "orphan" } else { "part" }.to_owned(),
         byte_count: row.byte_count as u64,
         first_block: row.first_block as u64,
-        version: row.version.map(|(line, version)| names::version(line, version)).unwrap_or_default(),
+        version: row
+            .version
+            .map(|(line, version)| names::version(line, version))
+            .unwrap_or_default(),
         part_number: row.part_number as u32,
         published: row.published,
     }

@@ -71,7 +71,11 @@ impl Registry {
 
     /// Gives every connected unit its complete set. `sets` says for which process each is meant; a unit without one
     /// has nothing to do.
-    pub fn publish(&self, sets: &HashMap<Unit, (Uuid, Vec<Assignment>)>, known: &HashMap<Unit, Uuid>) {
+    pub fn publish(
+        &self,
+        sets: &HashMap<Unit, (Uuid, Vec<Assignment>)>,
+        known: &HashMap<Unit, Uuid>,
+    ) {
         for (unit, entry) in self.lock().iter() {
             // The reconciler has not seen this process yet: the next pass will.
             if known.get(unit) != Some(&entry.incarnation) {

@@ -23,9 +23,14 @@ pub(super) async fn connect(
     hello: &agent::Hello,
 ) -> Result<Option<Unit>, Error> {
     if let Some(highest) = &hello.highest_generation {
-        let raised = store.generation_raise(highest.epoch as i64, highest.counter as i64).await?;
+        let raised = store
+            .generation_raise(highest.epoch as i64, highest.counter as i64)
+            .await?;
         if raised {
-            tracing::warn!(?highest, "an agent has seen a newer catalog than this one; its generations are passed over");
+            tracing::warn!(
+                ?highest,
+                "an agent has seen a newer catalog than this one; its generations are passed over"
+            );
         }
     }
     let mut client = store.client().await?;
@@ -64,7 +69,9 @@ pub(super) async fn connect(
                 agent_id,
                 incarnation,
             };
-            Some(Unit::Library(libraries::library_connect_on(&tx, &unit).await?))
+            Some(Unit::Library(
+                libraries::library_connect_on(&tx, &unit).await?,
+            ))
         }
         _ => None,
     };

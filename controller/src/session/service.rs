@@ -207,7 +207,13 @@ fn log_result(unit: Unit, result: &agent::Result) {
     let attempt = result.key.as_ref().map_or(0, |k| k.attempt);
     match &result.fault {
         Some(fault) => {
-            tracing::warn!(?unit, attempt, reason = fault.reason, message = fault.message, "assignment failed");
+            tracing::warn!(
+                ?unit,
+                attempt,
+                reason = fault.reason,
+                message = fault.message,
+                "assignment failed"
+            );
         }
         None => tracing::info!(?unit, attempt, "assignment done"),
     }

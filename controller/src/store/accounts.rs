@@ -94,7 +94,9 @@ impl Store {
 
     /// Whether there is any account. Lock the installation first if a decision hangs on it.
     pub async fn account_any_on(tx: &Transaction<'_>) -> Result<bool, Error> {
-        let row = tx.query_one("SELECT EXISTS (SELECT 1 FROM accounts)", &[]).await?;
+        let row = tx
+            .query_one("SELECT EXISTS (SELECT 1 FROM accounts)", &[])
+            .await?;
         Ok(row.get(0))
     }
 
@@ -116,7 +118,10 @@ impl Store {
     pub async fn account_get(&self, user: &str) -> Result<Option<Account>, Error> {
         let client = self.client().await?;
         let row = client
-            .query_opt(&format!("SELECT {COLUMNS} FROM accounts WHERE user_name = $1"), &[&user])
+            .query_opt(
+                &format!("SELECT {COLUMNS} FROM accounts WHERE user_name = $1"),
+                &[&user],
+            )
             .await?;
         Ok(row.as_ref().map(account))
     }
@@ -138,7 +143,10 @@ impl Store {
             )
             .await?;
         if let Some(row) = counted {
-            return Ok(Attempt::Check { account: account(&row), password_hash: row.get(4) });
+            return Ok(Attempt::Check {
+                account: account(&row),
+                password_hash: row.get(4),
+            });
         }
         let locked = client
             .query_opt(
@@ -151,8 +159,11 @@ impl Store {
 
     /// The password was right: the failures are forgotten.
     pub async fn account_signed_in_on(tx: &Transaction<'_>, id: i64) -> Result<(), Error> {
-        tx.execute("UPDATE accounts SET failed_logins = 0, locked_until = NULL WHERE id = $1", &[&id])
-            .await?;
+        tx.execute(
+            "UPDATE accounts SET failed_logins = 0, locked_until = NULL WHERE id = $1",
+            &[&id],
+        )
+        .await?;
         Ok(())
     }
 }

@@ -46,7 +46,11 @@ fn agent(row: &Row) -> Agent {
 
 /// A role from the database's word, whose set is closed by a CHECK. The words are those of certificates.
 pub(super) fn role_from(word: &str) -> Role {
-    if word == "tape-agent" { Role::TapeAgent } else { Role::SourceAgent }
+    if word == "tape-agent" {
+        Role::TapeAgent
+    } else {
+        Role::SourceAgent
+    }
 }
 
 impl Store {
@@ -100,7 +104,10 @@ impl Store {
         )
         .await?;
         let row = tx
-            .query_opt("SELECT id FROM agents WHERE agent_name = $1 AND role = $2", &[&name, &role])
+            .query_opt(
+                "SELECT id FROM agents WHERE agent_name = $1 AND role = $2",
+                &[&name, &role],
+            )
             .await?;
         Ok(row.map(|row| row.get(0)))
     }

@@ -230,7 +230,11 @@ pub async fn attempt_verdict_on(
 }
 
 /// It is over. A volume whose drive is lost stays held.
-pub async fn attempt_end_on(tx: &Transaction<'_>, id: i64, holds_volume: bool) -> Result<(), Error> {
+pub async fn attempt_end_on(
+    tx: &Transaction<'_>,
+    id: i64,
+    holds_volume: bool,
+) -> Result<(), Error> {
     let rows = tx
         .execute(
             "UPDATE attempts SET ended_at = clock_timestamp(), step_kind = 'none', step_detail = NULL, \
@@ -334,22 +338,4 @@ pub async fn attempt_progress_on(
     tx.execute(sql, &[&attempt, &generation.0, &generation.1, &progress])
         .await?;
     Ok(())
-}
-
-/// Whether the committed parts of an archive are whole: numbered without a gap, the last one ending with `last_sequence`.
-pub async fn attempt_parts_complete_on(
-    tx: &Transaction<'_>,
-    archive_id: i64,
-    last_sequence: i64,
-) -> Result<bool, Error> {
-    let row = tx
-        .query_one(
-            "SELECT count(*), COALESCE(max(part_number), 0)::bigint, \
-             COALESCE(max(CASE WHEN final_part THEN last_sequence ELSE -1 END), -1) \
-             FROM parts WHERE archive_id = $1",
-            &[&archive_id],
-        )
-        .await?;
-    let (parts, highest, ends_with): (i64, i64, i64) = (row.get(0), row.get(1), row.get(2));
-    Ok(parts > 0 && parts == highest && ends_with == last_sequence)
 }

@@ -19,7 +19,10 @@ pub struct Entry<'a> {
 
 impl Store {
     /// Adds a line.
-    pub async fn audit_add_on<C: GenericClient>(client: &C, entry: &Entry<'_>) -> Result<(), Error> {
+    pub async fn audit_add_on<C: GenericClient>(
+        client: &C,
+        entry: &Entry<'_>,
+    ) -> Result<(), Error> {
         client
             .execute(
                 "INSERT INTO audit (happened_at, actor, action, subject, outcome)

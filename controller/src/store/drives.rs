@@ -1,6 +1,5 @@
 //! Drives, as their workers report them, and the sign of life of every kind of unit.
 
-
 use uuid::Uuid;
 
 use super::{Error, GenericClient, Transaction, libraries::UnitIdentity};
@@ -109,7 +108,9 @@ pub async fn unit_heard(
             id,
         ),
     };
-    client.execute(sql, &[&id, &incarnation, &connected]).await?;
+    client
+        .execute(sql, &[&id, &incarnation, &connected])
+        .await?;
     Ok(())
 }
 
@@ -155,11 +156,19 @@ pub async fn agent_seen_on(
     Ok(())
 }
 
-/// Nobody is connected to a controller that has just started: those who are will say so.
-pub async fn unit_disconnect_all(client: &impl GenericClient) -> Result<(), Error> {
-    client.execute("UPDATE agents SET connected = false WHERE connected", &[]).await?;
-    client.execute("UPDATE drives SET connected = false WHERE connected", &[]).await?;
-    client.execute("UPDATE libraries SET connected = false WHERE connected", &[]).await?;
+/// Whoever was not heard for `lease_seconds` is not connected, whatever its last session said: the controller that held the
+/// session may have died.
+pub async fn unit_expire_on(tx: &Transaction<'_>, lease_seconds: f64) -> Result<(), Error> {
+    for sql in [
+        "UPDATE agents SET connected = false WHERE connected \
+         AND last_seen_at < clock_timestamp() - $1::float8 * interval '1 second'",
+        "UPDATE drives SET connected = false WHERE connected \
+         AND last_heard_at < clock_timestamp() - $1::float8 * interval '1 second'",
+        "UPDATE libraries SET connected = false WHERE connected \
+         AND last_heard_at < clock_timestamp() - $1::float8 * interval '1 second'",
+    ] {
+        tx.execute(sql, &[&lease_seconds]).await?;
+    }
     Ok(())
 }
 

@@ -61,8 +61,14 @@ impl Store {
             .await?;
         if let Some(spent) = spent {
             let id: i64 = spent.get(0);
-            let row = tx.query_one("SELECT agent_name, role FROM agents WHERE id = $1", &[&id]).await?;
-            return Ok(Spent::Agent { id, name: row.get(0), role: role_from(row.get(1)) });
+            let row = tx
+                .query_one("SELECT agent_name, role FROM agents WHERE id = $1", &[&id])
+                .await?;
+            return Ok(Spent::Agent {
+                id,
+                name: row.get(0),
+                role: role_from(row.get(1)),
+            });
         }
         let row = tx
             .query_opt(

@@ -52,7 +52,8 @@ impl Store {
 
     /// Holds the installation's row until the transaction ends: for what may happen only once at a time.
     pub async fn installation_lock_on(tx: &Transaction<'_>) -> Result<(), Error> {
-        tx.query_opt("SELECT id FROM installation WHERE id = 1 FOR UPDATE", &[]).await?;
+        tx.query_opt("SELECT id FROM installation WHERE id = 1 FOR UPDATE", &[])
+            .await?;
         Ok(())
     }
 

@@ -1,7 +1,6 @@
 //! Which controller reconciles. The lease is a row; every reconciling transaction begins by renewing it, so
 //! that one who lost it writes nothing.
 
-
 use uuid::Uuid;
 
 use super::{Error, Transaction};

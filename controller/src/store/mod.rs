@@ -5,10 +5,35 @@
 //! places that must know the server ask [`Store::server`]. Decides nothing: what may happen is decided by the callers,
 //! and what did happen is read from the row counts of guarded statements.
 
+pub mod accounts;
+pub mod agents;
+pub mod api_tokens;
+pub mod archives;
+pub mod assignments;
+pub mod attempts;
+pub mod audit;
+pub mod drives;
+pub mod enrolment;
 pub mod error;
+pub mod installation;
+pub mod issues;
+pub mod jobs;
+pub mod leadership;
+pub mod libraries;
+pub mod lines;
 mod migrate;
+pub mod orphans;
+pub mod pages;
+pub mod parts;
+pub mod plans;
+pub mod pools;
+pub mod requests;
 mod server;
+pub mod sources;
+pub mod system;
 mod tls;
+pub mod versions;
+pub mod volumes;
 
 use std::path::PathBuf;
 use std::time::Duration;

@@ -121,7 +121,9 @@ impl Store {
         client: &C,
         name: &str,
     ) -> Result<Option<Plan>, Error> {
-        let row = client.query_opt(&format!("{SELECT} AND p.plan_name = $1"), &[&name]).await?;
+        let row = client
+            .query_opt(&format!("{SELECT} AND p.plan_name = $1"), &[&name])
+            .await?;
         Ok(row.as_ref().map(plan))
     }
 

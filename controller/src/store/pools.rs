@@ -24,7 +24,8 @@ pub struct Pool {
     pub volume_count: i64,
 }
 
-const SELECT: &str = "SELECT p.id, p.pool_name, p.block_size, p.part_size, p.revision, p.created_at,
+const SELECT: &str =
+    "SELECT p.id, p.pool_name, p.block_size, p.part_size, p.revision, p.created_at,
             (SELECT count(*) FROM volumes AS v WHERE v.pool_id = p.id)
      FROM pools AS p";
 
@@ -64,7 +65,9 @@ impl Store {
         client: &C,
         name: &str,
     ) -> Result<Option<Pool>, Error> {
-        let row = client.query_opt(&format!("{SELECT} WHERE p.pool_name = $1"), &[&name]).await?;
+        let row = client
+            .query_opt(&format!("{SELECT} WHERE p.pool_name = $1"), &[&name])
+            .await?;
         Ok(row.as_ref().map(pool))
     }
 

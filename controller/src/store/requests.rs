@@ -33,7 +33,11 @@ impl Store {
             .await?;
         if let Some(row) = row {
             let same = row.get::<_, &str>(0) == method && row.get::<_, &[u8]>(1) == sha256;
-            return Ok(if same { Seen::Answered(row.get(2)) } else { Seen::Different });
+            return Ok(if same {
+                Seen::Answered(row.get(2))
+            } else {
+                Seen::Different
+            });
         }
         let nothing: &[u8] = &[];
         tx.execute(
@@ -51,8 +55,11 @@ impl Store {
         request: Uuid,
         answer: &[u8],
     ) -> Result<(), Error> {
-        tx.execute("UPDATE requests SET answer = $2 WHERE request_uuid = $1", &[&request, &answer])
-            .await?;
+        tx.execute(
+            "UPDATE requests SET answer = $2 WHERE request_uuid = $1",
+            &[&request, &answer],
+        )
+        .await?;
         Ok(())
     }
 

@@ -42,7 +42,8 @@ pub struct NewSource {
     pub one_file_system: bool,
 }
 
-const SELECT: &str = "SELECT s.id, s.source_name, s.agent_id, a.agent_name, s.paths, s.one_file_system, s.revision,
+const SELECT: &str =
+    "SELECT s.id, s.source_name, s.agent_id, a.agent_name, s.paths, s.one_file_system, s.revision,
             s.created_at
      FROM sources AS s JOIN agents AS a ON a.id = s.agent_id
      WHERE s.deleted_at IS NULL";
@@ -93,7 +94,9 @@ impl Store {
         client: &C,
         name: &str,
     ) -> Result<Option<Source>, Error> {
-        let row = client.query_opt(&format!("{SELECT} AND s.source_name = $1"), &[&name]).await?;
+        let row = client
+            .query_opt(&format!("{SELECT} AND s.source_name = $1"), &[&name])
+            .await?;
         row.as_ref().map(source).transpose()
     }
 

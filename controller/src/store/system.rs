@@ -71,6 +71,10 @@ impl Store {
         let full: String = row.get(0);
         // PostgreSQL puts compiler and host behind; openGauss puts its name into brackets before.
         let name = full.trim_start_matches('(');
-        Ok(name.split_whitespace().take(2).collect::<Vec<_>>().join(" "))
+        Ok(name
+            .split_whitespace()
+            .take(2)
+            .collect::<Vec<_>>()
+            .join(" "))
     }
 }

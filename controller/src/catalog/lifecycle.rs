@@ -1,0 +1,179 @@
+//! From a reserved number to a readable version.
+//!
+//! A version's number is head + 1, so one attempt at a time writes a line; what an attempt before it left under the number
+//! is emptied first. Publishing is the one step that readers see, and it happens only when every byte is proved on tape.
+
+use taf_proto::agent::BackupDone;
+use uuid::Uuid;
+
+use crate::store::parts::Span;
+use crate::store::versions::Counts;
+use crate::store::{Error, Transaction, archives, bigint, lines, parts, versions};
+
+/// A version that an attempt may fill.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Opened {
+    /// Line.
+    pub line_id: i64,
+    /// Its name on tape.
+    pub line_uuid: Uuid,
+    /// Number of the version.
+    pub version: i64,
+    /// Row of the archive.
+    pub archive_id: i64,
+    /// Its name on tape.
+    pub archive_uuid: Uuid,
+    /// Its ordinal within the line.
+    pub ordinal: i32,
+}
+
+/// Reserves the line's next version for an attempt, which must have its row, and gives it an archive.
+///
+/// What an earlier attempt staged under the number goes; its archive is abandoned, and a part of it that comes late becomes
+/// an orphan. [`Error::Stale`] if there is no such line.
+pub async fn open_version_on(
+    tx: &Transaction<'_>,
+    line_id: i64,
+    attempt_id: i64,
+    job_id: i64,
+) -> Result<Opened, Error> {
+    let line = lines::line_lock_on(tx, line_id)
+        .await?
+        .ok_or(Error::Stale("line"))?;
+    let version = line.head + 1;
+    // A large listing takes a while to go.
+    tx.batch_execute("SET LOCAL statement_timeout = '600s'")
+        .await?;
+    archives::archive_abandon_on(tx, line_id, version).await?;
+    versions::version_clear_on(tx, line_id, version).await?;
+    versions::version_open_on(tx, line_id, version, job_id).await?;
+    let ordinal = lines::line_take_ordinal_on(tx, line_id).await?;
+    let archive_uuid = Uuid::new_v4();
+    let archive_id =
+        archives::archive_open_on(tx, archive_uuid, line_id, ordinal, version, attempt_id).await?;
+    Ok(Opened {
+        line_id,
+        line_uuid: line.uuid,
+        version,
+        archive_id,
+        archive_uuid,
+        ordinal,
+    })
+}
+
+/// Makes the version of an attempt readable, if its archive is whole: parts from 1 without a gap in segments or tar bytes,
+/// the last one final and ending with the segment that the source agent wrote last. [`Error::Stale`] if it is not, or if the
+/// version is not the next of its line; the transaction must then be given up.
+pub async fn publish_on(
+    tx: &Transaction<'_>,
+    attempt_id: i64,
+    done: &BackupDone,
+) -> Result<(), Error> {
+    let found = archives::archive_of_attempt_on(tx, attempt_id)
+        .await?
+        .ok_or(Error::Stale("archive"))?;
+    lines::line_lock_on(tx, found.line_id)
+        .await?
+        .ok_or(Error::Stale("line"))?;
+    let spans = parts::part_list_on(tx, found.id).await?;
+    if let Some(gap) = first_gap(&spans, bigint(done.last_sequence)?) {
+        tracing::warn!(
+            attempt_id,
+            version = found.version,
+            "the version can't be published: {gap}"
+        );
+        return Err(Error::Stale("archive"));
+    }
+    lines::line_publish_on(tx, found.line_id, found.version).await?;
+    archives::archive_publish_on(tx, found.id).await?;
+    let counts = Counts {
+        files: bigint(done.file_count)?,
+        directories: bigint(done.directory_count)?,
+        bytes: bigint(done.byte_count)?,
+        stored_bytes: spans.iter().map(|span| span.byte_count).sum(),
+    };
+    versions::version_publish_on(tx, found.line_id, found.version, attempt_id, &counts).await
+}
+
+/// Whether an archive is whole: what [`publish_on`] demands.
+pub async fn is_complete_on(
+    tx: &Transaction<'_>,
+    archive_id: i64,
+    last_sequence: i64,
+) -> Result<bool, Error> {
+    let spans = parts::part_list_on(tx, archive_id).await?;
+    Ok(first_gap(&spans, last_sequence).is_none())
+}
+
+/// What keeps these parts from being the whole archive that ends with `last_sequence`.
+fn first_gap(spans: &[Span], last_sequence: i64) -> Option<&'static str> {
+    let (mut number, mut sequence, mut offset) = (1, 0, 0);
+    for span in spans {
+        if span.part_number != number {
+            return Some("a part is missing");
+        }
+        if span.first_sequence != sequence || span.first_tar_offset != offset {
+            return Some("a part does not go on where the one before ended");
+        }
+        (number, sequence, offset) = (number + 1, span.last_sequence + 1, span.end_tar_offset);
+    }
+    match spans.last() {
+        None => Some("it has no parts"),
+        Some(last) if !last.final_part => Some("its last part is not there"),
+        Some(last) if last.last_sequence != last_sequence => {
+            Some("it ends with another segment than the source agent wrote last")
+        }
+        Some(_) if spans[..spans.len() - 1].iter().any(|span| span.final_part) => {
+            Some("parts follow its last one")
+        }
+        Some(_) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn span(
+        part_number: i32,
+        sequences: (i64, i64),
+        offsets: (i64, i64),
+        final_part: bool,
+    ) -> Span {
+        Span {
+            part_number,
+            first_sequence: sequences.0,
+            last_sequence: sequences.1,
+            first_tar_offset: offsets.0,
+            end_tar_offset: offsets.1,
+            final_part,
+            byte_count: 1,
+        }
+    }
+
+    #[test]
+    fn only_a_whole_archive_has_no_gap() {
+        let whole = [
+            span(1, (0, 3), (0, 100), false),
+            span(2, (4, 4), (100, 120), true),
+        ];
+        assert_eq!(first_gap(&whole, 4), None);
+        assert!(
+            first_gap(&whole, 5).is_some(),
+            "the source agent wrote more"
+        );
+        assert!(first_gap(&whole[..1], 3).is_some(), "not final");
+        assert!(first_gap(&whole[1..], 4).is_some(), "the first is missing");
+        assert!(first_gap(&[], 0).is_some());
+        let torn = [
+            span(1, (0, 3), (0, 100), false),
+            span(2, (4, 4), (101, 120), true),
+        ];
+        assert!(first_gap(&torn, 4).is_some());
+        let doubled = [
+            span(1, (0, 3), (0, 100), true),
+            span(2, (4, 4), (100, 120), true),
+        ];
+        assert!(first_gap(&doubled, 4).is_some());
+    }
+}

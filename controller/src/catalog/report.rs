@@ -1,0 +1,198 @@
+//! Small reports of agents: issues, orphans, volumes that are not as the catalog has them.
+
+use taf_proto::agent::{
+    AssignmentKey, ReportIssuesRequest, ReportOrphanRequest, ReportVolumeRequest,
+    report_volume_request::Verdict,
+};
+use taf_proto::path;
+use uuid::Uuid;
+
+use super::Error;
+use crate::store::assignments::{self, Assignment};
+use crate::store::issues::{self, Issue};
+use crate::store::orphans::{self, Extent};
+use crate::store::{Client, Store, bigint};
+
+/// Most issues of a report.
+const ISSUES: usize = 1_000;
+
+/// Which kind of agent must hold the assignment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Side {
+    /// The source agent.
+    Source,
+    /// The tape agent of the drive.
+    Tape,
+}
+
+/// The assignment that a key names, if it is this agent's.
+pub async fn assignment(
+    client: &Client,
+    key: Option<&AssignmentKey>,
+    agent: &str,
+    side: Side,
+) -> Result<Assignment, Error> {
+    let key = key.ok_or_else(|| Error::Invalid("it names no assignment".into()))?;
+    let generation = key.generation.unwrap_or_default();
+    let unknown = Error::UnknownAssignment(key.attempt);
+    let (Ok(attempt), Ok(epoch), Ok(counter)) = (
+        bigint(key.attempt),
+        bigint(generation.epoch),
+        bigint(generation.counter),
+    ) else {
+        return Err(unknown);
+    };
+    let found = assignments::assignment_get(client, attempt, epoch, counter)
+        .await?
+        .ok_or(unknown)?;
+    let holder = match side {
+        Side::Source => found.source_agent.as_deref(),
+        Side::Tape => Some(found.tape_agent.as_str()),
+    };
+    if holder == Some(agent) {
+        Ok(found)
+    } else {
+        Err(Error::Foreign(key.attempt))
+    }
+}
+
+/// Sixteen bytes of a message as a UUID.
+pub(super) fn uuid(bytes: &[u8], what: &str) -> Result<Uuid, Error> {
+    Uuid::from_slice(bytes).map_err(|_| Error::Invalid(format!("{what} is not 16 bytes")))
+}
+
+/// An agent speaks of the volume that it was given, of no other.
+pub(super) fn is_reserved(assignment: &Assignment, recording: Uuid) -> Result<(), Error> {
+    if recording == assignment.recording {
+        return Ok(());
+    }
+    Err(Error::Invalid(format!(
+        "recording {recording} is not the one that attempt {} was given",
+        assignment.attempt_id
+    )))
+}
+
+/// Keeps issues of an attempt, once however often they come.
+pub async fn report_issues(
+    store: &Store,
+    agent: &str,
+    request: &ReportIssuesRequest,
+) -> Result<(), Error> {
+    if request.issues.len() > ISSUES {
+        return Err(Error::Invalid(format!("it has more than {ISSUES} issues")));
+    }
+    let mut client = store.client().await?;
+    let assignment = assignment(&client, request.key.as_ref(), agent, Side::Source).await?;
+    let first = bigint(request.first_number)?;
+    if first < 1 {
+        return Err(Error::Invalid("issues are numbered from 1".into()));
+    }
+    let mut rows = Vec::with_capacity(request.issues.len());
+    for (number, issue) in (first..).zip(&request.issues) {
+        let path = path::to_raw(&issue.path.clone().unwrap_or_default())
+            .map_err(|error| Error::Invalid(error.to_string()))?;
+        rows.push(Issue {
+            attempt_id: assignment.attempt_id,
+            number,
+            path: path.to_vec(),
+            reason: issue.reason.clone(),
+            message: issue.message.clone(),
+        });
+    }
+    let tx = client.transaction().await?;
+    issues::issue_add_on(&tx, assignment.attempt_id, &rows).await?;
+    tx.commit().await?;
+    Ok(())
+}
+
+/// Keeps a tape file that nobody owns, and moves the end of its recording behind it.
+pub async fn report_orphan(
+    store: &Store,
+    agent: &str,
+    request: &ReportOrphanRequest,
+) -> Result<(), Error> {
+    let mut client = store.client().await?;
+    let assignment = assignment(&client, request.key.as_ref(), agent, Side::Tape).await?;
+    let recording = uuid(&request.recording_uuid, "the recording")?;
+    is_reserved(&assignment, recording)?;
+    let extent = Extent {
+        recording,
+        tape_file: bigint(request.tape_file)?,
+        first_block: bigint(request.first_block)?,
+        next_tape_file: bigint(request.next_tape_file)?,
+        next_block: bigint(request.next_block)?,
+        byte_count: 0,
+    };
+    add_orphan(&mut client, &extent, &request.reason).await
+}
+
+pub(super) async fn add_orphan(
+    client: &mut Client,
+    extent: &Extent,
+    reason: &str,
+) -> Result<(), Error> {
+    if extent.next_tape_file <= extent.tape_file
+        || extent.next_block <= extent.first_block
+        || extent.tape_file < 1
+    {
+        return Err(Error::Invalid("the tape file ends before it begins".into()));
+    }
+    let tx = client.transaction().await?;
+    let recorded = orphans::recording_get(&tx, extent.recording).await?;
+    let recorded = recorded.ok_or_else(|| {
+        Error::Position(format!(
+            "recording {} is not in the catalog; label the cartridge",
+            extent.recording
+        ))
+    })?;
+    if orphans::orphan_exists(&tx, extent.recording, extent.tape_file).await? {
+        return Ok(());
+    }
+    orphans::orphan_add_on(&tx, recorded.volume_id, extent, reason).await?;
+    if !orphans::recording_append_on(&tx, extent).await? {
+        return Err(misplaced(&recorded, extent));
+    }
+    tx.commit().await?;
+    tracing::warn!(
+        barcode = recorded.barcode,
+        tape_file = extent.tape_file,
+        reason,
+        "recorded an orphan"
+    );
+    Ok(())
+}
+
+pub(super) fn misplaced(recorded: &orphans::Recorded, extent: &Extent) -> Error {
+    Error::Position(format!(
+        "tape file {} at block {} does not follow what the catalog knows of volume {}, which ends before tape file {} at block {}; \
+         report what lies between first",
+        extent.tape_file,
+        extent.first_block,
+        recorded.barcode,
+        recorded.next_tape_file,
+        recorded.next_block
+    ))
+}
+
+/// Takes a volume out of use as a drive's worker found it. Only the volume of the assignment.
+pub async fn report_volume(
+    store: &Store,
+    agent: &str,
+    request: &ReportVolumeRequest,
+) -> Result<(), Error> {
+    let mut client = store.client().await?;
+    let assignment = assignment(&client, request.key.as_ref(), agent, Side::Tape).await?;
+    let recording = uuid(&request.recording_uuid, "the recording")?;
+    is_reserved(&assignment, recording)?;
+    let state = match request.verdict() {
+        Verdict::Full => "full",
+        Verdict::ReadOnly => "read-only",
+        Verdict::Quarantined => "quarantined",
+        Verdict::Unspecified => return Err(Error::Invalid("it has no verdict".into())),
+    };
+    let tx = client.transaction().await?;
+    orphans::recording_verdict_on(&tx, recording, state, &request.reason).await?;
+    tx.commit().await?;
+    tracing::warn!(%recording, state, reason = request.reason, "a volume was taken out of use");
+    Ok(())
+}

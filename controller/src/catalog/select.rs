@@ -1,0 +1,155 @@
+//! What of a version is meant: paths, made disjoint and put into the order of the tape.
+
+use std::collections::BTreeSet;
+
+use taf_format::key;
+use taf_format::page::Page;
+
+use super::walk::Walk;
+use super::{Error, View, view};
+
+/// Chosen parts of a version's tree, disjoint, in catalog order.
+#[derive(Debug, Clone)]
+pub struct Selection {
+    roots: Vec<Root>,
+}
+
+#[derive(Debug, Clone)]
+struct Root {
+    path: Vec<u8>,
+    directory: bool,
+}
+
+impl Selection {
+    /// The selection of these paths (components joined by '/', a leading slash does not matter), each with all below it.
+    /// No paths mean everything. [`Error::NotFound`] with the first that the version does not have.
+    pub async fn resolve(view: &View, paths: &[Vec<u8>]) -> Result<Self, Error> {
+        let mut roots = Vec::new();
+        for path in paths {
+            let path = path.strip_prefix(b"/").unwrap_or(path);
+            let found = view
+                .stat(path)
+                .await?
+                .ok_or_else(|| Error::NotFound([b"/", path].concat()))?;
+            let directory = matches!(found, view::Found::Directory(_));
+            roots.push(Root {
+                path: path.to_vec(),
+                directory,
+            });
+        }
+        if roots.is_empty() {
+            roots.push(Root {
+                path: Vec::new(),
+                directory: true,
+            });
+        }
+        // As keys, a directory stands right before what is in it.
+        roots.sort_by_cached_key(|root| key::of_path(&root.path));
+        roots.dedup_by(|later, earlier| covers(&earlier.path, &later.path));
+        roots.sort_by(|a, b| key::compare((&a.path, a.directory), (&b.path, b.directory)));
+        Ok(Self { roots })
+    }
+
+    /// The directories above what is chosen, each before those below it; the root is not among them.
+    pub fn ancestors(&self) -> impl Iterator<Item = Vec<u8>> + use<> {
+        let mut above = BTreeSet::new();
+        for root in &self.roots {
+            let mut path = root.path.as_slice();
+            loop {
+                path = view::split(path).0;
+                // Whoever has this one has those above it.
+                if path.is_empty() || !above.insert(key::of_path(path)) {
+                    break;
+                }
+            }
+        }
+        let slashes = |full: Vec<u8>| {
+            full.iter()
+                .map(|&byte| if byte == 0 { b'/' } else { byte })
+                .collect()
+        };
+        above.into_iter().map(slashes)
+    }
+
+    /// The pages with what is chosen, in the order of the tape.
+    pub(super) fn pages(&self, view: &View) -> Selected {
+        Selected {
+            view: view.clone(),
+            roots: self.roots.clone().into_iter(),
+            walk: None,
+        }
+    }
+}
+
+fn covers(above: &[u8], path: &[u8]) -> bool {
+    above.is_empty()
+        || path
+            .strip_prefix(above)
+            .is_some_and(|rest| rest.is_empty() || rest[0] == b'/')
+}
+
+/// See [`Selection::pages`].
+pub(super) struct Selected {
+    view: View,
+    roots: std::vec::IntoIter<Root>,
+    walk: Option<Walk>,
+}
+
+impl Selected {
+    /// The next page; one that was cut to a chosen file has no header and no other entry.
+    pub(super) async fn next(&mut self) -> Result<Option<Page>, Error> {
+        loop {
+            if let Some(walk) = &mut self.walk {
+                if let Some(page) = walk.next().await? {
+                    return Ok(Some(page));
+                }
+                self.walk = None;
+            }
+            let Some(root) = self.roots.next() else {
+                return Ok(None);
+            };
+            if root.directory {
+                self.walk = Some(Walk::below(&self.view, &root.path));
+                continue;
+            }
+            if let Some(view::Found::Entry(entry)) = self.view.stat(&root.path).await? {
+                let directory = view::split(&root.path).0.to_vec();
+                return Ok(Some(Page {
+                    directory,
+                    entries: vec![*entry],
+                    ..Page::default()
+                }));
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn selection(paths: &[&str]) -> Selection {
+        let root = |path: &&str| Root {
+            path: path.as_bytes().to_vec(),
+            directory: true,
+        };
+        Selection {
+            roots: paths.iter().map(root).collect(),
+        }
+    }
+
+    #[test]
+    fn ancestors_come_once_and_from_above() {
+        let above: Vec<Vec<u8>> = selection(&["a/b/c/d", "a/b/x", "q", "z/y"])
+            .ancestors()
+            .collect();
+        assert_eq!(above, [&b"a"[..], b"a/b", b"a/b/c", b"z"]);
+        assert_eq!(selection(&[""]).ancestors().count(), 0);
+    }
+
+    #[test]
+    fn a_directory_covers_what_is_below_it_and_no_namesake() {
+        assert!(covers(b"a", b"a/b") && covers(b"a", b"a") && covers(b"", b"x"));
+        assert!(!covers(b"a", b"ab") && !covers(b"a/b", b"a"));
+    }
+}

@@ -1,0 +1,219 @@
+//! A published version as a tree: pages by directory and name.
+
+use taf_format::entry::Kind;
+use taf_format::page::{self, DirectoryStat, Entry, Page};
+use taf_format::{key, page::Dictionaries};
+
+use super::Error;
+use crate::store::pages::{self, PageRow, Scope};
+use crate::store::{Client, GenericClient, Store, versions};
+
+/// A published version.
+#[derive(Debug, Clone)]
+pub struct View {
+    pub(super) store: Store,
+    pub(super) scope: Scope,
+}
+
+/// What is at a path.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Found {
+    /// A directory.
+    Directory(DirectoryStat),
+    /// Anything else.
+    Entry(Box<Entry>),
+}
+
+impl View {
+    /// The view of a published version, none if it is not one.
+    pub async fn open(store: &Store, line: i64, version: i64) -> Result<Option<Self>, Error> {
+        let client = store.client().await?;
+        Ok(versions::version_get(&client, line, version)
+            .await?
+            .map(|found| Self::of(store, &found)))
+    }
+
+    /// The view of this version.
+    pub fn of(store: &Store, version: &versions::Version) -> Self {
+        let scope = Scope {
+            line_id: version.line_id,
+            version: version.version,
+            floor: version.floor,
+        };
+        Self {
+            store: store.clone(),
+            scope,
+        }
+    }
+
+    /// A connection to read with.
+    pub(super) async fn client(&self) -> Result<Client, Error> {
+        Ok(self.store.client().await?)
+    }
+
+    /// The page of a key.
+    pub(super) async fn page(
+        &self,
+        client: &impl GenericClient,
+        chunk: &[u8],
+    ) -> Result<Option<Page>, Error> {
+        pages::page_get(client, self.scope, chunk)
+            .await?
+            .as_ref()
+            .map(decode)
+            .transpose()
+    }
+
+    /// The first chunk of a directory (its path without slash at either end), none if there is no such directory.
+    pub(super) async fn first_chunk(
+        &self,
+        client: &impl GenericClient,
+        directory: &[u8],
+    ) -> Result<Option<Page>, Error> {
+        self.page(client, &key::chunk(&key::of_path(directory), None))
+            .await
+    }
+
+    /// The chunk that follows.
+    pub(super) async fn next_chunk(
+        &self,
+        client: &impl GenericClient,
+        page: &Page,
+    ) -> Result<Option<Page>, Error> {
+        let Some(upper) = &page.upper else {
+            return Ok(None);
+        };
+        let chunk = key::chunk(&key::of_path(&page.directory), Some(upper));
+        match self.page(client, &chunk).await? {
+            Some(next) => Ok(Some(next)),
+            None => Err(damaged(
+                &page.directory,
+                page::Error::Damaged("a chunk of it is missing"),
+            )),
+        }
+    }
+
+    /// The chunk whose bounds hold `name`, none if there is no such directory.
+    pub(super) async fn chunk_of(
+        &self,
+        client: &impl GenericClient,
+        directory: &[u8],
+        name: &[u8],
+    ) -> Result<Option<Page>, Error> {
+        let Some(first) = self.first_chunk(client, directory).await? else {
+            return Ok(None);
+        };
+        if holds(&first, name) {
+            return Ok(Some(first));
+        }
+        let full = key::of_path(directory);
+        let mut page = first;
+        // Keys of a directory's chunks are in the order of their first names, but for shortened ones: the greatest whole
+        // key not above the name's is the chunk, or leads to it in few steps.
+        if let Some(range) = key::later_chunks(&full) {
+            let mut to = [&full[..], &[0, 0], name].concat();
+            to.truncate(key::SHORTENED);
+            while let Some(chunk) =
+                pages::page_last_key(client, self.scope.line_id, &range.start, &to).await?
+            {
+                let candidate = if key::is_shortened(&chunk) {
+                    None
+                } else {
+                    self.page(client, &chunk).await?
+                };
+                if let Some(candidate) = candidate {
+                    page = candidate;
+                    break;
+                }
+                to = before(chunk);
+            }
+        }
+        while !holds(&page, name) {
+            match self.next_chunk(client, &page).await? {
+                Some(next) => page = next,
+                None => break,
+            }
+        }
+        Ok(Some(page))
+    }
+
+    /// What is at a path (without slash at either end; empty is the root).
+    pub async fn stat(&self, path: &[u8]) -> Result<Option<Found>, Error> {
+        let client = self.client().await?;
+        let (parent, name) = split(path);
+        if !name.is_empty() {
+            let Some(page) = self.chunk_of(&client, parent, name).await? else {
+                return Ok(None);
+            };
+            let Ok(at) = page
+                .entries
+                .binary_search_by(|entry| entry.name.as_slice().cmp(name))
+            else {
+                return Ok(None);
+            };
+            let entry = &page.entries[at];
+            if entry.kind != Kind::Directory {
+                return Ok(Some(Found::Entry(Box::new(entry.clone()))));
+            }
+        }
+        let page = self.first_chunk(&client, path).await?;
+        Ok(page.map(|page| Found::Directory(page.header.unwrap_or_default())))
+    }
+}
+
+/// Parent and last name of a path; the root has neither.
+pub(super) fn split(path: &[u8]) -> (&[u8], &[u8]) {
+    match path.iter().rposition(|&byte| byte == b'/') {
+        Some(at) => (&path[..at], &path[at + 1..]),
+        None => (&[], path),
+    }
+}
+
+/// A path of a directory with a name below it.
+pub(super) fn join(directory: &[u8], name: &[u8]) -> Vec<u8> {
+    if directory.is_empty() {
+        name.to_vec()
+    } else {
+        [directory, b"/", name].concat()
+    }
+}
+
+/// Decodes a row.
+pub(super) fn decode(row: &PageRow) -> Result<Page, Error> {
+    page::decode(
+        &row.chunk,
+        &row.body,
+        Some(&row.hashes),
+        &Dictionaries::new(),
+    )
+    .map_err(|cause| {
+        let directory = key::split(&row.chunk)
+            .map(|(path, _)| path)
+            .unwrap_or_default();
+        damaged(&directory, cause)
+    })
+}
+
+pub(super) fn damaged(directory: &[u8], cause: page::Error) -> Error {
+    Error::Damaged {
+        directory: [b"/", directory].concat(),
+        cause,
+    }
+}
+
+fn holds(page: &Page, name: &[u8]) -> bool {
+    page.lower.as_deref().is_none_or(|lower| lower <= name)
+        && page.upper.as_deref().is_none_or(|upper| name < upper)
+}
+
+/// A key below `chunk` and above every stored key below it: keys have no zero at their end and none is longer.
+fn before(mut chunk: Vec<u8>) -> Vec<u8> {
+    match chunk.pop() {
+        None | Some(0) => {}
+        Some(last) => {
+            chunk.push(last - 1);
+            chunk.resize(key::SHORTENED + 1, 0xFF);
+        }
+    }
+    chunk
+}

@@ -1,0 +1,188 @@
+//! `taf.agent.v1.CatalogService`: what agents give to and take from the catalog. Every call is fenced by the certificate's
+//! agent, the attempt and its generation.
+
+use prost::Message as _;
+use taf_proto::agent::catalog_service_server::CatalogService;
+use taf_proto::agent::{
+    CommitPartRequest, CommitPartResponse, FetchRecallRequest, FetchRecallResponse,
+    FetchSelectionRequest, FetchSelectionResponse, ReportIssuesRequest, ReportIssuesResponse,
+    ReportOrphanRequest, ReportOrphanResponse, ReportVolumeRequest, ReportVolumeResponse,
+};
+use taf_proto::{path, v1};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Code, Request, Response, Status, Streaming};
+
+use super::status;
+use crate::access::Caller;
+use crate::catalog::report::{self, Side};
+use crate::catalog::{self, Error, Selection, View, commit, recall};
+use crate::session::Registry;
+use crate::store::{Store, assignments};
+
+/// Messages of a recall that wait for a slow agent: a few megabytes at most.
+const AHEAD: usize = 4;
+/// Paths of a selection in one message.
+const PATHS: usize = 500;
+
+/// The service.
+#[derive(Clone)]
+pub struct AgentCatalog {
+    store: Store,
+    registry: Registry,
+}
+
+impl AgentCatalog {
+    /// The service. Committed parts wake the reconciler.
+    pub fn new(store: Store, registry: Registry) -> Self {
+        Self { store, registry }
+    }
+
+    async fn recall(
+        &self,
+        agent: &str,
+        request: &FetchRecallRequest,
+    ) -> Result<(View, Selection), Status> {
+        let client = self.store.client().await?;
+        let assignment =
+            report::assignment(&client, request.key.as_ref(), agent, Side::Source).await?;
+        drop(client);
+        let (Some(line), Some(version), Some(wanted)) = (
+            assignment.line_id,
+            assignment.version,
+            &assignment.restore_request,
+        ) else {
+            return Err(Error::Invalid("the assignment is no restore".into()).into());
+        };
+        let wanted = v1::RestoreVersionRequest::decode(wanted.as_slice())
+            .map_err(|e| status::internal("a restore can't be read", &e))?;
+        let view = View::open(&self.store, line, version).await?;
+        let view = view.ok_or_else(|| status::not_found(&super::names::version(line, version)))?;
+        let raw = |chosen: &v1::Path| path::to_raw(chosen).map(|raw| raw.to_vec());
+        let paths: Result<Vec<Vec<u8>>, _> = wanted.paths.iter().map(raw).collect();
+        let paths = paths.map_err(|e| status::internal("a restore's paths can't be read", &e))?;
+        let selection = Selection::resolve(&view, &paths).await?;
+        Ok((view, selection))
+    }
+}
+
+#[tonic::async_trait]
+impl CatalogService for AgentCatalog {
+    async fn commit_part(
+        &self,
+        request: Request<Streaming<CommitPartRequest>>,
+    ) -> Result<Response<CommitPartResponse>, Status> {
+        let agent = Caller::agent(&request)?.id.clone();
+        let committed = commit::commit(&self.store, &agent, request.into_inner()).await;
+        self.registry.wake();
+        committed?;
+        Ok(Response::new(CommitPartResponse {}))
+    }
+
+    async fn report_orphan(
+        &self,
+        request: Request<ReportOrphanRequest>,
+    ) -> Result<Response<ReportOrphanResponse>, Status> {
+        let agent = Caller::agent(&request)?.id.clone();
+        report::report_orphan(&self.store, &agent, request.get_ref()).await?;
+        Ok(Response::new(ReportOrphanResponse {}))
+    }
+
+    async fn report_volume(
+        &self,
+        request: Request<ReportVolumeRequest>,
+    ) -> Result<Response<ReportVolumeResponse>, Status> {
+        let agent = Caller::agent(&request)?.id.clone();
+        report::report_volume(&self.store, &agent, request.get_ref()).await?;
+        self.registry.wake();
+        Ok(Response::new(ReportVolumeResponse {}))
+    }
+
+    type FetchSelectionStream =
+        futures::stream::Iter<std::vec::IntoIter<Result<FetchSelectionResponse, Status>>>;
+
+    async fn fetch_selection(
+        &self,
+        request: Request<FetchSelectionRequest>,
+    ) -> Result<Response<Self::FetchSelectionStream>, Status> {
+        let agent = Caller::agent(&request)?.id.clone();
+        let client = self.store.client().await?;
+        let assignment = report::assignment(
+            &client,
+            request.get_ref().key.as_ref(),
+            &agent,
+            Side::Source,
+        )
+        .await?;
+        let paths = assignments::assignment_selection(&client, assignment.job_id).await?;
+        let paths = paths.ok_or_else(|| Error::Invalid("the assignment is no backup".into()))?;
+        let whole = FetchSelectionResponse::decode(paths.as_slice())
+            .map_err(|e| status::internal("a source's paths can't be read", &e))?;
+        let mut messages = Vec::new();
+        for paths in whole.paths.chunks(PATHS) {
+            messages.push(Ok(FetchSelectionResponse {
+                paths: paths.to_vec(),
+                ..FetchSelectionResponse::default()
+            }));
+        }
+        for excluded in whole.excluded_paths.chunks(PATHS) {
+            messages.push(Ok(FetchSelectionResponse {
+                excluded_paths: excluded.to_vec(),
+                ..FetchSelectionResponse::default()
+            }));
+        }
+        Ok(Response::new(futures::stream::iter(messages)))
+    }
+
+    type FetchRecallStream = ReceiverStream<Result<FetchRecallResponse, Status>>;
+
+    async fn fetch_recall(
+        &self,
+        request: Request<FetchRecallRequest>,
+    ) -> Result<Response<Self::FetchRecallStream>, Status> {
+        let agent = Caller::agent(&request)?.id.clone();
+        let (view, selection) = self.recall(&agent, request.get_ref()).await?;
+        let (sender, receiver) = mpsc::channel(AHEAD);
+        tokio::spawn(async move {
+            if let Err(error) = recall::stream(&view, &selection, &sender).await {
+                // Nobody to tell if the agent has gone.
+                let _ = sender.send(Err(error.into())).await;
+            }
+        });
+        Ok(Response::new(ReceiverStream::new(receiver)))
+    }
+
+    async fn report_issues(
+        &self,
+        request: Request<ReportIssuesRequest>,
+    ) -> Result<Response<ReportIssuesResponse>, Status> {
+        let agent = Caller::agent(&request)?.id.clone();
+        report::report_issues(&self.store, &agent, request.get_ref()).await?;
+        Ok(Response::new(ReportIssuesResponse {}))
+    }
+}
+
+impl From<catalog::Error> for Status {
+    fn from(error: catalog::Error) -> Self {
+        let said = error.to_string();
+        match error {
+            Error::Store(error) => error.into(),
+            Error::NotFound(path) => status::fault_with(
+                Code::NotFound,
+                "PATH_NOT_FOUND",
+                said,
+                &[("path", &path::display(&path))],
+            ),
+            Error::Damaged { .. } => status::fault(Code::DataLoss, "LISTING_DAMAGED", said),
+            Error::Invalid(_) => status::fault(Code::InvalidArgument, "INVALID_MESSAGE", said),
+            Error::UnknownAssignment(_) => {
+                status::fault(Code::FailedPrecondition, "STALE_ASSIGNMENT", said)
+            }
+            Error::Foreign(_) => status::fault(Code::PermissionDenied, "NOT_YOUR_ASSIGNMENT", said),
+            Error::Conflict(_) => status::fault(Code::Aborted, "PART_CONFLICT", said),
+            Error::Closed(_) => status::fault(Code::FailedPrecondition, "ARCHIVE_CLOSED", said),
+            Error::Position(_) => status::fault(Code::FailedPrecondition, "VOLUME_POSITION", said),
+            Error::Stream(status) => status,
+        }
+    }
+}

@@ -1,0 +1,434 @@
+//! Versions: what there is, what is in it, and bringing it back. Nothing here needs a tape.
+
+use prost::Message as _;
+use taf_format::entry::{Kind, Time};
+use taf_format::page::{self, DirectoryStat};
+use taf_peer::identity::Role;
+use taf_proto::path;
+use taf_proto::v1::version_service_server::VersionService;
+use taf_proto::v1::{
+    self, Collision, Entry, EntryKind, GetEntryRequest, GetEntryResponse, GetVersionRequest,
+    GetVersionResponse, ListEntriesRequest, ListEntriesResponse, ListVersionsRequest,
+    ListVersionsResponse, RestoreVersionRequest, RestoreVersionResponse, VersionType,
+};
+use tonic::{Request, Response, Status};
+
+use super::mutation::Mutation;
+use super::paging::Page;
+use super::status::{self, Violations};
+use super::{PAGE_DEFAULT, PAGE_MOST, names, timestamp};
+use crate::access::Caller;
+use crate::app::App;
+use crate::catalog::view::Found;
+use crate::catalog::{Selection, View, browse, recall};
+use crate::session::Registry;
+use crate::store;
+use crate::store::jobs::{self, NewRestore};
+use crate::store::parts::{self, Located};
+use crate::store::versions::{self, Version};
+
+/// Entries of a page when the client does not say.
+const ENTRIES_DEFAULT: usize = 1_000;
+/// Most entries of a page.
+const ENTRIES_MOST: usize = 10_000;
+
+/// `taf.v1.VersionService`.
+#[derive(Clone)]
+pub struct Versions {
+    app: App,
+    registry: Registry,
+}
+
+impl Versions {
+    /// The service. New jobs wake the reconciler.
+    pub fn new(app: App, registry: Registry) -> Self {
+        Self { app, registry }
+    }
+
+    async fn version(&self, field: &str, name: &str) -> Result<(Version, Vec<Located>), Status> {
+        let (line, number) = names::version_numbers(name).map_err(|e| status::invalid(field, e))?;
+        let client = self.app.store.client().await?;
+        let found = versions::version_get(&client, line, number)
+            .await?
+            .ok_or_else(|| status::not_found(name))?;
+        let parts = parts::part_list_of_version(&client, line, number).await?;
+        Ok((found, parts))
+    }
+
+    async fn restore(
+        &self,
+        mutation: Option<&Mutation>,
+        request: &RestoreVersionRequest,
+    ) -> Result<RestoreVersionResponse, Status> {
+        let wanted = Wanted::read(request)?;
+        let (version, parts) = self.version("version", &request.version).await?;
+        let (agent_id, agent) = self.agent(&version, &request.agent).await?;
+        if let Some(mutation) = mutation {
+            // Counting takes a while: a repeated request does not do it again.
+            let mut client = self.app.store.client().await?;
+            let tx = client.transaction().await.map_err(store::Error::from)?;
+            if let Some(answer) = mutation.begin_on(&tx).await? {
+                return Ok(answer);
+            }
+        }
+        let view = View::of(&self.app.store, &version);
+        let selection = Selection::resolve(&view, &wanted.paths).await?;
+        let count = recall::count(&view, &selection).await?;
+        let mut answer = RestoreVersionResponse {
+            job: String::new(),
+            entry_count: count.entries,
+            byte_count: count.bytes,
+            volumes: volumes(&parts),
+        };
+        let Some(mutation) = mutation else {
+            return Ok(answer);
+        };
+        let Some(volume) = parts.first().map(|part| part.volume_id) else {
+            return Err(status::precondition(
+                "VERSION_HAS_NO_PARTS",
+                format!(
+                    "{} has nothing on tape: choose another version",
+                    request.version
+                ),
+            ));
+        };
+        if parts.iter().any(|part| part.volume_id != volume) {
+            return Err(status::precondition(
+                "SEVERAL_VOLUMES",
+                format!(
+                    "{} lies on several volumes, which this release does not restore: use `taf tape extract` with each",
+                    request.version
+                ),
+            ));
+        }
+        let mut client = self.app.store.client().await?;
+        let tx = client.transaction().await.map_err(store::Error::from)?;
+        if let Some(answer) = mutation.begin_on(&tx).await? {
+            return Ok(answer);
+        }
+        let kept = RestoreVersionRequest {
+            version: request.version.clone(),
+            paths: wanted
+                .paths
+                .iter()
+                .map(|relative| path::from_raw([b"/", relative.as_slice()].concat()))
+                .collect(),
+            agent: names::agent(&agent),
+            target: Some(path::from_raw(wanted.target)),
+            collision: wanted.collision.into(),
+            dry_run: false,
+            request_id: String::new(),
+        };
+        let new = NewRestore {
+            line_id: version.line_id,
+            version: version.version,
+            agent_id,
+            volume_id: volume,
+            request: &kept.encode_to_vec(),
+            entry_count: store::bigint(count.entries)?,
+            byte_total: store::bigint(count.bytes)?,
+        };
+        answer.job = names::job(jobs::job_create_restore_on(&tx, &new, mutation.actor()).await?);
+        mutation.finish_on(&tx, &answer).await?;
+        tx.commit().await.map_err(store::Error::from)?;
+        self.registry.wake();
+        Ok(answer)
+    }
+
+    /// Who writes: the agent named, or the one whose files they were.
+    async fn agent(&self, version: &Version, name: &str) -> Result<(i64, String), Status> {
+        if name.is_empty() {
+            return Ok((version.agent_id, version.agent.clone()));
+        }
+        let id = names::agent_id(name).map_err(|e| status::invalid("agent", e))?;
+        let agent = self
+            .app
+            .store
+            .agent_get(id)
+            .await?
+            .ok_or_else(|| status::not_found(name))?;
+        if agent.role != Role::SourceAgent {
+            return Err(status::precondition(
+                "NOT_A_SOURCE_AGENT",
+                format!("{name} is a tape agent: name a source agent to write on"),
+            ));
+        }
+        Ok((agent.id, agent.name))
+    }
+}
+
+/// What a restore asks for, read once.
+struct Wanted {
+    /// Without slash at either end; empty is the root.
+    paths: Vec<Vec<u8>>,
+    target: Vec<u8>,
+    collision: Collision,
+}
+
+impl Wanted {
+    fn read(request: &RestoreVersionRequest) -> Result<Self, Status> {
+        let mut bad = Violations::new();
+        let mut paths = Vec::with_capacity(request.paths.len());
+        for (at, path) in request.paths.iter().enumerate() {
+            paths.extend(bad.read(&format!("paths[{at}]"), relative(Some(path))));
+        }
+        let target = bad
+            .read("target", relative(request.target.as_ref()))
+            .unwrap_or_default();
+        let collision = Collision::try_from(request.collision).unwrap_or_else(|_| {
+            bad.add("collision", "must be a value of Collision");
+            Collision::Unspecified
+        });
+        bad.check()?;
+        Ok(Self {
+            paths,
+            target: [b"/", target.as_slice()].concat(),
+            collision,
+        })
+    }
+}
+
+/// An absolute path without slash at either end.
+fn relative(given: Option<&v1::Path>) -> Result<Vec<u8>, String> {
+    let raw =
+        path::to_raw(given.unwrap_or(&v1::Path::default())).map_err(|error| error.to_string())?;
+    let Some(path) = raw.strip_prefix(b"/") else {
+        return Err("must be absolute: begin with '/'".to_owned());
+    };
+    let path = path.strip_suffix(b"/").unwrap_or(path);
+    let bad = |component: &[u8]| matches!(component, b"" | b"." | b"..") || component.contains(&0);
+    if !path.is_empty() && path.split(|&byte| byte == b'/').any(bad) {
+        return Err("must have no empty component, no '.' and no '..'".to_owned());
+    }
+    Ok(path.to_vec())
+}
+
+/// Resource names of the volumes of some parts, each once, in order.
+fn volumes<'a>(parts: impl IntoIterator<Item = &'a Located>) -> Vec<String> {
+    let mut names: Vec<String> = Vec::new();
+    for part in parts {
+        let name = names::volume(&part.barcode);
+        if !names.contains(&name) {
+            names.push(name);
+        }
+    }
+    names
+}
+
+fn message(version: &Version, parts: &[Located]) -> v1::Version {
+    v1::Version {
+        name: names::version(version.line_id, version.version),
+        plan: names::plan(&version.plan),
+        source: names::source(&version.source),
+        number: version.version as u64,
+        r#type: VersionType::Full.into(),
+        start_time: Some(timestamp(version.started_at)),
+        publish_time: Some(timestamp(version.published_at)),
+        file_count: version.file_count as u64,
+        directory_count: version.directory_count as u64,
+        byte_count: version.byte_count as u64,
+        stored_byte_count: version.stored_byte_count as u64,
+        issue_count: version.issue_count as u64,
+        volumes: volumes(parts),
+        job: names::job(version.job_id),
+    }
+}
+
+fn moment(time: Time) -> prost_types::Timestamp {
+    prost_types::Timestamp {
+        seconds: time.seconds,
+        nanos: time.nanos as i32,
+    }
+}
+
+fn kind(kind: Kind) -> EntryKind {
+    match kind {
+        Kind::File => EntryKind::File,
+        Kind::Directory => EntryKind::Directory,
+        Kind::Symlink => EntryKind::Symlink,
+        Kind::Fifo => EntryKind::Fifo,
+        Kind::CharDevice => EntryKind::CharDevice,
+        Kind::BlockDevice => EntryKind::BlockDevice,
+    }
+}
+
+fn entry(entry: &page::Entry) -> Entry {
+    let bare = Entry {
+        file_name: Some(path::from_raw(entry.name.clone())),
+        kind: kind(entry.kind).into(),
+        ..Entry::default()
+    };
+    if entry.kind == Kind::Directory {
+        return bare;
+    }
+    Entry {
+        size: entry.size,
+        modify_time: Some(moment(entry.mtime)),
+        mode: entry.mode,
+        uid: entry.uid,
+        gid: entry.gid,
+        link_target: (entry.kind == Kind::Symlink)
+            .then(|| path::from_raw(entry.link_target.clone())),
+        blake3_prefix: entry
+            .hash
+            .map(|hash| hash.to_vec().into())
+            .unwrap_or_default(),
+        link_group: entry.link_group,
+        changed_while_read: entry.changed_while_read,
+        ..bare
+    }
+}
+
+fn directory(path: &[u8], stat: &DirectoryStat) -> Entry {
+    let name = path.rsplit(|&byte| byte == b'/').next().unwrap_or_default();
+    Entry {
+        file_name: Some(path::from_raw(name.to_vec())),
+        kind: EntryKind::Directory.into(),
+        modify_time: Some(moment(stat.mtime)),
+        mode: stat.mode,
+        uid: stat.uid,
+        gid: stat.gid,
+        ..Entry::default()
+    }
+}
+
+fn no_such_path(path: &[u8]) -> Status {
+    crate::catalog::Error::NotFound([b"/", path].concat()).into()
+}
+
+#[tonic::async_trait]
+impl VersionService for Versions {
+    async fn list_versions(
+        &self,
+        request: Request<ListVersionsRequest>,
+    ) -> Result<Response<ListVersionsResponse>, Status> {
+        let request = request.into_inner();
+        let plan = match request.plan.as_str() {
+            "" => None,
+            name => Some(names::plan_id(name).map_err(|e| status::invalid("plan", e))?),
+        };
+        let scope = format!("versions {}", request.plan);
+        let page = Page::read(
+            &scope,
+            request.page_size,
+            &request.page_token,
+            PAGE_DEFAULT,
+            PAGE_MOST,
+        )?;
+        let client = self.app.store.client().await?;
+        let mut rows =
+            versions::version_list(&client, page.after_number()?, plan, page.limit()).await?;
+        let next_page_token = page.cut(&mut rows, |row| row.job_id.to_string());
+        let mut messages = Vec::with_capacity(rows.len());
+        for row in &rows {
+            let parts = parts::part_list_of_version(&client, row.line_id, row.version).await?;
+            messages.push(message(row, &parts));
+        }
+        Ok(Response::new(ListVersionsResponse {
+            versions: messages,
+            next_page_token,
+        }))
+    }
+
+    async fn get_version(
+        &self,
+        request: Request<GetVersionRequest>,
+    ) -> Result<Response<GetVersionResponse>, Status> {
+        let (version, parts) = self.version("name", &request.get_ref().name).await?;
+        Ok(Response::new(GetVersionResponse {
+            version: Some(message(&version, &parts)),
+        }))
+    }
+
+    async fn list_entries(
+        &self,
+        request: Request<ListEntriesRequest>,
+    ) -> Result<Response<ListEntriesResponse>, Status> {
+        let request = request.into_inner();
+        let directory =
+            relative(request.directory.as_ref()).map_err(|e| status::invalid("directory", e))?;
+        let (version, _) = self.version("version", &request.version).await?;
+        let scope = format!("entries {} {}", request.version, path::display(&directory));
+        let page = Page::read(
+            &scope,
+            request.page_size,
+            &request.page_token,
+            ENTRIES_DEFAULT,
+            ENTRIES_MOST,
+        )?;
+        let view = View::of(&self.app.store, &version);
+        let found = browse::list(&view, &directory, page.after(), page.limit() as usize).await?;
+        let mut rows = found.ok_or_else(|| no_such_path(&directory))?;
+        let next_page_token = page.cut(&mut rows, |row| row.name.clone());
+        Ok(Response::new(ListEntriesResponse {
+            entries: rows.iter().map(entry).collect(),
+            next_page_token,
+        }))
+    }
+
+    async fn get_entry(
+        &self,
+        request: Request<GetEntryRequest>,
+    ) -> Result<Response<GetEntryResponse>, Status> {
+        let request = request.into_inner();
+        let wanted = relative(request.path.as_ref()).map_err(|e| status::invalid("path", e))?;
+        let (version, parts) = self.version("version", &request.version).await?;
+        let view = View::of(&self.app.store, &version);
+        let found = view
+            .stat(&wanted)
+            .await?
+            .ok_or_else(|| no_such_path(&wanted))?;
+        let (message, place, length) = match &found {
+            Found::Entry(found) => (entry(found), found.place, found.tar_length),
+            Found::Directory(stat) => (directory(&wanted, stat), stat.place, stat.tar_length),
+        };
+        let holding = parts.iter().filter(|part| {
+            place.is_some_and(|place| {
+                part.archive_ordinal as u32 == place.archive_ordinal
+                    && (part.first_tar_offset as u64) < place.tar_offset.saturating_add(length)
+                    && place.tar_offset < part.end_tar_offset as u64
+            })
+        });
+        Ok(Response::new(GetEntryResponse {
+            entry: Some(message),
+            volumes: volumes(holding),
+        }))
+    }
+
+    async fn restore_version(
+        &self,
+        request: Request<RestoreVersionRequest>,
+    ) -> Result<Response<RestoreVersionResponse>, Status> {
+        let caller = Caller::of(&request)?.clone();
+        let request = request.into_inner();
+        if request.dry_run {
+            return Ok(Response::new(self.restore(None, &request).await?));
+        }
+        let mutation = Mutation::new(
+            &caller,
+            "VersionService.RestoreVersion",
+            request.version.as_str(),
+            &request.request_id,
+            &request,
+        )?;
+        let outcome = self.restore(Some(&mutation), &request).await;
+        mutation.concluded(&self.app.store, outcome).await
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_are_absolute_and_plain() {
+        let given = |text: &str| relative(Some(&path::from_raw(text.as_bytes().to_vec())));
+        assert_eq!(given("/").unwrap(), b"");
+        assert_eq!(given("/srv/a/").unwrap(), b"srv/a");
+        for wrong in ["", "srv", "/srv/../etc", "//", "/a//b", "/./a", "/a\0b"] {
+            assert!(given(wrong).is_err(), "{wrong:?}");
+        }
+        assert!(relative(None).is_err());
+    }
+}

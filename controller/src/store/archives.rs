@@ -1,0 +1,100 @@
+//! Archives: the bytes of one attempt at a version.
+
+use uuid::Uuid;
+
+use super::{Error, GenericClient, Transaction};
+
+/// An archive.
+#[derive(Debug, Clone)]
+pub struct Archive {
+    /// Row.
+    pub id: i64,
+    /// Its name on tape.
+    pub uuid: Uuid,
+    /// Line.
+    pub line_id: i64,
+    /// Ordinal within the line.
+    pub ordinal: i32,
+    /// Version.
+    pub version: i64,
+    /// Attempt.
+    pub attempt_id: i64,
+    /// `staged`, `published` or `abandoned`.
+    pub state: String,
+}
+
+const SELECT: &str = "SELECT a.id, a.archive_uuid, a.line_id, a.ordinal, a.version, a.attempt_id, a.state FROM archives AS a";
+
+fn archive(row: &tokio_postgres::Row) -> Archive {
+    Archive {
+        id: row.get(0),
+        uuid: row.get(1),
+        line_id: row.get(2),
+        ordinal: row.get(3),
+        version: row.get(4),
+        attempt_id: row.get(5),
+        state: row.get(6),
+    }
+}
+
+/// Adds a staged archive and gives its row.
+pub async fn archive_open_on(
+    tx: &Transaction<'_>,
+    uuid: Uuid,
+    line: i64,
+    ordinal: i32,
+    version: i64,
+    attempt: i64,
+) -> Result<i64, Error> {
+    let row = tx
+        .query_one(
+            "INSERT INTO archives (archive_uuid, line_id, ordinal, version, attempt_id, state) \
+             VALUES ($1, $2, $3, $4, $5, 'staged') RETURNING id",
+            &[&uuid, &line, &ordinal, &version, &attempt],
+        )
+        .await?;
+    Ok(row.get(0))
+}
+
+/// Gives up what earlier attempts staged under this number.
+pub async fn archive_abandon_on(
+    tx: &Transaction<'_>,
+    line: i64,
+    version: i64,
+) -> Result<u64, Error> {
+    let sql = "UPDATE archives SET state = 'abandoned' WHERE line_id = $1 AND version = $2 AND state = 'staged'";
+    Ok(tx.execute(sql, &[&line, &version]).await?)
+}
+
+/// An archive by its name on tape.
+pub async fn archive_get(
+    client: &impl GenericClient,
+    uuid: Uuid,
+) -> Result<Option<Archive>, Error> {
+    let sql = format!("{SELECT} WHERE a.archive_uuid = $1");
+    Ok(client
+        .query_opt(&sql, &[&uuid])
+        .await?
+        .as_ref()
+        .map(archive))
+}
+
+/// The archive that an attempt fills.
+pub async fn archive_of_attempt_on(
+    tx: &Transaction<'_>,
+    attempt: i64,
+) -> Result<Option<Archive>, Error> {
+    let sql = format!("{SELECT} WHERE a.attempt_id = $1 ORDER BY a.id DESC LIMIT 1");
+    Ok(tx.query_opt(&sql, &[&attempt]).await?.as_ref().map(archive))
+}
+
+/// Makes a staged archive part of a published version.
+pub async fn archive_publish_on(tx: &Transaction<'_>, id: i64) -> Result<(), Error> {
+    let rows = tx
+        .execute(
+            "UPDATE archives SET state = 'published' WHERE id = $1 AND state = 'staged'",
+            &[&id],
+        )
+        .await?;
+    Error::expect_one(rows, "archive")
+}

@@ -1,0 +1,123 @@
+//! The tape files of a recording as a whole: where the next one begins, what nobody owns, and verdicts on the volume.
+//!
+//! Append positions are true only if every tape file moves them, owned or not.
+
+use uuid::Uuid;
+
+use super::{Error, GenericClient, Transaction, clip};
+
+/// Where a tape file lies and what follows it.
+#[derive(Debug, Clone, Copy)]
+pub struct Extent {
+    /// Recording.
+    pub recording: Uuid,
+    /// Its number.
+    pub tape_file: i64,
+    /// Its first logical block.
+    pub first_block: i64,
+    /// Number of what follows.
+    pub next_tape_file: i64,
+    /// Logical block behind its filemark.
+    pub next_block: i64,
+    /// Bytes in it.
+    pub byte_count: i64,
+}
+
+/// The volume of a recording, and where its next tape file begins.
+#[derive(Debug, Clone)]
+pub struct Recorded {
+    /// Volume.
+    pub volume_id: i64,
+    /// Barcode.
+    pub barcode: String,
+    /// Number of the next tape file.
+    pub next_tape_file: i64,
+    /// Logical block at which it begins.
+    pub next_block: i64,
+}
+
+/// The volume of a recording.
+pub async fn recording_get(
+    client: &impl GenericClient,
+    recording: Uuid,
+) -> Result<Option<Recorded>, Error> {
+    let sql =
+        "SELECT id, barcode, next_tape_file, next_block FROM volumes WHERE recording_uuid = $1";
+    let row = client.query_opt(sql, &[&recording]).await?;
+    Ok(row.map(|row| Recorded {
+        volume_id: row.get(0),
+        barcode: row.get(1),
+        next_tape_file: row.get(2),
+        next_block: row.get(3),
+    }))
+}
+
+/// Moves the end of a recording behind a tape file that begins where the recording ended. False if it does not.
+pub async fn recording_append_on(tx: &Transaction<'_>, extent: &Extent) -> Result<bool, Error> {
+    let rows = tx
+        .execute(
+            "UPDATE volumes SET next_tape_file = $4, next_block = $5, byte_count = byte_count + $6, written_at = clock_timestamp() \
+             WHERE recording_uuid = $1 AND next_tape_file = $2 AND next_block = $3",
+            &[
+                &extent.recording,
+                &extent.tape_file,
+                &extent.first_block,
+                &extent.next_tape_file,
+                &extent.next_block,
+                &extent.byte_count,
+            ],
+        )
+        .await?;
+    Ok(rows == 1)
+}
+
+/// Whether a tape file is a known orphan.
+pub async fn orphan_exists(
+    client: &impl GenericClient,
+    recording: Uuid,
+    tape_file: i64,
+) -> Result<bool, Error> {
+    let sql = "SELECT 1 FROM orphans WHERE recording_uuid = $1 AND tape_file = $2";
+    Ok(client
+        .query_opt(sql, &[&recording, &tape_file])
+        .await?
+        .is_some())
+}
+
+/// Adds a tape file that nobody owns. [`Error::Exists`] if it is known.
+pub async fn orphan_add_on(
+    tx: &Transaction<'_>,
+    volume: i64,
+    extent: &Extent,
+    reason: &str,
+) -> Result<(), Error> {
+    tx.execute(
+        "INSERT INTO orphans (recording_uuid, tape_file, volume_id, first_block, next_block, reason, found_at) \
+         VALUES ($1, $2, $3, $4, $5, $6, clock_timestamp())",
+        &[&extent.recording, &extent.tape_file, &volume, &extent.first_block, &extent.next_block, &clip(reason, 400)],
+    )
+    .await?;
+    Ok(())
+}
+
+/// Takes a recording out of use: `full`, `read-only` or `quarantined`. A worse state is never made better. False if there is
+/// no such recording.
+pub async fn recording_verdict_on(
+    tx: &Transaction<'_>,
+    recording: Uuid,
+    state: &str,
+    reason: &str,
+) -> Result<bool, Error> {
+    let better: &[&str] = match state {
+        "full" => &["appendable"],
+        "read-only" => &["appendable", "full"],
+        _ => &["appendable", "full", "read-only"],
+    };
+    let rows = tx
+        .execute(
+            "UPDATE volumes SET state = $2, state_reason = $3 WHERE recording_uuid = $1 AND state = ANY($4::varchar[])",
+            &[&recording, &state, &clip(reason, 400), &better],
+        )
+        .await?;
+    Ok(rows == 1 || recording_get(tx, recording).await?.is_some())
+}

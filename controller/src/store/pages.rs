@@ -1,0 +1,213 @@
+//! Directory pages: rows of (line, chunk, version), of which a version resolves the newest that is not above it and not
+//! below its floor. A row without a body is a tombstone.
+
+use bytes::Bytes;
+
+use super::{Error, GenericClient, Transaction};
+
+/// A row behind every other: no key is longer than 1,000 bytes.
+pub const END: [u8; 1001] = [0xFF; 1001];
+
+/// A version to resolve against.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Scope {
+    /// Line.
+    pub line_id: i64,
+    /// Version.
+    pub version: i64,
+    /// Version that resolution does not go below.
+    pub floor: i64,
+}
+
+/// A resolved row.
+#[derive(Debug, Clone)]
+pub struct PageRow {
+    /// Key.
+    pub chunk: Vec<u8>,
+    /// Encoded page.
+    pub body: Vec<u8>,
+    /// Hashes of its entries.
+    pub hashes: Vec<u8>,
+}
+
+/// A page or tombstone to add.
+#[derive(Debug, Clone)]
+pub struct NewPage {
+    /// Key.
+    pub chunk: Bytes,
+    /// Encoded page and hashes; none for a tombstone.
+    pub body: Option<(Bytes, Bytes)>,
+}
+
+/// Adds rows of one part. [`Error::Exists`] if the version has one of the keys already.
+pub async fn page_add_on(
+    tx: &Transaction<'_>,
+    line: i64,
+    version: i64,
+    archive_ordinal: i32,
+    part_number: i32,
+    pages: &[NewPage],
+) -> Result<(), Error> {
+    let chunks: Vec<&[u8]> = pages.iter().map(|page| page.chunk.as_ref()).collect();
+    let bodies: Vec<Option<&[u8]>> = pages
+        .iter()
+        .map(|page| page.body.as_ref().map(|(body, _)| body.as_ref()))
+        .collect();
+    let hashes: Vec<Option<&[u8]>> = pages
+        .iter()
+        .map(|page| page.body.as_ref().map(|(_, hashes)| hashes.as_ref()))
+        .collect();
+    let sql = tx
+        .prepare_cached(
+            "INSERT INTO pages (line_id, chunk, version, archive_ordinal, part_number, body, hashes) \
+             SELECT $1::bigint, unnest($2::bytea[]), $3::bigint, $4::integer, $5::integer, unnest($6::bytea[]), unnest($7::bytea[])",
+        )
+        .await?;
+    tx.execute(
+        &sql,
+        &[
+            &line,
+            &chunks,
+            &version,
+            &archive_ordinal,
+            &part_number,
+            &bodies,
+            &hashes,
+        ],
+    )
+    .await?;
+    Ok(())
+}
+
+/// The page of a key; none if there is none or a tombstone.
+pub async fn page_get(
+    client: &impl GenericClient,
+    scope: Scope,
+    chunk: &[u8],
+) -> Result<Option<PageRow>, Error> {
+    let sql = client
+        .prepare_cached(
+            "SELECT body, hashes FROM pages WHERE line_id = $1 AND chunk = $2 AND version >= $3 AND version <= $4 \
+             ORDER BY version DESC LIMIT 1",
+        )
+        .await?;
+    let row = client
+        .query_opt(
+            &sql,
+            &[&scope.line_id, &chunk, &scope.floor, &scope.version],
+        )
+        .await?;
+    let body = row.and_then(|row| {
+        Some((
+            row.get::<_, Option<Vec<u8>>>(0)?,
+            row.get::<_, Option<Vec<u8>>>(1)?,
+        ))
+    });
+    Ok(body.map(|(body, hashes)| PageRow {
+        chunk: chunk.to_vec(),
+        body,
+        hashes,
+    }))
+}
+
+/// The greatest key of the line with `from` <= key <= `to`, of whatever version.
+pub async fn page_last_key(
+    client: &impl GenericClient,
+    line: i64,
+    from: &[u8],
+    to: &[u8],
+) -> Result<Option<Vec<u8>>, Error> {
+    let sql = client
+        .prepare_cached(
+            "SELECT chunk FROM pages WHERE line_id = $1 AND chunk >= $2 AND chunk <= $3 ORDER BY chunk DESC LIMIT 1",
+        )
+        .await?;
+    Ok(client
+        .query_opt(&sql, &[&line, &from, &to])
+        .await?
+        .map(|row| row.get(0)))
+}
+
+/// A key of a version and the version that its row is of.
+pub type Key = (Vec<u8>, i64);
+
+/// What [`page_keys`] found.
+#[derive(Debug, Clone, Default)]
+pub struct Keys {
+    /// Keys that have a page, in order.
+    pub live: Vec<Key>,
+    /// The last key looked at, tombstones included; none at the end.
+    pub last: Option<Vec<u8>>,
+}
+
+/// The keys with `from` <= key < `to` that the version has, in order, `limit` looked at. With `behind`, `from` itself is left
+/// out.
+pub async fn page_keys(
+    client: &impl GenericClient,
+    scope: Scope,
+    from: &[u8],
+    behind: bool,
+    to: &[u8],
+    limit: i64,
+) -> Result<Keys, Error> {
+    let compare = if behind { ">" } else { ">=" };
+    let sql = client
+        .prepare_cached(&format!(
+            "SELECT DISTINCT ON (chunk) chunk, version, body IS NULL FROM pages \
+             WHERE line_id = $1 AND chunk {compare} $2 AND chunk < $3 AND version >= $4 AND version <= $5 \
+             ORDER BY chunk, version DESC LIMIT $6::bigint"
+        ))
+        .await?;
+    let rows = client
+        .query(
+            &sql,
+            &[
+                &scope.line_id,
+                &from,
+                &to,
+                &scope.floor,
+                &scope.version,
+                &limit,
+            ],
+        )
+        .await?;
+    let last = rows.last().map(|row| row.get(0));
+    let live = rows
+        .iter()
+        .filter(|row| !row.get::<_, bool>(2))
+        .map(|row| (row.get(0), row.get(1)));
+    Ok(Keys {
+        live: live.collect(),
+        last,
+    })
+}
+
+/// The bodies of resolved keys, in the order of the keys given.
+pub async fn page_bodies(
+    client: &impl GenericClient,
+    line: i64,
+    keys: &[Key],
+) -> Result<Vec<PageRow>, Error> {
+    let chunks: Vec<&[u8]> = keys.iter().map(|(chunk, _)| chunk.as_slice()).collect();
+    let versions: Vec<i64> = keys.iter().map(|(_, version)| *version).collect();
+    let sql = client
+        .prepare_cached(
+            "SELECT p.chunk, p.body, p.hashes FROM \
+             (SELECT unnest($2::bytea[]) AS chunk, unnest($3::bigint[]) AS version) AS k \
+             JOIN pages AS p ON p.line_id = $1 AND p.chunk = k.chunk AND p.version = k.version",
+        )
+        .await?;
+    let rows = client.query(&sql, &[&line, &chunks, &versions]).await?;
+    let mut found = std::collections::HashMap::with_capacity(rows.len());
+    for row in rows {
+        let page = PageRow {
+            chunk: row.get(0),
+            body: row.get::<_, Option<Vec<u8>>>(1).unwrap_or_default(),
+            hashes: row.get::<_, Option<Vec<u8>>>(2).unwrap_or_default(),
+        };
+        found.insert(page.chunk.clone(), page);
+    }
+    keys.iter()
+        .map(|(chunk, _)| found.remove(chunk).ok_or(Error::Stale("listing")))
+        .collect()
+}

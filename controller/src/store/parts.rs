@@ -1,0 +1,196 @@
+//! Parts: what of an archive is proved to be on tape, and where.
+
+use bytes::Bytes;
+use uuid::Uuid;
+
+use super::{Error, GenericClient, Transaction};
+
+/// What makes two reports of a part the same.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Proof {
+    /// Recording.
+    pub recording: Uuid,
+    /// Tape file.
+    pub tape_file: i64,
+    /// BLAKE3 of records and segment table.
+    pub digest: Vec<u8>,
+}
+
+/// A part to add.
+#[derive(Debug, Clone)]
+pub struct NewPart {
+    /// Archive.
+    pub archive_id: i64,
+    /// From 1.
+    pub part_number: i32,
+    /// Volume.
+    pub volume_id: i64,
+    /// Where, and its digest.
+    pub proof: Proof,
+    /// Logical block of block 0.
+    pub first_block: i64,
+    /// Blocks.
+    pub block_count: i64,
+    /// Bytes.
+    pub byte_count: i64,
+    /// Sequence of the first segment.
+    pub first_sequence: i64,
+    /// Sequence of the last segment.
+    pub last_sequence: i64,
+    /// Tar offset of the first byte.
+    pub first_tar_offset: i64,
+    /// Tar offset behind the last byte.
+    pub end_tar_offset: i64,
+    /// Whether the archive ends here.
+    pub final_part: bool,
+    /// Whether an error cut it off.
+    pub truncated: bool,
+    /// Encoded.
+    pub segment_table: Bytes,
+}
+
+/// The proof of a committed part.
+pub async fn part_get(
+    client: &impl GenericClient,
+    archive: i64,
+    number: i32,
+) -> Result<Option<Proof>, Error> {
+    let sql = "SELECT recording_uuid, tape_file, digest FROM parts WHERE archive_id = $1 AND part_number = $2";
+    let row = client.query_opt(sql, &[&archive, &number]).await?;
+    Ok(row.map(|row| Proof {
+        recording: row.get(0),
+        tape_file: row.get(1),
+        digest: row.get(2),
+    }))
+}
+
+/// Adds a part. [`Error::Exists`] if its number or its tape file is taken.
+pub async fn part_add_on(tx: &Transaction<'_>, part: &NewPart) -> Result<(), Error> {
+    tx.execute(
+        "INSERT INTO parts (archive_id, part_number, volume_id, recording_uuid, tape_file, first_block, block_count, byte_count, \
+         first_sequence, last_sequence, first_tar_offset, end_tar_offset, final_part, truncated, digest, segment_table, committed_at) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, clock_timestamp())",
+        &[
+            &part.archive_id,
+            &part.part_number,
+            &part.volume_id,
+            &part.proof.recording,
+            &part.proof.tape_file,
+            &part.first_block,
+            &part.block_count,
+            &part.byte_count,
+            &part.first_sequence,
+            &part.last_sequence,
+            &part.first_tar_offset,
+            &part.end_tar_offset,
+            &part.final_part,
+            &part.truncated,
+            &part.proof.digest,
+            &part.segment_table.as_ref(),
+        ],
+    )
+    .await?;
+    Ok(())
+}
+
+/// What publishing must know of a part.
+#[derive(Debug, Clone)]
+pub struct Span {
+    /// From 1.
+    pub part_number: i32,
+    /// Sequence of the first segment.
+    pub first_sequence: i64,
+    /// Sequence of the last segment.
+    pub last_sequence: i64,
+    /// Tar offset of the first byte.
+    pub first_tar_offset: i64,
+    /// Tar offset behind the last byte.
+    pub end_tar_offset: i64,
+    /// Whether the archive ends here.
+    pub final_part: bool,
+    /// Bytes on tape.
+    pub byte_count: i64,
+}
+
+/// The parts of an archive by number.
+pub async fn part_list_on(tx: &Transaction<'_>, archive: i64) -> Result<Vec<Span>, Error> {
+    let sql = "SELECT part_number, first_sequence, last_sequence, first_tar_offset, end_tar_offset, final_part, byte_count \
+               FROM parts WHERE archive_id = $1 ORDER BY part_number";
+    let rows = tx.query(sql, &[&archive]).await?;
+    let span = |row: &tokio_postgres::Row| Span {
+        part_number: row.get(0),
+        first_sequence: row.get(1),
+        last_sequence: row.get(2),
+        first_tar_offset: row.get(3),
+        end_tar_offset: row.get(4),
+        final_part: row.get(5),
+        byte_count: row.get(6),
+    };
+    Ok(rows.iter().map(span).collect())
+}
+
+/// A part of a published version, for reading it.
+#[derive(Debug, Clone)]
+pub struct Located {
+    /// Ordinal of its archive.
+    pub archive_ordinal: i32,
+    /// Archive.
+    pub archive_uuid: Uuid,
+    /// From 1.
+    pub part_number: i32,
+    /// Volume.
+    pub volume_id: i64,
+    /// Barcode of the volume.
+    pub barcode: String,
+    /// Block size of the recording.
+    pub block_size: i32,
+    /// Tape file.
+    pub tape_file: i64,
+    /// Logical block of block 0.
+    pub first_block: i64,
+    /// Bytes.
+    pub byte_count: i64,
+    /// Tar offset of the first byte.
+    pub first_tar_offset: i64,
+    /// Tar offset behind the last byte.
+    pub end_tar_offset: i64,
+}
+
+/// The parts of a published version in the order of its bytes.
+pub async fn part_list_of_version(
+    client: &impl GenericClient,
+    line: i64,
+    version: i64,
+) -> Result<Vec<Located>, Error> {
+    let sql = "SELECT a.ordinal, a.archive_uuid, x.part_number, x.volume_id, v.barcode, v.block_size, x.tape_file, x.first_block, \
+               x.byte_count, x.first_tar_offset, x.end_tar_offset \
+               FROM archives AS a JOIN parts AS x ON x.archive_id = a.id JOIN volumes AS v ON v.id = x.volume_id \
+               WHERE a.line_id = $1 AND a.version = $2 AND a.state = 'published' ORDER BY a.ordinal, x.part_number";
+    let rows = client.query(sql, &[&line, &version]).await?;
+    let located = |row: &tokio_postgres::Row| Located {
+        archive_ordinal: row.get(0),
+        archive_uuid: row.get(1),
+        part_number: row.get(2),
+        volume_id: row.get(3),
+        barcode: row.get(4),
+        block_size: row.get(5),
+        tape_file: row.get(6),
+        first_block: row.get(7),
+        byte_count: row.get(8),
+        first_tar_offset: row.get(9),
+        end_tar_offset: row.get(10),
+    };
+    Ok(rows.iter().map(located).collect())
+}
+
+/// The segment table of a part.
+pub async fn part_table(
+    client: &impl GenericClient,
+    archive: Uuid,
+    number: i32,
+) -> Result<Option<Bytes>, Error> {
+    let sql = "SELECT x.segment_table FROM parts AS x JOIN archives AS a ON a.id = x.archive_id \
+               WHERE a.archive_uuid = $1 AND x.part_number = $2";
+    let row = client.query_opt(sql, &[&archive, &number]).await?;
+    Ok(row.map(|row| Bytes::from(row.get::<_, Vec<u8>>(0))))
+}

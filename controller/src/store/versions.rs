@@ -1,0 +1,164 @@
+//! Versions: restorable states of a line, staged until they are published.
+
+use jiff::Timestamp;
+use tokio_postgres::Row;
+
+use super::{Error, GenericClient, Transaction};
+
+/// A published version.
+#[derive(Debug, Clone)]
+pub struct Version {
+    /// Line.
+    pub line_id: i64,
+    /// Number within the line.
+    pub version: i64,
+    /// The version that resolution does not go below.
+    pub floor: i64,
+    /// Plan's id in the API.
+    pub plan: String,
+    /// Source's id in the API.
+    pub source: String,
+    /// Row of the source's agent.
+    pub agent_id: i64,
+    /// The source's agent in the API.
+    pub agent: String,
+    /// Job that made it.
+    pub job_id: i64,
+    /// When the walk began.
+    pub started_at: Timestamp,
+    /// When it became readable.
+    pub published_at: Timestamp,
+    /// Files, further names included.
+    pub file_count: i64,
+    /// Directories.
+    pub directory_count: i64,
+    /// Apparent bytes, each inode once.
+    pub byte_count: i64,
+    /// Bytes on tape.
+    pub stored_byte_count: i64,
+    /// Issues of the attempt that made it.
+    pub issue_count: i64,
+}
+
+const SELECT: &str = "SELECT v.line_id, v.version, v.floor, p.plan_name, s.source_name, s.agent_id, a.agent_name, v.job_id, \
+     v.started_at, v.published_at, v.file_count, v.directory_count, v.byte_count, v.stored_byte_count, v.issue_count \
+     FROM versions AS v JOIN lines AS l ON l.id = v.line_id JOIN plans AS p ON p.id = l.plan_id \
+     JOIN sources AS s ON s.id = l.source_id JOIN agents AS a ON a.id = s.agent_id \
+     WHERE v.state = 'published' AND v.version <= l.head";
+
+fn version(row: &Row) -> Version {
+    Version {
+        line_id: row.get(0),
+        version: row.get(1),
+        floor: row.get(2),
+        plan: row.get(3),
+        source: row.get(4),
+        agent_id: row.get(5),
+        agent: row.get(6),
+        job_id: row.get(7),
+        started_at: row.get(8),
+        published_at: row.get(9),
+        file_count: row.get(10),
+        directory_count: row.get(11),
+        byte_count: row.get(12),
+        stored_byte_count: row.get(13),
+        issue_count: row.get(14),
+    }
+}
+
+/// Published versions whose job is below `before`, newest first, of one plan if named.
+pub async fn version_list(
+    client: &impl GenericClient,
+    before: Option<i64>,
+    plan: Option<&str>,
+    limit: i64,
+) -> Result<Vec<Version>, Error> {
+    let sql = format!(
+        "{SELECT} AND ($1::bigint IS NULL OR v.job_id < $1::bigint) AND ($2::varchar IS NULL OR p.plan_name = $2::varchar) \
+         ORDER BY v.job_id DESC LIMIT $3::bigint"
+    );
+    Ok(client
+        .query(&sql, &[&before, &plan, &limit])
+        .await?
+        .iter()
+        .map(version)
+        .collect())
+}
+
+/// One published version.
+pub async fn version_get(
+    client: &impl GenericClient,
+    line: i64,
+    number: i64,
+) -> Result<Option<Version>, Error> {
+    let sql = format!("{SELECT} AND v.line_id = $1 AND v.version = $2");
+    Ok(client
+        .query_opt(&sql, &[&line, &number])
+        .await?
+        .as_ref()
+        .map(version))
+}
+
+/// Stages a full version.
+pub async fn version_open_on(
+    tx: &Transaction<'_>,
+    line: i64,
+    number: i64,
+    job: i64,
+) -> Result<(), Error> {
+    tx.execute(
+        "INSERT INTO versions (line_id, version, state, floor, kind, job_id, started_at) \
+         VALUES ($1, $2, 'staged', $2, 'full', $3, clock_timestamp())",
+        &[&line, &number, &job],
+    )
+    .await?;
+    Ok(())
+}
+
+/// Removes the staged version that a failed attempt left under this number, with its pages.
+pub async fn version_clear_on(tx: &Transaction<'_>, line: i64, number: i64) -> Result<(), Error> {
+    tx.execute(
+        "DELETE FROM pages WHERE line_id = $1 AND version = $2 \
+         AND version > (SELECT l.head FROM lines AS l WHERE l.id = $1)",
+        &[&line, &number],
+    )
+    .await?;
+    tx.execute(
+        "DELETE FROM versions WHERE line_id = $1 AND version = $2 AND state = 'staged'",
+        &[&line, &number],
+    )
+    .await?;
+    Ok(())
+}
+
+/// What a published version counts.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Counts {
+    /// Files.
+    pub files: i64,
+    /// Directories.
+    pub directories: i64,
+    /// Apparent bytes.
+    pub bytes: i64,
+    /// Bytes on tape.
+    pub stored_bytes: i64,
+}
+
+/// Makes a staged version readable.
+pub async fn version_publish_on(
+    tx: &Transaction<'_>,
+    line: i64,
+    number: i64,
+    attempt: i64,
+    counts: &Counts,
+) -> Result<(), Error> {
+    let rows = tx
+        .execute(
+            "UPDATE versions SET state = 'published', published_at = clock_timestamp(), file_count = $3, directory_count = $4, \
+             byte_count = $5, stored_byte_count = $6, issue_count = (SELECT count(*) FROM issues AS i WHERE i.attempt_id = $7) \
+             WHERE line_id = $1 AND version = $2 AND state = 'staged'",
+            &[&line, &number, &counts.files, &counts.directories, &counts.bytes, &counts.stored_bytes, &attempt],
+        )
+        .await?;
+    Error::expect_one(rows, "version")
+}
