@@ -25,7 +25,7 @@ use crate::store::parts::{self, NewPart, Proof};
 use crate::store::{self, Client, Store, Transaction, bigint, lines};
 
 /// Longest silence within a part's stream.
-const SILENCE: Duration = Duration::from_secs(120);
+const SILENCE: Duration = Duration::from_mins(2);
 /// Longest `records` message.
 const PIECE: usize = 1 << 20;
 /// Rows that are inserted at once.

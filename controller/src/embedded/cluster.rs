@@ -21,7 +21,7 @@ const SOCKET_PATH: usize = 107;
 /// The socket's name, fixed by PostgreSQL.
 const SOCKET: &str = ".s.PGSQL.5432";
 /// Longest wait for a server that starts, recovers or stops.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// A private database that runs. Dropping it leaves it running; see [`Cluster::stop`].
 #[derive(Debug, Clone)]

@@ -3,6 +3,7 @@
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use taf_peer::MESSAGE_LIMIT;
+use taf_proto::agent::catalog_service_server::CatalogServiceServer;
 use taf_proto::agent::session_service_server::SessionServiceServer;
 use taf_proto::v1::device_service_server::DeviceServiceServer;
 use taf_proto::v1::enrolment_service_server::EnrolmentServiceServer;
@@ -12,6 +13,7 @@ use taf_proto::v1::plan_service_server::PlanServiceServer;
 use taf_proto::v1::pool_service_server::PoolServiceServer;
 use taf_proto::v1::source_service_server::SourceServiceServer;
 use taf_proto::v1::system_service_server::SystemServiceServer;
+use taf_proto::v1::version_service_server::VersionServiceServer;
 use taf_proto::v1::volume_service_server::VolumeServiceServer;
 use tokio_util::sync::CancellationToken;
 use tonic::service::{Routes, RoutesBuilder};
@@ -19,6 +21,7 @@ use tonic::service::{Routes, RoutesBuilder};
 use super::Error;
 use crate::app::App;
 use crate::reconcile::Reconciler;
+use crate::services::agent_catalog::AgentCatalog;
 use crate::services::device::Devices;
 use crate::services::enrolment::Enrolment;
 use crate::services::identity::Identity;
@@ -27,6 +30,7 @@ use crate::services::plan::Plans;
 use crate::services::pool::Pools;
 use crate::services::source::Sources;
 use crate::services::system::System;
+use crate::services::version::Versions;
 use crate::services::volume::Volumes;
 use crate::session::{self, Registry};
 
@@ -66,6 +70,14 @@ pub(super) async fn compose(app: &App, shutdown: &CancellationToken) -> Result<C
         .add_service(limited!(
             VolumeServiceServer,
             Volumes::new(app.clone(), registry.clone())
+        ))
+        .add_service(limited!(
+            VersionServiceServer,
+            Versions::new(app.clone(), registry.clone())
+        ))
+        .add_service(limited!(
+            CatalogServiceServer,
+            AgentCatalog::new(app.store.clone(), registry.clone())
         ))
         .add_service(limited!(DeviceServiceServer, Devices(app.clone())))
         .add_service(limited!(

@@ -23,7 +23,7 @@ const MIGRATIONS: &[Migration] = &[Migration {
 /// The advisory lock that migrating takes: "taf" and a version of this procedure.
 const LOCK: i64 = 0x7461_6600_0000_0001;
 /// Longest wait for another controller that migrates.
-const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_mins(2);
 
 /// Applies what is missing, in one transaction.
 pub(super) async fn run(store: &Store) -> Result<(), Error> {

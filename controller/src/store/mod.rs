@@ -66,7 +66,7 @@ impl Options {
         Self {
             url: url.into(),
             pool_size: 16,
-            statement_timeout: Duration::from_secs(60),
+            statement_timeout: Duration::from_mins(1),
             password_file: None,
         }
     }
