@@ -5,6 +5,7 @@ mod served;
 mod support;
 
 use served::{PASSWORD, Served, reason, signed};
+use taf_controller::config::Database;
 use taf_controller::server::{Error, Server};
 use taf_peer::authority::Authority;
 use taf_peer::identity::{Identity, Role as PeerRole};
@@ -17,6 +18,7 @@ use taf_proto::v1::identity_service_client::IdentityServiceClient;
 use taf_proto::v1::pool_service_client::PoolServiceClient;
 use taf_proto::v1::system_service_client::SystemServiceClient;
 use taf_proto::v1::{self, AgentRole, Role};
+use tokio_util::sync::CancellationToken;
 use tonic::Code;
 use tonic_types::StatusExt as _;
 
@@ -290,7 +292,7 @@ async fn a_certificate_of_another_authority_does_not_connect() {
     let other = Authority::create(served.app.installation).unwrap();
     let identity = Identity::new(served.app.installation, PeerRole::SourceAgent, "files").unwrap();
     let forged = other
-        .issue(&identity, std::time::Duration::from_secs(60))
+        .issue(&identity, std::time::Duration::from_mins(1))
         .unwrap();
     let trust = Trust::Authority(served.app.authority.certificate().clone());
     let tls = client_config(trust, Some(&forged), Expect::controller(None)).unwrap();
@@ -301,10 +303,7 @@ async fn a_certificate_of_another_authority_does_not_connect() {
             .await;
         let status = outcome.map(|_| ()).unwrap_err();
         // The connection broke; the gate never saw it.
-        assert!(
-            taf_peer::faults::reason_of(&status).is_none(),
-            "{status:?}"
-        );
+        assert!(taf_peer::faults::reason_of(&status).is_none(), "{status:?}");
     }
     served.stop().await;
 }
@@ -495,4 +494,31 @@ async fn an_installation_survives_a_restart_but_not_the_loss_of_its_cluster_key(
         other => panic!("{other:?}"),
     }
     assert!(!home.path().join("cluster.key").exists());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_private_database_is_made_below_a_home_that_was_not_there() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o711)).unwrap();
+    let mut config = served::config(&folder, "");
+    config.home = folder.path().join("state/controller");
+    config.cluster_key_file = config.home.join("cluster.key");
+    config.database = Database::Embedded;
+    let server = Server::start(config.clone()).await.unwrap();
+    let mode = |name: &str| {
+        std::fs::metadata(config.home.join(name))
+            .unwrap()
+            .permissions()
+            .mode()
+            & 0o777
+    };
+    assert_eq!(mode("cluster.key"), 0o600);
+    assert_eq!(mode("controller.sock"), 0o600);
+    assert_eq!(mode("authority.pem"), 0o644);
+    assert_eq!(mode("") & 0o066, 0);
+    let shutdown = CancellationToken::new();
+    shutdown.cancel();
+    server.run(shutdown).await.unwrap();
+    assert!(!config.home.join("controller.sock").exists());
 }

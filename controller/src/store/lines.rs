@@ -42,7 +42,7 @@ pub async fn line_take_ordinal_on(tx: &Transaction<'_>, id: i64) -> Result<i32, 
 pub async fn line_publish_on(tx: &Transaction<'_>, id: i64, version: i64) -> Result<(), Error> {
     let rows = tx
         .execute(
-            "UPDATE lines SET head = $2 WHERE id = $1 AND head = $2 - 1",
+            "UPDATE lines SET head = $2::bigint WHERE id = $1 AND head = $2::bigint - 1",
             &[&id, &version],
         )
         .await?;

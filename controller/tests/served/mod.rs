@@ -97,7 +97,7 @@ impl Served {
         let identity = Identity::new(self.app.installation, role, id).unwrap();
         self.app
             .authority
-            .issue(&identity, Duration::from_secs(3600))
+            .issue(&identity, Duration::from_hours(1))
             .unwrap()
     }
 
