@@ -120,7 +120,7 @@ fn read(raw: Raw, home: Option<PathBuf>) -> Result<Config, Error> {
     let lease = match raw.lease.as_deref().map(str::parse::<Span>) {
         None => LEASE,
         Some(Ok(Span(lease))) => {
-            if !(Duration::from_secs(5)..=Duration::from_secs(600)).contains(&lease) {
+            if !(Duration::from_secs(5)..=Duration::from_mins(10)).contains(&lease) {
                 bad.push("lease must be from 5s to 10m".to_owned());
             }
             lease

@@ -34,6 +34,7 @@ struct Place {
     /// Folder for keys, socket and the private database [default: TAF_HOME/controller, /var/lib/taf/controller as root,
     /// ~/.local/share/taf/controller].
     #[arg(long, value_name = "DIR")]
+    #[allow(clippy::doc_markdown)] // read in a terminal
     home: Option<PathBuf>,
 }
 

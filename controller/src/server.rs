@@ -3,9 +3,10 @@
 
 mod routes;
 
+use std::fs::DirBuilder;
 use std::io;
 use std::net::SocketAddr;
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -36,7 +37,7 @@ pub const SOCKET: &str = "controller.sock";
 /// The id in our own certificate.
 const OWN_ID: &str = "controller";
 /// How long our own certificate is valid. Its key lives in memory and is made anew at each start.
-const OWN_VALIDITY: Duration = Duration::from_secs(5 * 365 * 86_400);
+const OWN_VALIDITY: Duration = Duration::from_hours(5 * 365 * 24);
 /// Largest file with a database URL, in bytes.
 const URL_LIMIT: u64 = 16 * 1024;
 /// At shutdown, calls under way get this long.
@@ -81,7 +82,7 @@ pub enum Error {
     #[error("reflection can't be served: {0}")]
     Reflection(#[from] tonic_reflection::server::Error),
     /// An address or socket can't be listened on.
-    #[error("can't listen on {what}: {source}; see whether another controller runs there")]
+    #[error("can't listen on {what}: {source}{}", advice(source))]
     Listen {
         /// The address or path.
         what: String,
@@ -118,7 +119,7 @@ impl Server {
     /// Does everything that can fail. Afterwards connections are accepted by the system, and served by
     /// [`Server::run`].
     pub async fn start(config: Config) -> Result<Self, Error> {
-        secret_file::prepare_folder(&config.home)?;
+        make_home(&config.home)?;
         let permissions = Permissions::read(taf_proto::DESCRIPTOR_SET)?;
         let socket = config.home.join(SOCKET);
         // First: of two controllers with one home the second must not touch anything.
@@ -205,6 +206,38 @@ impl Server {
         stop_database(self.cluster).await;
         Ok(())
     }
+}
+
+/// What helps when an address or socket can't be listened on.
+fn advice(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => "; another controller runs there: stop it, or choose another",
+        io::ErrorKind::InvalidInput => {
+            "; a socket's path has at most 107 bytes: choose a shorter home"
+        }
+        _ => "",
+    }
+}
+
+/// Makes the home folder for us alone. As root the folders above it that are missing are made passable, because the
+/// private database runs as another user.
+fn make_home(home: &Path) -> Result<(), Error> {
+    let above = if nix::unistd::geteuid().is_root() {
+        0o711
+    } else {
+        0o700
+    };
+    if let Some(parent) = home.parent() {
+        DirBuilder::new()
+            .recursive(true)
+            .mode(above)
+            .create(parent)
+            .map_err(|source| Error::Write {
+                path: parent.to_owned(),
+                source,
+            })?;
+    }
+    Ok(secret_file::prepare_folder(home)?)
 }
 
 async fn open_store(config: &Config) -> Result<(Store, Option<Cluster>), Error> {

@@ -2,6 +2,13 @@
 //! safe on a terminal and in a log, and [`parse`] gives exactly the bytes back. Nothing here knows what a
 //! directory is or touches a file system.
 #![warn(clippy::all, clippy::pedantic, missing_docs, rustdoc::all)]
+// As everywhere else in the workspace; the crate's own allowance for generated code is undone above.
+#![allow(
+    clippy::must_use_candidate,
+    clippy::missing_errors_doc,
+    clippy::missing_panics_doc,
+    clippy::cast_possible_truncation
+)]
 
 use std::fmt::Write as _;
 

@@ -125,7 +125,7 @@ pub(super) async fn compose(app: &App, shutdown: &CancellationToken) -> Result<C
 
 /// Forgets answers to requests that nobody will repeat any more, once an hour.
 async fn housekeeping(app: App, shutdown: CancellationToken) {
-    let mut hourly = tokio::time::interval(std::time::Duration::from_secs(3600));
+    let mut hourly = tokio::time::interval(std::time::Duration::from_hours(1));
     while shutdown.run_until_cancelled(hourly.tick()).await.is_some() {
         loop {
             match app.store.request_forget().await {
