@@ -51,6 +51,10 @@ pub const FLAG_CARRIED: u32 = 1;
 /// Flag of a directory whose extended attributes are too large for its page; its tar header has them.
 pub const FLAG_XATTRS_OMITTED: u32 = 2;
 
+/// Flag of a directory whose listing is not known, or known in part only: what its page lacks was not seen, which
+/// is not the same as not being there.
+pub const FLAG_LISTING_UNKNOWN: u32 = 4;
+
 /// Where an entry's header lies: in which archive of the line, and where in its tar stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Place {
@@ -94,7 +98,7 @@ pub struct DirectoryStat {
     pub ctime: Time,
     /// Inode number on the source.
     pub inode: u64,
-    /// [`FLAG_CARRIED`] and [`FLAG_XATTRS_OMITTED`]; others are kept as they are.
+    /// [`FLAG_CARRIED`], [`FLAG_XATTRS_OMITTED`], [`FLAG_LISTING_UNKNOWN`]; others are kept as they are.
     pub flags: u32,
     /// Extended attributes in the byte order of their names, at most [`MAX_XATTRS`].
     pub xattrs: Vec<Xattr>,

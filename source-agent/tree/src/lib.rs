@@ -7,18 +7,23 @@
 //! - [`walk`] yields a tree in catalog order with bounded memory and descriptors.
 //! - [`content`] reads a file as its header promised, whatever happens to it meanwhile.
 //! - [`write`] puts entries below one directory and nowhere else.
+//! - [`unpack`] puts a tar member there, and only if its content is what it should be.
 //! - [`compare`] tells in what two trees differ.
 #![forbid(unsafe_code)]
 
 pub mod compare;
 pub mod content;
+pub mod digest;
 pub mod issue;
 pub mod metadata;
 pub mod path;
+pub mod unpack;
 pub mod walk;
 pub mod write;
 
 pub use content::{OpenFile, Reader};
+pub use digest::Digest;
 pub use issue::{Issue, IssueKind};
+pub use unpack::Unpacker;
 pub use walk::{Event, Walk};
 pub use write::{Collision, FileWriter, Target, Warning, WarningKind};

@@ -218,6 +218,24 @@ impl Target {
         Ok(Vec::new())
     }
 
+    /// Makes a directory only where none is; one that is there keeps its metadata. For what lies above the entries that
+    /// were asked for.
+    pub fn missing_directory(&mut self, path: &[u8], meta: &Metadata) -> Result<(), Error> {
+        beneath::check(path)?;
+        let Some((parent, name)) = path::split(path) else {
+            return Ok(());
+        };
+        let directory = self.beneath.directory(parent)?;
+        match statat(directory.as_fd(), name, AtFlags::SYMLINK_NOFOLLOW) {
+            Err(Errno::NOENT) => self.directory(path, meta).map(drop),
+            Err(error) => Err(Error::at("examine", path, error)),
+            Ok(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::Directory => Ok(()),
+            Ok(_) => Err(Error::Conflict {
+                path: path::display(path),
+            }),
+        }
+    }
+
     /// Begins a file. `extents` are the runs of data of a sparse file, in order; `None` for a dense one. The size is
     /// `meta.size`.
     pub fn file(

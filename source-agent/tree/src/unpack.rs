@@ -1,0 +1,136 @@
+//! Putting one tar member in its place, and only if its content is what it should be.
+//!
+//! Owns the way from a decoded member to an entry below a [`Target`]. It chooses neither what is restored nor where
+//! the bytes come from: a restore goes by the catalog, an extraction by the tape alone, and both end here.
+
+use std::io::{self, Read};
+
+use taf_format::entry::Kind;
+use taf_format::tar::decode::{Content, Decoder, Member};
+
+use crate::digest::Digest;
+use crate::write::{self, Target, Warning};
+
+/// Bytes moved at a time.
+const BUFFER: usize = 256 << 10;
+
+/// Why a member was not put in its place. Nothing was changed under its name.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The target refused.
+    #[error(transparent)]
+    Write(#[from] write::Error),
+    /// The bytes of the member did not come.
+    #[error("its bytes can't be read: {0}")]
+    Read(#[source] io::Error),
+    /// The content is not what it was when it was stored.
+    #[error("its content differs from what was backed up: the hash does not match")]
+    Content,
+}
+
+/// What came of a member.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Outcome {
+    /// What the target could not hold.
+    pub warnings: Vec<Warning>,
+    /// BLAKE3 of a file's apparent content; `None` for what is no file, for a further name, and for a file with
+    /// holes beyond [`crate::digest::MAX_HOLES`].
+    pub digest: Option<[u8; 32]>,
+}
+
+/// Puts members below a target.
+#[derive(Debug)]
+pub struct Unpacker {
+    target: Target,
+    buffer: Vec<u8>,
+}
+
+impl Unpacker {
+    /// Unpacks below `target`.
+    pub fn new(target: Target) -> Self {
+        Self {
+            target,
+            buffer: vec![0; BUFFER],
+        }
+    }
+
+    /// The target, for what comes from elsewhere than a member.
+    pub fn target(&mut self) -> &mut Target {
+        &mut self.target
+    }
+
+    /// Puts `member` at `path` (raw, below the target), reading its stored bytes, holes left out, from `data`:
+    /// [`MemberData`] for a decoder's current one. The content must have the BLAKE3 that begins with `expected`, if
+    /// that is given; else nothing is put in place. A hard link's target is taken for a path below the target.
+    pub fn member(
+        &mut self,
+        path: &[u8],
+        member: &Member,
+        data: &mut impl Read,
+        expected: Option<&[u8]>,
+    ) -> Result<Outcome, Error> {
+        let extents = match &member.content {
+            Content::HardLink { target } => {
+                self.target.hard_link(path, target)?;
+                return Ok(Outcome::default());
+            }
+            Content::Sparse { extents, .. } => Some(extents.as_slice()),
+            Content::Data { .. } => None,
+        };
+        let meta = &member.meta;
+        let warnings = match meta.kind {
+            Kind::File => {
+                let mut file = self.target.file(path, meta, extents)?;
+                let mut digest = Digest::new(meta.size, extents);
+                while file.remaining() > 0 {
+                    let read = match data.read(&mut self.buffer) {
+                        Ok(0) => return Err(Error::Read(io::ErrorKind::UnexpectedEof.into())),
+                        Ok(read) => read,
+                        Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                        Err(error) => return Err(Error::Read(error)),
+                    };
+                    digest.update(&self.buffer[..read]);
+                    file.write(&self.buffer[..read])?;
+                }
+                let digest = digest.finish();
+                if let (Some(expected), Some(found)) = (expected, &digest)
+                    && !found.starts_with(expected)
+                {
+                    return Err(Error::Content);
+                }
+                let warnings = file.finish()?;
+                return Ok(Outcome { warnings, digest });
+            }
+            Kind::Directory => self.target.directory(path, meta)?,
+            Kind::Symlink => self.target.symlink(path, meta)?,
+            Kind::Fifo => self.target.fifo(path, meta)?,
+            Kind::CharDevice | Kind::BlockDevice => self.target.device(path, meta)?,
+        };
+        Ok(Outcome {
+            warnings,
+            digest: None,
+        })
+    }
+
+    /// Gives the directories their metadata; to be called once, after everything else. See
+    /// [`Target::finish_directories`].
+    pub fn finish(
+        &mut self,
+        warn: impl FnMut(Result<Warning, write::Error>),
+    ) -> Result<(), write::Error> {
+        self.target.finish_directories(warn)
+    }
+}
+
+/// The stored bytes of a decoder's current member.
+#[derive(Debug)]
+pub struct MemberData<'a, R>(pub &'a mut Decoder<R>);
+
+impl<R: Read> Read for MemberData<'_, R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.0.read_data(buffer).map_err(|error| match error {
+            taf_format::tar::decode::Error::Io { source, .. } => source,
+            other => io::Error::other(other),
+        })
+    }
+}
