@@ -41,7 +41,7 @@ impl Cluster {
         for byte in self.socket.as_os_str().as_encoded_bytes() {
             match byte {
                 b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => {
-                    folder.push(char::from(*byte))
+                    folder.push(char::from(*byte));
                 }
                 _ => write!(folder, "%{byte:02X}").expect("writing to a String does not fail"),
             }

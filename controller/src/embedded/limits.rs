@@ -9,7 +9,7 @@ pub struct Limits {
     pub connections: u32,
     /// Memory for its cache, bytes; a connection takes up to 20 MB more.
     pub shared_buffers: u64,
-    /// Files that one of its processes may open; RLIMIT_NOFILE must be at least this and 100.
+    /// Files that one of its processes may open; `RLIMIT_NOFILE` must be at least this and 100.
     pub open_files: u64,
     /// Disk for each directory entry of each version that changed it, bytes, indexes included (measured: 53).
     pub disk_per_entry: u64,

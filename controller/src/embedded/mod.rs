@@ -29,7 +29,7 @@ pub enum Error {
     Version {
         /// The data folder.
         folder: PathBuf,
-        /// Major version in its PG_VERSION.
+        /// Major version in its `PG_VERSION`.
         wanted: u32,
         /// Major versions found.
         found: String,

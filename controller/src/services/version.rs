@@ -31,6 +31,8 @@ use crate::store::versions::{self, Version};
 const ENTRIES_DEFAULT: usize = 1_000;
 /// Most entries of a page.
 const ENTRIES_MOST: usize = 10_000;
+/// Bytes of entries at which a page ends, well below the limit of a message.
+const ENTRIES_BYTES: usize = 2 << 20;
 
 /// `taf.v1.VersionService`.
 #[derive(Clone)]
@@ -359,9 +361,33 @@ impl VersionService for Versions {
         let view = View::of(&self.app.store, &version);
         let found = browse::list(&view, &directory, page.after(), page.limit() as usize).await?;
         let mut rows = found.ok_or_else(|| no_such_path(&directory))?;
+        let mut messages = Vec::with_capacity(rows.len());
+        let mut bytes = 0;
+        for row in &rows {
+            let message = entry(row);
+            bytes += message.encoded_len() + 8;
+            if bytes > ENTRIES_BYTES && !messages.is_empty() {
+                break;
+            }
+            messages.push(message);
+        }
+        // Of long names fewer fit; the token then begins behind the last that did.
+        let page = if messages.len() < rows.len().min(page.limit() as usize - 1) {
+            rows.truncate(messages.len() + 1);
+            Page::read(
+                &scope,
+                messages.len() as i32,
+                &request.page_token,
+                ENTRIES_DEFAULT,
+                ENTRIES_MOST,
+            )?
+        } else {
+            page
+        };
         let next_page_token = page.cut(&mut rows, |row| row.name.clone());
+        messages.truncate(rows.len());
         Ok(Response::new(ListEntriesResponse {
-            entries: rows.iter().map(entry).collect(),
+            entries: messages,
             next_page_token,
         }))
     }
