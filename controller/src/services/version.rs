@@ -452,7 +452,7 @@ mod tests {
         let given = |text: &str| relative(Some(&path::from_raw(text.as_bytes().to_vec())));
         assert_eq!(given("/").unwrap(), b"");
         assert_eq!(given("/srv/a/").unwrap(), b"srv/a");
-        for wrong in ["", "srv", "/srv/../etc", "//", "/a//b", "/./a", "/a\0b"] {
+        for wrong in ["", "srv", "/srv/../etc", "/a//", "/a//b", "/./a", "/a\0b"] {
             assert!(given(wrong).is_err(), "{wrong:?}");
         }
         assert!(relative(None).is_err());
