@@ -1,4 +1,8 @@
-//! What whole-system tests share: the trees that they back up.
+//! What whole-system tests share: the trees that they back up, a system of real processes to do it with, and patience.
 #![forbid(unsafe_code)]
 
 pub mod nasty;
+pub mod patience;
+pub mod said;
+pub mod system;
+pub mod trees;
