@@ -1,6 +1,7 @@
 //! What whole-system tests share: the trees that they back up, a system of real processes to do it with, and patience.
 #![forbid(unsafe_code)]
 
+pub mod again;
 pub mod nasty;
 pub mod patience;
 pub mod said;

@@ -38,6 +38,15 @@ pub const SOURCE_AGENT: &str = "files";
 /// Tells the processes of one system from all others.
 const MARK: &str = "TAF_TEST_HOME";
 
+/// The programs of a system.
+pub const PROGRAMS: [&str; 5] = [
+    "taf",
+    "taf-controller",
+    "taf-emulator",
+    "taf-source-agent",
+    "taf-tape-agent",
+];
+
 /// How a system is made.
 #[derive(Debug, Clone)]
 pub struct Options {
@@ -99,13 +108,7 @@ pub fn programs() -> Result<PathBuf> {
         };
         profile.to_owned()
     };
-    for program in [
-        "taf",
-        "taf-controller",
-        "taf-emulator",
-        "taf-source-agent",
-        "taf-tape-agent",
-    ] {
+    for program in PROGRAMS {
         ensure!(
             folder.join(program).is_file(),
             "there is no {program} in {}: run `cargo build --workspace` first",
@@ -369,6 +372,11 @@ impl System {
             Process::Controller => self.until_socket(process, "controller/controller.sock"),
             _ => Ok(()),
         }
+    }
+
+    /// The next start of the emulator has room again.
+    pub fn lift_emulator_file_limit(&mut self) {
+        self.options.emulator_file_limit = None;
     }
 
     fn emulator_arguments(&self) -> Vec<String> {

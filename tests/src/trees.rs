@@ -38,7 +38,7 @@ pub fn build_mixed(top: &Path, seed: u64, bytes: u64) -> Result<()> {
         let size = (size as u64).min(left);
         left -= size;
         let folder = top.join(format!("folder-{:04}", number / 50));
-        if number % 50 == 0 {
+        if number.is_multiple_of(50) {
             fs::create_dir_all(&folder)?;
         }
         let mut file = File::create(folder.join(format!("file-{number:06}")))?;
