@@ -197,6 +197,7 @@ impl Server {
             ),
             serve::serve_unix(self.unix, service, limits, shutdown.clone()),
             routes.background,
+            watch_database(self.cluster.clone(), shutdown.clone()),
         );
         let socket = self.app.config.home.join(SOCKET);
         if let Err(error) = std::fs::remove_file(&socket) {
@@ -267,6 +268,13 @@ async fn open_store(config: &Config) -> Result<(Store, Option<Cluster>), Error> 
             stop_database(cluster).await;
             Err(error.into())
         }
+    }
+}
+
+/// Keeps the private database running, if there is one.
+async fn watch_database(cluster: Option<Cluster>, shutdown: CancellationToken) {
+    if let Some(cluster) = cluster {
+        embedded::watch(cluster, shutdown).await;
     }
 }
 

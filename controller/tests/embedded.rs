@@ -92,3 +92,32 @@ async fn a_killed_cluster_starts_again() {
     again.0.stop().unwrap();
     std::fs::remove_dir_all(cluster.0.socket_folder()).unwrap();
 }
+
+#[tokio::test]
+async fn a_cluster_that_dies_under_a_living_controller_is_brought_back() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o711)).unwrap();
+    let cluster = Stopped(embedded::start(&folder.path().join("home")).unwrap());
+    let shutdown = tokio_util::sync::CancellationToken::new();
+    let watch = tokio::spawn(embedded::watch(cluster.0.clone(), shutdown.clone()));
+    let pid_file = cluster.0.data_folder().join("postmaster.pid");
+    let pid = || {
+        let text = std::fs::read_to_string(&pid_file).ok()?;
+        text.lines().next()?.parse().ok()
+    };
+    let first: i32 = pid().unwrap();
+    let first = nix::unistd::Pid::from_raw(first);
+    nix::sys::signal::kill(first, nix::sys::signal::Signal::SIGKILL).unwrap();
+    let back = async {
+        while pid() == Some(first.as_raw())
+            || Store::open(&Options::new(cluster.0.url())).await.is_err()
+        {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_mins(1), back)
+        .await
+        .unwrap();
+    shutdown.cancel();
+    watch.await.unwrap();
+}

@@ -59,6 +59,17 @@ impl Cluster {
         &self.data
     }
 
+    /// The folder that [`super::start`] was given.
+    pub(super) fn home(&self) -> &Path {
+        // The data folder is home/database/data.
+        self.data.ancestors().nth(2).unwrap_or(&self.data)
+    }
+
+    /// Whether its postmaster lives, be it busy or not.
+    pub fn is_alive(&self) -> bool {
+        Postmaster::read(&self.data).is_some_and(|running| running.is_alive())
+    }
+
     /// Whether it ran already when [`super::start`] was called.
     pub fn was_adopted(&self) -> bool {
         self.adopted
@@ -341,14 +352,19 @@ impl Postmaster {
         })
     }
 
-    /// Whether the process lives and is a `postgres`: after a crash of the host, another may have its number.
+    /// Whether the process lives and is a `postgres`: after a crash of the host, another may have its number, and where
+    /// nobody waits for orphans, as in some containers, the dead keep theirs.
     fn is_alive(&self) -> bool {
         match kill(Pid::from_raw(self.pid), None) {
             Ok(()) | Err(Errno::EPERM) => {}
             Err(_) => return false,
         }
-        match std::fs::read_to_string(format!("/proc/{}/comm", self.pid)) {
-            Ok(name) => matches!(name.trim(), "postgres" | "postmaster"),
+        // proc(5): number, name in parentheses, state.
+        match std::fs::read_to_string(format!("/proc/{}/stat", self.pid)) {
+            Ok(stat) => ["(postgres) ", "(postmaster) "].iter().any(|name| {
+                stat.split_once(name)
+                    .is_some_and(|(_, rest)| !rest.starts_with('Z'))
+            }),
             Err(_) => true,
         }
     }

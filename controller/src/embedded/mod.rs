@@ -2,18 +2,20 @@
 //! binaries, reachable over one unix socket only.
 //!
 //! The controller may die at any moment: the postmaster lives on and the next controller adopts it. Only a clean stop
-//! stops it. As root it runs under a service user, because PostgreSQL refuses root. Nothing here speaks SQL.
+//! stops it. The postmaster may die at any moment too: the controller starts it again. As root it runs under a service user, because PostgreSQL refuses root. Nothing here speaks SQL.
 
 mod account;
 mod binaries;
 mod cluster;
 mod install;
 mod limits;
+mod watch;
 
 use std::path::{Path, PathBuf};
 
 pub use cluster::Cluster;
 pub use limits::{Limits, REQUIRED};
+pub use watch::watch;
 
 /// Why the private database does not run.
 #[derive(Debug, thiserror::Error)]
