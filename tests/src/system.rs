@@ -508,6 +508,7 @@ impl System {
 
     /// The last lines of every log, for the message of a failure.
     pub fn logs(&self) -> String {
+        use std::fmt::Write as _;
         let mut text = String::new();
         let mut logs: Vec<PathBuf> = fs::read_dir(self.home().join("log"))
             .into_iter()
@@ -518,7 +519,8 @@ impl System {
         logs.sort();
         for log in logs {
             let name = log.file_name().unwrap_or_default().display();
-            text.push_str(&format!("---- {name}\n{}\n", last_lines(&log, 40)));
+            writeln!(text, "---- {name}\n{}", last_lines(&log, 40))
+                .expect("writing to a String does not fail");
         }
         text
     }

@@ -95,17 +95,8 @@ impl System {
     /// Brings back what was killed, and what does not come back by itself.
     pub fn restart(&mut self, process: Process) -> Result<()> {
         match process {
-            // The supervisor starts its workers again.
-            Process::DriveWorker | Process::LibraryWorker => Ok(()),
-            // The controller owns its private database: it is started by a start of the controller.
-            Process::Postgres => {
-                if self.postmaster().is_none_or(|pid| !is_alive(pid)) {
-                    // It may complain about the database that is gone.
-                    let _ = self.end_process(Process::Controller);
-                    self.begin(Process::Controller)?;
-                }
-                Ok(())
-            }
+            // Each is started again by the process that owns it.
+            Process::DriveWorker | Process::LibraryWorker | Process::Postgres => Ok(()),
             other => self.begin(other),
         }
     }
