@@ -333,10 +333,14 @@ fn wrong_people(system: &System) {
 }
 
 fn database_gone(system: &mut System) {
+    // Without its configuration it can't be started again either.
+    let config = system.path("controller/database/data/postgresql.conf");
+    let aside = format!("{config}.aside");
+    fs::rename(&config, &aside).unwrap();
     system.kill(Process::Postgres).unwrap();
     let said = system.taf(&["status"]).unwrap();
     refused(&said, 1, "DATABASE", &[]);
-    system.restart(Process::Postgres).unwrap();
+    fs::rename(&aside, &config).unwrap();
     system.until_ready().unwrap();
 
     let config = system.path("etc/elsewhere.toml");
