@@ -1,0 +1,207 @@
+//! What a backup takes: the controller's selection, within what this host allows.
+
+use std::collections::{BTreeSet, HashSet};
+use std::ffi::OsStr;
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use taf_proto::agent::FetchSelectionRequest;
+use taf_proto::agent::catalog_service_client::CatalogServiceClient;
+use taf_proto::path::display;
+use taf_tree::walk::Options;
+
+use super::Context;
+use crate::allow::{AllowList, Purpose, resolve_parent};
+use crate::config::{Config, plain};
+use crate::fault::{self, Error, fault};
+
+/// Most paths of a selection, both kinds together.
+const PATHS_MAX: usize = 1_000_000;
+
+/// Fetches and checks the selection.
+pub(super) async fn options(
+    context: &Context<'_>,
+    one_file_system: bool,
+) -> Result<Options, Error> {
+    let mut client = CatalogServiceClient::new(context.controller.clone())
+        .max_decoding_message_size(taf_peer::MESSAGE_LIMIT);
+    let lost = |status: tonic::Status| {
+        fault::from_status(
+            &status,
+            "CONTROLLER_LOST",
+            "the controller did not say what to back up",
+        )
+    };
+    let request = FetchSelectionRequest {
+        key: Some(context.key),
+    };
+    let mut stream = client
+        .fetch_selection(request)
+        .await
+        .map_err(lost)?
+        .into_inner();
+    let (mut roots, mut excluded) = (Vec::new(), Vec::new());
+    while let Some(some) = stream.message().await.map_err(lost)? {
+        roots.extend(some.paths);
+        excluded.extend(some.excluded_paths);
+        if roots.len() + excluded.len() > PATHS_MAX {
+            return Err(fault::protocol("the selection has over a million paths"));
+        }
+    }
+    let config = context.config.clone();
+    let checked = tokio::task::spawn_blocking(move || select(&config, &roots, &excluded));
+    let selected = checked
+        .await
+        .map_err(|error| fault::internal(error.to_string()))??;
+    for (path, reason) in &selected.missing {
+        context
+            .issues
+            .put(path.get(1..).unwrap_or(&[]), "VANISHED", reason.clone())
+            .await;
+    }
+    Ok(walk_options(selected, one_file_system))
+}
+
+/// A checked selection.
+#[derive(Debug)]
+struct Selected {
+    roots: Vec<Vec<u8>>,
+    excluded: HashSet<Vec<u8>>,
+    /// Paths that are not there, and why they don't count as such.
+    missing: Vec<(Vec<u8>, String)>,
+}
+
+fn select(
+    config: &Config,
+    roots: &[impl AsRef<[u8]>],
+    excluded: &[impl AsRef<[u8]>],
+) -> Result<Selected, Error> {
+    let read = |raw: &[u8]| {
+        plain(raw).ok_or_else(|| {
+            fault::protocol(format!(
+                "the selection has {}, which is not an absolute path without . and ..",
+                display(raw)
+            ))
+        })
+    };
+    let allowed = AllowList::new(Purpose::Backup, &config.backup_allowed);
+    let (mut found, mut missing) = (BTreeSet::new(), Vec::new());
+    for root in roots {
+        let path = read(root.as_ref())?;
+        allowed.check(&path)?;
+        match why_missing(&path) {
+            None => {
+                found.insert(path);
+            }
+            Some(reason) => missing.push((path, reason)),
+        }
+    }
+    if found.is_empty() {
+        let host = taf_peer::enrol::host_name();
+        let Some((path, reason)) = missing.first() else {
+            return Err(fault::protocol("the selection is empty"));
+        };
+        return Err(fault(
+            "PATH_MISSING",
+            format!("nothing to back up on {host}: {} {reason}", display(path)),
+            "see whether it is mounted, or correct the paths of the source",
+        ));
+    }
+    let mut excluded = excluded
+        .iter()
+        .map(|path| read(path.as_ref()))
+        .collect::<Result<HashSet<_>, _>>()?;
+    for path in config.exclude.iter().chain([&config.state]) {
+        excluded.extend(plain(path.as_os_str().as_bytes()));
+    }
+    Ok(Selected {
+        roots: found.into_iter().collect(),
+        excluded,
+        missing,
+    })
+}
+
+/// Why the path can't be walked, if so. The walk follows no links, so one above the path hides it.
+fn why_missing(raw: &[u8]) -> Option<String> {
+    let path = Path::new(OsStr::from_bytes(raw));
+    match path.symlink_metadata() {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            Some("was chosen but does not exist".into())
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotADirectory => {
+            Some("was chosen, but something above it is no directory".into())
+        }
+        // The walk says what it can't read.
+        Err(_) => None,
+        Ok(_) => match resolve_parent(path) {
+            Ok(real) if real != path => Some(format!(
+                "was chosen, but a link leads there; choose {}",
+                display(real.as_os_str().as_bytes())
+            )),
+            _ => None,
+        },
+    }
+}
+
+fn walk_options(selected: Selected, one_file_system: bool) -> Options {
+    let excluded: HashSet<Vec<u8>> = selected
+        .excluded
+        .into_iter()
+        .map(|path| path[1..].to_vec())
+        .collect();
+    Options {
+        one_file_system,
+        exclude: Some(Box::new(move |candidate| excluded.contains(candidate.path))),
+        ..Options::new(selected.roots)
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn config(allowed: &Path) -> Config {
+        Config {
+            controller: "c:1".into(),
+            state: "/var/lib/taf/agent".into(),
+            backup_allowed: vec![allowed.to_owned()],
+            restore_allowed: Vec::new(),
+            readers: 1,
+            exclude: vec!["/somewhere/scratch/".into()],
+            log_json: false,
+        }
+    }
+
+    #[test]
+    fn some_missing_is_an_issue_and_all_missing_a_fault() {
+        let folder = tempfile::tempdir().unwrap();
+        let top = folder.path().canonicalize().unwrap();
+        std::fs::create_dir(top.join("there")).unwrap();
+        std::os::unix::fs::symlink("there", top.join("link")).unwrap();
+        let config = config(&top);
+        let bytes = |name: &str| top.join(name).into_os_string().into_encoded_bytes();
+        let none: [&[u8]; 0] = [];
+        let selected = select(&config, &[bytes("there"), bytes("gone")], &none).unwrap();
+        assert_eq!(selected.roots, [bytes("there")]);
+        assert_eq!(selected.missing[0].0, bytes("gone"));
+        assert!(selected.excluded.contains(&b"/somewhere/scratch"[..]));
+        assert!(selected.excluded.contains(&b"/var/lib/taf/agent"[..]));
+        for lost in ["gone", "link/x"] {
+            let fault = select(&config, &[bytes(lost)], &none)
+                .unwrap_err()
+                .into_fault();
+            assert_eq!(fault.reason, "PATH_MISSING", "{fault:?}");
+        }
+        std::fs::create_dir(top.join("there/x")).unwrap();
+        let fault = select(&config, &[bytes("link/x")], &none)
+            .unwrap_err()
+            .into_fault();
+        assert!(fault.message.contains("there/x"), "{fault:?}");
+        let outside = select(&config, &[bytes("there"), b"/etc".to_vec()], &none);
+        assert_eq!(outside.unwrap_err().into_fault().reason, "PATH_NOT_ALLOWED");
+        let odd = select(&config, &[b"/a/../b".to_vec()], &none);
+        assert_eq!(odd.unwrap_err().into_fault().reason, "PROTOCOL");
+    }
+}
