@@ -5,7 +5,7 @@
 //! they can be tested, and trusted, alone.
 #![forbid(unsafe_code)]
 
-// pub mod agent;
+pub mod agent;
 pub mod allow;
 pub mod backup;
 pub mod config;
@@ -14,4 +14,4 @@ pub mod fault;
 pub mod issues;
 pub mod ordered;
 pub mod progress;
-// pub mod restore;
+pub mod restore;

@@ -1,0 +1,226 @@
+//! One restore: what the controller lists is read from tape, proved, and written below an allowed directory.
+//!
+//! Owns the passes and the bounds. The planner asks for ranges, the receiver makes segments of them, the writer makes
+//! files; each is bounded by the next, and no file is ever held whole. Damage costs the entries that it touches.
+
+mod parts;
+mod plan;
+mod recall;
+mod receive;
+mod target;
+mod window;
+mod write;
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use taf_peer::material::Material;
+use taf_proto::agent::{AssignmentKey, RecallItem, RestoreDone, RestoreWork, Worker};
+use taf_proto::{path, v1};
+use taf_tree::{Collision, Target, Unpacker};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use self::parts::Parts;
+use self::plan::{Left, Outlets};
+use self::recall::Items;
+use self::window::Window;
+use self::write::Writer;
+use crate::backup::Context;
+use crate::dial;
+use crate::fault::{self, Error};
+use crate::ordered;
+use crate::progress::Counters;
+
+/// Items between planner and writer.
+const ORDERS: usize = 4096;
+/// Threads that decompress.
+const THREADS: usize = 2;
+
+/// Does the work.
+///
+/// # Errors
+/// The fault that ends it; what concerns single entries is an issue.
+pub async fn run(context: Context<'_>, work: &RestoreWork) -> Result<RestoreDone, Error> {
+    let worker = work
+        .worker
+        .as_ref()
+        .ok_or_else(|| fault::protocol("the restore names no drive"))?;
+    let raw = target_path(work)?;
+    let collision = match work.collision() {
+        v1::Collision::Always => Collision::Always,
+        v1::Collision::Never | v1::Collision::Unspecified => Collision::Never,
+    };
+    let config = context.config.clone();
+    let place = tokio::task::spawn_blocking(move || target::open(&config, &raw))
+        .await
+        .map_err(|error| fault::internal(error.to_string()))??;
+    let writer = Writer::new(
+        Unpacker::new(Target::new(place.directory, collision)),
+        place.permit,
+        context.issues.clone(),
+        Arc::clone(&context.counters),
+    );
+    let fetching = recall::fetch(context.controller.clone(), context.key);
+    let fetched = context.stop.run_until_cancelled(fetching).await;
+    let (parts, items) = fetched.unwrap_or(Err(Error::Stopped))?;
+    let passes = Passes {
+        own: context.own,
+        worker,
+        key: context.key,
+        parts,
+        counters: Arc::clone(&context.counters),
+        stop: context.stop.clone(),
+    };
+    let (writer, outcome) = passes.all(writer, items).await;
+    context.counters.phase("finishing");
+    // Also after a fault: what was restored gets the metadata that it waits for.
+    let finished = match writer {
+        Some(writer) => tokio::task::spawn_blocking(move || writer.finish())
+            .await
+            .map_err(|error| fault::internal(error.to_string()))?,
+        None => Ok(()),
+    };
+    outcome?;
+    finished?;
+    let counters = &context.counters;
+    Ok(RestoreDone {
+        file_count: Counters::get(&counters.files),
+        directory_count: Counters::get(&counters.directories),
+        byte_count: Counters::get(&counters.bytes),
+        issue_count: Counters::get(&counters.issues),
+    })
+}
+
+/// The target's raw path.
+pub fn target_path(work: &RestoreWork) -> Result<Vec<u8>, Error> {
+    let target = work
+        .target
+        .as_ref()
+        .ok_or_else(|| fault::protocol("the restore names no target"))?;
+    path::to_raw(target)
+        .map(|raw| raw.to_vec())
+        .map_err(|error| fault::protocol(format!("the target can't be read: {error}")))
+}
+
+struct Passes<'a> {
+    own: &'a Material,
+    worker: &'a Worker,
+    key: AssignmentKey,
+    parts: Parts,
+    counters: Arc<Counters>,
+    stop: CancellationToken,
+}
+
+impl Passes<'_> {
+    /// Passes over the tape until nothing is left. Mostly it is one: a second brings what the first met too late.
+    /// Gives the writer back unless it died.
+    async fn all(&self, writer: Writer, mut stream: Items) -> (Option<Writer>, Result<(), Error>) {
+        let mut linked = HashSet::new();
+        let mut exhausted = false;
+        let mut late: Vec<RecallItem> = Vec::new();
+        let mut writer = Some(writer);
+        while let Some(idle) = writer.take() {
+            let mut given;
+            let from_stream = late.is_empty();
+            let items = if from_stream {
+                if exhausted {
+                    return (Some(idle), Ok(()));
+                }
+                &mut stream
+            } else {
+                late.sort_by(|a, b| place(a).cmp(&place(b)));
+                given = Items::given(std::mem::take(&mut late));
+                &mut given
+            };
+            let outcome;
+            (writer, outcome) = self.one(idle, items, &mut linked).await;
+            let left = match outcome {
+                Ok(left) => left,
+                Err(error) => return (writer, Err(error)),
+            };
+            late = left.late;
+            if from_stream {
+                exhausted = left.exhausted;
+            }
+            // These carry their bytes themselves now.
+            for item in writer.iter_mut().flat_map(Writer::take_late) {
+                linked.remove(&(item.archive_ordinal, item.tar_offset));
+                late.push(item);
+            }
+        }
+        (None, Err(fault::internal("the writer died; see the log")))
+    }
+
+    /// One pass over the tape, forward.
+    async fn one(
+        &self,
+        mut writer: Writer,
+        items: &mut Items,
+        linked: &mut HashSet<(u32, u64)>,
+    ) -> (Option<Writer>, Result<Left, Error>) {
+        self.counters.phase("mounting");
+        let opening = dial::open::<dial::Read>(self.own, self.worker, self.key);
+        let opened = self.stop.run_until_cancelled(opening).await;
+        let dial::Opened {
+            requests,
+            mut responses,
+        } = match opened.unwrap_or(Err(Error::Stopped)) {
+            Ok(opened) => opened,
+            Err(error) => return (Some(writer), Err(error)),
+        };
+        self.counters.phase("reading");
+        let pool = ordered::pool(
+            "decompress",
+            THREADS,
+            THREADS,
+            || (),
+            |(), raw| receive::open(raw),
+        );
+        let (feed, drain) = match pool {
+            Ok(pool) => pool,
+            Err(error) => {
+                let error = fault::internal(format!("threads can't be started: {error}"));
+                return (Some(writer), Err(error));
+            }
+        };
+        let (orders, taken) = mpsc::channel(ORDERS);
+        let (pending, announced) = mpsc::unbounded_channel();
+        let writing = tokio::task::spawn_blocking({
+            let stop = self.stop.clone();
+            move || {
+                let result = writer.pass(taken, Window::new(drain), &stop);
+                (writer, result)
+            }
+        });
+        let outlets = Outlets {
+            orders,
+            pending,
+            requests,
+        };
+        let planning = plan::plan(items, &self.parts, linked, outlets);
+        let receiving = receive::receive(&mut responses, announced, feed, &self.counters);
+        let (planned, received, written) = tokio::join!(
+            self.stop.run_until_cancelled(planning),
+            self.stop.run_until_cancelled(receiving),
+            writing
+        );
+        let (writer, written) = match written {
+            Ok(both) => both,
+            Err(error) => return (None, Err(fault::internal(error.to_string()))),
+        };
+        let planned = planned.unwrap_or(Err(Error::Stopped));
+        let received = received.unwrap_or(Err(Error::Stopped));
+        // What the writer met is the cause, unless it only saw that nothing came any more.
+        let outcome = match (written, received) {
+            (Err(error @ Error::Fault(_)), _) | (_, Err(error)) => Err(error),
+            (written, Ok(())) => planned.and_then(|left| written.map(|()| left)),
+        };
+        (Some(writer), outcome)
+    }
+}
+
+/// The order of the tape; among equal places that of paths.
+fn place(item: &RecallItem) -> (u32, u64, &[u8]) {
+    (item.archive_ordinal, item.tar_offset, &item.path)
+}

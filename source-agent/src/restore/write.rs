@@ -1,0 +1,306 @@
+//! Writing: items in order become files, each from the member at its place, each proved by its hash. Runs on a thread
+//! of its own, for it waits for the disk.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use rustix::io::Errno;
+use taf_format::entry::{Kind, Metadata, Time};
+use taf_format::tar::decode::{self, Content, Decoder};
+use taf_proto::agent::{Ancestor, RecallItem};
+use taf_tree::unpack::{self, MemberData};
+use taf_tree::{Unpacker, Warning, write};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use super::plan::{Needs, Order};
+use super::window::Window;
+use crate::fault::{Error, fault};
+use crate::issues::{self, Issues};
+use crate::progress::Counters;
+
+/// Says whether a raw path below the target may be written; an error ends the restore.
+pub type Permit = Box<dyn Fn(&[u8]) -> Result<Allowed, Error> + Send>;
+
+/// What a permit says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Allowed {
+    /// It may be written.
+    Write,
+    /// It leads to what may be written, and stays as it is.
+    Keep,
+}
+
+/// What came of a member.
+enum Placed {
+    Done,
+    Damaged(String),
+}
+
+/// Puts items in their places.
+pub struct Writer {
+    unpacker: Unpacker,
+    permit: Permit,
+    issues: Issues,
+    counters: Arc<Counters>,
+    /// Places of files with several names, and the name that was restored.
+    carried: HashMap<(u32, u64), Carried>,
+    /// Further names whose first could not be restored; they carry the bytes themselves, in another pass.
+    late: Vec<RecallItem>,
+}
+
+enum Carried {
+    /// Under this path.
+    At(Vec<u8>),
+    /// Not, and no other name will do better.
+    Damaged,
+    /// Not, because of where it should have gone.
+    NotThere,
+}
+
+impl Writer {
+    /// Writes by `unpacker` what `permit` lets pass.
+    pub fn new(
+        unpacker: Unpacker,
+        permit: Permit,
+        issues: Issues,
+        counters: Arc<Counters>,
+    ) -> Self {
+        Self {
+            unpacker,
+            permit,
+            issues,
+            counters,
+            carried: HashMap::new(),
+            late: Vec::new(),
+        }
+    }
+
+    /// Does one pass: all orders, with the segments that come through the window.
+    ///
+    /// # Errors
+    /// What makes it useless to go on; what concerns one entry is an issue.
+    pub fn pass(
+        &mut self,
+        mut orders: mpsc::Receiver<Order>,
+        mut window: Window,
+        stop: &CancellationToken,
+    ) -> Result<(), Error> {
+        while let Some(Order { item, needs }) = orders.blocking_recv() {
+            if stop.is_cancelled() {
+                return Err(Error::Stopped);
+            }
+            let keep = (self.permit)(&item.path)? == Allowed::Keep;
+            self.counters.path(&item.path);
+            match (needs, item.ancestor) {
+                (Needs::Segments { last, .. }, _) if keep => window.pass(last),
+                _ if keep => {}
+                (_, Some(ancestor)) => {
+                    let made = self
+                        .unpacker
+                        .target()
+                        .missing_directory(&item.path, &metadata(&ancestor));
+                    self.settle(&item.path, made)?;
+                }
+                (Needs::Nothing, None) => self.further_name(item)?,
+                (Needs::Missing(reason), None) => self.damaged(&item, &reason),
+                (Needs::Segments { first, last }, None) => {
+                    let placed = self.member(&item, &mut window, first, last)?;
+                    window.pass(last);
+                    if window.ended() {
+                        return Err(Error::Stopped);
+                    }
+                    if let Placed::Damaged(reason) = placed {
+                        self.damaged(&item, &reason);
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Items that need another pass: further names of files whose first name could not be restored.
+    pub fn take_late(&mut self) -> Vec<RecallItem> {
+        std::mem::take(&mut self.late)
+    }
+
+    /// Gives directories their metadata, and waits until everything is on the disk.
+    pub fn finish(mut self) -> Result<(), Error> {
+        let issues = self.issues.clone();
+        let finished = self.unpacker.finish(|warning| match warning {
+            Ok(warning) => warn(&issues, &warning),
+            Err(error) => issues.put_blocking(b"", reason(&error), error.to_string()),
+        });
+        finished
+            .and_then(|()| self.unpacker.target().sync())
+            .map_err(|error| {
+                fault(
+                    "TARGET_FAILED",
+                    error.to_string(),
+                    "see to the disk of the target and restore again",
+                )
+            })
+    }
+
+    fn member(
+        &mut self,
+        item: &RecallItem,
+        window: &mut Window,
+        first: u64,
+        last: u64,
+    ) -> Result<Placed, Error> {
+        let place = (item.archive_ordinal, item.tar_offset);
+        let damaged = |reason: String| Ok(Placed::Damaged(reason));
+        let reader = window.item(first, last, item.tar_offset);
+        let mut decoder = Decoder::starting_at(reader, item.tar_offset);
+        let member = match decoder.next() {
+            Ok(Some(member)) => member,
+            Ok(None) => return damaged("the archive ends at its place".into()),
+            Err(decode::Error::Io { source, .. }) => return damaged(source.to_string()),
+            Err(error) => return damaged(error.to_string()),
+        };
+        // Of several names another one may carry the bytes.
+        let other = item.link_group == 0 && member.path != item.path;
+        if other || matches!(member.content, Content::HardLink { .. }) {
+            let shown = taf_tree::path::display(&member.path);
+            return damaged(format!("another entry is at its place: {shown}"));
+        }
+        let expected = (!item.hash.is_empty()).then_some(&item.hash[..]);
+        let unpacked =
+            self.unpacker
+                .member(&item.path, &member, &mut MemberData(&mut decoder), expected);
+        let carried = match unpacked {
+            Ok(outcome) => {
+                let left_out = outcome
+                    .warnings
+                    .iter()
+                    .any(|warning| warning.kind == write::WarningKind::DeviceNotPermitted);
+                for warning in &outcome.warnings {
+                    warn(&self.issues, warning);
+                }
+                if member.meta.kind == Kind::Directory {
+                    Counters::add(&self.counters.directories, 1);
+                } else if !left_out {
+                    Counters::add(&self.counters.files, 1);
+                    Counters::add(&self.counters.bytes, member.meta.size);
+                }
+                if left_out {
+                    Carried::NotThere
+                } else {
+                    Carried::At(item.path.to_vec())
+                }
+            }
+            Err(unpack::Error::Write(error)) => {
+                self.settle(&item.path, Err(error))?;
+                Carried::NotThere
+            }
+            Err(error) => return damaged(error.to_string()),
+        };
+        if item.link_group != 0 {
+            self.carried.insert(place, carried);
+        }
+        Ok(Placed::Done)
+    }
+
+    fn further_name(&mut self, item: RecallItem) -> Result<(), Error> {
+        let place = (item.archive_ordinal, item.tar_offset);
+        let existing = match self.carried.get(&place) {
+            Some(Carried::At(path)) => path.clone(),
+            Some(Carried::Damaged) => {
+                self.damaged(&item, "the name that carries its bytes is damaged");
+                return Ok(());
+            }
+            Some(Carried::NotThere) => {
+                self.late.push(item);
+                return Ok(());
+            }
+            None => {
+                self.damaged(&item, "the catalog names no entry that carries its bytes");
+                return Ok(());
+            }
+        };
+        let linked = self.unpacker.target().hard_link(&item.path, &existing);
+        if linked.is_ok() {
+            Counters::add(&self.counters.files, 1);
+        }
+        self.settle(&item.path, linked)
+    }
+
+    fn damaged(&mut self, item: &RecallItem, reason: &str) {
+        if item.link_group != 0 {
+            let place = (item.archive_ordinal, item.tar_offset);
+            // A name that was restored stays what others are linked to.
+            self.carried
+                .entry(place)
+                .and_modify(|carried| {
+                    if matches!(carried, Carried::NotThere) {
+                        *carried = Carried::Damaged;
+                    }
+                })
+                .or_insert(Carried::Damaged);
+        }
+        self.issues.put_blocking(&item.path, "DAMAGED", reason);
+    }
+
+    /// An issue for what could not be written; a fault if nothing else could be either.
+    fn settle(&mut self, path: &[u8], result: Result<(), write::Error>) -> Result<(), Error> {
+        let Err(error) = result else { return Ok(()) };
+        if let write::Error::Io {
+            source: Errno::NOSPC | Errno::DQUOT | Errno::ROFS,
+            ..
+        }
+        | write::Error::Spool(_) = &error
+        {
+            return Err(fault(
+                "TARGET_FULL",
+                error.to_string(),
+                "make room at the target and restore again; what was restored stays",
+            ));
+        }
+        self.issues
+            .put_blocking(path, reason(&error), error.to_string());
+        Ok(())
+    }
+}
+
+fn warn(issues: &Issues, warning: &Warning) {
+    let reason = issues::warning_reason(warning.kind);
+    issues.put_blocking(&warning.path, reason, warning.reason.clone());
+}
+
+fn reason(error: &write::Error) -> &'static str {
+    match error {
+        write::Error::Path { .. } => "PATH_REFUSED",
+        write::Error::Exists { .. } => "EXISTS",
+        write::Error::Conflict { .. } => "CONFLICT",
+        write::Error::Replaced { .. } => "REPLACED",
+        write::Error::Overrun { .. }
+        | write::Error::Incomplete { .. }
+        | write::Error::Extents { .. } => "DAMAGED",
+        write::Error::Io { action: "link", .. } => "LINK_FAILED",
+        write::Error::Io { .. } | write::Error::Spool(_) => "WRITE_FAILED",
+    }
+}
+
+fn metadata(ancestor: &Ancestor) -> Metadata {
+    Metadata {
+        kind: Kind::Directory,
+        size: 0,
+        mode: ancestor.mode & 0o7777,
+        uid: ancestor.uid,
+        gid: ancestor.gid,
+        user: Vec::new(),
+        group: Vec::new(),
+        mtime: Time {
+            seconds: ancestor.mtime_seconds,
+            nanos: ancestor.mtime_nanos.min(999_999_999),
+        },
+        ctime: Time::default(),
+        inode: 0,
+        links: 1,
+        rdev_major: 0,
+        rdev_minor: 0,
+        link_target: Vec::new(),
+        xattrs: Vec::new(),
+    }
+}

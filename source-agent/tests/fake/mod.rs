@@ -1,0 +1,616 @@
+//! A controller and a tape agent that keep everything in memory, over real TLS.
+#![allow(dead_code)]
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::pin::Pin;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::{Stream, StreamExt};
+use taf_format::entry::Kind;
+use taf_format::page::{self, Dictionaries, Page};
+use taf_format::record::{self, Body};
+use taf_format::segment::{self, HEADER_LEN};
+use taf_format::table::SegmentTable;
+use taf_peer::authority::Authority;
+use taf_peer::identity::{Identity, Role};
+use taf_peer::serve::{Limits, serve};
+use taf_peer::tls::{ClientAuth, server_config};
+use taf_peer::{DATA_MESSAGE_LIMIT, faults};
+use taf_proto::agent::catalog_service_server::{CatalogService, CatalogServiceServer};
+use taf_proto::agent::session_service_server::{SessionService, SessionServiceServer};
+use taf_proto::agent::transfer_service_server::{TransferService, TransferServiceServer};
+use taf_proto::agent::*;
+use taf_proto::v1;
+use taf_source_agent::config::Config;
+use tokio::net::TcpListener;
+use tokio::sync::{mpsc, watch};
+use tokio_stream::wrappers::{ReceiverStream, WatchStream};
+use tokio_util::sync::{CancellationToken, DropGuard};
+use tonic::service::Routes;
+use tonic::{Code, Request, Response, Status, Streaming};
+use uuid::Uuid;
+
+pub const BLOCK: u32 = 16 << 10;
+
+type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+
+/// What the two fakes know and were told.
+#[derive(Default)]
+pub struct Told {
+    pub selection: Mutex<FetchSelectionResponse>,
+    pub recall: Mutex<Vec<FetchRecallResponse>>,
+    pub issues: Mutex<HashMap<u64, Vec<(u64, v1::Issue)>>>,
+    pub progress: Mutex<Vec<v1::Progress>>,
+    /// Segments of the archive, as they came.
+    pub segments: Mutex<Vec<Bytes>>,
+    /// What the tape file holds, block 0 included, for reading.
+    pub tape: Mutex<Vec<u8>>,
+    /// Byte ranges that can't be read.
+    pub bad: Mutex<Vec<std::ops::Range<u64>>>,
+    /// Calls that are still refused as not ready.
+    pub not_ready: Mutex<u32>,
+    /// The fault that a write ends with after this many chunks.
+    pub write_fault: Mutex<Option<(usize, v1::Fault)>>,
+    /// Break the connection after this many chunks.
+    pub write_break: Mutex<Option<usize>>,
+    /// Take no chunk while this is set.
+    pub hold: Mutex<Option<watch::Receiver<bool>>>,
+    pub reads: Mutex<u32>,
+}
+
+struct FakeSession {
+    told: Arc<Told>,
+    assignments: watch::Receiver<Vec<Assignment>>,
+    results: mpsc::UnboundedSender<taf_proto::agent::Result>,
+}
+
+#[tonic::async_trait]
+impl SessionService for FakeSession {
+    type OpenStream = Answers<OpenResponse>;
+
+    async fn open(
+        &self,
+        request: Request<Streaming<OpenRequest>>,
+    ) -> Result<Response<Self::OpenStream>, Status> {
+        let mut incoming = request.into_inner();
+        let hello = incoming.message().await?.unwrap().message.unwrap();
+        assert!(matches!(hello, open_request::Message::Hello(_)));
+        let (acks, acknowledged) = mpsc::channel(16);
+        let (told, results) = (Arc::clone(&self.told), self.results.clone());
+        tokio::spawn(async move {
+            while let Ok(Some(request)) = incoming.message().await {
+                match request.message {
+                    Some(open_request::Message::Result(result)) => {
+                        let ack = ResultAck { key: result.key };
+                        results.send(result).unwrap();
+                        drop(acks.send(open_response::Message::ResultAck(ack)).await);
+                    }
+                    Some(open_request::Message::Observation(observation)) => {
+                        if let Some(observation::Seen::Progress(progress)) = observation.seen {
+                            told.progress.lock().unwrap().push(progress);
+                        }
+                    }
+                    _ => {}
+                }
+            }
+        });
+        let welcome = open_response::Message::Welcome(Welcome {
+            lease_millis: 60_000,
+            server_time: None,
+        });
+        let sets = WatchStream::new(self.assignments.clone())
+            .map(|assignments| open_response::Message::Assignments(AssignmentSet { assignments }));
+        let down = futures::stream::once(async { welcome })
+            .chain(futures::stream::select(
+                sets,
+                ReceiverStream::new(acknowledged),
+            ))
+            .map(|message| {
+                Ok(OpenResponse {
+                    message: Some(message),
+                })
+            });
+        Ok(Response::new(Box::pin(down)))
+    }
+}
+
+struct FakeCatalog(Arc<Told>);
+
+#[tonic::async_trait]
+impl CatalogService for FakeCatalog {
+    type FetchSelectionStream = Answers<FetchSelectionResponse>;
+    type FetchRecallStream = Answers<FetchRecallResponse>;
+
+    async fn commit_part(
+        &self,
+        _: Request<Streaming<CommitPartRequest>>,
+    ) -> Result<Response<CommitPartResponse>, Status> {
+        Err(Status::unimplemented(""))
+    }
+
+    async fn report_orphan(
+        &self,
+        _: Request<ReportOrphanRequest>,
+    ) -> Result<Response<ReportOrphanResponse>, Status> {
+        Err(Status::unimplemented(""))
+    }
+
+    async fn report_volume(
+        &self,
+        _: Request<ReportVolumeRequest>,
+    ) -> Result<Response<ReportVolumeResponse>, Status> {
+        Err(Status::unimplemented(""))
+    }
+
+    async fn fetch_selection(
+        &self,
+        _: Request<FetchSelectionRequest>,
+    ) -> Result<Response<Self::FetchSelectionStream>, Status> {
+        let selection = self.0.selection.lock().unwrap().clone();
+        Ok(Response::new(Box::pin(futures::stream::iter([Ok(
+            selection,
+        )]))))
+    }
+
+    async fn fetch_recall(
+        &self,
+        _: Request<FetchRecallRequest>,
+    ) -> Result<Response<Self::FetchRecallStream>, Status> {
+        let recall = self.0.recall.lock().unwrap().clone();
+        let stream = futures::stream::iter(recall.into_iter().map(Ok));
+        Ok(Response::new(Box::pin(stream)))
+    }
+
+    async fn report_issues(
+        &self,
+        request: Request<ReportIssuesRequest>,
+    ) -> Result<Response<ReportIssuesResponse>, Status> {
+        let request = request.into_inner();
+        assert!(request.issues.len() <= 1000);
+        let attempt = request.key.unwrap().attempt;
+        let mut all = self.0.issues.lock().unwrap();
+        let known = all.entry(attempt).or_default();
+        assert_eq!(request.first_number, known.len() as u64 + 1);
+        for (number, issue) in (request.first_number..).zip(request.issues) {
+            known.push((number, issue));
+        }
+        Ok(Response::new(ReportIssuesResponse {}))
+    }
+}
+
+struct FakeTransfer(Arc<Told>);
+
+impl FakeTransfer {
+    fn not_ready(&self) -> Result<(), Status> {
+        let mut left = self.0.not_ready.lock().unwrap();
+        if *left == 0 {
+            return Ok(());
+        }
+        *left -= 1;
+        let none: [(&str, String); 0] = [];
+        Err(faults::status(
+            Code::Unavailable,
+            "NOT_READY",
+            "not yet",
+            none,
+        ))
+    }
+}
+
+#[tonic::async_trait]
+impl TransferService for FakeTransfer {
+    type WriteStream = Answers<WriteResponse>;
+    type ReadStream = Answers<ReadResponse>;
+
+    async fn write(
+        &self,
+        request: Request<Streaming<WriteRequest>>,
+    ) -> Result<Response<Self::WriteStream>, Status> {
+        self.not_ready()?;
+        let mut incoming = request.into_inner();
+        let told = Arc::clone(&self.0);
+        let (sender, receiver) = mpsc::channel::<Result<WriteResponse, Status>>(4);
+        tokio::spawn(async move {
+            let say = async |message| {
+                let message = Some(message);
+                drop(sender.send(Ok(WriteResponse { message })).await);
+            };
+            let mut segment = Vec::new();
+            let mut chunks = 0;
+            while let Ok(Some(request)) = incoming.message().await {
+                match request.message.unwrap() {
+                    write_request::Message::Open(_) => {
+                        say(write_response::Message::Ready(WriteReady {})).await;
+                    }
+                    write_request::Message::Chunk(chunk) => {
+                        let hold = told.hold.lock().unwrap().clone();
+                        if let Some(mut hold) = hold {
+                            drop(hold.wait_for(|held| !held).await);
+                        }
+                        chunks += 1;
+                        let fault = told.write_fault.lock().unwrap().clone();
+                        if let Some((after, fault)) = fault
+                            && chunks > after
+                        {
+                            say(write_response::Message::Fault(fault)).await;
+                            return;
+                        }
+                        if told
+                            .write_break
+                            .lock()
+                            .unwrap()
+                            .is_some_and(|after| chunks > after)
+                        {
+                            return;
+                        }
+                        assert!(chunk.data.len() <= 1 << 20);
+                        segment.extend_from_slice(&chunk.data);
+                        if chunk.end {
+                            let done = std::mem::take(&mut segment);
+                            segment::verify(&done).unwrap();
+                            told.segments.lock().unwrap().push(done.into());
+                        }
+                    }
+                    write_request::Message::Finish(finish) => {
+                        let count = told.segments.lock().unwrap().len() as u64;
+                        assert_eq!(finish.last_sequence + 1, count);
+                        let durable = WriteDurable {
+                            sequence: finish.last_sequence,
+                        };
+                        say(write_response::Message::Durable(durable)).await;
+                        let committed = WriteCommitted { part_count: 1 };
+                        say(write_response::Message::Committed(committed)).await;
+                        return;
+                    }
+                }
+            }
+        });
+        Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
+    }
+
+    async fn read(
+        &self,
+        request: Request<Streaming<ReadRequest>>,
+    ) -> Result<Response<Self::ReadStream>, Status> {
+        self.not_ready()?;
+        *self.0.reads.lock().unwrap() += 1;
+        let mut incoming = request.into_inner();
+        let told = Arc::clone(&self.0);
+        let (sender, receiver) = mpsc::channel::<Result<ReadResponse, Status>>(4);
+        tokio::spawn(async move {
+            let say = async |message| {
+                let message = Some(message);
+                drop(sender.send(Ok(ReadResponse { message })).await);
+            };
+            let mut behind = 0;
+            while let Ok(Some(request)) = incoming.message().await {
+                let range = match request.message.unwrap() {
+                    read_request::Message::Open(_) => {
+                        say(read_response::Message::Ready(ReadReady {})).await;
+                        continue;
+                    }
+                    read_request::Message::Range(range) => range,
+                };
+                assert!(range.byte_offset >= behind, "ranges go forward");
+                behind = range.byte_offset + range.length;
+                let mut at = range.byte_offset;
+                while at < behind {
+                    // In pieces that fit nothing.
+                    let piece = at..behind.min(at + 300_007);
+                    let bad = told.bad.lock().unwrap().clone();
+                    let hit = bad
+                        .iter()
+                        .any(|bad| bad.start < piece.end && piece.start < bad.end);
+                    let end = piece.end == behind;
+                    let length = piece.end - piece.start;
+                    let message = if hit {
+                        read_response::Message::Damaged(ReadDamaged {
+                            id: range.id,
+                            length,
+                            reason: "medium error".into(),
+                            end,
+                        })
+                    } else {
+                        let tape = told.tape.lock().unwrap();
+                        let data =
+                            Bytes::copy_from_slice(&tape[piece.start as usize..piece.end as usize]);
+                        read_response::Message::Chunk(ReadChunk {
+                            id: range.id,
+                            data,
+                            end,
+                        })
+                    };
+                    say(message).await;
+                    at = piece.end;
+                }
+            }
+        });
+        Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
+    }
+}
+
+/// An installation with a source agent at work in it.
+pub struct Site {
+    pub told: Arc<Told>,
+    pub state: PathBuf,
+    assignments: watch::Sender<Vec<Assignment>>,
+    results: mpsc::UnboundedReceiver<taf_proto::agent::Result>,
+    worker: Worker,
+    next_attempt: u64,
+    _folder: tempfile::TempDir,
+    _stop: DropGuard,
+}
+
+impl Site {
+    /// Starts everything. The agent may read and write below these.
+    pub async fn start(backup: &[&Path], restore: &[&Path]) -> Self {
+        let authority = Authority::create(Uuid::new_v4()).unwrap();
+        let issue = |role, id: &str| {
+            let identity = Identity::new(authority.installation(), role, id).unwrap();
+            authority.issue(&identity, Duration::from_hours(1)).unwrap()
+        };
+        let told = Arc::new(Told::default());
+        let stop = CancellationToken::new();
+        let (assignments, assigned) = watch::channel(Vec::new());
+        let (results_in, results) = mpsc::unbounded_channel();
+
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let controller = listener.local_addr().unwrap().to_string();
+        let session = FakeSession {
+            told: Arc::clone(&told),
+            assignments: assigned,
+            results: results_in,
+        };
+        let routes = Routes::new(SessionServiceServer::new(session))
+            .add_service(CatalogServiceServer::new(FakeCatalog(Arc::clone(&told))));
+        let tls = server_config(&issue(Role::Controller, "main"), ClientAuth::Optional).unwrap();
+        tokio::spawn(serve(
+            listener,
+            tls,
+            routes,
+            Limits::default(),
+            stop.clone(),
+        ));
+
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let worker = Worker {
+            agent_id: "tape1".into(),
+            // The first one is wrong: nobody listens there.
+            addresses: vec![
+                "127.0.0.1:1".into(),
+                listener.local_addr().unwrap().to_string(),
+            ],
+        };
+        let transfer = TransferServiceServer::new(FakeTransfer(Arc::clone(&told)))
+            .max_decoding_message_size(DATA_MESSAGE_LIMIT)
+            .max_encoding_message_size(DATA_MESSAGE_LIMIT);
+        let tls = server_config(&issue(Role::TapeAgent, "tape1"), ClientAuth::Required).unwrap();
+        tokio::spawn(serve(
+            listener,
+            tls,
+            Routes::new(transfer),
+            Limits::default(),
+            stop.clone(),
+        ));
+
+        let folder = tempfile::tempdir().unwrap();
+        let state = folder.path().join("state");
+        issue(Role::SourceAgent, "files").store(&state).unwrap();
+        let owned = |paths: &[&Path]| paths.iter().map(|path| path.to_path_buf()).collect();
+        let config = Config {
+            controller,
+            state: state.clone(),
+            backup_allowed: owned(backup),
+            restore_allowed: owned(restore),
+            readers: 3,
+            exclude: Vec::new(),
+            log_json: false,
+        };
+        let running = stop.clone();
+        tokio::spawn(async move { taf_source_agent::agent::run(config, running).await.unwrap() });
+        Self {
+            told,
+            state,
+            assignments,
+            results,
+            worker,
+            next_attempt: 1,
+            _folder: folder,
+            _stop: stop.drop_guard(),
+        }
+    }
+
+    /// Assigns work; returns its attempt.
+    pub fn assign(&mut self, work: assignment::Work) -> u64 {
+        let attempt = self.next_attempt;
+        self.next_attempt += 1;
+        let key = AssignmentKey {
+            attempt,
+            generation: Some(Generation {
+                epoch: 1,
+                counter: attempt,
+            }),
+            step: 1,
+        };
+        self.assignments.send_modify(|set| {
+            set.push(Assignment {
+                key: Some(key),
+                work: Some(work),
+            });
+        });
+        attempt
+    }
+
+    pub fn unassign_all(&self) {
+        self.assignments.send_replace(Vec::new());
+    }
+
+    pub async fn result(&mut self) -> taf_proto::agent::Result {
+        let waiting = tokio::time::timeout(Duration::from_secs(120), self.results.recv());
+        waiting.await.expect("a result in time").unwrap()
+    }
+
+    pub fn assign_backup(&mut self, roots: &[&Path]) -> u64 {
+        let paths = roots.iter().map(|root| raw(root)).collect();
+        *self.told.selection.lock().unwrap() = FetchSelectionResponse {
+            paths,
+            excluded_paths: Vec::new(),
+        };
+        self.told.segments.lock().unwrap().clear();
+        let work = BackupWork {
+            archive: Some(Archive {
+                archive_uuid: uuid_bytes(2),
+                line_uuid: uuid_bytes(1),
+                version: 1,
+                ordinal: 1,
+                attempt: self.next_attempt,
+                installation_uuid: uuid_bytes(3),
+                ..Archive::default()
+            }),
+            worker: Some(self.worker.clone()),
+            compression_level: 1,
+            compression_threads: 2,
+            one_file_system: false,
+        };
+        self.assign(assignment::Work::Backup(work))
+    }
+
+    pub async fn backup(&mut self, roots: &[&Path]) -> taf_proto::agent::Result {
+        self.assign_backup(roots);
+        self.result().await
+    }
+
+    pub fn assign_restore(&mut self, target: &Path, collision: v1::Collision) -> u64 {
+        let work = RestoreWork {
+            worker: Some(self.worker.clone()),
+            target: Some(taf_proto::path::from_raw(raw(target))),
+            collision: collision.into(),
+            entry_count: 1,
+            byte_count: 1,
+        };
+        self.assign(assignment::Work::Restore(work))
+    }
+
+    pub async fn restore(&mut self, target: &Path) -> taf_proto::agent::Result {
+        self.assign_restore(target, v1::Collision::Never);
+        self.result().await
+    }
+
+    /// Reasons and paths of an attempt's issues.
+    pub fn issues(&self, attempt: u64) -> Vec<(String, PathBuf)> {
+        use std::os::unix::ffi::OsStrExt;
+        let issues = self.told.issues.lock().unwrap();
+        let issues = issues.get(&attempt).map_or(&[][..], Vec::as_slice);
+        issues
+            .iter()
+            .map(|(_, issue)| {
+                let raw = &issue.path.as_ref().unwrap().raw;
+                let path = PathBuf::from(std::ffi::OsStr::from_bytes(raw));
+                (issue.reason.clone(), path)
+            })
+            .collect()
+    }
+
+    /// Puts the segments on the tape, and everything in them into the recall, as a controller would list it.
+    pub fn write_tape(&self) -> (Vec<Page>, SegmentTable) {
+        let segments = self.told.segments.lock().unwrap().clone();
+        let mut tape = vec![0; BLOCK as usize];
+        let mut table = SegmentTable::new(u64::from(BLOCK));
+        let mut pages = Vec::new();
+        let dictionaries = Dictionaries::default();
+        for bytes in &segments {
+            let opened = segment::open(bytes).unwrap();
+            assert!(bytes.len() > HEADER_LEN);
+            table.push(&opened.header).unwrap();
+            tape.extend_from_slice(bytes);
+            for record in record::iter(&opened.records) {
+                if let Some(Body::Page(page)) = record.unwrap().record {
+                    let decoded =
+                        page::decode(&page.chunk, &page.body, Some(&page.hashes), &dictionaries);
+                    pages.push(decoded.unwrap());
+                }
+            }
+        }
+        *self.told.tape.lock().unwrap() = tape;
+        let items = items(&pages);
+        self.set_recall(&table, items);
+        (pages, table)
+    }
+
+    pub fn set_recall(&self, table: &SegmentTable, items: Vec<RecallItem>) {
+        let tar = table.tar_range();
+        let part = RecallPart {
+            archive_ordinal: 1,
+            archive_uuid: uuid_bytes(2),
+            part_number: 1,
+            tape_file: 1,
+            first_block: 4,
+            block_size: BLOCK,
+            byte_count: table.byte_end(),
+            first_tar_offset: tar.start,
+            end_tar_offset: tar.end,
+            segment_table: table.encode().into(),
+        };
+        let message = |message| FetchRecallResponse {
+            message: Some(message),
+        };
+        let mut recall = vec![message(fetch_recall_response::Message::Part(part))];
+        for items in items.chunks(100) {
+            let items = items.to_vec();
+            recall.push(message(fetch_recall_response::Message::Items(
+                RecallItems { items },
+            )));
+        }
+        *self.told.recall.lock().unwrap() = recall;
+    }
+}
+
+/// All entries of pages in the order of their places.
+pub fn items(pages: &[Page]) -> Vec<RecallItem> {
+    let mut items = Vec::new();
+    for page in pages {
+        if let Some(header) = &page.header
+            && let Some(place) = header.place
+        {
+            items.push(RecallItem {
+                path: page.directory.clone().into(),
+                archive_ordinal: place.archive_ordinal,
+                tar_offset: place.tar_offset,
+                tar_length: header.tar_length,
+                ..RecallItem::default()
+            });
+        }
+        for entry in page
+            .entries
+            .iter()
+            .filter(|entry| entry.kind != Kind::Directory)
+        {
+            let place = entry.place.unwrap();
+            items.push(RecallItem {
+                path: taf_tree::path::join(&page.directory, &entry.name).into(),
+                archive_ordinal: place.archive_ordinal,
+                tar_offset: place.tar_offset,
+                tar_length: entry.tar_length,
+                hash: entry
+                    .hash
+                    .map_or_else(Bytes::new, |hash| Bytes::copy_from_slice(&hash)),
+                link_group: entry.link_group,
+                ancestor: None,
+            });
+        }
+    }
+    items.sort_by_key(|item| item.tar_offset);
+    items
+}
+
+pub fn raw(path: &Path) -> Bytes {
+    use std::os::unix::ffi::OsStrExt;
+    Bytes::copy_from_slice(path.as_os_str().as_bytes())
+}
+
+pub fn uuid_bytes(n: u128) -> Bytes {
+    Bytes::copy_from_slice(Uuid::from_u128(n).as_bytes())
+}
