@@ -58,7 +58,8 @@ pub struct Pending {
     permit: OwnedSemaphorePermit,
 }
 
-/// Where the planner's results go.
+/// Where the planner's results go. Dropped in this order, so that the receiver knows that all is asked for before the
+/// worker does.
 #[derive(Debug)]
 pub struct Outlets {
     /// To the writer.

@@ -80,6 +80,8 @@ pub async fn receive(
             responses.message().await
         } else {
             tokio::select! {
+                // In this order: a planner that is done ends the call, and only then does the worker.
+                biased;
                 next = pending.recv() => match next {
                     Some(next) => {
                         current = Some(Current::new(next));

@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
+use std::result::Result;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
