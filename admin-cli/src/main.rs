@@ -1,3 +1,23 @@
-//! Placeholder.
+//! `taf`: what people do with TAF from a terminal.
+//!
+//! Speaks the public API only, like any other program; what needs no server (reading tapes, comparing trees) is done
+//! here by the same crates that the agents use. Standard output is data, standard error is talk, and the exit status
+//! means something: 0 done, 1 failed, 2 asked wrongly, 3 done with issues.
 #![forbid(unsafe_code)]
-fn main() {}
+
+mod client;
+mod command;
+mod failure;
+mod follow;
+mod human;
+mod login;
+mod next_step;
+mod output;
+mod password;
+mod progress;
+mod resource;
+mod tape;
+
+fn main() -> std::process::ExitCode {
+    command::main()
+}

@@ -1,0 +1,167 @@
+//! `taf ls`: what a version holds. No tape is read for it.
+
+use std::ffi::OsString;
+
+use taf_proto::v1::{Entry, EntryKind, GetEntryRequest, ListEntriesRequest};
+use tonic::Code;
+
+use super::missing;
+use crate::client::{Client, read};
+use crate::failure::{Exit, Failure};
+use crate::human;
+use crate::output::Output;
+use crate::resource::{absolute, version};
+
+/// List a directory of a version
+///
+/// Bytes of names that are not text are shown as \xNN, a backslash as \\, which a shell reads back as $'…'.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  taf ls daily                         (the newest version's root)
+  taf ls -l daily /srv/files
+  taf ls daily@3 /srv/files --json")]
+pub struct Ls {
+    /// PLAN for its newest version, PLAN@N, or lines/L/versions/N
+    #[arg(value_name = "PLAN[@N]")]
+    version: String,
+    /// Absolute path of a directory, or of one entry
+    #[arg(default_value = "/")]
+    path: OsString,
+    /// With mode, owner, size and time
+    #[arg(long, short)]
+    long: bool,
+}
+
+impl Ls {
+    /// Runs it.
+    pub async fn run(self, out: &mut Output) -> Result<Exit, Failure> {
+        let path = absolute(&self.path)?;
+        let client = Client::signed_in().await?;
+        let mut request = ListEntriesRequest {
+            version: version(&client, &self.version).await?,
+            directory: Some(path),
+            page_size: 10_000,
+            page_token: String::new(),
+        };
+        let mut begun = false;
+        loop {
+            let page = read(|| {
+                let (mut versions, request) = (client.versions(), request.clone());
+                async move {
+                    match versions.list_entries(request).await {
+                        // Not a directory: perhaps an entry.
+                        Err(status) if status.code() == Code::NotFound => {
+                            Ok(tonic::Response::new(Err(status)))
+                        }
+                        other => other.map(|response| response.map(Ok)),
+                    }
+                }
+            })
+            .await?;
+            let page = match page {
+                Ok(page) => page,
+                Err(status) => return self.one(&client, request, status.into(), out).await,
+            };
+            if out.json() && !begun {
+                out.begin("entries")?;
+                begun = true;
+            }
+            for entry in &page.entries {
+                self.entry(entry, out)?;
+            }
+            if page.next_page_token.is_empty() {
+                break;
+            }
+            // What is there is shown while the rest is fetched.
+            out.flush()?;
+            request.page_token = page.next_page_token;
+        }
+        if out.json() {
+            out.end()?;
+        }
+        Ok(Exit::Done)
+    }
+
+    /// The path may name what is no directory.
+    async fn one(
+        &self,
+        client: &Client,
+        asked: ListEntriesRequest,
+        refusal: Failure,
+        out: &mut Output,
+    ) -> Result<Exit, Failure> {
+        let request = GetEntryRequest {
+            version: asked.version,
+            path: asked.directory,
+        };
+        let found = read(|| {
+            let (mut versions, request) = (client.versions(), request.clone());
+            async move { versions.get_entry(request).await }
+        })
+        .await;
+        let entry = match found {
+            Ok(answer) => answer.entry.ok_or_else(|| missing("entry"))?,
+            Err(_) => return Err(refusal),
+        };
+        if out.json() {
+            out.begin("entries")?;
+        }
+        self.entry(&entry, out)?;
+        if out.json() {
+            out.end()?;
+        }
+        Ok(Exit::Done)
+    }
+
+    fn entry(&self, entry: &Entry, out: &mut Output) -> Result<(), Failure> {
+        if out.json() {
+            return out.item("Entry", entry);
+        }
+        let mut name = human::path(entry.file_name.as_ref());
+        if entry.kind() == EntryKind::Directory {
+            name.push('/');
+        }
+        if !self.long {
+            return out.line(name);
+        }
+        if entry.kind() == EntryKind::Symlink {
+            name = format!("{name} -> {}", human::path(entry.link_target.as_ref()));
+        }
+        let marks = if entry.changed_while_read {
+            "  (changed while it was read)"
+        } else {
+            ""
+        };
+        // Of a directory within a listing only name and kind are known.
+        let (mode, owner, size) =
+            if entry.kind() == EntryKind::Directory && entry.modify_time.is_none() {
+                (
+                    "d---------".replace('-', "·"),
+                    "-".to_owned(),
+                    "-".to_owned(),
+                )
+            } else {
+                (
+                    human::mode(letter(entry.kind()), entry.mode),
+                    format!("{}:{}", entry.uid, entry.gid),
+                    human::size(entry.size),
+                )
+            };
+        out.line(format!(
+            "{mode}  {owner:>11}  {size:>9}  {:<19}  {name}{marks}",
+            human::time(entry.modify_time.as_ref())
+        ))
+    }
+}
+
+fn letter(kind: EntryKind) -> char {
+    match kind {
+        EntryKind::Unspecified => '?',
+        EntryKind::File => '-',
+        EntryKind::Directory => 'd',
+        EntryKind::Symlink => 'l',
+        EntryKind::Fifo => 'p',
+        EntryKind::CharDevice => 'c',
+        EntryKind::BlockDevice => 'b',
+    }
+}

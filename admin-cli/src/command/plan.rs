@@ -1,0 +1,199 @@
+//! `taf plan`: how a source is backed up, and where to.
+
+use taf_proto::v1::{CreatePlanRequest, DeletePlanRequest, GetPlanRequest, ListPlansRequest, Plan};
+
+use super::missing;
+use crate::client::{Client, all, read, request_id};
+use crate::failure::{Exit, Failure};
+use crate::human;
+use crate::output::{Output, Rows, say};
+use crate::resource::{id, name};
+
+/// How a source is backed up, and where to
+#[derive(Debug, clap::Subcommand)]
+pub enum Command {
+    Create(Create),
+    List(List),
+    Show(Show),
+    Delete(Delete),
+}
+
+impl Command {
+    /// Runs it.
+    pub async fn run(self, out: &mut Output) -> Result<Exit, Failure> {
+        match self {
+            Self::Create(command) => command.run(out).await,
+            Self::List(command) => command.run(out).await,
+            Self::Show(command) => command.run(out).await,
+            Self::Delete(command) => command.run(out).await,
+        }
+    }
+}
+
+/// Make a plan
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  taf plan create daily --source home --pool default
+  taf plan create archive --source films --pool offsite --level 1 --threads 4")]
+pub struct Create {
+    /// Name: 1 to 64 of a-z, 0-9, '.', '_', '-'
+    name: String,
+    /// What is backed up
+    #[arg(long)]
+    source: String,
+    /// Whose volumes take it
+    #[arg(long)]
+    pool: String,
+    /// zstd level; 3 if not given
+    #[arg(long, value_parser = clap::value_parser!(i32).range(1..=19))]
+    level: Option<i32>,
+    /// Compressor threads; as many as the host has cores if not given
+    #[arg(long, value_parser = clap::value_parser!(i32).range(1..=1024))]
+    threads: Option<i32>,
+}
+
+impl Create {
+    async fn run(self, out: &mut Output) -> Result<Exit, Failure> {
+        let plan = Plan {
+            source: name("sources", &self.source),
+            pool: name("pools", &self.pool),
+            compression_level: self.level.unwrap_or_default(),
+            compression_threads: self.threads.unwrap_or_default(),
+            ..Plan::default()
+        };
+        let request = CreatePlanRequest {
+            plan_id: id(&self.name).to_owned(),
+            plan: Some(plan),
+            request_id: request_id(),
+        };
+        let client = Client::signed_in().await?;
+        let answer = client.plans().create_plan(request).await?.into_inner();
+        let plan = answer.plan.ok_or_else(|| missing("plan"))?;
+        if out.json() {
+            out.message("Plan", &plan)?;
+        } else {
+            let made = id(&plan.name);
+            say(format!("made plan {made}; next: taf run {made}"));
+        }
+        Ok(Exit::Done)
+    }
+}
+
+/// List plans
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:
+  taf plan list")]
+pub struct List {}
+
+impl List {
+    async fn run(self, out: &mut Output) -> Result<Exit, Failure> {
+        let client = Client::signed_in().await?;
+        let plans = all(async |page_token| {
+            let request = ListPlansRequest {
+                page_size: 1000,
+                page_token,
+            };
+            let page = read(|| {
+                let (mut plans, request) = (client.plans(), request.clone());
+                async move { plans.list_plans(request).await }
+            })
+            .await?;
+            Ok((page.plans, page.next_page_token))
+        })
+        .await?;
+        out.list("plans", "Plan", &plans, |plans| {
+            let mut rows = Rows::new(&["PLAN", "SOURCE", "POOL", ">LEVEL", "MADE"]);
+            for plan in plans {
+                rows.push([
+                    id(&plan.name).to_owned(),
+                    id(&plan.source).to_owned(),
+                    id(&plan.pool).to_owned(),
+                    level(plan).to_string(),
+                    human::time(plan.create_time.as_ref()),
+                ]);
+            }
+            rows
+        })?;
+        Ok(Exit::Done)
+    }
+}
+
+/// The level that is used.
+fn level(plan: &Plan) -> i32 {
+    match plan.compression_level {
+        0 => 3,
+        level => level,
+    }
+}
+
+/// Show a plan
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:
+  taf plan show daily")]
+pub struct Show {
+    /// Its name
+    name: String,
+}
+
+impl Show {
+    async fn run(self, out: &mut Output) -> Result<Exit, Failure> {
+        let client = Client::signed_in().await?;
+        let request = GetPlanRequest {
+            name: name("plans", &self.name),
+        };
+        let answer = read(|| {
+            let (mut plans, request) = (client.plans(), request.clone());
+            async move { plans.get_plan(request).await }
+        })
+        .await?;
+        let plan = answer.plan.ok_or_else(|| missing("plan"))?;
+        if out.json() {
+            out.message("Plan", &plan)?;
+            return Ok(Exit::Done);
+        }
+        let threads = match plan.compression_threads {
+            0 => "as many as cores".to_owned(),
+            threads => threads.to_string(),
+        };
+        out.line(format!("plan     {}", id(&plan.name)))?;
+        out.line(format!("source   {}", id(&plan.source)))?;
+        out.line(format!("pool     {}", id(&plan.pool)))?;
+        out.line(format!("level    {}", level(&plan)))?;
+        out.line(format!("threads  {threads}"))?;
+        out.line(format!(
+            "made     {}",
+            human::time(plan.create_time.as_ref())
+        ))?;
+        Ok(Exit::Done)
+    }
+}
+
+/// Delete a plan; its versions stay
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:
+  taf plan delete daily")]
+pub struct Delete {
+    /// Its name
+    name: String,
+}
+
+impl Delete {
+    async fn run(self, out: &mut Output) -> Result<Exit, Failure> {
+        let client = Client::signed_in().await?;
+        let request = DeletePlanRequest {
+            name: name("plans", &self.name),
+            etag: String::new(),
+            request_id: request_id(),
+        };
+        let answer = client.plans().delete_plan(request).await?.into_inner();
+        if out.json() {
+            out.message("DeletePlanResponse", &answer)?;
+        } else {
+            say(format!(
+                "deleted plan {}; its versions stay",
+                id(&self.name)
+            ));
+        }
+        Ok(Exit::Done)
+    }
+}

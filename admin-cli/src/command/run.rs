@@ -1,0 +1,40 @@
+//! `taf run`: a backup, now.
+
+use taf_proto::v1::RunPlanRequest;
+
+use crate::client::{Client, request_id};
+use crate::failure::{Exit, Failure};
+use crate::follow::{detached, follow};
+use crate::output::Output;
+use crate::resource::name;
+
+/// Run a plan now, and follow it to its end
+///
+/// Ctrl-C only ends the following; taf job cancel stops the job.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  taf run daily
+  taf run daily --detach        (prints the job's name and goes)")]
+pub struct Run {
+    /// Name of the plan
+    plan: String,
+    /// Do not wait for the end
+    #[arg(long)]
+    detach: bool,
+}
+
+impl Run {
+    /// Runs it.
+    pub async fn run(self, out: &mut Output) -> Result<Exit, Failure> {
+        let client = Client::signed_in().await?;
+        let request = RunPlanRequest {
+            name: name("plans", &self.plan),
+            request_id: request_id(),
+        };
+        let job = client.plans().run_plan(request).await?.into_inner().job;
+        if self.detach {
+            return detached(&job, out);
+        }
+        follow(&client, &job, out).await
+    }
+}

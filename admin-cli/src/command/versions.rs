@@ -1,0 +1,67 @@
+//! `taf versions`: what can be restored.
+
+use taf_proto::v1::{ListVersionsRequest, Version};
+
+use crate::client::{Client, all, read};
+use crate::failure::{Exit, Failure};
+use crate::human;
+use crate::output::{Output, Rows};
+use crate::resource::{id, name};
+
+/// List versions, newest first
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  taf versions
+  taf versions --plan daily")]
+pub struct Versions {
+    /// Only those of this plan
+    #[arg(long, value_name = "PLAN")]
+    plan: Option<String>,
+}
+
+impl Versions {
+    /// Runs it.
+    pub async fn run(self, out: &mut Output) -> Result<Exit, Failure> {
+        let client = Client::signed_in().await?;
+        let plan = self
+            .plan
+            .map_or_else(String::new, |plan| name("plans", &plan));
+        let versions = all(async |page_token| {
+            let request = ListVersionsRequest {
+                page_size: 1000,
+                page_token,
+                plan: plan.clone(),
+            };
+            let page = read(|| {
+                let (mut versions, request) = (client.versions(), request.clone());
+                async move { versions.list_versions(request).await }
+            })
+            .await?;
+            Ok((page.versions, page.next_page_token))
+        })
+        .await?;
+        out.list("versions", "Version", &versions, rows)?;
+        Ok(Exit::Done)
+    }
+}
+
+fn rows(versions: &[Version]) -> Rows {
+    let mut rows = Rows::new(&[
+        "VERSION", "BEGUN", ">FILES", ">DIRS", ">BYTES", ">ON TAPE", ">ISSUES", "VOLUMES", "JOB",
+    ]);
+    for version in versions {
+        let volumes: Vec<_> = version.volumes.iter().map(|volume| id(volume)).collect();
+        rows.push([
+            format!("{}@{}", id(&version.plan), version.number),
+            human::time(version.start_time.as_ref()),
+            human::count(version.file_count),
+            human::count(version.directory_count),
+            human::size(version.byte_count),
+            human::size(version.stored_byte_count),
+            human::count(version.issue_count),
+            volumes.join(" "),
+            id(&version.job).to_owned(),
+        ]);
+    }
+    rows
+}

@@ -1,0 +1,241 @@
+//! `taf volume`: cartridges.
+
+use taf_proto::v1::{
+    GetVolumeRequest, GetVolumeResponse, LabelVolumeRequest, ListVolumesRequest, Volume,
+    VolumeState,
+};
+
+use super::missing;
+use crate::client::{Client, all, read, request_id};
+use crate::failure::{Exit, Failure};
+use crate::follow::{detached, follow};
+use crate::human;
+use crate::output::{Output, Rows};
+use crate::resource::{id, name};
+
+/// Volumes (cartridges): list, show, label
+#[derive(Debug, clap::Subcommand)]
+pub enum Command {
+    List(List),
+    Show(Show),
+    Label(Label),
+}
+
+impl Command {
+    /// Runs it.
+    pub async fn run(self, out: &mut Output) -> Result<Exit, Failure> {
+        match self {
+            Self::List(command) => command.run(out).await,
+            Self::Show(command) => command.run(out).await,
+            Self::Label(command) => command.run(out).await,
+        }
+    }
+}
+
+/// List volumes
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  taf volume list
+  taf volume list --pool offsite")]
+pub struct List {
+    /// Only those of this pool
+    #[arg(long)]
+    pool: Option<String>,
+}
+
+impl List {
+    async fn run(self, out: &mut Output) -> Result<Exit, Failure> {
+        let client = Client::signed_in().await?;
+        let pool = self
+            .pool
+            .map_or_else(String::new, |pool| name("pools", &pool));
+        let volumes = all(async |page_token| {
+            let request = ListVolumesRequest {
+                page_size: 1000,
+                page_token,
+                pool: pool.clone(),
+            };
+            let page = read(|| {
+                let (mut volumes, request) = (client.volumes(), request.clone());
+                async move { volumes.list_volumes(request).await }
+            })
+            .await?;
+            Ok((page.volumes, page.next_page_token))
+        })
+        .await?;
+        out.list("volumes", "Volume", &volumes, |volumes| {
+            let mut rows = Rows::new(&[
+                "VOLUME",
+                "POOL",
+                "STATE",
+                ">BYTES",
+                ">PARTS",
+                ">VERSIONS",
+                "WHERE",
+                "LAST WRITTEN",
+            ]);
+            for volume in volumes {
+                rows.push([
+                    volume.barcode.clone(),
+                    id(&volume.pool).to_owned(),
+                    state(volume),
+                    human::size(volume.byte_count),
+                    human::count(volume.part_count),
+                    human::count(volume.version_count),
+                    place(volume),
+                    human::time(volume.last_write_time.as_ref()),
+                ]);
+            }
+            rows
+        })?;
+        Ok(Exit::Done)
+    }
+}
+
+fn state(volume: &Volume) -> String {
+    let word = match volume.state() {
+        VolumeState::Unspecified => "unknown",
+        VolumeState::Labelling => "being labelled",
+        VolumeState::Appendable => "appendable",
+        VolumeState::Full => "full",
+        VolumeState::ReadOnly => "read only",
+        VolumeState::Quarantined => "quarantined",
+        VolumeState::Unlabelled => "unlabelled",
+    };
+    if volume.reserved_by.is_empty() {
+        word.to_owned()
+    } else {
+        format!("{word}, in use by job {}", id(&volume.reserved_by))
+    }
+}
+
+fn place(volume: &Volume) -> String {
+    match volume.location.as_str() {
+        "" => "not seen".to_owned(),
+        location => location
+            .replace("libraries/", "")
+            .replace("/slots/", " slot ")
+            .replace("drives/", "drive "),
+    }
+}
+
+/// Show a volume and its tape files
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:
+  taf volume show TAF001L8")]
+pub struct Show {
+    /// Its barcode
+    barcode: String,
+}
+
+impl Show {
+    async fn run(self, out: &mut Output) -> Result<Exit, Failure> {
+        let client = Client::signed_in().await?;
+        let request = GetVolumeRequest {
+            name: name("volumes", &self.barcode),
+        };
+        let answer = read(|| {
+            let (mut volumes, request) = (client.volumes(), request.clone());
+            async move { volumes.get_volume(request).await }
+        })
+        .await?;
+        if out.json() {
+            out.message("GetVolumeResponse", &answer)?;
+        } else {
+            show(answer, out)?;
+        }
+        Ok(Exit::Done)
+    }
+}
+
+fn show(answer: GetVolumeResponse, out: &mut Output) -> Result<(), Failure> {
+    let volume = answer.volume.ok_or_else(|| missing("volume"))?;
+    for (key, value) in [
+        ("volume", volume.barcode.clone()),
+        ("pool", id(&volume.pool).to_owned()),
+        ("state", state(&volume)),
+        ("because", volume.state_reason.clone()),
+        ("where", place(&volume)),
+        ("bytes", human::size(volume.byte_count)),
+        ("versions", human::count(volume.version_count)),
+        ("block size", human::size(volume.block_size.into())),
+        ("recording", volume.recording_uuid.clone()),
+        ("labelled", human::time(volume.label_time.as_ref())),
+        ("last written", human::time(volume.last_write_time.as_ref())),
+    ] {
+        if !value.is_empty() {
+            out.line(format!("{key:<13} {}", human::clean(&value)))?;
+        }
+    }
+    out.line("")?;
+    let mut rows = Rows::new(&[
+        ">FILE",
+        "KIND",
+        ">BYTES",
+        ">FIRST BLOCK",
+        "VERSION",
+        ">PART",
+        "PUBLISHED",
+    ]);
+    for file in &answer.files {
+        let part = file.kind == "part";
+        rows.push([
+            file.number.to_string(),
+            file.kind.clone(),
+            human::size(file.byte_count),
+            file.first_block.to_string(),
+            file.version.clone(),
+            if part {
+                file.part_number.to_string()
+            } else {
+                String::new()
+            },
+            match (part, file.published) {
+                (false, _) => "",
+                (true, true) => "yes",
+                (true, false) => "no",
+            }
+            .to_owned(),
+        ]);
+    }
+    out.table(&rows)
+}
+
+/// Write our label at the beginning of a blank cartridge, and follow it to its end
+///
+/// Anything but a blank cartridge is refused, and what is on it is said.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  taf volume label TAF001L8 --pool default
+  taf volume label TAF002L8 --pool offsite --detach")]
+pub struct Label {
+    /// Barcode of a cartridge in a library or drive
+    barcode: String,
+    /// The pool that it is for
+    #[arg(long)]
+    pool: String,
+    /// Do not wait for the end
+    #[arg(long)]
+    detach: bool,
+}
+
+impl Label {
+    async fn run(self, out: &mut Output) -> Result<Exit, Failure> {
+        let client = Client::signed_in().await?;
+        let request = LabelVolumeRequest {
+            barcode: id(&self.barcode).to_owned(),
+            pool: name("pools", &self.pool),
+            request_id: request_id(),
+        };
+        let job = client
+            .volumes()
+            .label_volume(request)
+            .await?
+            .into_inner()
+            .job;
+        if self.detach {
+            return detached(&job, out);
+        }
+        follow(&client, &job, out).await
+    }
+}

@@ -1,0 +1,241 @@
+//! Following a job to its end. Leaving it early stops nothing: the job is the controller's.
+
+use std::io::IsTerminal as _;
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressStyle};
+use taf_proto::v1::{Fault, Issue, Job, JobState, ListIssuesRequest, WatchJobRequest};
+use tonic::{Code, Status};
+
+use crate::client::{Client, read};
+use crate::failure::{Exit, Failure};
+use crate::output::{Output, say};
+use crate::resource::id;
+use crate::{human, progress};
+
+/// A controller may be away this long before following is given up.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// Between two tries to reach it.
+const PAUSE: Duration = Duration::from_millis(500);
+/// Issues that are named at the end; `taf job issues` has all.
+const ISSUES_SHOWN: i32 = 10;
+
+/// Follows a job to its end, says what came of it, and gives the exit status that this is.
+pub async fn follow(client: &Client, name: &str, out: &mut Output) -> Result<Exit, Failure> {
+    let shown = Shown::new();
+    let watched = tokio::select! {
+        job = watch(client, name, &shown) => Some(job?),
+        // Where no handler can be had, Ctrl-C ends the program, and the job goes on all the same.
+        Ok(()) = tokio::signal::ctrl_c() => None,
+    };
+    shown.clear();
+    if let Some(job) = watched {
+        return conclude(client, &job, out).await;
+    }
+    let number = id(name);
+    say(format!(
+        "job {number} goes on without you: taf job watch {number} follows it again, taf job cancel {number} stops it"
+    ));
+    Ok(Exit::Failed)
+}
+
+/// Says that a job goes on by itself.
+pub fn detached(name: &str, out: &mut Output) -> Result<Exit, Failure> {
+    let number = id(name);
+    if out.json() {
+        out.document(&serde_json::json!({ "job": name }))?;
+    } else {
+        out.line(name)?;
+        say(format!(
+            "taf job watch {number} follows it, taf job cancel {number} stops it"
+        ));
+    }
+    Ok(Exit::Done)
+}
+
+/// Snapshots until the job has ended, through interruptions.
+async fn watch(client: &Client, name: &str, shown: &Shown) -> Result<Job, Failure> {
+    let mut heard = Instant::now();
+    let mut lost = false;
+    loop {
+        let request = WatchJobRequest { name: name.into() };
+        let broken = match client.jobs().watch_job(request).await {
+            Ok(stream) => {
+                let mut stream = stream.into_inner();
+                loop {
+                    match stream.message().await {
+                        Ok(Some(snapshot)) => {
+                            heard = Instant::now();
+                            lost = false;
+                            let Some(job) = snapshot.job else { continue };
+                            if progress::ended(&job) {
+                                return Ok(job);
+                            }
+                            shown.job(&job);
+                        }
+                        Ok(None) => break None,
+                        Err(status) => break Some(status),
+                    }
+                }
+            }
+            Err(status) => Some(status),
+        };
+        if let Some(status) = broken
+            && (!passing(&status) || heard.elapsed() > PATIENCE)
+        {
+            return Err(status.into());
+        }
+        if !lost {
+            shown.say(&format!(
+                "job {}: the controller is away; trying again",
+                id(name)
+            ));
+            lost = true;
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+}
+
+/// Whether a broken stream may come back: the controller restarts, or the network does.
+fn passing(status: &Status) -> bool {
+    matches!(
+        status.code(),
+        Code::Unavailable
+            | Code::Unknown
+            | Code::Cancelled
+            | Code::DeadlineExceeded
+            | Code::Internal
+    )
+}
+
+/// Says what came of a job: data on standard output if JSON is asked for, else a line of talk; then what went wrong.
+pub async fn conclude(client: &Client, job: &Job, out: &mut Output) -> Result<Exit, Failure> {
+    if out.json() {
+        out.message("Job", job)?;
+    } else {
+        say(progress::summary(job));
+    }
+    let issues = job.progress.as_ref().map_or(0, |p| p.issue_count);
+    let with_issues = issues > 0 || job.state() == JobState::SucceededWithIssues;
+    if with_issues && !out.json() {
+        tell_issues(client, job, issues).await?;
+    }
+    match job.state() {
+        JobState::Succeeded => Ok(Exit::Done),
+        JobState::SucceededWithIssues => Ok(Exit::Issues),
+        JobState::Cancelled => Err(Failure::new(
+            "JOB_CANCELLED",
+            format!("job {} was cancelled", id(&job.name)),
+            "start it again when you like; what was committed stays",
+        )),
+        _ => Err(fault(job)),
+    }
+}
+
+async fn tell_issues(client: &Client, job: &Job, count: u64) -> Result<(), Failure> {
+    let request = ListIssuesRequest {
+        job: job.name.clone(),
+        page_size: ISSUES_SHOWN,
+        page_token: String::new(),
+    };
+    let page = read(|| {
+        let (mut jobs, request) = (client.jobs(), request.clone());
+        async move { jobs.list_issues(request).await }
+    })
+    .await?;
+    for issue in &page.issues {
+        say(format!("  {}", issue_line(issue)));
+    }
+    let shown = page.issues.len() as u64;
+    if !page.next_page_token.is_empty() || shown < count {
+        let number = id(&job.name);
+        say(format!("  … all of them: taf job issues {number}"));
+    }
+    Ok(())
+}
+
+/// An issue on one line.
+pub fn issue_line(issue: &Issue) -> String {
+    let path = human::path(issue.path.as_ref());
+    format!(
+        "{path}: {} ({})",
+        human::clean(&issue.message),
+        issue.reason
+    )
+}
+
+/// Why a job failed.
+fn fault(job: &Job) -> Failure {
+    let Fault {
+        reason,
+        message,
+        next_step,
+    } = job.error.clone().unwrap_or_default();
+    let number = id(&job.name);
+    let or = |text: String, other: &str| {
+        if text.is_empty() {
+            other.to_owned()
+        } else {
+            text
+        }
+    };
+    Failure::new(
+        or(reason, "JOB_FAILED"),
+        or(message, &format!("job {number} failed")),
+        or(next_step, &format!("see more of it: taf job show {number}")),
+    )
+}
+
+/// What shows progress: two lines that change on a terminal, else a line at each change.
+struct Shown {
+    bar: Option<ProgressBar>,
+    last: std::cell::RefCell<String>,
+}
+
+impl Shown {
+    fn new() -> Self {
+        let bar = std::io::stderr().is_terminal().then(|| {
+            let bar = ProgressBar::new_spinner();
+            if let Ok(style) = ProgressStyle::with_template("{spinner} {msg}") {
+                bar.set_style(style);
+            }
+            bar.enable_steady_tick(Duration::from_millis(120));
+            bar
+        });
+        Self {
+            bar,
+            last: String::new().into(),
+        }
+    }
+
+    fn job(&self, job: &Job) {
+        if let Some(bar) = &self.bar {
+            let width = usize::from(console::Term::stderr().size().1).saturating_sub(4);
+            let (first, second) = progress::lines(job);
+            let cut = |line: &str| console::truncate_str(line, width, "…").into_owned();
+            bar.set_message(format!(
+                "{}\n  {}",
+                cut(&human::clean(&first)),
+                cut(&second)
+            ));
+            return;
+        }
+        self.say(&progress::quiet(job));
+    }
+
+    fn say(&self, line: &str) {
+        if self.last.replace(line.to_owned()) == line {
+            return;
+        }
+        match &self.bar {
+            Some(bar) => bar.println(human::clean(line)),
+            None => say(line),
+        }
+    }
+
+    fn clear(&self) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+    }
+}

@@ -1,0 +1,235 @@
+//! A job's progress as two lines for a terminal, or as a line at each change for everything else. Pure text: what shows
+//! it is [`crate::follow`].
+
+use std::time::Duration;
+
+use taf_proto::v1::{Job, JobKind, JobState, Progress};
+
+use crate::human;
+use crate::resource::id;
+
+/// Characters of the bar.
+const BAR: usize = 20;
+
+/// What a job is, in words: `backup of daily`.
+pub fn what(job: &Job) -> String {
+    match job.kind() {
+        JobKind::Backup => format!("backup of {}", id(&job.plan)),
+        JobKind::Restore => format!("restore of {}", job.version),
+        JobKind::Label => format!("label of {}", id(&job.volume)),
+        JobKind::Unspecified => "job".to_owned(),
+    }
+}
+
+/// A state's word.
+pub fn state(state: JobState) -> &'static str {
+    match state {
+        JobState::Unspecified => "unknown",
+        JobState::Queued => "queued",
+        JobState::Running => "running",
+        JobState::Succeeded => "succeeded",
+        JobState::SucceededWithIssues => "succeeded with issues",
+        JobState::Failed => "failed",
+        JobState::Cancelled => "cancelled",
+    }
+}
+
+/// Whether a job has ended.
+pub fn ended(job: &Job) -> bool {
+    !matches!(
+        job.state(),
+        JobState::Unspecified | JobState::Queued | JobState::Running
+    )
+}
+
+/// The line that is printed when it differs from the one before: state, phase and what is waited for, no numbers.
+pub fn quiet(job: &Job) -> String {
+    let mut line = format!("job {}: {}", id(&job.name), state(job.state()));
+    let phase = job.progress.as_ref().map_or("", |p| p.phase.as_str());
+    if job.state() == JobState::Running && !phase.is_empty() {
+        line = format!("{line}, {phase}");
+    }
+    if !job.waiting_for.is_empty() {
+        line = format!("{line}, waits for {}", job.waiting_for);
+    }
+    line
+}
+
+/// The two lines of a terminal.
+pub fn lines(job: &Job) -> (String, String) {
+    let none = Progress::default();
+    let progress = job.progress.as_ref().unwrap_or(&none);
+    let mut parts = vec![format!("job {} {}", id(&job.name), what(job))];
+    if !job.waiting_for.is_empty() {
+        parts.push(format!("waits for {}", job.waiting_for));
+    } else if progress.phase.is_empty() {
+        parts.push(state(job.state()).to_owned());
+    } else {
+        parts.push(progress.phase.clone());
+    }
+    if let Some(fraction) = fraction(progress) {
+        let full = (fraction * BAR as f64) as usize;
+        parts.push(format!(
+            "[{}{}] {:.0} %",
+            "#".repeat(full),
+            ".".repeat(BAR - full),
+            fraction * 100.0
+        ));
+    }
+    if progress.file_count > 0 {
+        parts.push(human::counted(progress.file_count, "file", "files"));
+    }
+    if progress.byte_count > 0 {
+        parts.push(human::size(progress.byte_count));
+    }
+    if progress.bytes_per_second > 0 {
+        parts.push(format!("{}/s", human::size(progress.bytes_per_second)));
+    }
+    if progress.drive_bytes_per_second > 0 {
+        parts.push(format!(
+            "drive {}/s",
+            human::size(progress.drive_bytes_per_second)
+        ));
+    }
+    if let Some(left) = left(progress) {
+        parts.push(format!("{} left", human::duration(left)));
+    }
+    if progress.issue_count > 0 {
+        parts.push(human::counted(progress.issue_count, "issue", "issues"));
+    }
+    (
+        parts.join("  "),
+        human::path(progress.current_path.as_ref()),
+    )
+}
+
+/// How much is done, from 0 to 1; none if the whole is not known or already passed, as it may be when it is guessed
+/// from the version before.
+fn fraction(progress: &Progress) -> Option<f64> {
+    let (done, whole) = (progress.byte_count, progress.estimated_byte_count);
+    (whole > 0 && done <= whole).then(|| done as f64 / whole as f64)
+}
+
+fn left(progress: &Progress) -> Option<Duration> {
+    let rest = progress
+        .estimated_byte_count
+        .checked_sub(progress.byte_count)?;
+    let known = progress.estimated_byte_count > 0 && progress.bytes_per_second > 0;
+    known.then(|| Duration::from_secs(rest / progress.bytes_per_second))
+}
+
+/// What came of it, in numbers.
+pub fn summary(job: &Job) -> String {
+    let mut parts = Vec::new();
+    let took = human::between(job.start_time.as_ref(), job.end_time.as_ref());
+    if let Some(progress) = &job.progress
+        && job.kind() != JobKind::Label
+    {
+        parts.push(human::counted(progress.file_count, "file", "files"));
+        parts.push(human::counted(
+            progress.directory_count,
+            "directory",
+            "directories",
+        ));
+        parts.push(human::size(progress.byte_count));
+        if job.kind() == JobKind::Backup && progress.committed_byte_count > 0 {
+            parts.push(format!(
+                "{} on tape",
+                human::size(progress.committed_byte_count)
+            ));
+        }
+        if progress.issue_count > 0 {
+            parts.push(human::counted(progress.issue_count, "issue", "issues"));
+        }
+    }
+    if let Some(took) = took {
+        let bytes = job.progress.as_ref().map_or(0, |p| p.byte_count);
+        let speed = bytes as f64 / took.as_secs_f64().max(0.001);
+        parts.push(if bytes > 0 {
+            format!(
+                "in {} ({}/s)",
+                human::duration(took),
+                human::size(speed as u64)
+            )
+        } else {
+            format!("in {}", human::duration(took))
+        });
+    }
+    let mut line = format!(
+        "job {}: {} {}",
+        id(&job.name),
+        what(job),
+        state(job.state())
+    );
+    if !parts.is_empty() {
+        line = format!("{line}: {}", parts.join(", "));
+    }
+    if job.kind() == JobKind::Backup && !job.version.is_empty() && job.error.is_none() {
+        line = format!("{line}; {}", job.version);
+    }
+    line
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use prost_types::Timestamp;
+
+    fn job() -> Job {
+        Job {
+            name: "jobs/7".into(),
+            kind: JobKind::Backup.into(),
+            state: JobState::Running.into(),
+            plan: "plans/daily".into(),
+            progress: Some(Progress {
+                phase: "writing".into(),
+                file_count: 1200,
+                byte_count: 1 << 30,
+                estimated_byte_count: 2 << 30,
+                bytes_per_second: 1 << 20,
+                current_path: Some(taf_proto::path::from_raw(&b"/a\x1b"[..])),
+                ..Progress::default()
+            }),
+            ..Job::default()
+        }
+    }
+
+    #[test]
+    fn a_terminal_sees_numbers_and_no_control_characters() {
+        let (first, second) = lines(&job());
+        assert_eq!(
+            first,
+            "job 7 backup of daily  writing  [##########..........] 50 %  1,200 files  1.00 GiB  1.00 MiB/s  17m 04s left"
+        );
+        assert_eq!(second, "/a\\x1b");
+    }
+
+    #[test]
+    fn everything_else_sees_changes_only() {
+        let mut job = job();
+        assert_eq!(quiet(&job), "job 7: running, writing");
+        job.state = JobState::Queued.into();
+        job.waiting_for = "a drive".into();
+        assert_eq!(quiet(&job), "job 7: queued, waits for a drive");
+    }
+
+    #[test]
+    fn the_summary_counts() {
+        let mut job = job();
+        job.state = JobState::SucceededWithIssues.into();
+        job.start_time = Some(Timestamp {
+            seconds: 100,
+            nanos: 0,
+        });
+        job.end_time = Some(Timestamp {
+            seconds: 164,
+            nanos: 0,
+        });
+        job.progress.as_mut().unwrap().issue_count = 1;
+        assert_eq!(
+            summary(&job),
+            "job 7: backup of daily succeeded with issues: 1,200 files, 0 directories, 1.00 GiB, 1 issue, in 1m 04s (16.0 MiB/s)"
+        );
+    }
+}

@@ -1,0 +1,173 @@
+//! Names as people write them and as the API does: `daily` and `plans/daily`, `12` and `jobs/12`, `daily@3` and
+//! `lines/7/versions/3`; and paths, which are bytes.
+
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt as _;
+
+use taf_proto::v1::{self, ListVersionsRequest};
+
+use crate::client::{Client, read};
+use crate::failure::Failure;
+
+/// The API's name: `collection/id`, whether or not the collection was written.
+pub fn name(collection: &str, text: &str) -> String {
+    match text
+        .strip_prefix(collection)
+        .and_then(|rest| rest.strip_prefix('/'))
+    {
+        Some(_) => text.to_owned(),
+        None => format!("{collection}/{text}"),
+    }
+}
+
+/// The id alone, as people write it.
+pub fn id(name: &str) -> &str {
+    name.split_once('/').map_or(name, |(_, id)| id)
+}
+
+/// An absolute path as the API takes it: no slash at its end, none doubled.
+pub fn absolute(path: &OsStr) -> Result<v1::Path, Failure> {
+    let raw = path.as_bytes();
+    if !raw.starts_with(b"/") {
+        return Err(Failure::usage(
+            format!("{} is not an absolute path", taf_proto::path::display(raw)),
+            "write the whole path, from / on",
+        ));
+    }
+    let mut plain = Vec::with_capacity(raw.len());
+    for component in raw
+        .split(|&byte| byte == b'/')
+        .filter(|c| !c.is_empty() && *c != b".")
+    {
+        if component == b".." {
+            return Err(Failure::usage(
+                format!("{} goes up with ..", taf_proto::path::display(raw)),
+                "write the path without ..",
+            ));
+        }
+        plain.push(b'/');
+        plain.extend_from_slice(component);
+    }
+    if plain.is_empty() {
+        plain.push(b'/');
+    }
+    Ok(taf_proto::path::from_raw(plain))
+}
+
+/// Several of them.
+pub fn absolutes(paths: &[std::ffi::OsString]) -> Result<Vec<v1::Path>, Failure> {
+    paths.iter().map(|path| absolute(path)).collect()
+}
+
+/// What a person wrote for a version.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum VersionText {
+    /// `lines/L/versions/N`.
+    Name(String),
+    /// A plan's newest, or the one with this number.
+    OfPlan(String, Option<u64>),
+}
+
+/// Takes a version's text apart.
+pub fn version_text(text: &str) -> Result<VersionText, Failure> {
+    if text.starts_with("lines/") {
+        return Ok(VersionText::Name(text.to_owned()));
+    }
+    let Some((plan, number)) = text.rsplit_once('@') else {
+        return Ok(VersionText::OfPlan(name("plans", text), None));
+    };
+    let number = match number {
+        "latest" => None,
+        number => Some(number.parse().map_err(|_| {
+            Failure::usage(
+                format!("\"{number}\" is not the number of a version"),
+                format!("write {plan}@1, or {plan} alone for the newest"),
+            )
+        })?),
+    };
+    Ok(VersionText::OfPlan(name("plans", plan), number))
+}
+
+/// The API's name of a version.
+pub async fn version(client: &Client, text: &str) -> Result<String, Failure> {
+    let (plan, number) = match version_text(text)? {
+        VersionText::Name(name) => return Ok(name),
+        VersionText::OfPlan(plan, number) => (plan, number),
+    };
+    let mut page_token = String::new();
+    loop {
+        let request = ListVersionsRequest {
+            page_size: if number.is_some() { 1000 } else { 1 },
+            page_token,
+            plan: plan.clone(),
+        };
+        let page = read(|| {
+            let (mut versions, request) = (client.versions(), request.clone());
+            async move { versions.list_versions(request).await }
+        })
+        .await?;
+        let found = page
+            .versions
+            .into_iter()
+            .find(|version| number.is_none_or(|number| version.number == number));
+        if let Some(found) = found {
+            return Ok(found.name);
+        }
+        if page.next_page_token.is_empty() {
+            break;
+        }
+        page_token = page.next_page_token;
+    }
+    let plan = id(&plan);
+    Err(match number {
+        None => Failure::new(
+            "RESOURCE_NOT_FOUND",
+            format!("plan {plan} has no version yet"),
+            format!("make one: taf run {plan}"),
+        ),
+        Some(number) => Failure::new(
+            "RESOURCE_NOT_FOUND",
+            format!("plan {plan} has no version {number}"),
+            format!("see which there are: taf versions --plan {plan}"),
+        ),
+    })
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_may_be_short() {
+        assert_eq!(name("jobs", "12"), "jobs/12");
+        assert_eq!(name("jobs", "jobs/12"), "jobs/12");
+        assert_eq!(name("plans", "plans"), "plans/plans");
+        assert_eq!(id("plans/daily"), "daily");
+    }
+
+    #[test]
+    fn versions_are_named_by_plan_and_number() {
+        let of = |plan: &str, number| VersionText::OfPlan(plan.into(), number);
+        assert_eq!(version_text("daily").unwrap(), of("plans/daily", None));
+        assert_eq!(version_text("daily@3").unwrap(), of("plans/daily", Some(3)));
+        assert_eq!(
+            version_text("daily@latest").unwrap(),
+            of("plans/daily", None)
+        );
+        assert!(version_text("daily@x").unwrap_err().usage);
+        assert_eq!(
+            version_text("lines/1/versions/2").unwrap(),
+            VersionText::Name("lines/1/versions/2".into())
+        );
+    }
+
+    #[test]
+    fn paths_are_made_plain() {
+        let plain = |text: &str| absolute(OsStr::new(text)).map(|path| path.display);
+        assert_eq!(plain("//srv/./a/").unwrap(), "/srv/a");
+        assert_eq!(plain("/").unwrap(), "/");
+        assert!(plain("srv").unwrap_err().usage);
+        assert!(plain("/a/../b").unwrap_err().usage);
+    }
+}

@@ -1,0 +1,199 @@
+//! A tape that can be read, whatever is behind it, and where it stands.
+//!
+//! Turns what the driver says into four things: a block, a filemark, the end, or something that can't be read and is
+//! behind us. All else is an error.
+
+use std::ffi::OsStr;
+use std::path::Path;
+
+use taf_drive::{Drive, Error as DriveError, Read, Readiness, ScsiDrive, Spaced};
+use taf_emulator::{Shared, cartridge, single};
+use taf_format::limits;
+use taf_scsi::transport::in_process::InProcess;
+
+use super::Error;
+
+/// Most blocks in a row that can't be read before the rest is given up: beyond it the drive is broken, not the tape.
+const UNREADABLE_MAX: u64 = 100_000;
+
+/// See the module.
+pub struct Medium {
+    drive: Box<dyn Drive>,
+    name: String,
+    buffer: Vec<u8>,
+    /// The object (block or filemark) that is read next.
+    at: u64,
+    unreadable: u64,
+}
+
+/// What comes next on the tape.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Next<'a> {
+    /// A block.
+    Block(&'a [u8]),
+    /// A filemark.
+    Filemark,
+    /// Nothing is recorded from here on.
+    End,
+    /// A block that can't be read; the tape is behind it.
+    Unreadable,
+}
+
+impl Medium {
+    /// Opens a cartridge's file, or a drive by its device name with the tape that is in it. Nothing is locked and
+    /// nothing is written.
+    pub fn open(name: &OsStr) -> Result<Self, Error> {
+        let path = Path::new(name);
+        let shown = path.display().to_string();
+        let is_device = !path.is_file()
+            && ["unix:", "iscsi://", "/dev/"]
+                .iter()
+                .any(|start| shown.starts_with(start));
+        let failed = |action| {
+            let device = shown.clone();
+            move |source| Error::Drive {
+                device,
+                action,
+                source,
+            }
+        };
+        let mut drive = if is_device {
+            taf_drive::open(&shown).map_err(failed("be opened"))?
+        } else {
+            let emulated = Shared::new(single::drive(path, true)?);
+            let transport = InProcess::new(shown.clone(), emulated.target());
+            let drive = ScsiDrive::new(Box::new(transport)).map_err(failed("be opened"))?;
+            Box::new(drive)
+        };
+        drive.attentions().map_err(failed("report its state"))?;
+        let mut readiness = drive.ready().map_err(failed("report its state"))?;
+        if readiness == Readiness::LoadRequired {
+            drive.load().map_err(failed("load the tape"))?;
+            readiness = drive.ready().map_err(failed("report its state"))?;
+        }
+        let state = match readiness {
+            Readiness::Ready => "",
+            Readiness::BecomingReady => "it is not ready yet",
+            Readiness::Calibrating => "it calibrates a new tape, which takes up to two hours",
+            Readiness::NoMedium => "it is empty",
+            Readiness::LoadRequired => "the tape is not loaded",
+            Readiness::Cleaning => "a cleaning cartridge is in it",
+            Readiness::IncompatibleMedium => "it can't use the tape that is in it",
+        };
+        if !state.is_empty() {
+            return Err(Error::NotReady {
+                device: shown,
+                state,
+            });
+        }
+        drive.prepare().map_err(failed("set variable blocks"))?;
+        let longest = drive
+            .block_limits()
+            .map_err(failed("tell its block limits"))?
+            .max;
+        let mut medium = Self {
+            drive,
+            name: shown,
+            buffer: vec![0; longest.min(limits::BLOCK_SIZE_MAX as usize)],
+            at: 0,
+            unreadable: 0,
+        };
+        medium.rewind()?;
+        Ok(medium)
+    }
+
+    /// What it is called in messages.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The object that is read next.
+    pub fn at(&self) -> u64 {
+        self.at
+    }
+
+    /// To the beginning.
+    pub fn rewind(&mut self) -> Result<(), Error> {
+        let outcome = self.drive.rewind();
+        self.checked("rewind", outcome)?;
+        self.at = 0;
+        Ok(())
+    }
+
+    /// To an object. False if nothing is recorded there.
+    pub fn locate(&mut self, object: u64) -> Result<bool, Error> {
+        match self.drive.locate(object) {
+            Err(DriveError::BlankCheck(_)) => Ok(false),
+            outcome => {
+                self.checked("go to a block", outcome)?;
+                self.at = object;
+                Ok(true)
+            }
+        }
+    }
+
+    /// To behind the next filemark; false if the recording ends before one.
+    pub fn next_file(&mut self) -> Result<bool, Error> {
+        let outcome = self.drive.space_filemarks(1);
+        let spaced = self.checked("go over a filemark", outcome)?;
+        let position = self.drive.position();
+        self.at = self.checked("tell where the tape stands", position)?.block;
+        Ok(spaced == Spaced::All)
+    }
+
+    /// Reads what comes next.
+    pub fn read(&mut self) -> Result<Next<'_>, Error> {
+        match self.drive.read_block(&mut self.buffer) {
+            Ok(Read::Block(length)) => {
+                self.at += 1;
+                self.unreadable = 0;
+                Ok(Next::Block(&self.buffer[..length]))
+            }
+            Ok(Read::Filemark) => {
+                self.at += 1;
+                Ok(Next::Filemark)
+            }
+            Ok(Read::EndOfData | Read::Blank) => Ok(Next::End),
+            // A block longer than any of ours is none of ours.
+            Err(DriveError::BlockTooLarge { .. }) => {
+                self.at += 1;
+                Ok(Next::Unreadable)
+            }
+            Err(error @ (DriveError::Medium(_) | DriveError::BlankCheck(_))) => {
+                self.unreadable += 1;
+                if self.unreadable > UNREADABLE_MAX {
+                    return self.checked("read", Err(error));
+                }
+                // Drives differ in where they stop after an error.
+                if self.locate(self.at + 1)? {
+                    Ok(Next::Unreadable)
+                } else {
+                    Ok(Next::End)
+                }
+            }
+            Err(error) => self.checked("read", Err(error)),
+        }
+    }
+
+    fn checked<T>(&self, action: &'static str, outcome: Result<T, DriveError>) -> Result<T, Error> {
+        outcome.map_err(|source| Error::Drive {
+            device: self.name.clone(),
+            action,
+            source,
+        })
+    }
+}
+
+/// Gives the blocks of a tape file of a cartridge's file to `out`, one after another, also while a drive has it: what
+/// was flushed.
+pub fn read_cartridge<E: From<Error>>(
+    path: &Path,
+    file: u64,
+    mut out: impl FnMut(&[u8]) -> Result<(), E>,
+) -> Result<(), E> {
+    let reader = cartridge::Reader::open(path).map_err(Error::from)?;
+    for block in reader.blocks(file).map_err(Error::from)? {
+        out(&block.map_err(Error::from)?)?;
+    }
+    Ok(())
+}
