@@ -1,2 +1,23 @@
-//! Placeholder.
+//! The tape agent: mounts, labels, writes and reads volumes, and drives the robot.
+//!
+//! Owns what only it can know: the place on tape, part boundaries, the flush. It never decides what is written where, and never
+//! says that something is on tape before the drive has said so.
 #![forbid(unsafe_code)]
+
+pub mod append;
+mod clock;
+pub mod commit;
+pub mod config;
+pub mod controller;
+pub mod device;
+pub mod door;
+pub mod fault;
+pub mod gauge;
+pub mod journal;
+pub mod labelling;
+pub mod medium;
+pub mod parts;
+mod read;
+pub mod supervisor;
+pub mod worker;
+mod write;

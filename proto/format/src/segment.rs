@@ -11,7 +11,7 @@ mod seal;
 pub use cutter::{Cutter, Identity, RawSegment};
 pub use header::{HEADER_LEN, Header, Method, peek};
 pub(crate) use header::{MAGIC, PENDING};
-pub use seal::{Opened, Sealed, Sealer, open, verify};
+pub use seal::{Opened, Sealed, Sealer, open, records, verify};
 
 /// Bytes of tar at which a segment ends.
 pub const SEGMENT_TAR: usize = crate::limits::SEGMENT_TAR;

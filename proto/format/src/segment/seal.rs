@@ -120,6 +120,14 @@ pub fn verify(bytes: &[u8]) -> Result<Header, Error> {
     Ok(header)
 }
 
+/// The records of a segment whose header is proved, without decompressing anything: length-delimited messages.
+pub fn records(bytes: &[u8]) -> Result<&[u8], Error> {
+    let header = peek(bytes)?.ok_or(Error::NoHeader)?;
+    let at = HEADER_LEN + header.stored_length as usize;
+    let frame = bytes.get(at..).unwrap_or_default();
+    record::unframe(frame).map_err(Error::from)
+}
+
 /// Proves and decompresses one segment, which `bytes` must be exactly.
 pub fn open(bytes: &[u8]) -> Result<Opened, Error> {
     let header = verify(bytes)?;

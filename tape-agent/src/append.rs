@@ -1,0 +1,115 @@
+//! The append rule: before anything is written, the end of data is where the catalog has it.
+//!
+//! More on tape than known are orphans: files that a killed worker left, closed and reported, never overwritten. Less is a
+//! truncation, and the volume is written no more.
+
+use taf_drive::{Drive, Read, Sync};
+use taf_format::block0::Block0;
+use taf_proto::agent::{Recording, ReportOrphanRequest};
+use taf_proto::v1::Fault;
+
+use crate::fault::{fault, of_drive};
+
+/// Where an append begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct End {
+    /// Tape file that comes next.
+    pub tape_file: u64,
+    /// Its first logical block.
+    pub block: u64,
+}
+
+/// Why nothing can be appended.
+pub enum Refused {
+    /// A fault of drive or medium.
+    Fault(Fault),
+    /// The tape holds less than the catalog says.
+    Truncated(Fault),
+}
+
+impl From<Fault> for Refused {
+    fn from(fault: Fault) -> Refused {
+        Refused::Fault(fault)
+    }
+}
+
+/// Goes to the end of data and makes it true. Returns where it is, and the orphans that were found on the way.
+pub fn find_end(
+    drive: &mut dyn Drive,
+    recording: &Recording,
+) -> Result<(End, Vec<ReportOrphanRequest>), Refused> {
+    let barcode = &recording.barcode;
+    let said = |error: &taf_drive::Error| of_drive(error, "finding the end of", barcode);
+    let known = End {
+        tape_file: recording.next_tape_file,
+        block: recording.next_block,
+    };
+    drive.locate_end_of_data().map_err(|e| said(&e))?;
+    let found = drive.position().map_err(|e| said(&e))?.block;
+    if found == known.block {
+        return Ok((known, Vec::new()));
+    }
+    if found < known.block {
+        return Err(Refused::Truncated(fault(
+            "VOLUME_TRUNCATED",
+            format!(
+                "volume {barcode} ends at block {found}, but the catalog has it up to block {}",
+                known.block
+            ),
+            "the volume is read-only now; what is missing shows when it is verified; label another cartridge for the pool",
+        )));
+    }
+    drive.locate(known.block).map_err(|e| said(&e))?;
+    let mut end = known;
+    let mut orphans = Vec::new();
+    let mut buffer = vec![0; taf_format::limits::BLOCK_SIZE_MAX as usize];
+    while end.block < found {
+        let reason = match drive.read_block(&mut buffer) {
+            Ok(Read::Block(length)) => match Block0::decode(&buffer[..length]) {
+                Ok(block0) => format!(
+                    "part {} of version {} of {} that was not committed",
+                    block0.part, block0.version, block0.plan
+                ),
+                Err(_) => "a tape file that the catalog does not know".to_owned(),
+            },
+            Ok(_) => "an empty tape file".to_owned(),
+            Err(error @ taf_drive::Error::Unknown(_)) => return Err(said(&error).into()),
+            Err(_) => "a tape file that can't be read".to_owned(),
+        };
+        let next = behind_file(drive, end.block, found).map_err(|e| said(&e))?;
+        orphans.push(ReportOrphanRequest {
+            key: None,
+            recording_uuid: recording.recording_uuid.clone(),
+            tape_file: end.tape_file,
+            first_block: end.block,
+            next_tape_file: end.tape_file + 1,
+            next_block: next,
+            reason,
+        });
+        end = End {
+            tape_file: end.tape_file + 1,
+            block: next,
+        };
+    }
+    drive.locate_end_of_data().map_err(|e| said(&e))?;
+    Ok((end, orphans))
+}
+
+/// Goes behind the filemark of the tape file that begins at `first`. A torn file, which has none, gets one.
+fn behind_file(
+    drive: &mut dyn Drive,
+    first: u64,
+    end_of_data: u64,
+) -> Result<u64, taf_drive::Error> {
+    drive.locate(first)?;
+    let spaced = drive.space_filemarks(1);
+    if let Ok(taf_drive::Spaced::All) = spaced {
+        let behind = drive.position()?.block;
+        if behind <= end_of_data {
+            return Ok(behind);
+        }
+    }
+    drive.locate_end_of_data()?;
+    drive.write_filemarks(1, Sync::Synchronous)?;
+    Ok(drive.position()?.block)
+}

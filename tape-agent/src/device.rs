@@ -1,0 +1,104 @@
+//! The drive of a worker: one blocking thread at a time has it, and it is opened anew after its path broke.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use taf_drive::{Drive, Error, Identity};
+use taf_proto::agent::drive_observation::Medium;
+use taf_proto::v1::Fault;
+
+use crate::fault::fault;
+
+/// Work waits so long for a device that does not answer: an emulator or a path may be restarting.
+const PATIENCE: Duration = Duration::from_secs(20);
+/// Between two attempts to open it.
+const RETRY: Duration = Duration::from_millis(200);
+
+/// A drive by its device name. Cheap to clone.
+#[derive(Clone)]
+pub struct Device {
+    name: String,
+    drive: Arc<Mutex<Option<Box<dyn Drive>>>>,
+}
+
+impl Device {
+    /// Names the device; it is opened when it is used.
+    pub fn new(name: &str) -> Device {
+        Device {
+            name: name.to_owned(),
+            drive: Arc::default(),
+        }
+    }
+
+    /// Who the drive is. Opens it; does not wait.
+    pub fn identity(&self) -> Result<Identity, Error> {
+        let mut drive = self.drive.lock().unwrap_or_else(PoisonError::into_inner);
+        if drive.is_none() {
+            *drive = Some(taf_drive::open(&self.name)?);
+        }
+        match drive.as_ref() {
+            Some(drive) => Ok(drive.identity().clone()),
+            None => Err(Error::NotTaken("the drive is not open")),
+        }
+    }
+
+    /// Works with the drive. Call it on a thread that may block. A drive whose path broke in the course of it is opened anew
+    /// the next time: where its tape stands is then proved again, as at every beginning of work.
+    pub fn work<T>(
+        &self,
+        work: impl FnOnce(&mut dyn Drive) -> Result<T, Fault>,
+    ) -> Result<T, Fault> {
+        let mut slot = self.drive.lock().unwrap_or_else(PoisonError::into_inner);
+        let begun = Instant::now();
+        loop {
+            let opened = match slot.take() {
+                Some(drive) => Ok(drive),
+                None => taf_drive::open(&self.name),
+            };
+            match opened {
+                Ok(mut drive) => {
+                    // Finds out whether a path that was open still is.
+                    if !matches!(drive.attentions(), Err(Error::Unknown(_))) {
+                        let outcome = work(drive.as_mut());
+                        let alive = !matches!(&outcome, Err(f) if f.reason == "DRIVE_UNREACHABLE");
+                        *slot = alive.then_some(drive);
+                        return outcome;
+                    }
+                }
+                Err(error) if begun.elapsed() > PATIENCE => {
+                    return Err(fault(
+                        "DRIVE_UNREACHABLE",
+                        format!("the device {} does not answer: {error}", self.name),
+                        "see that the device is there and that this host may use it",
+                    ));
+                }
+                Err(_) => {}
+            }
+            std::thread::sleep(RETRY);
+        }
+    }
+
+    /// What is in the drive. Never waits for it: unknown if it is busy or gone.
+    pub fn medium(&self) -> Medium {
+        let Ok(mut slot) = self.drive.try_lock() else {
+            return Medium::Unspecified;
+        };
+        let opened = match slot.take() {
+            Some(drive) => Ok(drive),
+            None => taf_drive::open(&self.name),
+        };
+        let Ok(mut drive) = opened else {
+            return Medium::Unspecified;
+        };
+        let looked = drive.attentions().and_then(|_| drive.ready());
+        let medium = match looked {
+            Ok(taf_drive::Readiness::NoMedium) => Medium::Empty,
+            Ok(taf_drive::Readiness::LoadRequired) => Medium::Unloaded,
+            Ok(_) => Medium::Loaded,
+            Err(Error::Unknown(_)) => return Medium::Unspecified,
+            Err(_) => Medium::Unspecified,
+        };
+        *slot = Some(drive);
+        medium
+    }
+}

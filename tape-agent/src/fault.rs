@@ -1,0 +1,78 @@
+//! Why work failed, in the words that the controller shows to people.
+
+use taf_drive::Error as DriveError;
+use taf_proto::v1::Fault;
+
+/// A fault from its three parts.
+pub fn fault(reason: &str, message: impl Into<String>, next_step: impl Into<String>) -> Fault {
+    Fault {
+        reason: reason.to_owned(),
+        message: message.into(),
+        next_step: next_step.into(),
+    }
+}
+
+/// The work was stopped by the controller.
+pub fn stopped() -> Fault {
+    fault("STOPPED", "the work was stopped", "")
+}
+
+/// The source agent hung up.
+pub fn peer_lost(what: impl std::fmt::Display) -> Fault {
+    fault(
+        "PEER_LOST",
+        format!("the source agent's connection ended: {what}"),
+        "committed parts are safe; run again",
+    )
+}
+
+/// A message of the source agent that no sane one sends.
+pub fn protocol(what: impl std::fmt::Display) -> Fault {
+    fault(
+        "BAD_STREAM",
+        format!("the source agent sent what can't be written: {what}"),
+        "see that source agent and tape agent have the same version",
+    )
+}
+
+/// What a drive's error means while `doing` something with `barcode`.
+pub fn of_drive(error: &DriveError, doing: &str, barcode: &str) -> Fault {
+    let message = format!("{doing} {barcode}: {error}");
+    match error {
+        DriveError::WriteProtected(_) => fault(
+            "WRITE_PROTECTED",
+            message,
+            "move the cartridge's write-protect tab, or choose another volume",
+        ),
+        DriveError::NotReady(_) => fault(
+            "DRIVE_NOT_READY",
+            message,
+            "look at the drive's panel; run again when it is ready",
+        ),
+        DriveError::Unknown(_) => fault(
+            "DRIVE_UNREACHABLE",
+            message,
+            "see that the device answers; what was not committed is written again by the next run",
+        ),
+        DriveError::ReservationConflict => fault(
+            "DRIVE_RESERVED",
+            message,
+            "another host has reserved the drive: end its use there first",
+        ),
+        DriveError::PositionUnknown => fault(
+            "POSITION_UNKNOWN",
+            message,
+            "this drive can't tell where the tape stands, so nothing is appended; use another drive",
+        ),
+        DriveError::VolumeOverflow => fault(
+            "VOLUME_FULL",
+            message,
+            "label another cartridge for the pool and run again",
+        ),
+        _ => fault(
+            "MEDIUM_ERROR",
+            message,
+            "the volume is read-only now; label another cartridge for the pool and run again",
+        ),
+    }
+}

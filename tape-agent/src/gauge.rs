@@ -1,0 +1,137 @@
+//! What the worker shows of a drive while it works.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use taf_peer::session::Session;
+use taf_proto::agent::{
+    AssignmentKey, DriveObservation, Observation, drive_observation::Medium, observation::Seen,
+};
+
+/// A rate is over so long.
+const WINDOW: Duration = Duration::from_secs(3);
+/// It is shown at most this often while bytes flow.
+const SHOW_EVERY: Duration = Duration::from_millis(250);
+
+/// The state of a drive as it is shown. Cheap to clone.
+#[derive(Clone)]
+pub struct Gauge {
+    session: Session,
+    state: Arc<Mutex<State>>,
+}
+
+struct State {
+    key: Option<AssignmentKey>,
+    shown: DriveObservation,
+    flow: VecDeque<(Instant, u64)>,
+    last: Instant,
+}
+
+impl Gauge {
+    /// Shows nothing yet.
+    pub fn new(session: Session) -> Gauge {
+        Gauge {
+            session,
+            state: Arc::new(Mutex::new(State {
+                key: None,
+                shown: DriveObservation {
+                    phase: "idle".to_owned(),
+                    ..DriveObservation::default()
+                },
+                flow: VecDeque::new(),
+                last: Instant::now(),
+            })),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // Plain values, whole after every statement.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn show(&self, state: &mut State) {
+        state.last = Instant::now();
+        self.session.observe(Observation {
+            key: state.key,
+            seen: Some(Seen::Drive(state.shown.clone())),
+        });
+    }
+
+    /// Work begins.
+    pub fn begin(&self, key: AssignmentKey, barcode: &str, phase: &str) {
+        let mut state = self.lock();
+        state.key = Some(key);
+        state.flow.clear();
+        state.shown = DriveObservation {
+            medium: state.shown.medium,
+            barcode: barcode.to_owned(),
+            phase: phase.to_owned(),
+            ..DriveObservation::default()
+        };
+        self.show(&mut state);
+    }
+
+    /// It does something else now.
+    pub fn phase(&self, phase: &str) {
+        let mut state = self.lock();
+        if state.shown.phase != phase {
+            phase.clone_into(&mut state.shown.phase);
+            self.show(&mut state);
+        }
+    }
+
+    /// Bytes went to or came from the drive.
+    pub fn flowed(&self, bytes: u64) {
+        let mut state = self.lock();
+        let now = Instant::now();
+        state.shown.received_byte_count += bytes;
+        let total = state.shown.received_byte_count;
+        state.flow.push_back((now, total));
+        while state.flow.front().is_some_and(|(at, _)| now - *at > WINDOW) {
+            state.flow.pop_front();
+        }
+        if now - state.last < SHOW_EVERY {
+            return;
+        }
+        if let Some((at, before)) = state.flow.front() {
+            let seconds = (now - *at).as_secs_f64().max(0.001);
+            state.shown.bytes_per_second = ((total - before) as f64 / seconds) as u64;
+        }
+        self.show(&mut state);
+    }
+
+    /// Bytes are in committed parts.
+    pub fn committed(&self, bytes: u64) {
+        let mut state = self.lock();
+        state.shown.committed_byte_count += bytes;
+        self.show(&mut state);
+    }
+
+    /// Work has ended.
+    pub fn end(&self) {
+        let mut state = self.lock();
+        state.key = None;
+        state.flow.clear();
+        state.shown = DriveObservation {
+            medium: state.shown.medium,
+            barcode: state.shown.barcode.clone(),
+            phase: "idle".to_owned(),
+            ..DriveObservation::default()
+        };
+        self.show(&mut state);
+    }
+
+    /// What is in the drive.
+    pub fn medium(&self, medium: Medium) {
+        let mut state = self.lock();
+        if state.shown.medium() == medium {
+            return;
+        }
+        state.shown.medium = medium.into();
+        if medium == Medium::Empty {
+            state.shown.barcode.clear();
+        }
+        self.show(&mut state);
+    }
+}

@@ -1,0 +1,187 @@
+//! Parts that are on tape and that the controller does not have yet.
+//!
+//! A part's records are collected in `ARCHIVE-NUMBER.records` while it is written. When the drive has confirmed the flush,
+//! `ARCHIVE-NUMBER.part` is put beside it (32 bytes of digest, then the encoded `PartHeader`), by rename: from then on the part is
+//! delivered, by this process or the next, until the controller has it. Records without a part are of a part that never
+//! was; they go at the next start. Losing the journal costs a rescan of the tape, never data.
+
+use std::fs::{self, File};
+use std::io::{self, BufWriter, Read as _, Write as _};
+use std::path::{Path, PathBuf};
+
+use prost::Message as _;
+use taf_proto::agent::PartHeader;
+use uuid::Uuid;
+
+/// Bytes of the largest `.part` file: a segment table and little else.
+const PART_LIMIT: u64 = 64 << 20;
+/// Bytes of a digest.
+const DIGEST: usize = 32;
+
+/// The folder of one drive.
+#[derive(Debug, Clone)]
+pub struct Journal {
+    folder: PathBuf,
+}
+
+/// A part to deliver.
+#[derive(Debug, Clone)]
+pub struct Entry {
+    /// What the controller gets.
+    pub header: PartHeader,
+    /// BLAKE3 over the records and the segment table.
+    pub digest: [u8; DIGEST],
+    /// File of the records.
+    pub records: PathBuf,
+    part: PathBuf,
+}
+
+impl Journal {
+    /// Opens the folder; files of parts that never were are removed.
+    pub fn open(folder: PathBuf) -> io::Result<Journal> {
+        fs::create_dir_all(&folder)?;
+        for entry in fs::read_dir(&folder)? {
+            let path = entry?.path();
+            let orphaned = path.extension().is_some_and(|e| e == "records")
+                && !path.with_extension("part").exists();
+            if orphaned || path.extension().is_some_and(|e| e == "new") {
+                fs::remove_file(&path)?;
+            }
+        }
+        Ok(Journal { folder })
+    }
+
+    /// Begins the records of a part.
+    pub fn begin(&self, archive: Uuid, number: u32) -> io::Result<Records> {
+        let path = self.folder.join(format!("{archive}-{number}.records"));
+        let file = File::create(&path)?;
+        Ok(Records {
+            file: BufWriter::new(file),
+            hash: blake3::Hasher::new(),
+            path,
+        })
+    }
+
+    /// What is to be delivered, in the order in which it was written.
+    pub fn pending(&self) -> io::Result<Vec<Entry>> {
+        let mut entries = Vec::new();
+        for entry in fs::read_dir(&self.folder)? {
+            let part = entry?.path();
+            if part.extension().is_some_and(|e| e == "part") {
+                entries.push(read(&part)?);
+            }
+        }
+        entries.sort_by_key(|e| (e.header.recording_uuid.clone(), e.header.tape_file));
+        Ok(entries)
+    }
+}
+
+fn read(part: &Path) -> io::Result<Entry> {
+    let mut bytes = Vec::new();
+    File::open(part)?.take(PART_LIMIT).read_to_end(&mut bytes)?;
+    let bad = || {
+        let what = format!("{} is no journal entry", part.display());
+        io::Error::new(io::ErrorKind::InvalidData, what)
+    };
+    let (digest, header) = bytes.split_first_chunk::<DIGEST>().ok_or_else(bad)?;
+    Ok(Entry {
+        header: PartHeader::decode(header).map_err(|_| bad())?,
+        digest: *digest,
+        records: part.with_extension("records"),
+        part: part.to_owned(),
+    })
+}
+
+impl Entry {
+    /// The controller has it.
+    pub fn delivered(&self) -> io::Result<()> {
+        // The part first: records without it are removed at the next start.
+        fs::remove_file(&self.part)?;
+        fs::remove_file(&self.records)
+    }
+
+    /// The controller will never take it; it is kept for people under another name.
+    pub fn refused(&self) -> io::Result<()> {
+        fs::rename(&self.part, self.part.with_extension("refused"))
+    }
+}
+
+/// The records of a part that is being written.
+pub struct Records {
+    file: BufWriter<File>,
+    hash: blake3::Hasher,
+    path: PathBuf,
+}
+
+impl Records {
+    /// Adds the records of a segment.
+    pub fn add(&mut self, records: &[u8]) -> io::Result<()> {
+        self.hash.update(records);
+        self.file.write_all(records)
+    }
+
+    /// The part is on tape: makes it durable.
+    pub fn finish(self, header: PartHeader) -> io::Result<Entry> {
+        let mut hash = self.hash;
+        hash.update(&header.segment_table);
+        let digest = *hash.finalize().as_bytes();
+        self.file.into_inner()?.sync_all()?;
+        let part = self.path.with_extension("part");
+        let new = self.path.with_extension("new");
+        let mut file = File::create(&new)?;
+        file.write_all(&digest)?;
+        file.write_all(&header.encode_to_vec())?;
+        file.sync_all()?;
+        fs::rename(&new, &part)?;
+        if let Some(folder) = part.parent() {
+            File::open(folder)?.sync_all()?;
+        }
+        Ok(Entry {
+            header,
+            digest,
+            records: self.path,
+            part,
+        })
+    }
+
+    /// The part was never ended.
+    pub fn discard(self) -> io::Result<()> {
+        let path = self.path;
+        drop(self.file);
+        fs::remove_file(path)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn what_is_on_tape_is_delivered_after_a_restart_and_the_rest_forgotten() {
+        let folder = tempfile::tempdir().unwrap();
+        let archive = Uuid::new_v4();
+        let journal = Journal::open(folder.path().join("j")).unwrap();
+        let mut done = journal.begin(archive, 1).unwrap();
+        done.add(b"one").unwrap();
+        done.add(b"two").unwrap();
+        let header = PartHeader {
+            part_number: 1,
+            segment_table: (&b"table"[..]).into(),
+            ..PartHeader::default()
+        };
+        done.finish(header.clone()).unwrap();
+        let mut cut = journal.begin(archive, 2).unwrap();
+        cut.add(b"three").unwrap();
+        drop(cut);
+
+        let journal = Journal::open(folder.path().join("j")).unwrap();
+        let pending = journal.pending().unwrap();
+        assert_eq!(pending.len(), 1);
+        assert_eq!(pending[0].header, header);
+        assert_eq!(pending[0].digest, *blake3::hash(b"onetwotable").as_bytes());
+        assert_eq!(fs::read(&pending[0].records).unwrap(), b"onetwo");
+        pending[0].delivered().unwrap();
+        assert_eq!(fs::read_dir(folder.path().join("j")).unwrap().count(), 0);
+    }
+}

@@ -1,0 +1,208 @@
+//! Getting a cartridge ready, and proving that it is the one that is meant.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use taf_drive::{Drive, Error, MediumState, Read, Readiness};
+use taf_format::label::{self, Label};
+use taf_format::limits;
+use taf_proto::agent::Recording;
+use taf_proto::v1::Fault;
+use uuid::Uuid;
+
+use crate::fault::{fault, of_drive};
+
+/// Threading a cartridge takes so long at most; a first load that calibrates may take hours.
+const READY_WITHIN: Duration = Duration::from_secs(15 * 60);
+/// Calibration of a new cartridge.
+const CALIBRATED_WITHIN: Duration = Duration::from_secs(3 * 3600);
+/// The robot has brought the cartridge; the drive must see it within this.
+const SEEN_WITHIN: Duration = Duration::from_secs(60);
+/// Between two looks.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+
+/// Waits until the cartridge is ready, and sets the drive up for it.
+pub fn mount(drive: &mut dyn Drive, barcode: &str) -> Result<MediumState, Fault> {
+    let said = |error: &Error| of_drive(error, "mounting", barcode);
+    let begun = Instant::now();
+    loop {
+        // News of a reset or a new cartridge; what they undo is set anew below.
+        drive.attentions().map_err(|e| said(&e))?;
+        let patience = match drive.ready() {
+            Ok(Readiness::Ready) => break,
+            Ok(Readiness::NoMedium) => SEEN_WITHIN,
+            Ok(Readiness::Calibrating) => CALIBRATED_WITHIN,
+            Ok(Readiness::BecomingReady | Readiness::Cleaning) => READY_WITHIN,
+            Ok(Readiness::LoadRequired) => {
+                match drive.load() {
+                    Ok(()) | Err(Error::UnitAttention(_)) => {}
+                    Err(error) => return Err(said(&error)),
+                }
+                READY_WITHIN
+            }
+            Ok(Readiness::IncompatibleMedium) => {
+                return Err(fault(
+                    "INCOMPATIBLE_MEDIUM",
+                    format!("the drive can't use cartridge {barcode}"),
+                    "use a cartridge of a generation that the drive writes",
+                ));
+            }
+            Err(Error::UnitAttention(_)) => READY_WITHIN,
+            Err(error) => return Err(said(&error)),
+        };
+        if begun.elapsed() > patience {
+            return Err(fault(
+                "DRIVE_NOT_READY",
+                format!(
+                    "the drive did not get cartridge {barcode} ready in {} s",
+                    patience.as_secs()
+                ),
+                "look at the drive's panel",
+            ));
+        }
+        thread::sleep(LOOK_EVERY);
+    }
+    match drive.prepare() {
+        Err(Error::UnitAttention(_)) => {
+            drive.attentions().map_err(|e| said(&e))?;
+            drive.prepare()
+        }
+        other => other,
+    }
+    .map_err(|e| said(&e))
+}
+
+/// What is at a cartridge's beginning.
+pub enum Beginning {
+    /// Nothing was ever written.
+    Blank,
+    /// Our label.
+    Label(Label),
+    /// Something else, or nothing that can be read: in words.
+    Foreign(String),
+}
+
+/// Reads the beginning. Afterwards the tape stands behind the label's filemark if there is a label.
+pub fn beginning(drive: &mut dyn Drive, barcode: &str) -> Result<Beginning, Fault> {
+    let said = |error: &Error| of_drive(error, "reading the label of", barcode);
+    drive.rewind().map_err(|e| said(&e))?;
+    let mut blocks: Vec<Vec<u8>> = Vec::new();
+    // Larger than any label's block: a foreign tape may begin with a large one.
+    let mut buffer = vec![0; limits::BLOCK_SIZE_MAX as usize];
+    loop {
+        match drive.read_block(&mut buffer) {
+            Ok(Read::Block(length)) => blocks.push(buffer[..length].to_vec()),
+            Ok(Read::Filemark) => break,
+            Ok(Read::Blank) if blocks.is_empty() => return Ok(Beginning::Blank),
+            Ok(Read::Blank | Read::EndOfData) => {
+                return Ok(Beginning::Foreign(
+                    "a recording without a label's filemark".to_owned(),
+                ));
+            }
+            Err(Error::BlockTooLarge { length, .. }) => {
+                return Ok(Beginning::Foreign(format!("a block of {length} bytes")));
+            }
+            Err(error @ (Error::Unknown(_) | Error::NotReady(_) | Error::UnitAttention(_))) => {
+                return Err(said(&error));
+            }
+            // An unreadable label is not a blank tape.
+            Err(error) => {
+                return Err(fault(
+                    "LABEL_UNREADABLE",
+                    format!("the beginning of cartridge {barcode} can't be read: {error}"),
+                    "nothing was written; clean the drive and try again, or take the cartridge out",
+                ));
+            }
+        }
+        if blocks.len() > limits::LABEL_BLOCKS {
+            break;
+        }
+    }
+    let first = blocks.first().map_or(&[][..], Vec::as_slice);
+    Ok(match label::decode(&blocks) {
+        Ok(label) => Beginning::Label(label),
+        Err(label::Error::NotTaf(kind)) => Beginning::Foreign(kind.to_string()),
+        Err(error) => Beginning::Foreign(format!("{} ({error})", label::identify(first))),
+    })
+}
+
+/// A cartridge that is not the one that is meant.
+pub struct Wrong {
+    /// For people.
+    pub fault: Fault,
+    /// Whether it contradicts the catalog, so that the volume is to be quarantined.
+    pub contradicts: bool,
+}
+
+impl From<Fault> for Wrong {
+    fn from(fault: Fault) -> Wrong {
+        Wrong {
+            fault,
+            contradicts: false,
+        }
+    }
+}
+
+/// Proves that the cartridge in the drive bears exactly this recording. The tape then stands at tape file 1.
+pub fn prove(drive: &mut dyn Drive, recording: &Recording) -> Result<Label, Wrong> {
+    let barcode = &recording.barcode;
+    let wrong = |what: String| Wrong {
+        fault: fault(
+            "WRONG_VOLUME",
+            format!(
+                "the cartridge in the drive is not volume {barcode} as the catalog has it: {what}"
+            ),
+            "nothing was written and the volume is quarantined; compare barcode and label with `taf tape files`",
+        ),
+        contradicts: true,
+    };
+    let label = match beginning(drive, barcode)? {
+        Beginning::Label(label) => label,
+        Beginning::Blank => return Err(wrong("it is blank".to_owned())),
+        Beginning::Foreign(what) => return Err(wrong(format!("it holds {what}"))),
+    };
+    let uuid = |bytes: &[u8]| Uuid::from_slice(bytes).unwrap_or_default();
+    let said = [
+        (
+            "installation",
+            label.installation_uuid,
+            uuid(&recording.installation_uuid),
+        ),
+        ("volume", label.volume_uuid, uuid(&recording.volume_uuid)),
+        (
+            "recording",
+            label.recording_uuid,
+            uuid(&recording.recording_uuid),
+        ),
+    ];
+    for (what, found, expected) in said {
+        if found != expected {
+            return Err(wrong(format!(
+                "its label names {what} {found}, not {expected}"
+            )));
+        }
+    }
+    if label.barcode != *barcode {
+        return Err(wrong(format!("its label names barcode {}", label.barcode)));
+    }
+    if label.block_size != recording.block_size {
+        return Err(wrong(format!(
+            "its label names blocks of {} bytes",
+            label.block_size
+        )));
+    }
+    let limits = drive
+        .block_limits()
+        .map_err(|e| of_drive(&e, "asking the limits for", barcode))?;
+    if label.block_size as usize > limits.max {
+        return Err(Wrong::from(fault(
+            "BLOCK_TOO_LARGE",
+            format!(
+                "the path to this drive carries {} bytes at most, but volume {barcode} has blocks of {}",
+                limits.max, label.block_size
+            ),
+            "use a drive on a path that carries larger blocks",
+        )));
+    }
+    Ok(label)
+}

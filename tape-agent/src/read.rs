@@ -1,0 +1,254 @@
+//! A read assignment: the volume is proved, and the source agent gets the ranges that it asks for, forward.
+
+use bytes::Bytes;
+use taf_drive::{Drive, Error as DriveError, Read};
+use taf_proto::agent::{
+    AssignmentKey, ReadChunk, ReadDamaged, ReadRange, ReadReady, ReadResponse, ReadWork, Recording,
+    read_request, read_response,
+};
+use taf_proto::v1::Fault;
+use tokio::sync::mpsc;
+use tokio_stream::StreamExt as _;
+use tokio_util::sync::CancellationToken;
+use tonic::Status;
+
+use crate::door::Visit;
+use crate::fault::{of_drive, peer_lost, protocol, stopped};
+use crate::gauge::Gauge;
+use crate::medium;
+use crate::worker::drive::Surroundings;
+
+/// Ranges that wait for the drive.
+const RANGES: usize = 64;
+/// Bytes of a message.
+const PIECE: usize = 1 << 20;
+/// A block that can't be read is tried so often in all.
+const TRIES: u32 = 3;
+
+type Answers = mpsc::Sender<Result<ReadResponse, Status>>;
+
+/// Gives ranges until the assignment is gone.
+pub async fn run(
+    around: &Surroundings,
+    key: AssignmentKey,
+    work: ReadWork,
+    stop: &CancellationToken,
+) -> Result<(), Fault> {
+    let recording = work
+        .recording
+        .clone()
+        .ok_or_else(|| protocol("an assignment without a recording"))?;
+    around.gauge.begin(key, &recording.barcode, "mounting");
+    let (device, wanted) = (around.device.clone(), recording.clone());
+    around
+        .block(move || {
+            device.work(|drive| {
+                medium::mount(drive, &wanted.barcode)?;
+                medium::prove(drive, &wanted).map_err(|wrong| wrong.fault)?;
+                Ok(())
+            })
+        })
+        .await?;
+    around.gauge.phase("waiting");
+    let mut open = around.door.expect(key, &work.peer_agent_id, false);
+    let visit = tokio::select! {
+        () = stop.cancelled() => return Err(stopped()),
+        visit = open.visits.recv() => visit,
+    };
+    let Some(Visit::Read {
+        mut requests,
+        answers,
+    }) = visit
+    else {
+        return Err(peer_lost("nobody came"));
+    };
+    let _ = answers
+        .send(Ok(say(read_response::Message::Ready(ReadReady {}))))
+        .await;
+    around.gauge.phase("reading");
+    let (ranges, for_drive) = mpsc::channel(RANGES);
+    let reading = spawn_reader(around, recording, for_drive, answers.clone());
+    let asked = async {
+        while let Some(request) = requests.next().await {
+            match request {
+                Ok(request) => match request.message {
+                    Some(read_request::Message::Range(range)) => {
+                        // The drive's thread has ended: its fault is the cause.
+                        if ranges.send(range).await.is_err() {
+                            return Ok(());
+                        }
+                    }
+                    _ => return Err(protocol("an unexpected message")),
+                },
+                Err(status) => return Err(peer_lost(status.message())),
+            }
+        }
+        Ok(())
+    };
+    let asked = tokio::select! {
+        () = stop.cancelled() => Err(stopped()),
+        asked = asked => asked,
+    };
+    drop(ranges);
+    let read = tokio::select! {
+        // The thread ends by itself when nobody takes its answers.
+        () = stop.cancelled() => Ok(Ok(())),
+        read = reading => read,
+    };
+    let read =
+        read.unwrap_or_else(|error| Err(protocol(format!("the drive's thread died: {error}"))));
+    if let Err(fault) = &read {
+        let _ = answers
+            .send(Ok(say(read_response::Message::Fault(fault.clone()))))
+            .await;
+    }
+    drop(answers);
+    read?;
+    asked?;
+    // The source agent has what it asked for and goes on writing files; the volume stays for it until it is done.
+    stop.cancelled().await;
+    Ok(())
+}
+
+fn say(message: read_response::Message) -> ReadResponse {
+    ReadResponse {
+        message: Some(message),
+    }
+}
+
+fn spawn_reader(
+    around: &Surroundings,
+    recording: Recording,
+    mut ranges: mpsc::Receiver<ReadRange>,
+    answers: Answers,
+) -> tokio::task::JoinHandle<Result<(), Fault>> {
+    let (device, gauge) = (around.device.clone(), around.gauge.clone());
+    tokio::task::spawn_blocking(move || {
+        device.work(|drive| {
+            let mut reader = Reader {
+                drive,
+                barcode: recording.barcode.clone(),
+                block_size: u64::from(recording.block_size),
+                at: None,
+                buffer: vec![0; recording.block_size as usize],
+                answers,
+                gauge,
+            };
+            while let Some(range) = ranges.blocking_recv() {
+                if !reader.range(&range)? {
+                    break;
+                }
+            }
+            Ok(())
+        })
+    })
+}
+
+struct Reader<'a> {
+    drive: &'a mut dyn Drive,
+    barcode: String,
+    block_size: u64,
+    /// Logical block that the tape stands before, if known.
+    at: Option<u64>,
+    buffer: Vec<u8>,
+    answers: Answers,
+    gauge: Gauge,
+}
+
+impl Reader<'_> {
+    /// Gives a range. False if nobody takes it any more.
+    fn range(&mut self, range: &ReadRange) -> Result<bool, Fault> {
+        let mut offset = range.byte_offset;
+        let end = range
+            .byte_offset
+            .checked_add(range.length)
+            .ok_or_else(|| protocol("a range without end"))?;
+        while offset < end {
+            let block = range.first_block + offset / self.block_size;
+            let skip = (offset % self.block_size) as usize;
+            let wanted = (self.block_size - skip as u64).min(end - offset);
+            let message = match self.block(block)? {
+                Ok(length) if length >= skip + wanted as usize => {
+                    let data = Bytes::copy_from_slice(&self.buffer[skip..skip + wanted as usize]);
+                    self.gauge.flowed(wanted);
+                    if !self.send(range.id, data, offset + wanted == end) {
+                        return Ok(false);
+                    }
+                    offset += wanted;
+                    continue;
+                }
+                Ok(length) => format!("block {block} has {length} bytes, fewer than it must"),
+                Err(reason) => reason,
+            };
+            tracing::warn!(
+                volume = self.barcode,
+                block,
+                reason = message,
+                "a block is lost"
+            );
+            let damaged = read_response::Message::Damaged(ReadDamaged {
+                id: range.id,
+                length: wanted,
+                reason: message,
+                end: offset + wanted == end,
+            });
+            if self.answers.blocking_send(Ok(say(damaged))).is_err() {
+                return Ok(false);
+            }
+            offset += wanted;
+        }
+        Ok(true)
+    }
+
+    fn send(&self, id: u32, mut data: Bytes, end: bool) -> bool {
+        loop {
+            let piece = data.split_to(data.len().min(PIECE));
+            let last = data.is_empty();
+            let chunk = read_response::Message::Chunk(ReadChunk {
+                id,
+                data: piece,
+                end: end && last,
+            });
+            if self.answers.blocking_send(Ok(say(chunk))).is_err() {
+                return false;
+            }
+            if last {
+                return true;
+            }
+        }
+    }
+
+    /// Reads one block into the buffer: its length, or why it is lost.
+    fn block(&mut self, block: u64) -> Result<Result<usize, String>, Fault> {
+        let mut reason = String::new();
+        for _ in 0..TRIES {
+            if self.at != Some(block) {
+                self.at = None;
+                match self.drive.locate(block) {
+                    Ok(()) => {}
+                    Err(error @ (DriveError::Medium(_) | DriveError::BlankCheck(_))) => {
+                        reason = error.to_string();
+                        continue;
+                    }
+                    Err(error) => return Err(of_drive(&error, "positioning on", &self.barcode)),
+                }
+            }
+            self.at = None;
+            match self.drive.read_block(&mut self.buffer) {
+                Ok(Read::Block(length)) => {
+                    self.at = Some(block + 1);
+                    return Ok(Ok(length));
+                }
+                Ok(other) => return Ok(Err(format!("there is no block {block}: {other:?}"))),
+                Err(
+                    error @ (DriveError::Medium(_)
+                    | DriveError::BlankCheck(_)
+                    | DriveError::BlockTooLarge { .. }
+                    | DriveError::Other(_)),
+                ) => reason = error.to_string(),
+                Err(error) => return Err(of_drive(&error, "reading", &self.barcode)),
+            }
+        }
+        Ok(Err(reason))
+    }
+}

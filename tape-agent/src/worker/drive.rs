@@ -1,0 +1,360 @@
+//! The worker of one drive.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use taf_drive::Identity;
+use taf_peer::serve::{self, Limits};
+use taf_peer::tls::{self, ClientAuth};
+use taf_peer::{DATA_MESSAGE_LIMIT, session::Session};
+use taf_proto::agent::transfer_service_server::TransferServiceServer;
+use taf_proto::agent::{
+    self, Assignment, AssignmentKey, DriveUnit, assignment::Work, hello, result::Done,
+};
+use taf_proto::v1::Fault;
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use tonic::service::Routes;
+
+use super::{DEVICE_RETRY, file_name};
+use crate::commit;
+use crate::config::Config;
+use crate::controller::Link;
+use crate::device::Device;
+use crate::door::Door;
+use crate::fault::{fault, of_drive};
+use crate::gauge::Gauge;
+use crate::journal::Journal;
+use crate::{labelling, read, write};
+
+/// An idle drive is looked at so often.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// Work gets so long to clean up when the process ends.
+const DRAIN: Duration = Duration::from_secs(10);
+
+/// All that work needs. Cheap to clone.
+#[derive(Clone)]
+pub struct Surroundings {
+    /// The drive.
+    pub device: Device,
+    /// The way to the controller.
+    pub link: Link,
+    /// Where source agents come in.
+    pub door: Door,
+    /// What is shown of the drive.
+    pub gauge: Gauge,
+    /// Parts on their way to the controller.
+    pub journal: Journal,
+    /// Bytes of the ring.
+    pub ring: u64,
+}
+
+impl Surroundings {
+    /// Runs what blocks on a thread of its own.
+    pub async fn block<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> Result<T, Fault> + Send + 'static,
+    ) -> Result<T, Fault> {
+        tokio::task::spawn_blocking(work)
+            .await
+            .unwrap_or_else(|error| {
+                Err(fault(
+                    "INTERNAL",
+                    format!("the drive's thread died: {error}"),
+                    "see the tape agent's log",
+                ))
+            })
+    }
+}
+
+/// Runs until shutdown.
+pub async fn run(config: Config, device_name: &str) -> anyhow::Result<()> {
+    let shutdown = super::shutdown()?;
+    let link = Link::open(&config)?;
+    let device = Device::new(device_name);
+    let Some(identity) = identify(&device, device_name, &shutdown).await else {
+        return Ok(());
+    };
+    let serial = identity.serial.clone().with_context(|| {
+        format!("the drive {device_name} has no serial number, and TAF knows drives by it")
+    })?;
+    let journal = Journal::open(config.state.join("journal").join(file_name(&serial)))
+        .context("the journal can't be opened")?;
+    // What an earlier process left is delivered before the controller hears of this one: so it never has more to say of old
+    // attempts once it is connected.
+    if !deliver(&link, &journal, &shutdown).await? {
+        return Ok(());
+    }
+
+    let door = Door::default();
+    let listener = TcpListener::bind((config.listen.as_str(), 0))
+        .await
+        .with_context(|| format!("can't listen on {}", config.listen))?;
+    let port = listener.local_addr()?.port();
+    let service = TransferServiceServer::new(door.clone())
+        .max_decoding_message_size(DATA_MESSAGE_LIMIT)
+        .max_encoding_message_size(DATA_MESSAGE_LIMIT);
+    let tls = tls::server_config(link.own(), ClientAuth::Required)?;
+    let limits = Limits {
+        drain: Duration::from_secs(1),
+        ..Limits::default()
+    };
+    let stop_serving = CancellationToken::new();
+    let serving = tokio::spawn(serve::serve(
+        listener,
+        tls,
+        Routes::new(service),
+        limits,
+        stop_serving.clone(),
+    ));
+
+    let addresses = config
+        .advertised()
+        .iter()
+        .map(|host| format!("{host}:{port}"))
+        .collect();
+    let unit = hello::Unit::Drive(DriveUnit {
+        serial: serial.clone(),
+        vendor: identity.vendor,
+        product: identity.product,
+        revision: identity.revision,
+        addresses,
+    });
+    let generation = config
+        .state
+        .join(format!("generation-{}", file_name(&serial)));
+    let session_stop = CancellationToken::new();
+    let session = link.session(unit, generation, session_stop.clone());
+    let around = Surroundings {
+        device,
+        link,
+        door,
+        gauge: Gauge::new(session.clone()),
+        journal,
+        ring: config.ring.0,
+    };
+    tracing::info!(drive = serial, port, "the drive's worker is ready");
+    work(&around, &session, &shutdown).await;
+    session_stop.cancel();
+    stop_serving.cancel();
+    let _ = serving.await;
+    Ok(())
+}
+
+/// Opens the device, for as long as that takes. None at shutdown.
+async fn identify(device: &Device, name: &str, shutdown: &CancellationToken) -> Option<Identity> {
+    let mut said = String::new();
+    loop {
+        let opening = device.clone();
+        match tokio::task::spawn_blocking(move || opening.identity()).await {
+            Ok(Ok(identity)) => return Some(identity),
+            Ok(Err(error)) => {
+                if error.to_string() != said {
+                    said = error.to_string();
+                    tracing::warn!(device = name, %error, "the device does not answer; trying until it does");
+                }
+            }
+            Err(error) => tracing::error!(%error, "opening the device failed"),
+        }
+        shutdown
+            .run_until_cancelled(tokio::time::sleep(DEVICE_RETRY))
+            .await?;
+    }
+}
+
+/// Delivers what the journal holds. False at shutdown.
+async fn deliver(
+    link: &Link,
+    journal: &Journal,
+    shutdown: &CancellationToken,
+) -> anyhow::Result<bool> {
+    for entry in journal.pending().context("the journal can't be read")? {
+        tracing::info!(
+            part = entry.header.part_number,
+            "delivering a part of an earlier process"
+        );
+        match shutdown
+            .run_until_cancelled(commit::deliver(link, &entry))
+            .await
+        {
+            None => return Ok(false),
+            Some(Ok(())) => {}
+            Some(Err(fault)) => {
+                tracing::error!(
+                    reason = fault.reason,
+                    message = fault.message,
+                    "the controller does not take a part; its tape file is an orphan"
+                );
+            }
+        }
+    }
+    Ok(true)
+}
+
+struct Running {
+    key: AssignmentKey,
+    stop: CancellationToken,
+    task: JoinHandle<agent::Result>,
+}
+
+/// Keeps the work as the newest set of assignments says.
+async fn work(around: &Surroundings, session: &Session, shutdown: &CancellationToken) {
+    let mut assignments = session.assignments();
+    let mut running: Option<Running> = None;
+    let mut done: HashSet<AssignmentKey> = HashSet::new();
+    let mut look = tokio::time::interval(LOOK_EVERY);
+    loop {
+        let set = assignments.borrow_and_update().clone();
+        let wanted = |key: &AssignmentKey| set.iter().any(|a| a.key.as_ref() == Some(key));
+        done.retain(|key| wanted(key));
+        if let Some(running) = &running
+            && !wanted(&running.key)
+        {
+            running.stop.cancel();
+        }
+        if running.is_none()
+            && let Some(next) = set.iter().find(|a| {
+                a.key
+                    .is_some_and(|key| !done.contains(&key) && !session.is_finished(&key))
+            })
+        {
+            running = start(around, next.clone());
+        }
+        let idle = running.is_none();
+        let ended = async {
+            match &mut running {
+                Some(running) => (&mut running.task).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = shutdown.cancelled() => break,
+            changed = assignments.changed() => if changed.is_err() { break },
+            result = ended => {
+                let Some(Running { key, .. }) = running.take() else { continue };
+                finish(around, session, key, result).await;
+                done.insert(key);
+            }
+            _ = look.tick(), if idle => show_medium(around).await,
+        }
+    }
+    if let Some(Running { key, stop, task }) = running {
+        stop.cancel();
+        if let Ok(result) = tokio::time::timeout(DRAIN, task).await {
+            finish(around, session, key, result).await;
+            // The session's task sends it; what is not heard in time the journal and the lease settle.
+            let mut connected = session.connected();
+            let sent = async {
+                while session.is_finished(&key) && *connected.borrow() {
+                    tokio::select! {
+                        _ = connected.changed() => {}
+                        () = tokio::time::sleep(Duration::from_millis(50)) => {}
+                    }
+                }
+            };
+            let _ = tokio::time::timeout(Duration::from_secs(3), sent).await;
+        }
+    }
+}
+
+async fn finish(
+    around: &Surroundings,
+    session: &Session,
+    key: AssignmentKey,
+    result: Result<agent::Result, tokio::task::JoinError>,
+) {
+    around.gauge.end();
+    // What is in the drive is shown before the result: the controller decides by it.
+    show_medium(around).await;
+    session.finish(result.unwrap_or_else(|error| agent::Result {
+        key: Some(key),
+        fault: Some(fault(
+            "INTERNAL",
+            format!("the work died: {error}"),
+            "see the tape agent's log",
+        )),
+        done: None,
+    }));
+}
+
+async fn show_medium(around: &Surroundings) {
+    let device = around.device.clone();
+    if let Ok(medium) = tokio::task::spawn_blocking(move || device.medium()).await {
+        around.gauge.medium(medium);
+    }
+}
+
+fn start(around: &Surroundings, assignment: Assignment) -> Option<Running> {
+    let (key, work) = (assignment.key?, assignment.work?);
+    let stop = CancellationToken::new();
+    let (around, stopping) = (around.clone(), stop.clone());
+    let task = tokio::spawn(async move {
+        let outcome = perform(&around, key, work, &stopping).await;
+        let (fault, done) = match outcome {
+            Ok(done) => (None, done),
+            Err(fault) => {
+                tracing::warn!(
+                    attempt = key.attempt,
+                    reason = fault.reason,
+                    message = fault.message,
+                    "work failed"
+                );
+                (Some(fault), None)
+            }
+        };
+        agent::Result {
+            key: Some(key),
+            fault,
+            done,
+        }
+    });
+    Some(Running { key, stop, task })
+}
+
+async fn perform(
+    around: &Surroundings,
+    key: AssignmentKey,
+    work: Work,
+    stop: &CancellationToken,
+) -> Result<Option<Done>, Fault> {
+    match work {
+        Work::Write(work) => Ok(Some(Done::Write(
+            write::run(around, key, work, stop).await?,
+        ))),
+        Work::Read(work) => read::run(around, key, work, stop).await.map(|()| None),
+        Work::Label(work) => {
+            let recording = work.recording.unwrap_or_default();
+            around.gauge.begin(key, &recording.barcode, "labelling");
+            let device = around.device.clone();
+            let done = around
+                .block(move || device.work(|drive| labelling::label(drive, &recording)))
+                .await?;
+            Ok(Some(Done::Label(done)))
+        }
+        Work::Unload(_) => {
+            around.gauge.begin(key, "", "unloading");
+            let device = around.device.clone();
+            around
+                .block(move || device.work(unload))
+                .await
+                .map(|()| None)
+        }
+        Work::Backup(_) | Work::Restore(_) | Work::Move(_) => Err(fault(
+            "WRONG_UNIT",
+            "a drive was given work of another unit",
+            "see that controller and tape agent have the same version",
+        )),
+    }
+}
+
+fn unload(drive: &mut dyn taf_drive::Drive) -> Result<(), Fault> {
+    let said = |error: &taf_drive::Error| of_drive(error, "unloading", "the cartridge");
+    match drive.ready() {
+        Ok(taf_drive::Readiness::NoMedium | taf_drive::Readiness::LoadRequired) => return Ok(()),
+        _ => {}
+    }
+    drive.prevent_removal(false).map_err(|e| said(&e))?;
+    drive.unload().map_err(|e| said(&e))
+}

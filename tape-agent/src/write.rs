@@ -1,0 +1,402 @@
+//! A write assignment: the volume is proved, the source agent let in, its segments go through the ring to the drive, and each
+//! part that is on tape goes to the controller.
+//!
+//! ```text
+//! Transfer.Write → segments → ring → drive's thread → parts → journal → controller
+//!       ▲────────────── durable ◄──────────────────────────────────────────┘
+//! ```
+//! The receiver reads only when the ring has room: that is the backpressure. Nothing is reported before the flush.
+
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+use taf_format::segment::{self, Header};
+use taf_proto::agent::report_volume_request::Verdict;
+use taf_proto::agent::{
+    AssignmentKey, ReportOrphanRequest, WriteCommitted, WriteDone, WriteDurable, WriteReady,
+    WriteRequest, WriteResponse, WriteWork, write_request, write_response,
+};
+use taf_proto::v1::Fault;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use tokio_stream::StreamExt as _;
+use tokio_util::sync::CancellationToken;
+use tonic::{Status, Streaming};
+
+use crate::append::{self, End, Refused};
+use crate::commit;
+use crate::door::Visit;
+use crate::fault::{fault, peer_lost, protocol, stopped};
+use crate::journal::Entry;
+use crate::medium;
+use crate::parts::{Progress, Writer};
+use crate::worker::drive::Surroundings;
+
+/// Ring permits are of so many bytes.
+const PERMIT: usize = 4096;
+/// Parts that are on tape and not with the controller: further ones wait.
+const UNCOMMITTED: usize = 2;
+
+type Answers = mpsc::Sender<Result<WriteResponse, Status>>;
+
+/// Does it all. The outcome is for the controller; the source agent is told the same.
+pub async fn run(
+    around: &Surroundings,
+    key: AssignmentKey,
+    work: WriteWork,
+    stop: &CancellationToken,
+) -> Result<WriteDone, Fault> {
+    let barcode = work
+        .recording
+        .as_ref()
+        .map_or("", |r| r.barcode.as_str())
+        .to_owned();
+    around.gauge.begin(key, &barcode, "mounting");
+    let end = prove(around, key, &work).await?;
+    around.gauge.phase("waiting");
+    let mut open = around.door.expect(key, &work.peer_agent_id, true);
+    let visit = tokio::select! {
+        () = stop.cancelled() => return Err(stopped()),
+        visit = open.visits.recv() => visit,
+    };
+    let Some(Visit::Write { requests, answers }) = visit else {
+        return Err(peer_lost("nobody came"));
+    };
+    let outcome = tokio::select! {
+        biased;
+        outcome = transfer(around, key, work, end, requests, &answers, stop) => outcome,
+    };
+    let last = match &outcome {
+        Ok(done) => write_response::Message::Committed(WriteCommitted {
+            part_count: done.part_count,
+        }),
+        Err(fault) => write_response::Message::Fault(fault.clone()),
+    };
+    // If the source agent is gone it need not hear it.
+    let _ = answers.send(Ok(say(last))).await;
+    outcome
+}
+
+fn say(message: write_response::Message) -> WriteResponse {
+    WriteResponse {
+        message: Some(message),
+    }
+}
+
+/// Mounts and proves the volume, and finds its end.
+async fn prove(around: &Surroundings, key: AssignmentKey, work: &WriteWork) -> Result<End, Fault> {
+    let recording = work
+        .recording
+        .clone()
+        .ok_or_else(|| protocol("an assignment without a recording"))?;
+    let device = around.device.clone();
+    let wanted = recording.clone();
+    let gauge = around.gauge.clone();
+    let proved = around
+        .block(move || {
+            device.work(|drive| {
+                Ok((|| {
+                    let state = medium::mount(drive, &wanted.barcode).map_err(Problem::Fault)?;
+                    if state.write_protected {
+                        return Err(Problem::Fault(fault(
+                            "WRITE_PROTECTED",
+                            format!("volume {} is write-protected", wanted.barcode),
+                            "move its write-protect tab, or label another cartridge for the pool",
+                        )));
+                    }
+                    medium::prove(drive, &wanted).map_err(|wrong| {
+                        if wrong.contradicts {
+                            Problem::Volume(Verdict::Quarantined, wrong.fault)
+                        } else {
+                            Problem::Fault(wrong.fault)
+                        }
+                    })?;
+                    gauge.phase("positioning");
+                    append::find_end(drive, &wanted).map_err(|refused| match refused {
+                        Refused::Fault(fault) => Problem::Fault(fault),
+                        Refused::Truncated(fault) => Problem::Volume(Verdict::ReadOnly, fault),
+                    })
+                })())
+            })
+        })
+        .await?;
+    match proved {
+        Ok((end, orphans)) => {
+            commit::orphans(&around.link, key, orphans).await?;
+            Ok(end)
+        }
+        Err(Problem::Fault(fault)) => Err(fault),
+        Err(Problem::Volume(verdict, fault)) => {
+            commit::volume(
+                &around.link,
+                key,
+                &recording.recording_uuid,
+                verdict,
+                &fault.message,
+            )
+            .await?;
+            Err(fault)
+        }
+    }
+}
+
+enum Problem {
+    Fault(Fault),
+    Volume(Verdict, Fault),
+}
+
+struct Segment {
+    header: Header,
+    bytes: Bytes,
+    _room: OwnedSemaphorePermit,
+}
+
+/// What the drive's thread leaves behind.
+struct Written {
+    outcome: Result<(), Fault>,
+    orphan: Option<ReportOrphanRequest>,
+    full: bool,
+}
+
+async fn transfer(
+    around: &Surroundings,
+    key: AssignmentKey,
+    work: WriteWork,
+    end: End,
+    requests: Streaming<WriteRequest>,
+    answers: &Answers,
+    stop: &CancellationToken,
+) -> Result<WriteDone, Fault> {
+    let _ = answers
+        .send(Ok(say(write_response::Message::Ready(WriteReady {}))))
+        .await;
+    around.gauge.phase("writing");
+    let archive = work.archive.clone().unwrap_or_default();
+    let recording = work.recording.clone().unwrap_or_default();
+    let (segments, for_drive) = mpsc::channel::<Segment>(64);
+    let (parts, for_controller) = mpsc::channel::<Entry>(UNCOMMITTED);
+    let (failed, drive_failed) = oneshot::channel::<()>();
+    let writing = spawn_writer(around, key, work, end, for_drive, parts, failed);
+    let committing = tokio::spawn(commit_all(around.clone(), for_controller, answers.clone()));
+
+    let receiver = Receiver {
+        archive_uuid: archive.archive_uuid.clone(),
+        ring: Arc::new(Semaphore::new((around.ring / PERMIT as u64) as usize)),
+        ring_permits: (around.ring / PERMIT as u64) as u32,
+        segments,
+    };
+    // Dropping the receiver closes the ring: the drive's thread then ends what it has.
+    let received = tokio::select! {
+        () = stop.cancelled() => Err(stopped()),
+        // Its own fault comes with its thread's end.
+        _ = drive_failed => Ok(()),
+        received = receiver.run(requests) => received,
+    };
+    let written = writing.await.map_err(|e| {
+        fault(
+            "INTERNAL",
+            format!("the drive's thread died: {e}"),
+            "see the tape agent's log",
+        )
+    })?;
+    around.gauge.phase("committing");
+    let committed = committing.await.map_err(|e| {
+        fault(
+            "INTERNAL",
+            format!("the committing task died: {e}"),
+            "see the tape agent's log",
+        )
+    })?;
+    if let Some(orphan) = written.orphan {
+        commit::orphans(&around.link, key, vec![orphan]).await?;
+    }
+    let uuid = &recording.recording_uuid;
+    if let Err(fault) = &written.outcome {
+        let verdict = match fault.reason.as_str() {
+            "VOLUME_FULL" => Some(Verdict::Full),
+            "MEDIUM_ERROR" | "POSITION_UNEXPECTED" | "WRITE_PROTECTED" => Some(Verdict::ReadOnly),
+            _ => None,
+        };
+        if let Some(verdict) = verdict {
+            commit::volume(&around.link, key, uuid, verdict, &fault.message).await?;
+        }
+    } else if written.full {
+        let why = "early warning: the end of the medium is near";
+        commit::volume(&around.link, key, uuid, Verdict::Full, why).await?;
+    }
+    // The cause before the consequence: what the drive says, then the controller, then the peer.
+    written.outcome?;
+    let part_count = committed?;
+    received?;
+    Ok(WriteDone { part_count })
+}
+
+/// Commits parts in order. Returns how many.
+async fn commit_all(
+    around: Surroundings,
+    mut parts: mpsc::Receiver<Entry>,
+    answers: Answers,
+) -> Result<u32, Fault> {
+    let mut count = 0;
+    while let Some(entry) = parts.recv().await {
+        commit::deliver(&around.link, &entry).await?;
+        count += 1;
+        around.gauge.committed(entry.header.byte_count);
+        let durable = write_response::Message::Durable(WriteDurable {
+            sequence: entry.header.last_sequence,
+        });
+        let _ = answers.try_send(Ok(say(durable)));
+    }
+    Ok(count)
+}
+
+fn spawn_writer(
+    around: &Surroundings,
+    key: AssignmentKey,
+    work: WriteWork,
+    end: End,
+    mut segments: mpsc::Receiver<Segment>,
+    parts: mpsc::Sender<Entry>,
+    failed: oneshot::Sender<()>,
+) -> tokio::task::JoinHandle<Written> {
+    let around = around.clone();
+    tokio::task::spawn_blocking(move || {
+        let mut written = Written {
+            outcome: Ok(()),
+            orphan: None,
+            full: false,
+        };
+        let outcome = around.device.work(|drive| {
+            let mut writer = Writer::new(drive, &around.journal, key, &work, end)?;
+            let outcome = take_all(
+                &around,
+                &mut writer,
+                &mut segments,
+                &parts,
+                &mut written.full,
+            );
+            let why = outcome
+                .as_ref()
+                .err()
+                .map_or("the source agent stopped", |f| f.reason.as_str());
+            written.orphan = writer.abandon(why);
+            outcome
+        });
+        written.outcome = outcome;
+        // Whoever waits for room in the ring is told first.
+        segments.close();
+        let _ = failed.send(());
+        written
+    })
+}
+
+fn take_all(
+    around: &Surroundings,
+    writer: &mut Writer<'_>,
+    segments: &mut mpsc::Receiver<Segment>,
+    parts: &mpsc::Sender<Entry>,
+    full: &mut bool,
+) -> Result<(), Fault> {
+    let controller_refused = || {
+        fault(
+            "COMMIT_REFUSED",
+            "the controller refused a part of this archive",
+            "the controller's log says why",
+        )
+    };
+    while let Some(segment) = segments.blocking_recv() {
+        let length = segment.bytes.len() as u64;
+        let progress = writer.segment(&segment.header, segment.bytes)?;
+        around.gauge.flowed(length);
+        match progress {
+            Progress::Buffered => {}
+            Progress::Part(entry) => {
+                parts
+                    .blocking_send(*entry)
+                    .map_err(|_| controller_refused())?;
+            }
+            Progress::Full(entry) => {
+                *full = true;
+                parts
+                    .blocking_send(*entry)
+                    .map_err(|_| controller_refused())?;
+                return Err(fault(
+                    "VOLUME_FULL",
+                    "the volume is full and the archive is not at its end; its committed parts are kept",
+                    "label another cartridge for the pool and run again",
+                ));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Takes the source agent's messages apart into segments.
+struct Receiver {
+    archive_uuid: Bytes,
+    ring: Arc<Semaphore>,
+    ring_permits: u32,
+    segments: mpsc::Sender<Segment>,
+}
+
+impl Receiver {
+    async fn run(self, mut requests: Streaming<WriteRequest>) -> Result<(), Fault> {
+        let mut building = BytesMut::new();
+        let mut last: Option<Header> = None;
+        loop {
+            let message = match requests.next().await {
+                Some(Ok(request)) => request.message,
+                Some(Err(status)) => return Err(peer_lost(status.message())),
+                None => return Err(peer_lost("it closed the stream before its end")),
+            };
+            match message {
+                Some(write_request::Message::Chunk(chunk)) => {
+                    if building.len() + chunk.data.len() > segment_limit() {
+                        return Err(protocol("a segment is larger than the format allows"));
+                    }
+                    building.extend_from_slice(&chunk.data);
+                    if chunk.end {
+                        let segment = self.segment(building.split().freeze()).await?;
+                        last = Some(segment.header.clone());
+                        // The drive's thread has ended: its fault is the cause.
+                        if self.segments.send(segment).await.is_err() {
+                            return Ok(());
+                        }
+                    }
+                }
+                Some(write_request::Message::Finish(finish)) => {
+                    let whole = last
+                        .as_ref()
+                        .is_some_and(|h| h.last && h.sequence == finish.last_sequence);
+                    if !whole || !building.is_empty() {
+                        return Err(protocol("it ended before its last segment"));
+                    }
+                    return Ok(());
+                }
+                _ => return Err(protocol("an unexpected message")),
+            }
+        }
+    }
+
+    async fn segment(&self, bytes: Bytes) -> Result<Segment, Fault> {
+        let header = segment::verify(&bytes).map_err(protocol)?;
+        if header.archive_uuid.as_bytes()[..] != self.archive_uuid[..] {
+            return Err(protocol("a segment of another archive"));
+        }
+        let permits = (bytes.len().div_ceil(PERMIT) as u32).min(self.ring_permits);
+        let room = Arc::clone(&self.ring)
+            .acquire_many_owned(permits)
+            .await
+            .map_err(|_| protocol("the ring is closed"))?;
+        Ok(Segment {
+            header,
+            bytes,
+            _room: room,
+        })
+    }
+}
+
+/// Bytes of the largest segment.
+fn segment_limit() -> usize {
+    use taf_format::limits::{RECORDS, SEGMENT_DATA};
+    segment::HEADER_LEN + SEGMENT_DATA + RECORDS + 1024
+}
