@@ -13,11 +13,11 @@ use uuid::Uuid;
 use crate::fault::{fault, of_drive};
 
 /// Threading a cartridge takes so long at most; a first load that calibrates may take hours.
-const READY_WITHIN: Duration = Duration::from_secs(15 * 60);
+const READY_WITHIN: Duration = Duration::from_mins(15);
 /// Calibration of a new cartridge.
-const CALIBRATED_WITHIN: Duration = Duration::from_secs(3 * 3600);
+const CALIBRATED_WITHIN: Duration = Duration::from_hours(3);
 /// The robot has brought the cartridge; the drive must see it within this.
-const SEEN_WITHIN: Duration = Duration::from_secs(60);
+const SEEN_WITHIN: Duration = Duration::from_mins(1);
 /// Between two looks.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
@@ -32,7 +32,9 @@ pub fn mount(drive: &mut dyn Drive, barcode: &str) -> Result<MediumState, Fault>
             Ok(Readiness::Ready) => break,
             Ok(Readiness::NoMedium) => SEEN_WITHIN,
             Ok(Readiness::Calibrating) => CALIBRATED_WITHIN,
-            Ok(Readiness::BecomingReady | Readiness::Cleaning) => READY_WITHIN,
+            Ok(Readiness::BecomingReady | Readiness::Cleaning) | Err(Error::UnitAttention(_)) => {
+                READY_WITHIN
+            }
             Ok(Readiness::LoadRequired) => {
                 match drive.load() {
                     Ok(()) | Err(Error::UnitAttention(_)) => {}
@@ -47,7 +49,6 @@ pub fn mount(drive: &mut dyn Drive, barcode: &str) -> Result<MediumState, Fault>
                     "use a cartridge of a generation that the drive writes",
                 ));
             }
-            Err(Error::UnitAttention(_)) => READY_WITHIN,
             Err(error) => return Err(said(&error)),
         };
         if begun.elapsed() > patience {

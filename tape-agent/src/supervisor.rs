@@ -72,7 +72,7 @@ impl Worker {
                     }
                 }
                 Err(error) => {
-                    tracing::error!(device = self.device, %error, "a worker could not be started")
+                    tracing::error!(device = self.device, %error, "a worker could not be started");
                 }
             }
             if begun.elapsed() > STEADY {

@@ -351,9 +351,8 @@ async fn perform(
 
 fn unload(drive: &mut dyn taf_drive::Drive) -> Result<(), Fault> {
     let said = |error: &taf_drive::Error| of_drive(error, "unloading", "the cartridge");
-    match drive.ready() {
-        Ok(taf_drive::Readiness::NoMedium | taf_drive::Readiness::LoadRequired) => return Ok(()),
-        _ => {}
+    if let Ok(taf_drive::Readiness::NoMedium | taf_drive::Readiness::LoadRequired) = drive.ready() {
+        return Ok(());
     }
     drive.prevent_removal(false).map_err(|e| said(&e))?;
     drive.unload().map_err(|e| said(&e))
