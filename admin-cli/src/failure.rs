@@ -1,6 +1,7 @@
 //! Why a command did not do what it should: a stable reason for programs, what happened for people, and what to do
 //! next. Every error of the libraries becomes one of these at the edge, and is told once, on standard error.
 
+use std::collections::HashMap;
 use std::io;
 use std::process::ExitCode;
 
@@ -119,7 +120,7 @@ impl From<Status> for Failure {
             return cause.into();
         }
         let (reason, metadata) = taf_peer::faults::reason_of(&status)
-            .unwrap_or_else(|| (code_name(status.code()).to_owned(), Default::default()));
+            .unwrap_or_else(|| (code_name(status.code()).to_owned(), HashMap::new()));
         let next_step = next_step::of(&reason, status.code(), metadata.get("resource"));
         let message = match status.message() {
             "" => format!("the controller answers {}", status.code()),

@@ -14,7 +14,7 @@ use crate::resource::id;
 use crate::{human, progress};
 
 /// A controller may be away this long before following is given up.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 /// Between two tries to reach it.
 const PAUSE: Duration = Duration::from_millis(500);
 /// Issues that are named at the end; `taf job issues` has all.

@@ -167,7 +167,7 @@ mod tests {
     fn times_read_well() {
         assert_eq!(duration(Duration::from_millis(420)), "0.4 s");
         assert_eq!(duration(Duration::from_secs(65)), "1m 05s");
-        assert_eq!(duration(Duration::from_secs(90_000)), "1d 01h");
+        assert_eq!(duration(Duration::from_hours(25)), "1d 01h");
         let stamp = |seconds| Timestamp { seconds, nanos: 0 };
         assert_eq!(between(Some(&stamp(5)), Some(&stamp(4))), None);
         assert_eq!(time(None), "-");

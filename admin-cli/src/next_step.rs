@@ -13,12 +13,11 @@ pub fn of(reason: &str, code: Code, resource: Option<&String>) -> String {
 
 fn by_reason(reason: &str) -> Option<&'static str> {
     Some(match reason {
-        "SIGN_IN_REQUIRED" | "TOKEN_EXPIRED" => "taf login --user NAME",
+        "SIGN_IN_REQUIRED" | "TOKEN_EXPIRED" | "ACCOUNT_EXISTS" => "taf login --user NAME",
         "WRONG_PASSWORD" => "try again with the right user and password",
         "LOCKED_OUT" => "wait some minutes, then try again with the right password",
         "ROLE_TOO_LOW" => "sign in as somebody who may (taf login), or ask an administrator",
         "LOCAL_ONLY" => "run it on the controller's own host as root or as the controller's user",
-        "ACCOUNT_EXISTS" => "taf login --user NAME",
         "PLAN_RUNNING" => "follow the job that runs (taf job list), or stop it: taf job cancel N",
         "SOURCE_IN_USE" => "delete the plans that name it first: taf plan list",
         "PATH_NOT_FOUND" => "see what the version holds: taf ls PLAN /",

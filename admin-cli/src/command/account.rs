@@ -44,7 +44,7 @@ impl Command {
   taf account create-first --user admin
   taf account create-first --socket /var/lib/taf/controller/controller.sock --user admin --password-file F")]
 pub struct CreateFirst {
-    /// The controller's socket; controller/controller.sock below TAF_HOME if not given
+    /// The controller's socket; controller/controller.sock below `TAF_HOME` if not given
     #[arg(long, value_name = "PATH")]
     socket: Option<PathBuf>,
     /// Name of the account

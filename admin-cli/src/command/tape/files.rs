@@ -67,16 +67,13 @@ fn rows(survey: &Survey) -> Rows {
         cells[2] = what(&file.content);
         if let Content::Part(part) = &file.content {
             cells[5] = part.archive.to_string();
-            match &part.block0 {
-                Some(block0) => {
-                    cells[3] = format!("{}@{}", block0.plan, block0.version);
-                    cells[4] = block0.part.to_string();
-                    cells[6] = begun(block0.created_at_unix_nanos);
-                }
-                None => {
-                    cells[3] = format!("@{}", part.version);
-                    cells[7] = "its first block is damaged; ".to_owned();
-                }
+            if let Some(block0) = &part.block0 {
+                cells[3] = format!("{}@{}", block0.plan, block0.version);
+                cells[4] = block0.part.to_string();
+                cells[6] = begun(block0.created_at_unix_nanos);
+            } else {
+                cells[3] = format!("@{}", part.version);
+                cells[7].push_str("its first block is damaged  ");
             }
         }
         if !file.closed {
