@@ -57,7 +57,8 @@ fn main() -> ExitCode {
     match act(Command::parse().action) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("taf-source-agent: {error:#}");
+            // The messages of our errors say their causes themselves.
+            eprintln!("taf-source-agent: {error}");
             ExitCode::FAILURE
         }
     }
@@ -127,7 +128,12 @@ fn check(config: &Config) {
     eprintln!("state             {}", config.state.display());
     eprintln!("backup allowed    {}", list(&config.backup_allowed));
     eprintln!("restore allowed   {}", list(&config.restore_allowed));
-    eprintln!("always left out   {}", list(&config.exclude));
+    let left_out = [
+        config.exclude.as_slice(),
+        std::slice::from_ref(&config.state),
+    ]
+    .concat();
+    eprintln!("always left out   {}", list(&left_out));
     eprintln!("readers           {}", config.readers);
     eprintln!("the configuration is good");
 }

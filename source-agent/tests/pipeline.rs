@@ -9,6 +9,7 @@ mod packing;
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{Seek, SeekFrom, Write};
+use std::os::unix::fs::PermissionsExt;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -175,7 +176,6 @@ fn an_unreadable_directory_is_not_an_empty_one() {
     if packing::again_as_user("an_unreadable_directory_is_not_an_empty_one") {
         return;
     }
-    use std::os::unix::fs::PermissionsExt;
     let folder = tempfile::tempdir().unwrap();
     let shut = folder.path().join("shut");
     fs::create_dir(&shut).unwrap();

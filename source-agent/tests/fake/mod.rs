@@ -450,7 +450,7 @@ impl Site {
     }
 
     pub async fn result(&mut self) -> taf_proto::agent::Result {
-        let waiting = tokio::time::timeout(Duration::from_secs(120), self.results.recv());
+        let waiting = tokio::time::timeout(Duration::from_mins(2), self.results.recv());
         waiting.await.expect("a result in time").unwrap()
     }
 
@@ -537,11 +537,11 @@ impl Site {
         }
         *self.told.tape.lock().unwrap() = tape;
         let items = items(&pages);
-        self.set_recall(&table, items);
+        self.set_recall(&table, &items);
         (pages, table)
     }
 
-    pub fn set_recall(&self, table: &SegmentTable, items: Vec<RecallItem>) {
+    pub fn set_recall(&self, table: &SegmentTable, items: &[RecallItem]) {
         let tar = table.tar_range();
         let part = RecallPart {
             archive_ordinal: 1,
