@@ -18,7 +18,8 @@ export TAF_HOME
 export TAF_CONFIG=$TAF_HOME/login.toml
 run=$TAF_HOME/run log=$TAF_HOME/log etc=$TAF_HOME/etc
 target=${CARGO_TARGET_DIR:-$repo/target}
-bin=$target/${TAF_PROFILE:-release}
+profile=${TAF_PROFILE:-release}
+bin=$target/${profile/#dev/debug}
 services=(taf-emulator taf-controller taf-tape-agent taf-source-agent)
 
 # The id of a service that this script started and that still runs.
@@ -84,7 +85,7 @@ shown() { local pattern=$1; shift; taf "$@" --json | grep -qE "$pattern"; }
 say "1/7 build"
 install_missing cc:gcc:gcc postgres:postgresql:postgresql-server zstd:zstd:zstd tar:tar:tar
 need_rust
-cargo build --manifest-path "$repo/Cargo.toml" --profile "${TAF_PROFILE:-release}" --locked \
+cargo build --manifest-path "$repo/Cargo.toml" --profile "$profile" --locked \
     -p taf-controller -p taf-tape-agent -p taf-source-agent -p taf-emulator -p taf-cli
 
 say "2/7 start: state is in $TAF_HOME"

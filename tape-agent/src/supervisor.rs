@@ -63,6 +63,8 @@ impl Worker {
             let begun = Instant::now();
             match self.start() {
                 Ok(mut child) => {
+                    // Held until the worker has ended; `wait` would close it.
+                    let _alive = child.stdin.take();
                     tokio::select! {
                         () = stop.cancelled() => return end(&mut child).await,
                         status = child.wait() => {
