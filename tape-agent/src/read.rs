@@ -3,17 +3,17 @@
 use bytes::Bytes;
 use taf_drive::{Drive, Error as DriveError, Read};
 use taf_proto::agent::{
-    AssignmentKey, ReadChunk, ReadDamaged, ReadRange, ReadReady, ReadResponse, ReadWork, Recording,
-    read_request, read_response,
+    AssignmentKey, ReadChunk, ReadDamaged, ReadRange, ReadReady, ReadRequest, ReadResponse,
+    ReadWork, Recording, read_request, read_response,
 };
 use taf_proto::v1::Fault;
 use tokio::sync::mpsc;
 use tokio_stream::StreamExt as _;
 use tokio_util::sync::CancellationToken;
-use tonic::Status;
+use tonic::{Status, Streaming};
 
 use crate::door::Visit;
-use crate::fault::{of_drive, peer_lost, protocol, stopped};
+use crate::fault::{fault, of_drive, peer_lost, protocol, stopped};
 use crate::gauge::Gauge;
 use crate::medium;
 use crate::worker::drive::Surroundings;
@@ -49,65 +49,67 @@ pub async fn run(
             })
         })
         .await?;
-    around.gauge.phase("waiting");
     let mut open = around.door.expect(key, &work.peer_agent_id, false);
-    let visit = tokio::select! {
-        () = stop.cancelled() => return Err(stopped()),
-        visit = open.visits.recv() => visit,
-    };
-    let Some(Visit::Read {
-        mut requests,
-        answers,
-    }) = visit
-    else {
-        return Err(peer_lost("nobody came"));
-    };
+    // The source agent may come several times: what could not be had in the first forward pass is fetched in a second.
+    loop {
+        around.gauge.phase("waiting");
+        let visit = tokio::select! {
+            () = stop.cancelled() => return Err(stopped()),
+            visit = open.visits.recv() => visit,
+        };
+        let Some(Visit::Read { requests, answers }) = visit else {
+            return Err(peer_lost("nobody came"));
+        };
+        serve(around, &recording, requests, answers, stop).await?;
+    }
+}
+
+/// Gives one caller its ranges. Only a fault of drive or volume is an error: a caller that hangs up may come again.
+async fn serve(
+    around: &Surroundings,
+    recording: &Recording,
+    mut requests: Streaming<ReadRequest>,
+    answers: Answers,
+    stop: &CancellationToken,
+) -> Result<(), Fault> {
     let _ = answers
         .send(Ok(say(read_response::Message::Ready(ReadReady {}))))
         .await;
     around.gauge.phase("reading");
     let (ranges, for_drive) = mpsc::channel(RANGES);
-    let reading = spawn_reader(around, recording, for_drive, answers.clone());
+    let reading = spawn_reader(around, recording.clone(), for_drive, answers.clone());
     let asked = async {
-        while let Some(request) = requests.next().await {
-            match request {
-                Ok(request) => match request.message {
-                    Some(read_request::Message::Range(range)) => {
-                        // The drive's thread has ended: its fault is the cause.
-                        if ranges.send(range).await.is_err() {
-                            return Ok(());
-                        }
-                    }
-                    _ => return Err(protocol("an unexpected message")),
-                },
-                Err(status) => return Err(peer_lost(status.message())),
+        while let Some(Ok(request)) = requests.next().await {
+            let Some(read_request::Message::Range(range)) = request.message else {
+                break;
+            };
+            // If the drive's thread has ended, its fault is the cause.
+            if ranges.send(range).await.is_err() {
+                break;
             }
         }
-        Ok(())
     };
-    let asked = tokio::select! {
-        () = stop.cancelled() => Err(stopped()),
-        asked = asked => asked,
-    };
+    let stopped_early = stop.run_until_cancelled(asked).await.is_none();
     drop(ranges);
-    let read = tokio::select! {
-        // The thread ends by itself when nobody takes its answers.
-        () = stop.cancelled() => Ok(Ok(())),
-        read = reading => read,
-    };
-    let read =
-        read.unwrap_or_else(|error| Err(protocol(format!("the drive's thread died: {error}"))));
+    if stopped_early {
+        // Nobody takes answers any more, so the thread ends at its next one.
+        drop((answers, requests));
+        let _ = reading.await;
+        return Err(stopped());
+    }
+    let read = reading.await.unwrap_or_else(|error| {
+        Err(fault(
+            "INTERNAL",
+            format!("the drive's thread died: {error}"),
+            "see the tape agent's log",
+        ))
+    });
     if let Err(fault) = &read {
         let _ = answers
             .send(Ok(say(read_response::Message::Fault(fault.clone()))))
             .await;
     }
-    drop(answers);
-    read?;
-    asked?;
-    // The source agent has what it asked for and goes on writing files; the volume stays for it until it is done.
-    stop.cancelled().await;
-    Ok(())
+    read
 }
 
 fn say(message: read_response::Message) -> ReadResponse {

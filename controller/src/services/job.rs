@@ -146,6 +146,22 @@ fn progress(row: &JobRow) -> Progress {
             progress.phase = drive.phase;
         }
     }
+    // What a side counted in the end goes before what it saw on the way.
+    let result = row.source_result.as_deref().map(agent::Result::decode);
+    match result.and_then(Result::ok).and_then(|result| result.done) {
+        Some(agent::result::Done::Backup(done)) => {
+            progress.file_count = done.file_count;
+            progress.directory_count = done.directory_count;
+            progress.byte_count = done.byte_count;
+            progress.stored_byte_count = done.stored_byte_count;
+        }
+        Some(agent::result::Done::Restore(done)) => {
+            progress.file_count = done.file_count;
+            progress.directory_count = done.directory_count;
+            progress.byte_count = done.byte_count;
+        }
+        _ => {}
+    }
     if row.ended_at.is_some() {
         progress.phase = String::new();
         progress.bytes_per_second = 0;

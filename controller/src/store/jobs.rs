@@ -194,6 +194,8 @@ pub struct JobRow {
     pub progress: Option<Vec<u8>>,
     /// Encoded `taf.agent.v1.DriveObservation`.
     pub drive_progress: Option<Vec<u8>>,
+    /// Encoded `taf.agent.v1.Result` of the source agent, once it has one.
+    pub source_result: Option<Vec<u8>>,
     /// Files expected.
     pub estimated_files: Option<i64>,
     /// Bytes expected.
@@ -213,7 +215,7 @@ const JOB_SELECT: &str = "SELECT j.id, j.kind, j.state, p.plan_name, j.line_id, 
      j.creator, t.step_kind, t.progress, t.drive_progress, \
      COALESCE(j.entry_count, e.file_count) AS estimated_files, COALESCE(j.byte_total, e.byte_count) AS estimated_bytes, \
      (SELECT count(*) FROM issues i WHERE i.attempt_id = t.id) AS issue_count, \
-     j.created_at, j.started_at, j.ended_at \
+     j.created_at, j.started_at, j.ended_at, t.source_result \
      FROM jobs j \
      LEFT JOIN attempts t ON t.id = (SELECT max(x.id) FROM attempts x WHERE x.job_id = j.id) \
      LEFT JOIN plans p ON p.id = j.plan_id \
@@ -245,6 +247,7 @@ fn job_row(row: &Row) -> JobRow {
         step_kind: row.get(15),
         progress: row.get(16),
         drive_progress: row.get(17),
+        source_result: row.get(24),
         estimated_files: row.get(18),
         estimated_bytes: row.get(19),
         issue_count: row.get(20),
