@@ -106,11 +106,11 @@ fn paths(system: &System, tree: &Path) {
         .plan("forbidden", Path::new("/etc"), "default")
         .unwrap();
     let said = system.taf(&["run", "forbidden"]).unwrap();
-    refused(&said, 1, "NOT_ALLOWED", &["/etc"]);
+    refused(&said, 1, "PATH_NOT_ALLOWED", &["/etc"]);
     system.taf(&["run", "good"]).unwrap().expect(0).unwrap();
     let target = system.path("etc");
     let said = system.taf(&["restore", "good", "--to", &target]).unwrap();
-    refused(&said, 1, "NOT_ALLOWED", &[&target]);
+    refused(&said, 1, "PATH_NOT_ALLOWED", &[&target]);
 
     let missing = tree.join("never was").display().to_string();
     let to = system.restored("x").unwrap().display().to_string();
@@ -137,7 +137,7 @@ fn cartridges(system: &System) {
         .expect(0)
         .unwrap();
     let said = system.taf(&["run", "homeless"]).unwrap();
-    refused(&said, 1, "NO_", &["empty", "taf volume label"]);
+    refused(&said, 1, "NO_VOLUME", &["empty", "taf volume label"]);
 
     // A tape of somebody else's: labelling must not touch it.
     let foreign = system.path("etc/foreign.tar");
@@ -167,7 +167,7 @@ fn cartridges(system: &System) {
     let said = system
         .taf(&["volume", "label", "ALIEN1L8", "--pool", "default"])
         .unwrap();
-    refused(&said, 1, "BLANK", &["ALIEN1L8"]);
+    refused(&said, 1, "FOREIGN_VOLUME", &["ALIEN1L8", "not blank"]);
     let after = system.shell(
         system.home(),
         "taf-emulator cat library/cartridges/ALIEN1L8.tape 0 | cksum",
@@ -255,7 +255,7 @@ fn who_is_not_let_in() {
     enrol(&used, "once").expect(0).unwrap();
     refused(&enrol(&used, "twice"), 1, "TOKEN_USED", &[]);
 
-    let expired = make("late", "source", &["--valid", "1s"]);
+    let expired = make("late", "source", &["--lifetime", "1s"]);
     until("the token to expire", Duration::from_mins(1), || {
         let said = enrol(&expired, "late");
         // The first attempts may be in time only for a second.
