@@ -110,6 +110,10 @@ impl Output {
         table: impl FnOnce(&[M]) -> Rows,
     ) -> Result<(), Failure> {
         if !self.json {
+            if messages.is_empty() {
+                say(format!("there are no {key}"));
+                return Ok(());
+            }
             return self.table(&table(messages));
         }
         self.begin(key)?;

@@ -46,7 +46,7 @@ impl Library {
             Ok((page.libraries, page.next_page_token))
         })
         .await?;
-        if out.json() {
+        if out.json() || libraries.is_empty() {
             out.list("libraries", "Library", &libraries, |_| Rows::new(&[]))?;
             return Ok(Exit::Done);
         }
