@@ -20,13 +20,15 @@ have_postgres() {
     have initdb || compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || compgen -G '/usr/pgsql-*/bin/initdb' >/dev/null
 }
 
-# install_missing NAME:DEBIAN-PACKAGE:FEDORA-PACKAGE...  installs the packages of commands that are not here.
+# install_missing NAME:DEBIAN-PACKAGE:FEDORA-PACKAGE...  installs the packages of commands that are not here. '+' joins
+# several Debian packages.
 install_missing() {
-    local item name deb rpm debs=() rpms=()
+    local item name deb rpm packages debs=() rpms=()
     for item in "$@"; do
         IFS=: read -r name deb rpm <<<"$item"
         if [[ $name == postgres ]]; then have_postgres && continue; else have "$name" && continue; fi
-        debs+=("$deb") rpms+=("$rpm")
+        IFS=+ read -ra packages <<<"$deb"
+        debs+=("${packages[@]}") rpms+=("$rpm")
     done
     [[ ${#debs[@]} -gt 0 ]] || return 0
     if ! have apt-get; then

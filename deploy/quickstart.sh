@@ -83,7 +83,7 @@ taf() { "$bin/taf" "$@"; }
 shown() { local pattern=$1; shift; taf "$@" --json | grep -qE "$pattern"; }
 
 say "1/7 build"
-install_missing cc:gcc:gcc postgres:postgresql:postgresql-server zstd:zstd:zstd tar:tar:tar
+install_missing cc:gcc+libc6-dev:gcc postgres:postgresql:postgresql-server zstd:zstd:zstd tar:tar:tar
 need_rust
 cargo build --manifest-path "$repo/Cargo.toml" --profile "$profile" --locked \
     -p taf-controller -p taf-tape-agent -p taf-source-agent -p taf-emulator -p taf-cli
