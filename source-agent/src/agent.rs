@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use taf_peer::channel;
+use taf_peer::identity::Role;
 use taf_peer::material::{self, Material};
 use taf_peer::session::{Connector, Session};
 use taf_peer::tls::{self, Expect, Trust, client_config};
@@ -61,7 +62,7 @@ struct Agent {
 /// # Errors
 /// What keeps it from starting; later trouble is logged and tried again.
 pub async fn run(config: Config, stop: CancellationToken) -> Result<(), StartError> {
-    let own = Material::load(&config.state)?;
+    let own = Material::load_as(&config.state, Role::SourceAgent)?;
     let trust = Trust::Authority(own.authority().clone());
     let expect = Expect::controller(Some(own.identity().installation));
     let tls = client_config(trust, Some(&own), expect)?;

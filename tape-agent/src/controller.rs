@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use taf_peer::identity::Role;
 use taf_peer::material::Material;
 use taf_peer::session::{Connector, Session};
 use taf_peer::tls::{self, Expect, Trust};
@@ -39,7 +40,7 @@ pub struct Link {
 impl Link {
     /// Loads the identity. Nothing is dialled yet.
     pub fn open(config: &Config) -> Result<Link, Error> {
-        let own = Material::load(&config.state)?;
+        let own = Material::load_as(&config.state, Role::TapeAgent)?;
         let trust = Trust::Authority(own.authority().clone());
         let expect = Expect::controller(Some(own.identity().installation));
         let tls = tls::client_config(trust, Some(&own), expect)?;

@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use taf_peer::backoff::Backoff;
+use taf_peer::identity::Role;
+use taf_peer::material::Material;
 use tokio::process::{Child, Command};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
@@ -24,6 +26,8 @@ const STEADY: Duration = Duration::from_secs(30);
 
 /// Runs the workers until SIGTERM or SIGINT.
 pub async fn run(config: &Config, file: &Path) -> anyhow::Result<()> {
+    // Workers without an identity would die again and again.
+    Material::load_as(&config.state, Role::TapeAgent)?;
     let program = std::env::current_exe()?;
     let stop = CancellationToken::new();
     let mut terminate = signal(SignalKind::terminate())?;

@@ -2,7 +2,7 @@
 //! crash can leave a key beside the certificate of another.
 
 use std::fmt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -12,7 +12,7 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use sha2::{Digest as _, Sha256};
 use zeroize::{Zeroize as _, Zeroizing};
 
-use crate::identity::{self, Identity};
+use crate::identity::{self, Identity, Role};
 use crate::secret_file;
 
 /// Name of the file, mode 600: the key, then the chain from the leaf to the authority, all PEM.
@@ -45,6 +45,19 @@ pub enum Error {
     /// The leaf has no TAF identity.
     #[error(transparent)]
     Identity(#[from] identity::Error),
+    /// The token was for another program.
+    #[error(
+        "{} holds the identity of {identity}, and this program is a {wanted}: enrol it in a folder of its own, with a token for this role",
+        folder.display()
+    )]
+    Role {
+        /// The folder.
+        folder: PathBuf,
+        /// Who it is.
+        identity: Identity,
+        /// What it should be.
+        wanted: Role,
+    },
 }
 
 fn content(what: impl Into<String>) -> Error {
@@ -90,6 +103,20 @@ impl Material {
             .collect::<Result<Vec<_>, _>>()
             .map_err(|_| bad("holds a damaged certificate"))?;
         Self::new(key, chain)
+    }
+
+    /// Reads what [`Material::store`] wrote, for a program of this role. With the identity of another it would only be
+    /// refused by everybody, for ever.
+    pub fn load_as(folder: &Path, wanted: Role) -> Result<Self, Error> {
+        let own = Self::load(folder)?;
+        if own.identity.role != wanted {
+            return Err(Error::Role {
+                folder: folder.to_owned(),
+                identity: own.identity.clone(),
+                wanted,
+            });
+        }
+        Ok(own)
     }
 
     /// Writes [`FILE`] in the folder, which is made if it is missing.
