@@ -290,7 +290,9 @@ async fn a_large_directory_is_listed_page_by_page() {
         .unwrap();
     assert_eq!(
         Some(&middle[0].name),
-        expected.iter().find(|name| name.as_slice() > &b"500000x"[..])
+        expected
+            .iter()
+            .find(|name| name.as_slice() > &b"500000x"[..])
     );
     assert!(
         browse::list(&view, b"nope", None, 1)
