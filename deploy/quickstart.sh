@@ -211,5 +211,5 @@ Try next (state and sign-in are in $TAF_HOME):
     taf ls $plan $dir
     taf restore $plan --to $TAF_HOME/restored/again $dir
     taf tape extract $cartridge --to /tmp/without-any-server
-Stop everything: $0 --stop
+Stop everything: $repo/deploy/quickstart.sh --stop
 EOF
