@@ -3,6 +3,7 @@
 use std::pin::Pin;
 use std::time::{Duration, Instant};
 
+use taf_peer::identity::Role;
 use taf_proto::agent::{
     self, AssignmentSet, OpenRequest, OpenResponse, ResultAck, Welcome, observation::Seen,
     open_request, open_response, session_service_server::SessionService,
@@ -50,7 +51,8 @@ impl SessionService for Service {
         &self,
         request: Request<Streaming<OpenRequest>>,
     ) -> Result<Response<Answers>, Status> {
-        let name = Caller::agent(&request)?.id.clone();
+        let caller = Caller::agent(&request)?;
+        let (name, role) = (caller.id.clone(), caller.role);
         let mut incoming = request.into_inner();
         let hello = match incoming.next().await {
             Some(Ok(OpenRequest {
@@ -61,6 +63,20 @@ impl SessionService for Service {
         };
         let incarnation = Uuid::from_slice(&hello.incarnation)
             .map_err(|_| bad_hello("the incarnation must be 16 bytes"))?;
+        let is_of_role = match &hello.unit {
+            Some(agent::hello::Unit::Source(_)) => role == Role::SourceAgent,
+            Some(agent::hello::Unit::Drive(_) | agent::hello::Unit::Library(_)) => {
+                role == Role::TapeAgent
+            }
+            None => true,
+        };
+        if !is_of_role {
+            return Err(status::fault(
+                Code::PermissionDenied,
+                "WRONG_ROLE",
+                format!("the certificate of agents/{name} does not allow it to be such a unit"),
+            ));
+        }
         let agent_id = self
             .store
             .agent_get(&name)
@@ -84,7 +100,8 @@ impl SessionService for Service {
             registry: self.registry.clone(),
             unit,
             incarnation,
-            last_progress: None,
+            written_at: None,
+            held: None,
         };
         tokio::spawn(session.run(incoming, outbox, seat, name));
         Ok(Response::new(Box::pin(ReceiverStream::new(outgoing))))
@@ -106,7 +123,10 @@ struct Conversation {
     registry: Registry,
     unit: Unit,
     incarnation: Uuid,
-    last_progress: Option<Instant>,
+    /// When progress became a row last.
+    written_at: Option<Instant>,
+    /// Progress that came too soon after that; the newest is written when its time comes, or before the result.
+    held: Option<agent::Observation>,
 }
 
 impl Conversation {
@@ -118,11 +138,14 @@ impl Conversation {
         name: String,
     ) {
         let ended = loop {
+            let due = self.written_at.map(|at| at + PROGRESS_EVERY);
+            let due = tokio::time::Instant::from_std(due.unwrap_or_else(Instant::now));
             tokio::select! {
                 () = seat.replaced.cancelled() => {
-                    let _ = outbox.send(Err(status::fault(
+                    // A unit that does not even take this will see its connection end.
+                    let _ = outbox.try_send(Err(status::fault(
                         Code::Aborted, "SESSION_REPLACED", "a newer session of this unit has begun",
-                    ))).await;
+                    )));
                     break "replaced by a newer one".to_owned();
                 }
                 changed = seat.assignments.changed() => {
@@ -146,24 +169,39 @@ impl Conversation {
                         // The unit connects again and says everything anew.
                         Err(error) => {
                             let text = error.to_string();
-                            let _ = outbox.send(Err(error.into())).await;
+                            let _ = outbox.try_send(Err(error.into()));
                             break text;
                         }
                     },
                     Some(Ok(_)) => {}
                     Some(Err(status)) => break status.message().to_owned(),
                     None => break "the unit closed it".to_owned(),
+                },
+                () = tokio::time::sleep_until(due), if self.held.is_some() => {
+                    if let Err(error) = self.write_held().await {
+                        let text = error.to_string();
+                        let _ = outbox.try_send(Err(error.into()));
+                        break text;
+                    }
                 }
             }
         };
         tracing::info!(agent = name, unit = ?self.unit, reason = ended, "session ended");
-        if !seat.replaced.is_cancelled()
+        if self.registry.leave(self.unit, &seat)
             && let Ok(client) = self.store.client().await
         {
             // If this fails, the lease runs out instead.
             let _ = drives::unit_heard(&client, self.unit, self.incarnation, false).await;
         }
-        self.registry.leave(self.unit, &seat);
+    }
+
+    /// Writes the progress that was held back.
+    async fn write_held(&mut self) -> Result<(), crate::store::Error> {
+        if let Some(observation) = self.held.take() {
+            observe::observe(&self.store, self.unit, self.incarnation, &observation).await?;
+            self.written_at = Some(Instant::now());
+        }
+        Ok(())
     }
 
     async fn take(
@@ -176,16 +214,20 @@ impl Conversation {
                 let throttled = matches!(observation.seen, Some(Seen::Progress(_)))
                     || matches!(&observation.seen, Some(Seen::Drive(_)) if observation.key.is_some());
                 let recent = self
-                    .last_progress
+                    .written_at
                     .is_some_and(|at| at.elapsed() < PROGRESS_EVERY);
                 // A change of the medium is never held back: the reconciler waits for it.
                 let waits = matches!(&observation.seen, Some(Seen::Drive(d)) if d.phase != "writing" && d.phase != "reading");
                 if throttled && recent && !waits {
+                    self.held = Some(observation);
                     return Ok(None);
+                }
+                if observation.seen.is_some() {
+                    self.held = None;
                 }
                 observe::observe(&self.store, self.unit, self.incarnation, &observation).await?;
                 if throttled {
-                    self.last_progress = Some(Instant::now());
+                    self.written_at = Some(Instant::now());
                 }
                 if observation.seen.is_some() && !throttled {
                     self.registry.wake();
@@ -193,6 +235,7 @@ impl Conversation {
                 Ok(None)
             }
             open_request::Message::Result(result) => {
+                self.write_held().await?;
                 observe::finish(&self.store, self.unit, &result).await?;
                 self.registry.wake();
                 let key = result.key;
@@ -205,16 +248,15 @@ impl Conversation {
 
 fn log_result(unit: Unit, result: &agent::Result) {
     let attempt = result.key.as_ref().map_or(0, |k| k.attempt);
-    match &result.fault {
-        Some(fault) => {
-            tracing::warn!(
-                ?unit,
-                attempt,
-                reason = fault.reason,
-                message = fault.message,
-                "assignment failed"
-            );
-        }
-        None => tracing::info!(?unit, attempt, "assignment done"),
+    if let Some(fault) = &result.fault {
+        tracing::warn!(
+            ?unit,
+            attempt,
+            reason = fault.reason,
+            message = fault.message,
+            "assignment failed"
+        );
+    } else {
+        tracing::info!(?unit, attempt, "assignment done");
     }
 }
