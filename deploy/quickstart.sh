@@ -157,7 +157,7 @@ enrol "$agent" source source-agent
 start taf-tape-agent run --config "$etc/tape-agent.toml"
 start taf-source-agent run --config "$etc/source-agent.toml"
 until_ok 60 "the drives" shown DRIVE_STATE_\(EMPTY\|LOADED\) drive list
-until_ok 60 "the library" shown TAF001L8 library list
+until_ok 60 "the library" shown "TAF00[0-9]L8" library list
 
 say "3/7 label a cartridge and make a plan"
 shown '"TAF001L8"' volume list || taf volume label TAF001L8 --pool default

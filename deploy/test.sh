@@ -56,7 +56,7 @@ trap summary EXIT
 tool() {
     have "cargo-$1" && return
     say "building cargo-$1 once, into $target/tools"
-    cargo install --quiet --locked --root "$target/tools" "cargo-$1@$2" ||
+    cargo install --quiet --locked --debug --root "$target/tools" "cargo-$1@$2" ||
         die "could not build cargo-$1" "install it yourself: cargo install --locked cargo-$1"
 }
 
