@@ -73,6 +73,12 @@ impl Surroundings {
 pub async fn run(config: Config, device_name: &str) -> anyhow::Result<()> {
     let shutdown = super::shutdown()?;
     let link = Link::open(&config)?;
+    let Some(_alone) = super::alone(&config.state, device_name, &shutdown)
+        .await
+        .context("the lock on the device can't be had")?
+    else {
+        return Ok(());
+    };
     let device = Device::new(device_name);
     let Some(identity) = identify(&device, device_name, &shutdown).await else {
         return Ok(());

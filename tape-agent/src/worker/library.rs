@@ -54,6 +54,12 @@ impl Robot {
 pub async fn run(config: Config, device: &str) -> anyhow::Result<()> {
     let shutdown = super::shutdown()?;
     let link = Link::open(&config)?;
+    let Some(_alone) = super::alone(&config.state, device, &shutdown)
+        .await
+        .context("the lock on the device can't be had")?
+    else {
+        return Ok(());
+    };
     let robot: Shared = Arc::new(Mutex::new(Robot {
         device: device.to_owned(),
         changer: None,

@@ -3,6 +3,9 @@
 pub mod drive;
 pub mod library;
 
+use std::fs::{File, TryLockError};
+use std::io;
+use std::path::Path;
 use std::time::Duration;
 
 use tokio::io::AsyncReadExt as _;
@@ -11,6 +14,8 @@ use tokio_util::sync::CancellationToken;
 
 /// Between two attempts to open a device.
 const DEVICE_RETRY: Duration = Duration::from_millis(500);
+/// Between two looks whether an earlier worker has ended.
+const LOCK_RETRY: Duration = Duration::from_millis(100);
 
 /// Cancelled by SIGTERM, by SIGINT, and when the supervisor is gone: it holds the other end of our standard input.
 pub fn shutdown() -> std::io::Result<CancellationToken> {
@@ -30,6 +35,42 @@ pub fn shutdown() -> std::io::Result<CancellationToken> {
         cancelled.cancel();
     });
     Ok(token)
+}
+
+/// Makes this process the only worker of the device, for as long as the file is held; waits while there is another: after
+/// the death of a supervisor its workers still clean up when those of the next begin, and two would drive one tape. `None` at
+/// shutdown.
+pub async fn alone(
+    state: &Path,
+    device: &str,
+    shutdown: &CancellationToken,
+) -> io::Result<Option<File>> {
+    let name = blake3::hash(device.as_bytes()).to_hex();
+    let path = state.join(format!("worker-{}.lock", &name[..16]));
+    let file = File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(path)?;
+    let mut said = false;
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(Some(file)),
+            Err(TryLockError::WouldBlock) => {}
+            Err(TryLockError::Error(error)) => return Err(error),
+        }
+        if !said {
+            tracing::info!(
+                device,
+                "waiting for an earlier worker of this device to end"
+            );
+            said = true;
+        }
+        let pause = tokio::time::sleep(LOCK_RETRY);
+        if shutdown.run_until_cancelled(pause).await.is_none() {
+            return Ok(None);
+        }
+    }
 }
 
 /// A name for files, made from a serial number.
