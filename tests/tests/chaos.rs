@@ -23,7 +23,7 @@ const PLAN: &str = "chaos";
 /// Within this time after the restart the job has ended.
 const NO_HANG: Duration = Duration::from_mins(1);
 /// Files of the tree, and bytes of each.
-const TREE: (usize, usize) = (240, 100_000);
+const TREE: (usize, usize) = (160, 100_000);
 
 struct Scene {
     system: System,
@@ -35,7 +35,7 @@ struct Scene {
 impl Scene {
     fn set(seed: u64) -> Result<Self> {
         // Slow enough for something to happen meanwhile, with a buffer that does not hide it.
-        let emulator = ["--rate", "8MB", "--buffer", "1MiB"].map(str::to_owned);
+        let emulator = ["--rate", "10MB", "--buffer", "1MiB"].map(str::to_owned);
         let system = System::start(Options {
             drives: 1,
             lease: "5s".into(),
