@@ -27,8 +27,10 @@ pub enum Kind {
 pub enum Stage {
     /// No step is under way.
     Between,
-    /// A step towards the mount is under way.
-    Mounting,
+    /// The drive unloads what is in it.
+    Unloading,
+    /// The robot moves a cartridge.
+    Moving,
     /// Drive and source work.
     Working,
 }
@@ -75,7 +77,7 @@ pub struct Facts<'a> {
     pub kind: Kind,
     /// Where it stands.
     pub stage: Stage,
-    /// Steps so far.
+    /// Steps so far, and one.
     pub steps: u32,
     /// Whether a person asked to stop it.
     pub cancel_asked: bool,
@@ -91,12 +93,18 @@ pub struct Facts<'a> {
     pub source: Option<Unit>,
     /// Name of the source agent, for people.
     pub source_name: &'a str,
+    /// The robot's worker; none if no library shows the drive.
+    pub robot: Option<Unit>,
+    /// Serial number of the library, for people.
+    pub library_serial: &'a str,
     /// The library's elements.
     pub elements: &'a [mount::Element],
     /// What the drive reported.
     pub drive_outcome: Option<Outcome>,
     /// What the source agent reported.
     pub source_outcome: Option<Outcome>,
+    /// For how long one side's word is known, at least; milliseconds.
+    pub reported_millis: u64,
     /// Of a backup: whether every part up to the source's last segment is committed.
     pub parts_complete: bool,
     /// After this long without a word a unit is lost, milliseconds.
@@ -117,14 +125,12 @@ pub enum Next {
 /// More mount steps than any sane library needs.
 const STEPS_MAX: u32 = 16;
 
+/// The fault of a side whose peer hung up or never came.
+const PEER_LOST: &str = "PEER_LOST";
+
 /// Decides on an attempt without a verdict.
 pub fn next(facts: &Facts<'_>) -> Next {
-    // A finished backup is a backup, whatever happened to anybody afterwards.
-    if facts.kind == Kind::Backup
-        && facts.parts_complete
-        && let Some(Outcome::Done { issues }) = facts.source_outcome
-        && (facts.drive_outcome.is_some() || lost(facts.drive, facts.lease_millis))
-    {
+    if let Some(issues) = success(facts) {
         return Next::Verdict(Verdict::Succeeded {
             with_issues: issues > 0,
         });
@@ -141,17 +147,6 @@ pub fn next(facts: &Facts<'_>) -> Next {
     }
     if let Some(fault) = root_cause(facts) {
         return Next::Verdict(Verdict::Failed(fault));
-    }
-    match (facts.kind, &facts.drive_outcome, &facts.source_outcome) {
-        (Kind::Label, Some(Outcome::Done { .. }), _) => {
-            return Next::Verdict(Verdict::Succeeded { with_issues: false });
-        }
-        (Kind::Restore, _, Some(Outcome::Done { issues })) => {
-            return Next::Verdict(Verdict::Succeeded {
-                with_issues: *issues > 0,
-            });
-        }
-        _ => {}
     }
     if facts.cancel_asked {
         return Next::Verdict(Verdict::Cancelled);
@@ -173,20 +168,46 @@ pub fn next(facts: &Facts<'_>) -> Next {
         );
         return Next::Verdict(Verdict::Failed(fault));
     }
-    match mount::next(
-        facts.barcode,
-        facts.drive_serial,
-        facts.medium,
-        facts.elements,
-    ) {
+    // A drive whose cartridge was pushed out says that it is empty. That counts once we have taken a step: before,
+    // it may be what the drive said of a cartridge that is only just being loaded.
+    let medium = match facts.medium {
+        mount::Medium::Empty if facts.steps > 1 => mount::Medium::Unloaded,
+        medium => medium,
+    };
+    match mount::next(facts.barcode, facts.drive_serial, medium, facts.elements) {
         Ok(step) => Next::Step(step),
         Err(fault) => Next::Verdict(Verdict::Failed(fault)),
     }
 }
 
-/// Whether an attempt with a verdict is over: its drive is free or lost.
-pub fn is_over(drive_reported: bool, working: bool, drive: Unit, lease_millis: u64) -> bool {
-    drive_reported || !working || lost(drive, lease_millis)
+/// The issues of an attempt that has done what it was for, whatever happened to anybody afterwards.
+fn success(facts: &Facts<'_>) -> Option<u64> {
+    match (facts.kind, &facts.drive_outcome, &facts.source_outcome) {
+        (Kind::Backup, drive, Some(Outcome::Done { issues })) => {
+            let drive_is_done = drive.is_some() || lost(facts.drive, facts.lease_millis);
+            (facts.parts_complete && drive_is_done).then_some(*issues)
+        }
+        (Kind::Restore, _, Some(Outcome::Done { issues })) => Some(*issues),
+        (Kind::Label, Some(Outcome::Done { .. }), _) => Some(0),
+        _ => None,
+    }
+}
+
+/// Whether an attempt with a verdict is over: nobody who could still touch its drive is at work for it, or they are
+/// lost. A move is waited for, or the next attempt would be planned from elements that are just changing.
+pub fn is_over(
+    stage: &Stage,
+    drive_reported: bool,
+    drive: Unit,
+    robot: Option<Unit>,
+    lease_millis: u64,
+) -> bool {
+    drive_reported
+        || match stage {
+            Stage::Between => true,
+            Stage::Unloading | Stage::Working => lost(drive, lease_millis),
+            Stage::Moving => robot.is_none_or(|robot| lost(robot, lease_millis)),
+        }
 }
 
 /// Whether the process is gone, or may be.
@@ -194,48 +215,78 @@ pub fn lost(unit: Unit, lease_millis: u64) -> bool {
     !unit.same_incarnation || unit.silent_millis > lease_millis
 }
 
-/// Of two faults, the one that caused the other: a peer that hung up is the consequence.
+/// Of two faults, the one that caused the other: a peer that hung up is the consequence, and one that was stopped, without
+/// our asking, is nearer to the cause.
 fn root_cause(facts: &Facts<'_>) -> Option<Fault> {
     let fault = |outcome: &Option<Outcome>| match outcome {
         Some(Outcome::Fault(fault)) => Some(fault.clone()),
         _ => None,
     };
-    let consequence = |fault: &Fault| matches!(fault.reason.as_str(), "PEER_LOST" | "STOPPED");
+    let distance = |fault: &Fault| match fault.reason.as_str() {
+        PEER_LOST => 2,
+        "STOPPED" => 1,
+        _ => 0,
+    };
+    let both_spoke = facts.drive_outcome.is_some() && facts.source_outcome.is_some();
     match (fault(&facts.drive_outcome), fault(&facts.source_outcome)) {
-        (Some(drive), Some(source)) if consequence(&drive) => Some(source),
+        (Some(drive), Some(source)) if distance(&source) < distance(&drive) => Some(source),
         (Some(drive), Some(_)) => Some(drive),
-        // The other side's own word explains it, and comes or is lost: wait for either.
-        (Some(one), None) | (None, Some(one)) if consequence(&one) => loss(facts),
+        // The other side's own word explains it, and comes or is lost. But it may be well and wait for a peer that
+        // can't reach it.
+        (Some(one), None) | (None, Some(one)) if one.reason == PEER_LOST && !both_spoke => {
+            loss(facts).or_else(|| (facts.reported_millis > facts.lease_millis).then_some(one))
+        }
         (one, other) => one.or(other),
     }
 }
 
+/// How a lost unit is spoken of.
+fn how(unit: Unit) -> &'static str {
+    if unit.same_incarnation {
+        "has not been heard of"
+    } else {
+        "was restarted"
+    }
+}
+
+/// Who was lost that has not yet said how it ended.
 fn loss(facts: &Facts<'_>) -> Option<Fault> {
-    if lost(facts.drive, facts.lease_millis) {
-        let how = if facts.drive.same_incarnation {
-            "has not been heard of"
-        } else {
-            "was restarted"
-        };
+    if facts.drive_outcome.is_none() && lost(facts.drive, facts.lease_millis) {
         return Some(Fault::new(
             "DRIVE_LOST",
             format!(
-                "the worker of drive {} {how} while it worked",
-                facts.drive_serial
+                "the worker of drive {} {} while it worked",
+                facts.drive_serial,
+                how(facts.drive)
             ),
             "committed parts are safe; run again when `taf drive` shows the drive ready",
         ));
     }
+    if facts.stage == Stage::Moving {
+        let Some(robot) = facts.robot else {
+            return Some(mount::not_in_library(facts.drive_serial));
+        };
+        if lost(robot, facts.lease_millis) {
+            return Some(Fault::new(
+                "LIBRARY_LOST",
+                format!(
+                    "the worker of library {} {} while it moved a cartridge",
+                    facts.library_serial,
+                    how(robot)
+                ),
+                "run again when `taf library` shows what is in its slots",
+            ));
+        }
+    }
     let source = facts.source?;
     if facts.source_outcome.is_none() && lost(source, facts.lease_millis) {
-        let how = if source.same_incarnation {
-            "has not been heard of"
-        } else {
-            "was restarted"
-        };
         return Some(Fault::new(
             "SOURCE_LOST",
-            format!("source agent {} {how} while it worked", facts.source_name),
+            format!(
+                "source agent {} {} while it worked",
+                facts.source_name,
+                how(source)
+            ),
             "committed parts are safe; run again when `taf agent` shows it connected",
         ));
     }
@@ -268,9 +319,12 @@ mod tests {
             drive: WELL,
             source: Some(WELL),
             source_name: "host",
+            robot: Some(WELL),
+            library_serial: "L1",
             elements,
             drive_outcome: None,
             source_outcome: None,
+            reported_millis: 0,
             parts_complete: false,
             lease_millis: 20_000,
         }
@@ -364,11 +418,105 @@ mod tests {
         assert!(matches!(next(&f), Next::Verdict(Verdict::Failed(_))));
     }
 
+    fn reason(facts: &Facts<'_>) -> String {
+        match next(facts) {
+            Next::Verdict(Verdict::Failed(fault)) => fault.reason,
+            other => panic!("must fail: {other:?}"),
+        }
+    }
+
     #[test]
-    fn an_attempt_is_over_when_its_drive_is_free_or_lost() {
-        assert!(!is_over(false, true, WELL, 20_000));
-        assert!(is_over(true, true, WELL, 20_000));
-        assert!(is_over(false, false, WELL, 20_000));
-        assert!(is_over(false, true, RESTARTED, 20_000));
+    fn a_side_that_only_lost_its_peer_waits_for_the_other_but_not_for_ever() {
+        let mut f = Facts {
+            source_outcome: Some(Outcome::Fault(Fault::new("PEER_LOST", "no way there", ""))),
+            ..facts(&[])
+        };
+        assert_eq!(next(&f), Next::Stay);
+        f.reported_millis = 20_001;
+        assert_eq!(reason(&f), "PEER_LOST");
+        f.reported_millis = 0;
+        f.drive_outcome = Some(Outcome::Fault(Fault::new("STOPPED", "", "")));
+        assert_eq!(reason(&f), "STOPPED");
+    }
+
+    #[test]
+    fn a_drive_that_has_reported_may_go() {
+        let mut f = Facts {
+            drive_outcome: Some(Outcome::Done { issues: 0 }),
+            drive: RESTARTED,
+            ..facts(&[])
+        };
+        assert_eq!(next(&f), Next::Stay, "the source is about to report");
+        f.kind = Kind::Restore;
+        f.drive_outcome = Some(Outcome::Fault(Fault::new("PEER_LOST", "", "")));
+        f.source_outcome = Some(Outcome::Done { issues: 0 });
+        assert_eq!(
+            next(&f),
+            Next::Verdict(Verdict::Succeeded { with_issues: false })
+        );
+    }
+
+    #[test]
+    fn a_robot_may_be_restarted_while_it_moves_but_not_stay_away() {
+        let silent = Unit {
+            silent_millis: 20_001,
+            ..WELL
+        };
+        let mut f = Facts {
+            stage: Stage::Moving,
+            ..facts(&[])
+        };
+        assert_eq!(next(&f), Next::Stay);
+        f.robot = Some(silent);
+        assert_eq!(reason(&f), "LIBRARY_LOST");
+        f.robot = None;
+        assert_eq!(reason(&f), "DRIVE_NOT_IN_LIBRARY");
+        f.stage = Stage::Working;
+        assert_eq!(next(&f), Next::Stay, "nobody needs the robot now");
+    }
+
+    #[test]
+    fn a_drive_that_pushes_its_cartridge_out_is_cleared_after_one_unload() {
+        let slot = Element {
+            kind: ElementKind::Slot,
+            address: 2,
+            full: false,
+            barcode: None,
+            drive_serial: None,
+            source_address: None,
+        };
+        let full = |address, kind, barcode: &str, serial: Option<&str>| Element {
+            kind,
+            address,
+            full: true,
+            barcode: Some(barcode.into()),
+            drive_serial: serial.map(str::to_owned),
+            source_address: None,
+        };
+        let elements = [
+            full(1, ElementKind::Drive, "B", Some("D1")),
+            full(3, ElementKind::Slot, "A", None),
+            slot,
+        ];
+        let mut f = Facts {
+            stage: Stage::Between,
+            medium: Medium::Empty,
+            ..facts(&elements)
+        };
+        assert_eq!(next(&f), Next::Step(mount::Step::Unload));
+        f.steps = 2;
+        assert!(matches!(next(&f), Next::Step(mount::Step::Clear(_))));
+    }
+
+    #[test]
+    fn an_attempt_is_over_when_nobody_touches_its_drive_any_more() {
+        let over = |stage, reported, drive, robot| is_over(&stage, reported, drive, robot, 20_000);
+        assert!(!over(Stage::Working, false, WELL, None));
+        assert!(over(Stage::Working, true, WELL, None));
+        assert!(over(Stage::Working, false, RESTARTED, None));
+        assert!(over(Stage::Between, false, WELL, Some(WELL)));
+        assert!(!over(Stage::Unloading, false, WELL, Some(WELL)));
+        assert!(!over(Stage::Moving, false, RESTARTED, Some(WELL)));
+        assert!(over(Stage::Moving, false, WELL, None));
     }
 }

@@ -80,29 +80,30 @@ pub fn next(
     let drive = elements
         .iter()
         .find(|e| e.kind == ElementKind::Drive && e.drive_serial.as_deref() == Some(serial))
-        .ok_or_else(|| {
-            Fault::new(
-                "DRIVE_NOT_IN_LIBRARY",
-                format!("no library shows a drive with serial number {serial}"),
-                "check the library's own panel and that its tape agent drives both; `taf library` shows what it reports",
-            )
-        })?;
+        .ok_or_else(|| not_in_library(serial))?;
     if drive.full && drive.barcode.as_deref() == Some(barcode) {
         return Ok(Step::Work);
     }
     if drive.full {
         return take_out(drive, medium, elements);
     }
-    let place = elements
+    let mut places = elements
         .iter()
-        .find(|e| e.full && e.barcode.as_deref() == Some(barcode))
-        .ok_or_else(|| {
-            Fault::new(
-                "VOLUME_NOT_IN_LIBRARY",
-                format!("volume {barcode} is not in the library any more"),
-                "put it into a slot of the library and run again",
-            )
-        })?;
+        .filter(|e| e.full && e.barcode.as_deref() == Some(barcode));
+    let place = places.next().ok_or_else(|| {
+        Fault::new(
+            "VOLUME_NOT_IN_LIBRARY",
+            format!("volume {barcode} is not in the library any more"),
+            "put it into a slot of the library and run again",
+        )
+    })?;
+    if places.next().is_some() {
+        return Err(Fault::new(
+            "BARCODE_TWICE",
+            format!("the library shows two cartridges with barcode {barcode}"),
+            "take one of them out and run again",
+        ));
+    }
     if place.kind == ElementKind::Drive {
         return Err(Fault::new(
             "VOLUME_IN_OTHER_DRIVE",
@@ -115,6 +116,15 @@ pub fn next(
         from: place.address,
         to: drive.address,
     }))
+}
+
+/// No library shows the drive.
+pub(crate) fn not_in_library(serial: &str) -> Fault {
+    Fault::new(
+        "DRIVE_NOT_IN_LIBRARY",
+        format!("no library shows a drive with serial number {serial}"),
+        "check the library's own panel and that its tape agent drives both; `taf library` shows what it reports",
+    )
 }
 
 fn take_out(drive: &Element, medium: Medium, elements: &[Element]) -> Result<Step, Fault> {
@@ -224,6 +234,9 @@ mod tests {
         assert_eq!(fault.reason, "NO_EMPTY_SLOT");
         let fault = next("Z", "D1", Medium::Empty, &[drive(None, None)]).unwrap_err();
         assert_eq!(fault.reason, "VOLUME_NOT_IN_LIBRARY");
+        let twice = [drive(None, None), slot(1, Some("A")), slot(2, Some("A"))];
+        let fault = next("A", "D1", Medium::Empty, &twice).unwrap_err();
+        assert_eq!(fault.reason, "BARCODE_TWICE");
         let fault = next("A", "D2", Medium::Empty, &full).unwrap_err();
         assert_eq!(fault.reason, "DRIVE_NOT_IN_LIBRARY");
     }

@@ -44,12 +44,15 @@ pub struct Agent {
 
 /// A drive.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[allow(clippy::struct_excessive_bools)] // facts, each by itself
 pub struct Drive {
     /// Row.
     pub id: i64,
     /// Serial number.
     pub serial: String,
     /// Whether its worker is connected.
+    pub connected: bool,
+    /// Whether its worker is connected, and that of the library's robot.
     pub usable: bool,
     /// Whether an attempt holds it.
     pub busy: bool,
@@ -76,6 +79,8 @@ pub struct Volume {
     pub byte_count: u64,
     /// Library that shows it.
     pub library: Option<i64>,
+    /// Whether libraries show more than one cartridge with this barcode.
+    pub twice: bool,
     /// Drive that the library shows it in.
     pub in_drive: Option<i64>,
 }
@@ -138,7 +143,12 @@ fn decide(job: &Job, drives: &[Drive], volumes: &[Volume], taken: &mut Taken) ->
         return wait(format!("source agent {} is not connected", agent.name));
     }
     if !drives.iter().any(|d| d.usable) {
-        return wait("no drive is connected".to_owned());
+        let connected = drives.iter().any(|d| d.connected);
+        return wait(if connected {
+            "no library with a connected drive is connected".to_owned()
+        } else {
+            "no drive is connected".to_owned()
+        });
     }
     let mut candidates: Vec<&Volume> = match &job.need {
         Need::Volume(id) => volumes.iter().filter(|v| v.id == *id).collect(),
@@ -208,6 +218,11 @@ fn drive_for(volume: &Volume, drives: &[Drive], taken: &Taken) -> Result<i64, St
             "volume {barcode} is in no library: put it into a slot"
         ));
     };
+    if volume.twice {
+        return Err(format!(
+            "two cartridges have barcode {barcode}: take one of them out"
+        ));
+    }
     let free = |d: &&Drive| d.usable && !d.busy && !taken.drives.contains(&d.id);
     if let Some(holder) = volume.in_drive {
         return match drives.iter().filter(free).find(|d| d.id == holder) {
@@ -250,6 +265,7 @@ mod tests {
         Drive {
             id,
             serial: format!("D{id}"),
+            connected: true,
             usable: true,
             busy: false,
             library: Some(1),
@@ -266,6 +282,7 @@ mod tests {
             reserved: false,
             byte_count: 0,
             library: Some(1),
+            twice: false,
             in_drive: None,
         }
     }
@@ -308,6 +325,28 @@ mod tests {
         let decisions = plan(&[absent, job(2)], &[drive(1)], &[volume(1)]);
         assert!(matches!(&decisions[0], Decision::Wait { why, .. } if why.contains("host")));
         assert!(matches!(decisions[1], Decision::Start { job: 2, .. }));
+    }
+
+    #[test]
+    fn what_is_missing_is_named() {
+        let why = |drives: &[Drive], volumes: &[Volume]| match plan(&[job(7)], drives, volumes)
+            .remove(0)
+        {
+            Decision::Wait { why, .. } => why,
+            other => panic!("must wait: {other:?}"),
+        };
+        assert!(why(&[], &[volume(1)]).contains("no drive"));
+        let alone = Drive {
+            usable: false,
+            library: None,
+            ..drive(1)
+        };
+        assert!(why(&[alone], &[volume(1)]).contains("no library"));
+        let doubled = Volume {
+            twice: true,
+            ..volume(1)
+        };
+        assert!(why(&[drive(1)], &[doubled]).contains("two cartridges"));
     }
 
     proptest! {

@@ -1,5 +1,9 @@
 //! Decisions of the pure core, as rows.
+//!
+//! Each attempt and each job is decided within a savepoint of its own: a row that the catalog does not take must not hold up the
+//! others, and one that it never takes fails, since nobody would ever end it else.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use prost::Message as _;
@@ -9,36 +13,44 @@ use taf_core::plan::Decision;
 use taf_core::{Fault, attempt, plan};
 use taf_proto::agent;
 
-use super::facts::{State, from_proto, to_proto};
+use super::facts::{State, from_proto, stage, to_proto};
 use crate::catalog;
 use crate::store::attempts::{self, LiveAttempt};
-use crate::store::{Error, Transaction, jobs, volumes};
+use crate::store::{Error, Transaction, jobs, savepoints, volumes};
+
+/// After the catalog refused a decision so often, what it was about fails.
+const REFUSALS: u32 = 5;
+
+/// What a decision is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Subject {
+    Attempt(i64),
+    Job(i64),
+}
+
+/// How often in a row the catalog has refused a decision on each subject.
+pub(super) type Refused = HashMap<Subject, u32>;
 
 /// Decides on everything once. Says whether anything was written that changes what units are to do.
 pub(super) async fn decide_on(
     tx: &Transaction<'_>,
-    state: &mut State,
+    state: &State,
     lease: Duration,
+    refused: &mut Refused,
 ) -> Result<bool, Error> {
+    let before = std::mem::take(refused);
     let mut changed = false;
     for live in &state.attempts {
-        if live.verdict == "none" {
-            let Some(facts) = state.about(live, lease) else {
-                continue;
-            };
-            match attempt::next(&facts) {
-                Next::Stay => {}
-                Next::Step(step) => {
-                    begin_step_on(tx, live, &step).await?;
-                    changed = true;
-                }
-                Next::Verdict(verdict) => {
-                    pronounce_on(tx, live, &verdict).await?;
-                    changed = true;
-                }
-            }
-        } else {
-            changed |= end_on(tx, state, live, lease).await?;
+        savepoints::savepoint_begin_on(tx).await?;
+        let outcome = attempt_on(tx, state, live, lease).await;
+        let Some(error) = settle_on(tx, outcome, &mut changed).await? else {
+            continue;
+        };
+        let subject = Subject::Attempt(live.id);
+        if is_refused_again(&before, refused, subject, &error) && live.verdict == "none" {
+            savepoints::savepoint_begin_on(tx).await?;
+            let outcome = condemn_on(tx, live, &error).await;
+            settle_on(tx, outcome, &mut changed).await?;
         }
     }
     if state.queued.is_empty() {
@@ -46,9 +58,111 @@ pub(super) async fn decide_on(
     }
     let (jobs, drives, volumes) = state.planning();
     for decision in plan::plan(&jobs, &drives, &volumes) {
-        changed |= decided_on(tx, state, decision).await?;
+        let job = match &decision {
+            Decision::Start { job, .. }
+            | Decision::Wait { job, .. }
+            | Decision::Fail { job, .. }
+            | Decision::Cancel { job } => *job,
+        };
+        if let Decision::Wait { why, .. } = &decision
+            && state
+                .queued_job(job)
+                .is_some_and(|q| q.waiting_for.as_ref() == Some(why))
+        {
+            continue;
+        }
+        savepoints::savepoint_begin_on(tx).await?;
+        let outcome = decided_on(tx, state, decision).await;
+        let Some(error) = settle_on(tx, outcome, &mut changed).await? else {
+            continue;
+        };
+        if is_refused_again(&before, refused, Subject::Job(job), &error) {
+            savepoints::savepoint_begin_on(tx).await?;
+            let outcome = jobs::job_end_on(tx, job, "failed", Some(&refusal(&error))).await;
+            settle_on(tx, outcome, &mut changed).await?;
+        }
     }
     Ok(changed)
+}
+
+/// Keeps what one decision wrote, or undoes it and gives the error, if it is one of this row and not of the database.
+async fn settle_on(
+    tx: &Transaction<'_>,
+    outcome: Result<bool, Error>,
+    changed: &mut bool,
+) -> Result<Option<Error>, Error> {
+    match outcome {
+        Ok(wrote) => {
+            *changed |= wrote;
+            savepoints::savepoint_keep_on(tx).await?;
+            Ok(None)
+        }
+        Err(error)
+            if matches!(error, Error::Stale(_) | Error::Timeout) || !error.is_transient() =>
+        {
+            savepoints::savepoint_undo_on(tx).await?;
+            Ok(Some(error))
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// Counts a refusal; true if it is time to give up.
+fn is_refused_again(
+    before: &Refused,
+    refused: &mut Refused,
+    subject: Subject,
+    error: &Error,
+) -> bool {
+    let times = before.get(&subject).copied().unwrap_or(0) + 1;
+    if times == 1 || times == REFUSALS {
+        tracing::warn!(?subject, %error, times, "the catalog does not take a decision");
+    }
+    refused.insert(subject, times);
+    times >= REFUSALS
+}
+
+fn refusal(error: &Error) -> Fault {
+    Fault::new(
+        "CATALOG_REFUSED",
+        format!("the catalog does not take what follows: {error}"),
+        "see the controller's log, and run again",
+    )
+}
+
+/// Fails an attempt whose decision the catalog does not take.
+async fn condemn_on(
+    tx: &Transaction<'_>,
+    live: &LiveAttempt,
+    error: &Error,
+) -> Result<bool, Error> {
+    let fault = refusal(error);
+    if live.kind == "label" {
+        volumes::volume_unlabelled_on(tx, live.volume_id, &fault.message).await?;
+    }
+    let encoded = to_proto(&fault).encode_to_vec();
+    attempts::attempt_verdict_on(tx, live.id, "failed", Some(&encoded)).await?;
+    Ok(true)
+}
+
+async fn attempt_on(
+    tx: &Transaction<'_>,
+    state: &State,
+    live: &LiveAttempt,
+    lease: Duration,
+) -> Result<bool, Error> {
+    if live.verdict != "none" {
+        return end_on(tx, state, live, lease).await;
+    }
+    let Some(facts) = state.about(live, lease) else {
+        return Err(Error::Stale("attempt's drive or volume"));
+    };
+    match attempt::next(&facts) {
+        Next::Stay => return Ok(false),
+        Next::Step(step) => begin_step_on(tx, live, &step).await?,
+        Next::Verdict(verdict) => pronounce_on(tx, live, &verdict).await?,
+    }
+    Ok(true)
 }
 
 async fn decided_on(
@@ -87,8 +201,8 @@ async fn forget_label_on(
     job: i64,
     why: &str,
 ) -> Result<(), Error> {
-    let queued = state.queued.iter().find(|j| j.id == job);
-    if let Some(volume) = queued
+    if let Some(volume) = state
+        .queued_job(job)
         .filter(|j| j.kind == "label")
         .and_then(|j| j.volume_id)
     {
@@ -104,7 +218,7 @@ async fn start_on(
     drive: i64,
     volume: i64,
 ) -> Result<(), Error> {
-    let Some(queued) = state.queued.iter().find(|j| j.id == job) else {
+    let Some(queued) = state.queued_job(job) else {
         return Ok(());
     };
     let agent = queued.agent.as_ref().map(|(id, _, _)| *id);
@@ -205,9 +319,9 @@ async fn end_on(
     };
     let lease = lease.as_millis() as u64;
     let unit = state.drive_unit(live, drive);
-    let working = live.step_kind == "work" && live.drive_incarnation.is_some();
+    let working = live.step_kind == "work";
     let reported = live.drive_result.is_some();
-    if !attempt::is_over(reported, working, unit, lease) {
+    if !attempt::is_over(&stage(live), reported, unit, state.robot_unit(drive), lease) {
         return Ok(false);
     }
     // A worker that was restarted delivered its journal before it connected; one that is silent may still write.
@@ -216,12 +330,18 @@ async fn end_on(
     if lost {
         attempts::attempt_drive_lost_on(tx, live.drive_id).await?;
     }
-    let fault = fault_of(live);
-    jobs::job_end_on(tx, live.job_id, &live.verdict, fault.as_ref()).await?;
+    let fault = (live.verdict == "failed").then(|| fault_of(live));
+    if !jobs::job_end_on(tx, live.job_id, &live.verdict, fault.as_ref()).await? {
+        tracing::warn!(
+            job = live.job_id,
+            attempt = live.id,
+            "the job of an attempt had ended before it"
+        );
+    }
     Ok(true)
 }
 
-fn fault_of(live: &LiveAttempt) -> Option<Fault> {
-    let fault = taf_proto::v1::Fault::decode(live.fault.as_deref()?).ok()?;
-    Some(from_proto(fault))
+fn fault_of(live: &LiveAttempt) -> Fault {
+    let encoded = live.fault.as_deref().unwrap_or_default();
+    from_proto(taf_proto::v1::Fault::decode(encoded).unwrap_or_default())
 }

@@ -11,7 +11,7 @@ use super::facts::State;
 use crate::session::Unit;
 use crate::store::attempts::LiveAttempt;
 use crate::store::drives::DriveRow;
-use crate::store::volumes::VolumeRow;
+use crate::store::volumes::PlannedVolume;
 
 /// Complete sets, each for one process of a unit.
 pub(super) type Sets = HashMap<Unit, (Uuid, Vec<Assignment>)>;
@@ -33,7 +33,10 @@ pub(super) fn sets(state: &State, installation: Uuid) -> (Sets, Vec<Binding>) {
         ) else {
             continue;
         };
-        if live.verdict != "none" {
+        // With a verdict the work is withdrawn, but not a step towards the mount: it may be half done, and the end of the attempt
+        // waits for its end.
+        let withdrawn = live.verdict != "none" && live.step_kind == "work";
+        if withdrawn || (live.step_kind != "work" && live.drive_result.is_some()) {
             continue;
         }
         let mut give = |unit: Unit, incarnation: Uuid, work: Work| {
@@ -76,15 +79,17 @@ pub(super) fn sets(state: &State, installation: Uuid) -> (Sets, Vec<Binding>) {
                     });
                 }
                 // Work belongs to the processes that it was given to; the attempt fails if they are gone.
+                let is_theirs = |given: Option<Uuid>, now| given.is_none_or(|given| given == now);
                 if live.drive_result.is_none()
+                    && is_theirs(live.drive_incarnation, drive.incarnation)
                     && let Some(work) = drive_work(live, volume, installation)
                 {
-                    let incarnation = live.drive_incarnation.unwrap_or(drive.incarnation);
-                    give(Unit::Drive(drive.id), incarnation, work);
+                    give(Unit::Drive(drive.id), drive.incarnation, work);
                 }
                 if live.source_result.is_none()
                     && let Some(agent) = &live.source
-                    && let Some(incarnation) = live.source_incarnation.or(agent.incarnation)
+                    && let Some(incarnation) = agent.incarnation
+                    && is_theirs(live.source_incarnation, incarnation)
                     && let Some(work) = source_work(live, drive, installation)
                 {
                     give(Unit::Source(agent.id), incarnation, work);
@@ -107,7 +112,7 @@ fn key(live: &LiveAttempt) -> AssignmentKey {
     }
 }
 
-fn drive_work(live: &LiveAttempt, volume: &VolumeRow, installation: Uuid) -> Option<Work> {
+fn drive_work(live: &LiveAttempt, volume: &PlannedVolume, installation: Uuid) -> Option<Work> {
     let recording = Some(recording(volume, installation));
     let peer_agent_id = live
         .source
@@ -132,7 +137,11 @@ fn drive_work(live: &LiveAttempt, volume: &VolumeRow, installation: Uuid) -> Opt
 fn source_work(live: &LiveAttempt, drive: &DriveRow, installation: Uuid) -> Option<Work> {
     let worker = Some(agent::Worker {
         agent_id: drive.agent.clone(),
-        addresses: drive.addresses.split(' ').map(str::to_owned).collect(),
+        addresses: drive
+            .addresses
+            .split_whitespace()
+            .map(str::to_owned)
+            .collect(),
     });
     if live.kind == "restore" {
         let request = v1::RestoreVersionRequest::decode(live.restore_request.as_deref()?).ok()?;
@@ -168,7 +177,7 @@ fn archive(live: &LiveAttempt, installation: Uuid) -> Option<agent::Archive> {
     })
 }
 
-fn recording(volume: &VolumeRow, installation: Uuid) -> agent::Recording {
+fn recording(volume: &PlannedVolume, installation: Uuid) -> agent::Recording {
     agent::Recording {
         barcode: volume.barcode.clone(),
         volume_uuid: volume.volume_uuid.as_bytes().to_vec().into(),

@@ -1,6 +1,6 @@
 //! Rows as the pure core's facts.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use prost::Message as _;
@@ -16,7 +16,7 @@ use crate::store::attempts::{self, LiveAttempt};
 use crate::store::drives::{self, DriveRow};
 use crate::store::jobs::{self, QueuedJob};
 use crate::store::libraries::{self, ElementRow, LibraryRow};
-use crate::store::volumes::{self, VolumeRow};
+use crate::store::volumes::{self, PlannedVolume};
 use crate::store::{Error, Transaction};
 
 /// More devices than any installation has; the reconciler looks at all of them.
@@ -31,18 +31,20 @@ pub(super) struct State {
     pub drives: HashMap<i64, DriveRow>,
     pub libraries: HashMap<i64, LibraryRow>,
     pub elements: HashMap<i64, Vec<Element>>,
-    pub volumes: HashMap<i64, VolumeRow>,
+    pub volumes: HashMap<i64, PlannedVolume>,
     /// Source agents' processes.
     pub sources: Vec<(i64, Uuid)>,
     /// Since when this controller watches.
     pub watching: Duration,
+    /// For how long one side's word on an attempt is known.
+    pub reported: HashMap<i64, Duration>,
 }
 
 pub(super) async fn load_on(tx: &Transaction<'_>, watching: Duration) -> Result<State, Error> {
     let queued = jobs::job_list_queued_on(tx).await?;
     let attempts = attempts::attempt_list_live_on(tx).await?;
     let mut complete = Vec::new();
-    for attempt in &attempts {
+    for attempt in attempts.iter().filter(|a| a.verdict == "none") {
         if let (Some(archive), Some(last)) = (&attempt.archive, last_sequence(attempt))
             && catalog::is_complete_on(tx, archive.id, last).await?
         {
@@ -52,16 +54,19 @@ pub(super) async fn load_on(tx: &Transaction<'_>, watching: Duration) -> Result<
     let sources = drives::source_list_on(tx).await?;
     let drives = drives::drive_list(tx, "", ALL).await?;
     let libraries = libraries::library_list(tx, "", ALL).await?;
+    // They are many, and only who is about to start or to take a step asks for them.
     let mut elements = HashMap::new();
-    for library in &libraries {
-        let rows = libraries::library_elements(tx, library.id).await?;
-        elements.insert(library.id, rows.iter().map(element).collect());
+    let between = |a: &LiveAttempt| a.verdict == "none" && a.step_kind == "none";
+    if !queued.is_empty() || attempts.iter().any(between) {
+        for library in &libraries {
+            let rows = libraries::library_elements(tx, library.id).await?;
+            elements.insert(library.id, rows.iter().map(element).collect());
+        }
     }
     let mut volumes = HashMap::new();
     if !queued.is_empty() || !attempts.is_empty() {
-        for volume in volumes::volume_list_all_on(tx).await? {
-            volumes.entry(volume.id).or_insert(volume);
-        }
+        let wanted = volumes::volume_list_planned_on(tx).await?;
+        volumes.extend(wanted.into_iter().map(|v| (v.id, v)));
     }
     Ok(State {
         queued,
@@ -73,6 +78,7 @@ pub(super) async fn load_on(tx: &Transaction<'_>, watching: Duration) -> Result<
         volumes,
         sources,
         watching,
+        reported: HashMap::new(),
     })
 }
 
@@ -101,24 +107,84 @@ fn last_sequence(attempt: &LiveAttempt) -> Option<i64> {
     }
 }
 
-/// What a side reported, from its row.
-fn outcome(encoded: Option<&[u8]>) -> Option<Outcome> {
-    let result = agent::Result::decode(encoded?).ok()?;
+/// What a side reported, from its row. What does not fit the work is a fault: it must not be taken for a success, and must not
+/// be waited for.
+fn outcome(encoded: Option<&[u8]>, kind: attempt::Kind, side: Side) -> Option<Outcome> {
+    use agent::result::Done;
+    let unfit = || {
+        Some(Outcome::Fault(Fault::new(
+            "BAD_RESULT",
+            format!(
+                "the {} reported an end that does not fit its work",
+                side.name()
+            ),
+            "see that controller and agents have the same version",
+        )))
+    };
+    let Ok(result) = agent::Result::decode(encoded?) else {
+        return unfit();
+    };
     if let Some(fault) = result.fault {
         return Some(Outcome::Fault(from_proto(fault)));
     }
-    let issues = match result.done {
-        Some(agent::result::Done::Backup(done)) => done.issue_count,
-        Some(agent::result::Done::Restore(done)) => done.issue_count,
-        _ => 0,
+    let number = |n: u64| i64::try_from(n).is_ok();
+    let issues = match (kind, side, result.done) {
+        (attempt::Kind::Backup, Side::Source, Some(Done::Backup(done)))
+            if [
+                done.last_sequence,
+                done.file_count,
+                done.directory_count,
+                done.byte_count,
+            ]
+            .into_iter()
+            .all(number) =>
+        {
+            done.issue_count
+        }
+        (attempt::Kind::Restore, Side::Source, Some(Done::Restore(done))) => done.issue_count,
+        (attempt::Kind::Label, Side::Drive, Some(Done::Label(done)))
+            if done.next_block > 0 && number(done.next_block) =>
+        {
+            0
+        }
+        (attempt::Kind::Backup | attempt::Kind::Restore, Side::Drive, _) => 0,
+        _ => return unfit(),
     };
     Some(Outcome::Done { issues })
 }
 
+/// Who reports on the work.
+#[derive(Clone, Copy)]
+enum Side {
+    Drive,
+    Source,
+}
+
+impl Side {
+    fn name(self) -> &'static str {
+        match self {
+            Side::Drive => "drive's worker",
+            Side::Source => "source agent",
+        }
+    }
+}
+
+/// Where a cartridge is, as libraries show it.
+#[derive(Clone, Copy)]
+struct Place<'a> {
+    library: i64,
+    connected: bool,
+    drive_serial: Option<&'a str>,
+}
+
 /// A fault of the wire as one of the core.
 pub(super) fn from_proto(fault: v1::Fault) -> Fault {
+    let reason = match fault.reason {
+        unnamed if unnamed.is_empty() => "UNKNOWN".to_owned(),
+        named => named,
+    };
     Fault {
-        reason: fault.reason,
+        reason,
         message: fault.message,
         next_step: fault.next_step,
     }
@@ -134,6 +200,11 @@ pub(super) fn to_proto(fault: &Fault) -> v1::Fault {
 }
 
 impl State {
+    /// A job that waits.
+    pub(super) fn queued_job(&self, id: i64) -> Option<&QueuedJob> {
+        self.queued.iter().find(|job| job.id == id)
+    }
+
     /// The process of each unit that rows know of.
     pub(super) fn incarnations(&self) -> HashMap<Unit, Uuid> {
         let drives = self
@@ -172,6 +243,7 @@ impl State {
         let drives = self.drives.values().map(|d| plan::Drive {
             id: d.id,
             serial: d.serial.clone(),
+            connected: d.connected,
             usable: d.connected
                 && d.library
                     .as_ref()
@@ -180,17 +252,59 @@ impl State {
             library: d.library.as_ref().map(|(id, _, _)| *id),
             full: d.full,
         });
-        let volumes = self.volumes.values().map(|v| plan::Volume {
-            id: v.id,
-            barcode: v.barcode.clone(),
-            pool: v.pool_id,
-            appendable: v.state == "appendable",
-            reserved: v.reserved_by.is_some(),
-            byte_count: v.byte_count as u64,
-            library: v.library_id,
-            in_drive: v.drive.as_ref().map(|(id, _)| *id),
+        let places = self.places();
+        let rows: HashMap<&str, i64> = self
+            .drives
+            .values()
+            .map(|d| (d.serial.as_str(), d.id))
+            .collect();
+        let volumes = self.volumes.values().map(|v| {
+            let found = places
+                .get(v.barcode.as_str())
+                .map_or(&[][..], Vec::as_slice);
+            let place = found.first();
+            plan::Volume {
+                id: v.id,
+                barcode: v.barcode.clone(),
+                pool: v.pool_id,
+                appendable: v.state == "appendable",
+                reserved: v.reserved,
+                byte_count: v.byte_count as u64,
+                library: place.map(|p| p.library),
+                twice: found.len() > 1,
+                in_drive: place
+                    .and_then(|p| p.drive_serial)
+                    .and_then(|serial| rows.get(serial).copied()),
+            }
         });
         (jobs, drives.collect(), volumes.collect())
+    }
+
+    /// Where the volumes are. What a library shows that is not connected counts only if no other one shows it: it may have been
+    /// taken away long ago.
+    fn places(&self) -> HashMap<&str, Vec<Place<'_>>> {
+        let wanted: HashSet<&str> = self.volumes.values().map(|v| v.barcode.as_str()).collect();
+        let mut places: HashMap<&str, Vec<Place<'_>>> = HashMap::new();
+        for (library, elements) in &self.elements {
+            let connected = self.libraries.get(library).is_some_and(|l| l.connected);
+            for element in elements.iter().filter(|e| e.full) {
+                if let Some(barcode) = element.barcode.as_deref()
+                    && wanted.contains(barcode)
+                {
+                    places.entry(barcode).or_default().push(Place {
+                        library: *library,
+                        connected,
+                        drive_serial: element.drive_serial.as_deref(),
+                    });
+                }
+            }
+        }
+        for found in places.values_mut() {
+            if found.iter().any(|p| p.connected) {
+                found.retain(|p| p.connected);
+            }
+        }
+        places
     }
 
     /// Facts about a live attempt, for the core. `None` while a row that it needs is missing.
@@ -206,17 +320,14 @@ impl State {
             .as_ref()
             .and_then(|(id, _, _)| self.elements.get(id))
             .map_or(&[][..], Vec::as_slice);
+        let kind = match attempt.kind.as_str() {
+            "backup" => attempt::Kind::Backup,
+            "restore" => attempt::Kind::Restore,
+            _ => attempt::Kind::Label,
+        };
         Some(attempt::Facts {
-            kind: match attempt.kind.as_str() {
-                "backup" => attempt::Kind::Backup,
-                "restore" => attempt::Kind::Restore,
-                _ => attempt::Kind::Label,
-            },
-            stage: match attempt.step_kind.as_str() {
-                "none" => attempt::Stage::Between,
-                "work" => attempt::Stage::Working,
-                _ => attempt::Stage::Mounting,
-            },
+            kind,
+            stage: stage(attempt),
             steps: attempt.step as u32,
             cancel_asked: attempt.cancel_asked,
             barcode: &volume.barcode,
@@ -234,9 +345,15 @@ impl State {
                 silent_millis: self.silence(source.silent_seconds),
             }),
             source_name: attempt.source.as_ref().map_or("", |s| s.name.as_str()),
+            robot: self.robot_unit(drive),
+            library_serial: drive.library.as_ref().map_or("", |(_, s, _)| s.as_str()),
             elements,
-            drive_outcome: outcome(attempt.drive_result.as_deref()),
-            source_outcome: outcome(attempt.source_result.as_deref()),
+            drive_outcome: outcome(attempt.drive_result.as_deref(), kind, Side::Drive),
+            source_outcome: outcome(attempt.source_result.as_deref(), kind, Side::Source),
+            reported_millis: self
+                .reported
+                .get(&attempt.id)
+                .map_or(0, |known| known.as_millis() as u64),
             parts_complete: self.complete.contains(&attempt.id),
             lease_millis: lease.as_millis() as u64,
         })
@@ -252,9 +369,29 @@ impl State {
         }
     }
 
+    /// How the robot of a drive is; it works for whoever asks, so any process of it will do.
+    pub(super) fn robot_unit(&self, drive: &DriveRow) -> Option<attempt::Unit> {
+        let (id, _, _) = drive.library.as_ref()?;
+        let library = self.libraries.get(id)?;
+        Some(attempt::Unit {
+            same_incarnation: true,
+            silent_millis: self.silence(library.silent_seconds),
+        })
+    }
+
     /// Silence that began before we watched is not held against anybody.
     fn silence(&self, seconds: f64) -> u64 {
         let watched = self.watching.as_millis() as u64;
         ((seconds.max(0.0) * 1000.0) as u64).min(watched)
+    }
+}
+
+/// The step that is under way.
+pub(super) fn stage(attempt: &LiveAttempt) -> attempt::Stage {
+    match attempt.step_kind.as_str() {
+        "unload" => attempt::Stage::Unloading,
+        "clear" | "mount" => attempt::Stage::Moving,
+        "work" => attempt::Stage::Working,
+        _ => attempt::Stage::Between,
     }
 }

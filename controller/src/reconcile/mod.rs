@@ -8,6 +8,7 @@ mod apply;
 mod assign;
 mod facts;
 
+use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
@@ -27,6 +28,9 @@ pub struct Reconciler {
     installation: Uuid,
     holder: Uuid,
     term: Option<Term>,
+    refused: apply::Refused,
+    /// When one side's word on an attempt was seen first. A controller that starts anew waits anew.
+    reported: HashMap<i64, Instant>,
 }
 
 #[derive(Clone, Copy)]
@@ -51,6 +55,8 @@ impl Reconciler {
             installation,
             holder: Uuid::new_v4(),
             term: None,
+            refused: apply::Refused::new(),
+            reported: HashMap::new(),
         }
     }
 
@@ -84,11 +90,20 @@ impl Reconciler {
         let mut client = self.store.client().await?;
         let tx = client.transaction().await?;
         let Some(term) = self.lead_on(&tx).await? else {
-            return Ok(tx.commit().await?);
+            // Another one decides; who is connected here is shown what it decided.
+            if self.registry.is_empty() {
+                return Ok(tx.commit().await?);
+            }
+            let state = facts::load_on(&tx, Duration::ZERO).await?;
+            tx.commit().await?;
+            let (sets, _) = assign::sets(&state, self.installation);
+            self.registry.publish(&sets, &state.incarnations());
+            return Ok(());
         };
         drives::unit_expire_on(&tx, self.lease.as_secs_f64()).await?;
         let mut state = facts::load_on(&tx, term.since.elapsed()).await?;
-        let changed = apply::decide_on(&tx, &mut state, self.lease).await?;
+        state.reported = self.note_reported(&state);
+        let changed = apply::decide_on(&tx, &state, self.lease, &mut self.refused).await?;
         if changed {
             // What was decided is shown from the rows, as any other controller would show it.
             state = facts::load_on(&tx, term.since.elapsed()).await?;
@@ -103,6 +118,22 @@ impl Reconciler {
             self.registry.wake();
         }
         Ok(())
+    }
+
+    /// For how long one side's word on each attempt is known.
+    fn note_reported(&mut self, state: &facts::State) -> HashMap<i64, Duration> {
+        let now = Instant::now();
+        let spoken = state
+            .attempts
+            .iter()
+            .filter(|a| a.drive_result.is_some() || a.source_result.is_some());
+        self.reported = spoken
+            .map(|a| (a.id, self.reported.get(&a.id).copied().unwrap_or(now)))
+            .collect();
+        let known = self.reported.iter();
+        known
+            .map(|(id, at)| (*id, now.duration_since(*at)))
+            .collect()
     }
 
     async fn lead_on(&mut self, tx: &crate::store::Transaction<'_>) -> Result<Option<Term>, Error> {

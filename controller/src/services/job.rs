@@ -100,6 +100,8 @@ pub fn message(row: JobRow) -> Job {
         .as_deref()
         .and_then(|bytes| v1::RestoreVersionRequest::decode(bytes).ok())
         .and_then(|request| request.target);
+    // The number of a version that was not made goes to the next run.
+    let is_made = row.kind != "backup" || !matches!(state, JobState::Failed | JobState::Cancelled);
     Job {
         name: names::job(row.id),
         kind: kind.into(),
@@ -108,6 +110,7 @@ pub fn message(row: JobRow) -> Job {
         version: row
             .line_id
             .zip(row.version)
+            .filter(|_| is_made)
             .map(|(line, version)| names::version(line, version))
             .unwrap_or_default(),
         agent: row.agent.as_deref().map(names::agent).unwrap_or_default(),

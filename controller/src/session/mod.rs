@@ -26,6 +26,7 @@ pub struct Registry {
 }
 
 struct Entry {
+    seat: Uuid,
     incarnation: Uuid,
     /// `None` until the reconciler has looked at this process for the first time.
     assignments: watch::Sender<Option<Vec<Assignment>>>,
@@ -34,6 +35,8 @@ struct Entry {
 
 /// A session's place in the registry.
 pub struct Seat {
+    /// Tells the sessions of one process apart.
+    number: Uuid,
     /// What the unit is to do.
     pub assignments: watch::Receiver<Option<Vec<Assignment>>>,
     /// Cancelled when a newer session of the same unit has come.
@@ -45,7 +48,9 @@ impl Registry {
     fn join(&self, unit: Unit, incarnation: Uuid) -> Seat {
         let (sender, assignments) = watch::channel(None);
         let replaced = CancellationToken::new();
+        let number = Uuid::new_v4();
         let entry = Entry {
+            seat: number,
             incarnation,
             assignments: sender,
             replaced: replaced.clone(),
@@ -55,18 +60,30 @@ impl Registry {
         }
         self.wake();
         Seat {
+            number,
             assignments,
             replaced,
         }
     }
 
-    /// Leaves it, unless a newer session has it.
-    fn leave(&self, unit: Unit, seat: &Seat) {
-        if seat.replaced.is_cancelled() {
-            return;
+    /// Leaves it, unless a newer session has it. Says whether it was still ours.
+    fn leave(&self, unit: Unit, seat: &Seat) -> bool {
+        {
+            let mut units = self.lock();
+            // Looked at under the lock: a newer session cancels ours only when it has our place.
+            let ours = units.get(&unit).is_some_and(|e| e.seat == seat.number);
+            if !ours {
+                return false;
+            }
+            units.remove(&unit);
         }
-        self.lock().remove(&unit);
         self.wake();
+        true
+    }
+
+    /// Whether nobody is connected here.
+    pub fn is_empty(&self) -> bool {
+        self.lock().is_empty()
     }
 
     /// Gives every connected unit its complete set. `sets` says for which process each is meant; a unit without one

@@ -1,5 +1,7 @@
 //! What units report, as rows.
 
+use std::collections::HashSet;
+
 use prost::Message as _;
 use taf_proto::agent::{self, drive_observation::Medium, element, observation::Seen};
 use uuid::Uuid;
@@ -14,6 +16,12 @@ use crate::store::{
 
 /// Most elements that a library may report.
 const ELEMENTS_MAX: usize = 20_000;
+/// Longest progress that is kept, bytes. It is shown to people, nothing more.
+const PROGRESS_MAX: usize = 64 << 10;
+/// Longest text of a fault, characters.
+const FAULT_MAX: usize = 2000;
+/// What a drive's worker says when it works for nobody.
+const IDLE: &str = "idle";
 
 /// A unit has said who it is. Returns its place.
 pub(super) async fn connect(
@@ -88,6 +96,8 @@ pub(super) async fn observe(
 ) -> Result<(), Error> {
     let mut client = store.client().await?;
     let tx = client.transaction().await?;
+    // The unit's row first, as in everything that locks a unit and an attempt.
+    drives::unit_heard(&tx, unit, incarnation, true).await?;
     let attempt = observation.key.as_ref().and_then(|key| {
         let generation = key.generation?;
         Some((
@@ -99,7 +109,9 @@ pub(super) async fn observe(
         (Some(Seen::Progress(progress)), Unit::Source(_)) => {
             if let Some((attempt, generation)) = attempt {
                 let encoded = progress.encode_to_vec();
-                attempts::attempt_progress_on(&tx, attempt, generation, unit, &encoded).await?;
+                if encoded.len() <= PROGRESS_MAX {
+                    attempts::attempt_progress_on(&tx, attempt, generation, unit, &encoded).await?;
+                }
             }
         }
         (Some(Seen::Drive(drive)), Unit::Drive(id)) => {
@@ -110,24 +122,39 @@ pub(super) async fn observe(
                 Medium::Unloaded => "unloaded",
             };
             let barcode = Some(clip(&drive.barcode, 64)).filter(|b| !b.is_empty());
-            drives::drive_observe_on(&tx, id, incarnation, medium, barcode.as_deref()).await?;
+            let current =
+                drives::drive_observe_on(&tx, id, incarnation, medium, barcode.as_deref()).await?;
+            if current && observation.key.is_none() && drive.phase == IDLE {
+                attempts::attempt_drive_idle_on(&tx, id).await?;
+            }
             if let Some((attempt, generation)) = attempt {
                 let encoded = drive.encode_to_vec();
-                attempts::attempt_progress_on(&tx, attempt, generation, unit, &encoded).await?;
+                if encoded.len() <= PROGRESS_MAX {
+                    attempts::attempt_progress_on(&tx, attempt, generation, unit, &encoded).await?;
+                }
             }
         }
         (Some(Seen::Library(library)), Unit::Library(id)) => {
+            if library.elements.len() > ELEMENTS_MAX {
+                tracing::warn!(
+                    elements = library.elements.len(),
+                    most = ELEMENTS_MAX,
+                    "a library shows more elements than are kept"
+                );
+            }
+            // An address that comes twice would be refused for ever.
+            let mut addresses = HashSet::new();
             let elements: Vec<ElementRow> = library
                 .elements
                 .iter()
                 .take(ELEMENTS_MAX)
                 .filter_map(element_row)
+                .filter(|element| addresses.insert(element.address))
                 .collect();
-            libraries::library_inventory_on(&tx, id, &elements).await?;
+            libraries::library_inventory_on(&tx, id, incarnation, &elements).await?;
         }
         _ => {}
     }
-    drives::unit_heard(&tx, unit, incarnation, true).await?;
     tx.commit().await?;
     Ok(())
 }
@@ -157,6 +184,12 @@ pub(super) async fn finish(store: &Store, unit: Unit, result: &agent::Result) ->
     let Some((key, generation)) = result.key.as_ref().and_then(|k| Some((k, k.generation?))) else {
         return Ok(());
     };
+    let mut kept = result.clone();
+    if let Some(fault) = &mut kept.fault {
+        for text in [&mut fault.reason, &mut fault.message, &mut fault.next_step] {
+            *text = clip(text, FAULT_MAX);
+        }
+    }
     let mut client = store.client().await?;
     let tx = client.transaction().await?;
     let report = Report {
@@ -164,7 +197,7 @@ pub(super) async fn finish(store: &Store, unit: Unit, result: &agent::Result) ->
         generation: (generation.epoch as i64, generation.counter as i64),
         step: key.step as i32,
         unit,
-        result: &result.encode_to_vec(),
+        result: &kept.encode_to_vec(),
         failed: result.fault.is_some(),
     };
     attempts::attempt_result_on(&tx, &report).await?;

@@ -284,11 +284,12 @@ pub async fn attempt_result_on(tx: &Transaction<'_>, report: &Report<'_>) -> Res
             )
             .await?;
         }
-        Unit::Drive(_) | Unit::Library(_) => {
-            // The outcome of the work, or a fault on the way to it, is kept; a move that went well only ends its step.
+        Unit::Drive(drive) => {
+            // The outcome of the work, or a fault on the way to it, is kept; a step that went well only ends.
             tx.execute(
-                "UPDATE attempts SET drive_result = $4 WHERE id = $1 AND epoch = $2 AND generation = $3 \
-                 AND step = $5 AND ended_at IS NULL AND drive_result IS NULL AND (step_kind = 'work' OR $6::boolean)",
+                "UPDATE attempts SET drive_result = $4 WHERE id = $1 AND epoch = $2 AND generation = $3 AND drive_id = $7 \
+                 AND step = $5 AND ended_at IS NULL AND drive_result IS NULL \
+                 AND (step_kind = 'work' OR step_kind = 'unload' AND $6::boolean)",
                 &[
                     &report.attempt,
                     &epoch,
@@ -296,26 +297,63 @@ pub async fn attempt_result_on(tx: &Transaction<'_>, report: &Report<'_>) -> Res
                     &report.result,
                     &report.step,
                     &report.failed,
+                    &drive,
                 ],
             )
             .await?;
             tx.execute(
-                "UPDATE attempts SET step_kind = 'none', step_detail = NULL WHERE id = $1 AND epoch = $2 \
-                 AND generation = $3 AND step = $4 AND ended_at IS NULL AND step_kind <> 'work' AND NOT $5::boolean",
-                &[&report.attempt, &epoch, &counter, &report.step, &report.failed],
+                "UPDATE attempts SET step_kind = 'none', step_detail = NULL WHERE id = $1 AND epoch = $2 AND generation = $3 \
+                 AND drive_id = $6 AND step = $4 AND ended_at IS NULL AND step_kind = 'unload' AND NOT $5::boolean",
+                &[&report.attempt, &epoch, &counter, &report.step, &report.failed, &drive],
+            )
+            .await?;
+            // A drive that was given up has come back and says that it is done with this.
+            tx.execute(
+                "UPDATE attempts SET holds_volume = false WHERE id = $1 AND epoch = $2 AND generation = $3 \
+                 AND drive_id = $4 AND ended_at IS NOT NULL",
+                &[&report.attempt, &epoch, &counter, &drive],
+            )
+            .await?;
+        }
+        Unit::Library(library) => {
+            // Only the library that the drive is in has a say.
+            tx.execute(
+                "UPDATE attempts SET drive_result = CASE WHEN $5::boolean THEN $4::bytea ELSE drive_result END, \
+                 step_kind = CASE WHEN $5::boolean THEN step_kind ELSE 'none' END, \
+                 step_detail = CASE WHEN $5::boolean THEN step_detail ELSE NULL END \
+                 WHERE id = $1 AND epoch = $2 AND generation = $3 AND step = $6 AND ended_at IS NULL AND drive_result IS NULL \
+                 AND step_kind IN ('clear', 'mount') \
+                 AND EXISTS (SELECT 1 FROM drives d JOIN elements e ON e.drive_serial = d.serial \
+                             WHERE d.id = attempts.drive_id AND e.library_id = $7)",
+                &[
+                    &report.attempt,
+                    &epoch,
+                    &counter,
+                    &report.result,
+                    &report.failed,
+                    &report.step,
+                    &library,
+                ],
             )
             .await?;
         }
     }
-    if let Unit::Drive(_) = report.unit {
-        // A drive that was given up has come back and says that it is done with this.
-        tx.execute(
-            "UPDATE attempts SET holds_volume = false WHERE id = $1 AND epoch = $2 AND generation = $3 \
-             AND ended_at IS NOT NULL",
-            &[&report.attempt, &epoch, &counter],
-        )
-        .await?;
-    }
+    Ok(())
+}
+
+/// A drive works for nobody: the volumes of attempts that were given up when it was silent are free. They would stay held if the
+/// work had never reached it.
+pub async fn attempt_drive_idle_on(tx: &Transaction<'_>, drive_id: i64) -> Result<(), Error> {
+    tx.execute(
+        "UPDATE attempts SET holds_volume = false WHERE drive_id = $1 AND ended_at IS NOT NULL AND holds_volume",
+        &[&drive_id],
+    )
+    .await?;
+    tx.execute(
+        "UPDATE drives SET state_reason = NULL WHERE id = $1 AND state_reason IS NOT NULL",
+        &[&drive_id],
+    )
+    .await?;
     Ok(())
 }
 
@@ -327,15 +365,24 @@ pub async fn attempt_progress_on(
     unit: Unit,
     progress: &[u8],
 ) -> Result<(), Error> {
-    let sql = match unit {
-        Unit::Source(_) => {
-            "UPDATE attempts SET progress = $4 WHERE id = $1 AND epoch = $2 AND generation = $3 AND ended_at IS NULL"
-        }
-        Unit::Drive(_) | Unit::Library(_) => {
-            "UPDATE attempts SET drive_progress = $4 WHERE id = $1 AND epoch = $2 AND generation = $3 AND ended_at IS NULL"
-        }
+    let (sql, id) = match unit {
+        Unit::Source(id) => (
+            "UPDATE attempts SET progress = $4 WHERE id = $1 AND epoch = $2 AND generation = $3 AND agent_id = $5 \
+             AND ended_at IS NULL",
+            id,
+        ),
+        Unit::Drive(id) => (
+            "UPDATE attempts SET drive_progress = $4 WHERE id = $1 AND epoch = $2 AND generation = $3 AND drive_id = $5 \
+             AND ended_at IS NULL",
+            id,
+        ),
+        // A robot has none.
+        Unit::Library(_) => return Ok(()),
     };
-    tx.execute(sql, &[&attempt, &generation.0, &generation.1, &progress])
-        .await?;
+    tx.execute(
+        sql,
+        &[&attempt, &generation.0, &generation.1, &progress, &id],
+    )
+    .await?;
     Ok(())
 }

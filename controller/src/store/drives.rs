@@ -59,21 +59,22 @@ pub async fn drive_connect_on(
     Ok(id)
 }
 
-/// What a drive says of its medium.
+/// What a drive says of its medium. False if another process of it has come since.
 pub async fn drive_observe_on(
     tx: &Transaction<'_>,
     id: i64,
     incarnation: Uuid,
     medium: &str,
     barcode: Option<&str>,
-) -> Result<(), Error> {
-    tx.execute(
-        "UPDATE drives SET medium = $3, barcode = $4::varchar, last_heard_at = clock_timestamp() \
-         WHERE id = $1 AND incarnation = $2",
-        &[&id, &incarnation, &medium, &barcode],
-    )
-    .await?;
-    Ok(())
+) -> Result<bool, Error> {
+    let rows = tx
+        .execute(
+            "UPDATE drives SET medium = $3, barcode = $4::varchar, last_heard_at = clock_timestamp() \
+             WHERE id = $1 AND incarnation = $2",
+            &[&id, &incarnation, &medium, &barcode],
+        )
+        .await?;
+    Ok(rows == 1)
 }
 
 /// A kind of unit, for what is alike in all of them.
@@ -208,7 +209,7 @@ pub struct DriveRow {
     pub job: Option<i64>,
 }
 
-/// Drives behind `after` by serial number.
+/// Drives behind `after` by serial number. One that two libraries show is in the one that is connected.
 pub async fn drive_list(
     client: &impl GenericClient,
     after: &str,
@@ -216,7 +217,7 @@ pub async fn drive_list(
 ) -> Result<Vec<DriveRow>, Error> {
     let rows = client
         .query(
-            "SELECT d.id, d.serial, d.vendor, d.product, d.firmware, a.agent_name, d.addresses, d.incarnation, \
+            "SELECT DISTINCT ON (d.serial) d.id, d.serial, d.vendor, d.product, d.firmware, a.agent_name, d.addresses, d.incarnation, \
              extract(epoch FROM clock_timestamp() - d.last_heard_at)::float8, d.connected, d.medium, \
              COALESCE(e.barcode, d.barcode), d.state_reason, l.id, l.serial, l.connected, \
              COALESCE(e.occupied, false), t.job_id \
@@ -224,7 +225,7 @@ pub async fn drive_list(
              LEFT JOIN elements e ON e.drive_serial = d.serial AND e.kind = 'drive' \
              LEFT JOIN libraries l ON l.id = e.library_id \
              LEFT JOIN attempts t ON t.drive_id = d.id AND t.ended_at IS NULL \
-             WHERE d.serial > $1 ORDER BY d.serial LIMIT $2::bigint",
+             WHERE d.serial > $1 ORDER BY d.serial, COALESCE(l.connected, false) DESC, l.id LIMIT $2::bigint",
             &[&after, &limit],
         )
         .await?;

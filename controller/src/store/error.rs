@@ -50,6 +50,9 @@ pub enum Error {
     /// A statement took longer than it may.
     #[error("the database took too long and the statement was cancelled; see what keeps it busy")]
     Timeout,
+    /// The server has no room, memory or files left.
+    #[error("the database server can't go on: {0}; make room for it")]
+    Exhausted(String),
     /// Two transactions got into each other's way; trying again helps.
     #[error("another transaction was in the way; try again")]
     Contended,
@@ -87,6 +90,7 @@ impl Error {
             Self::Lost(_)
                 | Self::Busy
                 | Self::Timeout
+                | Self::Exhausted(_)
                 | Self::Contended
                 | Self::Stale(_)
                 | Self::Unreachable { .. }
@@ -139,6 +143,8 @@ impl From<tokio_postgres::Error> for Error {
             Self::Contended
         } else if state.code().starts_with("08") || state.code().starts_with("57P") {
             Self::Lost(said.message().to_owned())
+        } else if state.code().starts_with("53") || state.code().starts_with("58") {
+            Self::Exhausted(said.message().to_owned())
         } else {
             Self::Failed(format!("{} ({})", said.message(), state.code()))
         }

@@ -136,13 +136,13 @@ pub async fn job_start_on(
     Error::expect_one(rows, "job")
 }
 
-/// A job ends in `state`, with its fault if that is `failed`.
+/// A job ends in `state`, with its fault if that is `failed`. False if it had ended before.
 pub async fn job_end_on(
     tx: &Transaction<'_>,
     id: i64,
     state: &str,
     fault: Option<&Fault>,
-) -> Result<(), Error> {
+) -> Result<bool, Error> {
     let rows = tx
         .execute(
             "UPDATE jobs SET state = $2, waiting_for = NULL, fault_reason = $3::varchar, \
@@ -157,7 +157,7 @@ pub async fn job_end_on(
             ],
         )
         .await?;
-    Error::expect_one(rows, "job")
+    Ok(rows == 1)
 }
 
 /// A job with the names of what it refers to and the newest attempt's state.
@@ -306,18 +306,23 @@ pub struct QueuedJob {
     pub line_id: Option<i64>,
     /// Source agent: row, name, connected.
     pub agent: Option<(i64, String, bool)>,
+    /// What it is known to wait for.
+    pub waiting_for: Option<String>,
 }
+
+/// More waiting jobs than any installation has; later ones are looked at when earlier ones have gone.
+const QUEUED_MAX: i64 = 10_000;
 
 /// Queued jobs in the order they were asked for.
 pub async fn job_list_queued_on(tx: &Transaction<'_>) -> Result<Vec<QueuedJob>, Error> {
     let rows = tx
         .query(
             "SELECT j.id, j.kind, j.cancel_asked, p.pool_id, po.pool_name, j.volume_id, j.line_id, \
-             a.id, a.agent_name, a.connected FROM jobs j \
+             a.id, a.agent_name, a.connected, j.waiting_for FROM jobs j \
              LEFT JOIN plans p ON p.id = j.plan_id LEFT JOIN pools po ON po.id = p.pool_id \
              LEFT JOIN agents a ON a.id = j.agent_id \
-             WHERE j.state = 'queued' AND j.ended_at IS NULL ORDER BY j.id",
-            &[],
+             WHERE j.state = 'queued' AND j.ended_at IS NULL ORDER BY j.id LIMIT $1::bigint",
+            &[&QUEUED_MAX],
         )
         .await?;
     Ok(rows
@@ -332,6 +337,7 @@ pub async fn job_list_queued_on(tx: &Transaction<'_>) -> Result<Vec<QueuedJob>, 
             agent: row
                 .get::<_, Option<i64>>(7)
                 .map(|id| (id, row.get(8), row.get(9))),
+            waiting_for: row.get(10),
         })
         .collect())
 }

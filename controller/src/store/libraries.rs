@@ -70,12 +70,23 @@ pub struct ElementRow {
     pub source_address: Option<i32>,
 }
 
-/// Replaces what is known of a library's elements; rows that did not change are not written.
+/// Replaces what is known of a library's elements; rows that did not change are not written. What a process saw that
+/// another has followed is out of date. Addresses must differ.
 pub async fn library_inventory_on(
     tx: &Transaction<'_>,
     library_id: i64,
+    incarnation: Uuid,
     elements: &[ElementRow],
 ) -> Result<(), Error> {
+    let rows = tx
+        .execute(
+            "UPDATE libraries SET inventory_at = clock_timestamp() WHERE id = $1 AND incarnation = $2",
+            &[&library_id, &incarnation],
+        )
+        .await?;
+    if rows == 0 {
+        return Ok(());
+    }
     let mut known: HashMap<i32, ElementRow> = library_elements(tx, library_id)
         .await?
         .into_iter()
@@ -112,11 +123,6 @@ pub async fn library_inventory_on(
     tx.execute(
         "DELETE FROM elements WHERE library_id = $1 AND address = ANY($2::integer[])",
         &[&library_id, &gone],
-    )
-    .await?;
-    tx.execute(
-        "UPDATE libraries SET inventory_at = clock_timestamp() WHERE id = $1",
-        &[&library_id],
     )
     .await?;
     Ok(())
@@ -176,6 +182,8 @@ pub struct LibraryRow {
     pub incarnation: Uuid,
     /// When its elements were read.
     pub inventory_at: Option<Timestamp>,
+    /// Seconds since it was heard of.
+    pub silent_seconds: f64,
 }
 
 /// Libraries behind `after` by serial number.
@@ -186,7 +194,8 @@ pub async fn library_list(
 ) -> Result<Vec<LibraryRow>, Error> {
     let rows = client
         .query(
-            "SELECT l.id, l.serial, l.vendor, l.product, a.agent_name, l.connected, l.incarnation, l.inventory_at \
+            "SELECT l.id, l.serial, l.vendor, l.product, a.agent_name, l.connected, l.incarnation, l.inventory_at, \
+             extract(epoch FROM clock_timestamp() - l.last_heard_at)::float8 \
              FROM libraries l JOIN agents a ON a.id = l.agent_id WHERE l.serial > $1 ORDER BY l.serial LIMIT $2::bigint",
             &[&after, &limit],
         )
@@ -202,6 +211,7 @@ pub async fn library_list(
             connected: row.get(5),
             incarnation: row.get(6),
             inventory_at: row.get(7),
+            silent_seconds: row.get(8),
         })
         .collect())
 }

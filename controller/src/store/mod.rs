@@ -28,6 +28,7 @@ pub mod parts;
 pub mod plans;
 pub mod pools;
 pub mod requests;
+pub mod savepoints;
 mod server;
 pub mod sources;
 pub mod system;

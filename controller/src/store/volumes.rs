@@ -52,18 +52,23 @@ pub struct VolumeRow {
     pub drive: Option<(i64, String)>,
 }
 
-const VOLUME_SELECT: &str = "SELECT v.id, v.barcode, v.volume_uuid, v.pool_id, p.pool_name, v.state, v.state_reason, \
+const VOLUME_SELECT: &str = "SELECT DISTINCT ON (v.barcode) v.id, v.barcode, v.volume_uuid, v.pool_id, p.pool_name, v.state, v.state_reason, \
      v.recording_uuid, v.block_size, v.next_tape_file, v.next_block, v.byte_count, v.labelled_at, v.written_at, \
      (SELECT count(*) FROM parts x WHERE x.recording_uuid = v.recording_uuid) AS part_count, \
      (SELECT count(DISTINCT a.line_id::varchar || ':' || a.version::varchar) FROM parts x \
        JOIN archives a ON a.id = x.archive_id \
        WHERE x.recording_uuid = v.recording_uuid AND a.state = 'published') AS version_count, \
-     t.job_id, e.library_id, l.serial, e.address, d.id, d.serial \
-     FROM volumes v JOIN pools p ON p.id = v.pool_id \
+     t.job_id, e.library_id, l.serial, e.address, d.id, d.serial FROM ";
+
+const VOLUME_JOINS: &str = " v JOIN pools p ON p.id = v.pool_id \
      LEFT JOIN attempts t ON t.volume_id = v.id AND t.holds_volume \
      LEFT JOIN elements e ON e.occupied AND e.barcode = v.barcode \
      LEFT JOIN libraries l ON l.id = e.library_id \
      LEFT JOIN drives d ON d.serial = e.drive_serial ";
+
+/// A barcode that libraries show twice is one volume; a library that is connected knows better where it is.
+const VOLUME_ORDER: &str =
+    "ORDER BY v.barcode, COALESCE(l.connected, false) DESC, e.library_id, e.address";
 
 fn volume_row(row: &Row) -> VolumeRow {
     VolumeRow {
@@ -98,9 +103,11 @@ pub async fn volume_list(
     pool: Option<&str>,
     limit: i64,
 ) -> Result<Vec<VolumeRow>, Error> {
+    // The page first: what is counted of a volume is counted for that page alone.
     let sql = format!(
-        "{VOLUME_SELECT} WHERE v.barcode > $1 AND ($2::varchar IS NULL OR p.pool_name = $2::varchar) \
-         ORDER BY v.barcode LIMIT $3::bigint"
+        "{VOLUME_SELECT} (SELECT x.* FROM volumes x JOIN pools y ON y.id = x.pool_id WHERE x.barcode > $1 \
+         AND ($2::varchar IS NULL OR y.pool_name = $2::varchar) ORDER BY x.barcode LIMIT $3::bigint) \
+         {VOLUME_JOINS} {VOLUME_ORDER}"
     );
     let rows = client.query(&sql, &[&after, &pool, &limit]).await?;
     Ok(rows.iter().map(volume_row).collect())
@@ -111,15 +118,71 @@ pub async fn volume_get(
     client: &impl GenericClient,
     barcode: &str,
 ) -> Result<Option<VolumeRow>, Error> {
-    let sql = format!("{VOLUME_SELECT} WHERE v.barcode = $1");
+    let sql = format!("{VOLUME_SELECT} volumes {VOLUME_JOINS} WHERE v.barcode = $1 {VOLUME_ORDER}");
     let rows = client.query(&sql, &[&barcode]).await?;
     Ok(rows.first().map(volume_row))
 }
 
-/// Every volume, for the planner. A barcode that a library shows twice appears twice.
-pub async fn volume_list_all_on(tx: &Transaction<'_>) -> Result<Vec<VolumeRow>, Error> {
-    let sql = format!("{VOLUME_SELECT} ORDER BY v.barcode");
-    Ok(tx.query(&sql, &[]).await?.iter().map(volume_row).collect())
+/// A volume, as the reconciler needs it.
+pub struct PlannedVolume {
+    /// Row.
+    pub id: i64,
+    /// Barcode.
+    pub barcode: String,
+    /// The cartridge.
+    pub volume_uuid: Uuid,
+    /// The recording.
+    pub recording_uuid: Uuid,
+    /// Pool's row.
+    pub pool_id: i64,
+    /// Pool's name.
+    pub pool: String,
+    /// State as stored.
+    pub state: String,
+    /// Block size of the recording.
+    pub block_size: i32,
+    /// Tape file that an append makes.
+    pub next_tape_file: i64,
+    /// Logical block that an append begins at.
+    pub next_block: i64,
+    /// Bytes committed.
+    pub byte_count: i64,
+    /// Whether an attempt holds it.
+    pub reserved: bool,
+}
+
+/// Every volume that a waiting job could get or that an attempt or job names. Full ones, which are most, are not read.
+pub async fn volume_list_planned_on(tx: &Transaction<'_>) -> Result<Vec<PlannedVolume>, Error> {
+    let rows = tx
+        .query(
+            "SELECT v.id, v.barcode, v.volume_uuid, v.recording_uuid, v.pool_id, p.pool_name, v.state, v.block_size, \
+             v.next_tape_file, v.next_block, v.byte_count, \
+             EXISTS (SELECT 1 FROM attempts t WHERE t.volume_id = v.id AND t.holds_volume) AS reserved \
+             FROM volumes v JOIN pools p ON p.id = v.pool_id \
+             WHERE v.state = 'appendable' \
+             OR v.id IN (SELECT t.volume_id FROM attempts t WHERE t.ended_at IS NULL) \
+             OR v.id IN (SELECT j.volume_id FROM jobs j WHERE j.ended_at IS NULL AND j.volume_id IS NOT NULL) \
+             ORDER BY v.id",
+            &[],
+        )
+        .await?;
+    Ok(rows
+        .iter()
+        .map(|row| PlannedVolume {
+            id: row.get(0),
+            barcode: row.get(1),
+            volume_uuid: row.get(2),
+            recording_uuid: row.get(3),
+            pool_id: row.get(4),
+            pool: row.get(5),
+            state: row.get(6),
+            block_size: row.get(7),
+            next_tape_file: row.get(8),
+            next_block: row.get(9),
+            byte_count: row.get(10),
+            reserved: row.get(11),
+        })
+        .collect())
 }
 
 /// A tape file of a volume, as the catalog knows it.
@@ -140,6 +203,9 @@ pub struct TapeFileRow {
     pub published: bool,
 }
 
+/// Most tape files that are shown of a volume; one with parts of the usual size has hundreds.
+const FILES_MAX: i64 = 20_000;
+
 /// The tape files behind the label.
 pub async fn volume_files(
     client: &impl GenericClient,
@@ -153,8 +219,8 @@ pub async fn volume_files(
              UNION ALL \
              SELECT o.tape_file, true, 0::bigint, o.first_block, NULL::bigint, NULL::bigint, 0, false \
              FROM orphans o WHERE o.recording_uuid = $1 \
-             ORDER BY 1",
-            &[&recording],
+             ORDER BY 1 LIMIT $2::bigint",
+            &[&recording, &FILES_MAX],
         )
         .await?;
     Ok(rows
