@@ -1,5 +1,6 @@
 //! The tape agent's configuration: which devices this host has, and where its state is.
 
+use std::net::{IpAddr, Ipv6Addr};
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
@@ -34,9 +35,12 @@ pub struct Config {
     pub controller: String,
     /// Folder of the identity and of the journals.
     pub state: PathBuf,
-    /// Address on which workers take data; each chooses a free port.
+    /// Address on which workers take data.
     #[serde(default = "loopback")]
     pub listen: String,
+    /// Port of the first drive's worker, the next one's is one higher, in the order of `drives`; any free port if not given.
+    #[serde(default)]
+    pub port_base: Option<u16>,
     /// Host names or addresses by which source agents reach this host, best first; `listen` if empty.
     #[serde(default)]
     pub advertise: Vec<String>,
@@ -78,6 +82,20 @@ impl Config {
         if config.ring.0 < RING_MIN {
             wrong.push(format!("ring must be at least {}", Size(RING_MIN)));
         }
+        let last = last_port(config.port_base, config.drives.len());
+        if config.port_base == Some(0) || last.is_none() {
+            wrong.push("port_base must be from 1, and leave a port for each drive".to_owned());
+        }
+        let anywhere = config
+            .listen
+            .parse()
+            .is_ok_and(|a: IpAddr| a.is_unspecified());
+        if anywhere && config.advertise.is_empty() {
+            wrong.push(format!(
+                "listen is {}, which nobody can dial: name this host's addresses in advertise",
+                config.listen
+            ));
+        }
         let mut devices: Vec<&String> = config.drives.iter().chain(&config.libraries).collect();
         devices.sort();
         let all = devices.len();
@@ -93,12 +111,83 @@ impl Config {
         }
     }
 
-    /// Hosts that source agents are to dial.
-    pub fn advertised(&self) -> Vec<String> {
-        if self.advertise.is_empty() {
-            vec![self.listen.clone()]
+    /// host:port that source agents are to dial.
+    pub fn advertised(&self, port: u16) -> Vec<String> {
+        let listen = std::slice::from_ref(&self.listen);
+        let hosts = if self.advertise.is_empty() {
+            listen
         } else {
-            self.advertise.clone()
+            &self.advertise
+        };
+        hosts
+            .iter()
+            .map(|host| match host.parse::<Ipv6Addr>() {
+                Ok(bare) => format!("[{bare}]:{port}"),
+                Err(_) => format!("{host}:{port}"),
+            })
+            .collect()
+    }
+
+    /// Port on which this drive's worker takes data; 0 is any.
+    pub fn port(&self, device: &str) -> u16 {
+        let index = self.drives.iter().position(|drive| drive == device);
+        let number = index.map_or(1, |index| index + 1);
+        last_port(self.port_base, number).unwrap_or(0)
+    }
+}
+
+/// The last port of so many drives; 0 without a base, none if there are not so many ports.
+fn last_port(base: Option<u16>, drives: usize) -> Option<u16> {
+    let further = u16::try_from(drives.max(1) - 1).ok()?;
+    match base {
+        None => Some(0),
+        Some(base) => base.checked_add(further),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn load(further: &str) -> Result<Config, Error> {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("tape-agent.toml");
+        let text = format!("controller = \"c:1\"\nstate = \"/s\"\n{further}\n");
+        std::fs::write(&file, text).unwrap();
+        Config::load(&file)
+    }
+
+    #[test]
+    fn a_short_file_is_enough() {
+        let config = load("drives = [\"unix:/a\"]").unwrap();
+        assert_eq!(config.ring, Size(RING));
+        assert_eq!(
+            (config.port("unix:/a"), config.advertised(7)),
+            (0, vec!["127.0.0.1:7".into()])
+        );
+    }
+
+    #[test]
+    fn every_drive_has_a_port_of_its_own() {
+        let config = load("drives = [\"unix:/a\", \"unix:/b\"]\nport_base = 7000").unwrap();
+        assert_eq!(
+            (config.port("unix:/a"), config.port("unix:/b")),
+            (7000, 7001)
+        );
+        let config =
+            load("drives = [\"unix:/a\"]\nlisten = \"::1\"\nadvertise = [\"h\", \"fe80::1\"]");
+        assert_eq!(config.unwrap().advertised(9), ["h:9", "[fe80::1]:9"]);
+    }
+
+    #[test]
+    fn every_bad_value_is_named() {
+        let text = "drives = [\"unix:/a\", \"unix:/a\"]\nport_base = 65535\nring = \"1MiB\"\nlisten = \"0.0.0.0\"";
+        let error = load(text).unwrap_err().to_string();
+        for part in ["twice", "port_base", "ring", "advertise"] {
+            assert!(error.contains(part), "{part}: {error}");
         }
+        assert!(load("").unwrap_err().to_string().contains("neither"));
+        assert!(load("drives = [\"unix:/a\"]\ndrive = 1").is_err());
     }
 }

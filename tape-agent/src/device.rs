@@ -1,5 +1,6 @@
 //! The drive of a worker: one blocking thread at a time has it, and it is opened anew after its path broke.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -19,6 +20,7 @@ const RETRY: Duration = Duration::from_millis(200);
 pub struct Device {
     name: String,
     drive: Arc<Mutex<Option<Box<dyn Drive>>>>,
+    changes: Arc<AtomicU64>,
 }
 
 impl Device {
@@ -27,14 +29,38 @@ impl Device {
         Device {
             name: name.to_owned(),
             drive: Arc::default(),
+            changes: Arc::default(),
         }
+    }
+
+    /// Grows whenever the drive was opened anew or had news: a reset, another cartridge. What was proved or where the tape stood
+    /// when it was less counts no more; after a reset the tape stands at its beginning.
+    pub fn changes(&self) -> u64 {
+        self.changes.load(Ordering::SeqCst)
+    }
+
+    fn changed(&self) {
+        self.changes.fetch_add(1, Ordering::SeqCst);
+    }
+
+    fn open(&self) -> Result<Box<dyn Drive>, Error> {
+        self.changed();
+        taf_drive::open(&self.name)
+    }
+
+    /// Takes the drive's news. They are noted here, since the command that brings them is the last to tell.
+    fn news(&self, drive: &mut dyn Drive) -> Result<(), Error> {
+        if !drive.attentions()?.is_empty() {
+            self.changed();
+        }
+        Ok(())
     }
 
     /// Who the drive is. Opens it; does not wait.
     pub fn identity(&self) -> Result<Identity, Error> {
         let mut drive = self.drive.lock().unwrap_or_else(PoisonError::into_inner);
         if drive.is_none() {
-            *drive = Some(taf_drive::open(&self.name)?);
+            *drive = Some(self.open()?);
         }
         match drive.as_ref() {
             Some(drive) => Ok(drive.identity().clone()),
@@ -53,26 +79,28 @@ impl Device {
         loop {
             let opened = match slot.take() {
                 Some(drive) => Ok(drive),
-                None => taf_drive::open(&self.name),
+                None => self.open(),
             };
-            match opened {
+            let error = match opened {
+                // Finds out whether a path that was open still is.
                 Ok(mut drive) => {
-                    // Finds out whether a path that was open still is.
-                    if !matches!(drive.attentions(), Err(Error::Unknown(_))) {
+                    if let Err(error @ Error::Unknown(_)) = self.news(drive.as_mut()) {
+                        error
+                    } else {
                         let outcome = work(drive.as_mut());
                         let alive = !matches!(&outcome, Err(f) if f.reason == "DRIVE_UNREACHABLE");
                         *slot = alive.then_some(drive);
                         return outcome;
                     }
                 }
-                Err(error) if begun.elapsed() > PATIENCE => {
-                    return Err(fault(
-                        "DRIVE_UNREACHABLE",
-                        format!("the device {} does not answer: {error}", self.name),
-                        "see that the device is there and that this host may use it",
-                    ));
-                }
-                Err(_) => {}
+                Err(error) => error,
+            };
+            if begun.elapsed() > PATIENCE {
+                return Err(fault(
+                    "DRIVE_UNREACHABLE",
+                    format!("the device {} does not answer: {error}", self.name),
+                    "see that the device is there and that this host may use it",
+                ));
             }
             std::thread::sleep(RETRY);
         }
@@ -85,12 +113,12 @@ impl Device {
         };
         let opened = match slot.take() {
             Some(drive) => Ok(drive),
-            None => taf_drive::open(&self.name),
+            None => self.open(),
         };
         let Ok(mut drive) = opened else {
             return Medium::Unspecified;
         };
-        let looked = drive.attentions().and_then(|_| drive.ready());
+        let looked = self.news(drive.as_mut()).and_then(|()| drive.ready());
         let medium = match looked {
             Ok(taf_drive::Readiness::NoMedium) => Medium::Empty,
             Ok(taf_drive::Readiness::LoadRequired) => Medium::Unloaded,

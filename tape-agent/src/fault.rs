@@ -17,6 +17,15 @@ pub fn stopped() -> Fault {
     fault("STOPPED", "the work was stopped", "")
 }
 
+/// The drive was reset, or its cartridge changed, after the volume was proved.
+pub fn drive_reset(what: impl std::fmt::Display) -> Fault {
+    fault(
+        "DRIVE_RESET",
+        format!("the drive lost its place on the tape: {what}; nothing was written from there on"),
+        "committed parts are safe; run again, and look at the drive if it happens again",
+    )
+}
+
 /// The source agent hung up.
 pub fn peer_lost(what: impl std::fmt::Display) -> Fault {
     fault(
@@ -54,6 +63,7 @@ pub fn of_drive(error: &DriveError, doing: &str, barcode: &str) -> Fault {
             message,
             "see that the device answers; what was not committed is written again by the next run",
         ),
+        DriveError::UnitAttention(_) => drive_reset(message),
         DriveError::ReservationConflict => fault(
             "DRIVE_RESERVED",
             message,
@@ -72,7 +82,7 @@ pub fn of_drive(error: &DriveError, doing: &str, barcode: &str) -> Fault {
         _ => fault(
             "MEDIUM_ERROR",
             message,
-            "the volume is read-only now; label another cartridge for the pool and run again",
+            "what is committed stays; a volume that was being written is read-only now; clean the drive, or run again with another cartridge",
         ),
     }
 }

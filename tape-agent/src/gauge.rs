@@ -26,6 +26,22 @@ struct State {
     shown: DriveObservation,
     flow: VecDeque<(Instant, u64)>,
     last: Instant,
+    /// Bytes have flowed that were not shown yet.
+    unshown: bool,
+}
+
+impl State {
+    /// Bytes a second over the window.
+    fn rate(&mut self, now: Instant) -> u64 {
+        while self.flow.front().is_some_and(|(at, _)| now - *at > WINDOW) {
+            self.flow.pop_front();
+        }
+        let total = self.shown.received_byte_count;
+        self.flow.front().map_or(0, |(at, before)| {
+            let seconds = (now - *at).as_secs_f64().max(0.001);
+            ((total - before) as f64 / seconds) as u64
+        })
+    }
 }
 
 impl Gauge {
@@ -41,6 +57,7 @@ impl Gauge {
                 },
                 flow: VecDeque::new(),
                 last: Instant::now(),
+                unshown: false,
             })),
         }
     }
@@ -52,6 +69,7 @@ impl Gauge {
 
     fn show(&self, state: &mut State) {
         state.last = Instant::now();
+        state.unshown = false;
         self.session.observe(Observation {
             key: state.key,
             seen: Some(Seen::Drive(state.shown.clone())),
@@ -88,17 +106,23 @@ impl Gauge {
         state.shown.received_byte_count += bytes;
         let total = state.shown.received_byte_count;
         state.flow.push_back((now, total));
-        while state.flow.front().is_some_and(|(at, _)| now - *at > WINDOW) {
-            state.flow.pop_front();
-        }
+        state.unshown = true;
         if now - state.last < SHOW_EVERY {
             return;
         }
-        if let Some((at, before)) = state.flow.front() {
-            let seconds = (now - *at).as_secs_f64().max(0.001);
-            state.shown.bytes_per_second = ((total - before) as f64 / seconds) as u64;
-        }
+        state.shown.bytes_per_second = state.rate(now);
         self.show(&mut state);
+    }
+
+    /// Call it about each second while there is work: shows the last bytes before a pause, and that none flow in it.
+    pub fn refresh(&self) {
+        let mut state = self.lock();
+        let rate = state.rate(Instant::now());
+        let differs = rate != state.shown.bytes_per_second;
+        if state.key.is_some() && (state.unshown || differs) {
+            state.shown.bytes_per_second = rate;
+            self.show(&mut state);
+        }
     }
 
     /// Bytes are in committed parts.

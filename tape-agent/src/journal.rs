@@ -3,7 +3,8 @@
 //! A part's records are collected in `ARCHIVE-NUMBER.records` while it is written. When the drive has confirmed the flush,
 //! `ARCHIVE-NUMBER.part` is put beside it (32 bytes of digest, then the encoded `PartHeader`), by rename: from then on the part is
 //! delivered, by this process or the next, until the controller has it. Records without a part are of a part that never
-//! was; they go at the next start. Losing the journal costs a rescan of the tape, never data.
+//! was; they go at the next start. A part that the controller refuses for good becomes `ARCHIVE-NUMBER.refused`; it and its
+//! records are kept for people. Losing the journal costs a rescan of the tape, never data.
 
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Read as _, Write as _};
@@ -43,7 +44,8 @@ impl Journal {
         for entry in fs::read_dir(&folder)? {
             let path = entry?.path();
             let orphaned = path.extension().is_some_and(|e| e == "records")
-                && !path.with_extension("part").exists();
+                && !path.with_extension("part").exists()
+                && !path.with_extension("refused").exists();
             if orphaned || path.extension().is_some_and(|e| e == "new") {
                 fs::remove_file(&path)?;
             }

@@ -4,6 +4,7 @@ use taf_drive::{Drive, Read, Sync};
 use taf_format::label::{self, Label};
 use taf_proto::agent::{LabelDone, Recording};
 use taf_proto::v1::Fault;
+use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::clock;
@@ -11,9 +12,13 @@ use crate::fault::{fault, of_drive};
 use crate::medium::{self, Beginning};
 
 /// Labels the cartridge in the drive.
-pub fn label(drive: &mut dyn Drive, recording: &Recording) -> Result<LabelDone, Fault> {
+pub fn label(
+    drive: &mut dyn Drive,
+    recording: &Recording,
+    stop: &CancellationToken,
+) -> Result<LabelDone, Fault> {
     let barcode = &recording.barcode;
-    let state = medium::mount(drive, barcode)?;
+    let state = medium::mount(drive, barcode, stop)?;
     if state.write_protected {
         return Err(fault(
             "WRITE_PROTECTED",

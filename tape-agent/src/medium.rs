@@ -8,9 +8,10 @@ use taf_format::label::{self, Label};
 use taf_format::limits;
 use taf_proto::agent::Recording;
 use taf_proto::v1::Fault;
+use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::fault::{fault, of_drive};
+use crate::fault::{fault, of_drive, stopped};
 
 /// Threading a cartridge takes so long at most; a first load that calibrates may take hours.
 const READY_WITHIN: Duration = Duration::from_mins(15);
@@ -21,8 +22,12 @@ const SEEN_WITHIN: Duration = Duration::from_mins(1);
 /// Between two looks.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
-/// Waits until the cartridge is ready, and sets the drive up for it.
-pub fn mount(drive: &mut dyn Drive, barcode: &str) -> Result<MediumState, Fault> {
+/// Waits until the cartridge is ready or the work is stopped, and sets the drive up for it.
+pub fn mount(
+    drive: &mut dyn Drive,
+    barcode: &str,
+    stop: &CancellationToken,
+) -> Result<MediumState, Fault> {
     let said = |error: &Error| of_drive(error, "mounting", barcode);
     let begun = Instant::now();
     loop {
@@ -51,6 +56,9 @@ pub fn mount(drive: &mut dyn Drive, barcode: &str) -> Result<MediumState, Fault>
             }
             Err(error) => return Err(said(&error)),
         };
+        if stop.is_cancelled() {
+            return Err(stopped());
+        }
         if begun.elapsed() > patience {
             return Err(fault(
                 "DRIVE_NOT_READY",

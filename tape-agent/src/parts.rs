@@ -15,7 +15,7 @@ use uuid::Uuid;
 
 use crate::append::End;
 use crate::clock;
-use crate::fault::{fault, of_drive, protocol};
+use crate::fault::{drive_reset, fault, of_drive, protocol};
 use crate::journal::{Entry, Journal, Records};
 
 /// What became of a segment.
@@ -43,6 +43,8 @@ pub struct Writer<'a> {
     predecessor: Option<Predecessor>,
     open: Option<Part>,
     early_warning: bool,
+    /// Bytes of finished parts.
+    bytes: u64,
 }
 
 struct Part {
@@ -80,7 +82,29 @@ impl<'a> Writer<'a> {
             predecessor: None,
             open: None,
             early_warning: false,
+            bytes: 0,
         })
+    }
+
+    /// Whether the medium's end is near: nothing more is to be begun on this volume.
+    pub fn near_end(&self) -> bool {
+        self.early_warning
+    }
+
+    /// Why the archive can't go on here.
+    pub fn full(&self) -> Fault {
+        let archive = self.work.archive.clone().unwrap_or_default();
+        fault(
+            "VOLUME_FULL",
+            format!(
+                "volume {} is full after {} bytes of version {} of {}; the committed parts are kept",
+                self.recording.barcode, self.bytes, archive.version, archive.plan
+            ),
+            format!(
+                "label another cartridge for pool {} and run again",
+                self.recording.pool
+            ),
+        )
     }
 
     /// Takes a whole segment, whose header the caller has proved.
@@ -141,6 +165,7 @@ impl<'a> Writer<'a> {
             .as_ref()
             .map_or_else(Default::default, Clone::clone);
         let uuid = |bytes: &[u8]| Uuid::from_slice(bytes).unwrap_or_default();
+        self.stand_at_end()?;
         self.number += 1;
         let block0 = Block0 {
             installation_uuid: uuid(&self.recording.installation_uuid),
@@ -193,6 +218,20 @@ impl<'a> Writer<'a> {
         Ok(())
     }
 
+    /// Nothing is written but behind all that is known: a drive that was reset stands at the tape's beginning.
+    fn stand_at_end(&mut self) -> Result<(), Fault> {
+        let position = self.drive.position();
+        let position = position
+            .map_err(|e| of_drive(&e, "asking the position on", &self.recording.barcode))?;
+        if position.block == self.end.block && position.partition == 0 {
+            return Ok(());
+        }
+        Err(drive_reset(format!(
+            "volume {} ends at block {}, but the drive stands at block {}",
+            self.recording.barcode, self.end.block, position.block
+        )))
+    }
+
     /// Ends the part behind its last segment. Returns when it is on the medium.
     fn finish(&mut self, last: &Header) -> Result<Entry, Fault> {
         let Some(mut part) = self.open.take() else {
@@ -229,6 +268,7 @@ impl<'a> Writer<'a> {
             }
         };
         let first_block = self.end.block;
+        self.bytes += part.bytes;
         if next_block != first_block + part.blocks + 1 {
             return Err(fault(
                 "POSITION_UNEXPECTED",
@@ -284,12 +324,30 @@ impl<'a> Writer<'a> {
         }
     }
 
-    /// Closes a part that will not be finished: it gets a filemark and is an orphan. Nothing is said of one that the drive
-    /// can't close; the next mount finds it.
+    /// Closes a part that will not be finished: it gets a filemark and is an orphan. Nothing is written unless the drive stands
+    /// within this part, and nothing is said of one that can't be closed; the next mount finds it.
     pub fn abandon(mut self, reason: &str) -> Option<ReportOrphanRequest> {
         let part = self.open.take()?;
         if let Err(error) = part.records.discard() {
             tracing::warn!(%error, "the records of an abandoned part stay until the next start");
+        }
+        // After a reset the drive stands at the tape's beginning, and a filemark there would end everything.
+        match self.drive.position() {
+            Ok(torn) if torn.block == self.end.block && torn.partition == 0 => return None,
+            Ok(torn)
+                if torn.partition == 0
+                    && (self.end.block..=self.end.block + part.blocks).contains(&torn.block) => {}
+            Ok(elsewhere) => {
+                tracing::warn!(
+                    block = elsewhere.block,
+                    "the drive does not stand in the part that was torn; the next mount finds it"
+                );
+                return None;
+            }
+            Err(error) => {
+                tracing::warn!(%error, "the drive can't tell where the torn part ends; the next mount finds it");
+                return None;
+            }
         }
         let closed = self.drive.write_filemarks(1, Sync::Synchronous);
         let position = closed.and_then(|_| self.drive.position());

@@ -1,7 +1,11 @@
 //! A read assignment: the volume is proved, and the source agent gets the ranges that it asks for, forward.
 
 use bytes::Bytes;
+use std::time::Duration;
+
 use taf_drive::{Drive, Error as DriveError, Read};
+use taf_proto::agent::drive_observation::Medium;
+use taf_proto::agent::report_volume_request::Verdict;
 use taf_proto::agent::{
     AssignmentKey, ReadChunk, ReadDamaged, ReadRange, ReadReady, ReadRequest, ReadResponse,
     ReadWork, Recording, read_request, read_response,
@@ -12,16 +16,21 @@ use tokio_stream::StreamExt as _;
 use tokio_util::sync::CancellationToken;
 use tonic::{Status, Streaming};
 
+use crate::commit;
 use crate::door::Visit;
 use crate::fault::{fault, of_drive, peer_lost, protocol, stopped};
 use crate::gauge::Gauge;
-use crate::medium;
+use crate::medium::{self, Wrong};
 use crate::worker::drive::Surroundings;
 
 /// Ranges that wait for the drive.
 const RANGES: usize = 64;
 /// Bytes of a message.
 const PIECE: usize = 1 << 20;
+/// Messages that are read ahead of a slow caller.
+const AHEAD: usize = 8;
+/// A caller that does not listen is not told for longer.
+const FAREWELL: Duration = Duration::from_secs(5);
 /// A block that can't be read is tried so often in all.
 const TRIES: u32 = 3;
 
@@ -40,15 +49,22 @@ pub async fn run(
         .ok_or_else(|| protocol("an assignment without a recording"))?;
     around.gauge.begin(key, &recording.barcode, "mounting");
     let (device, wanted) = (around.device.clone(), recording.clone());
-    around
+    let (gauge, stopping) = (around.gauge.clone(), stop.clone());
+    let (proved, changes) = around
         .block(move || {
             device.work(|drive| {
-                medium::mount(drive, &wanted.barcode)?;
-                medium::prove(drive, &wanted).map_err(|wrong| wrong.fault)?;
-                Ok(())
+                let proved = prove(drive, &wanted, &gauge, &stopping);
+                Ok((proved, device.changes()))
             })
         })
         .await?;
+    if let Err(wrong) = proved {
+        if wrong.contradicts {
+            let (uuid, why) = (&recording.recording_uuid, &wrong.fault.message);
+            commit::volume(&around.link, key, uuid, Verdict::Quarantined, why).await?;
+        }
+        return Err(wrong.fault);
+    }
     let mut open = around.door.expect(key, &work.peer_agent_id, false);
     // The source agent may come several times: what could not be had in the first forward pass is fetched in a second.
     loop {
@@ -60,14 +76,26 @@ pub async fn run(
         let Some(Visit::Read { requests, answers }) = visit else {
             return Err(peer_lost("nobody came"));
         };
-        serve(around, &recording, requests, answers, stop).await?;
+        serve(around, &recording, changes, requests, answers, stop).await?;
     }
+}
+
+fn prove(
+    drive: &mut dyn Drive,
+    recording: &Recording,
+    gauge: &Gauge,
+    stop: &CancellationToken,
+) -> Result<(), Wrong> {
+    medium::mount(drive, &recording.barcode, stop)?;
+    gauge.medium(Medium::Loaded);
+    medium::prove(drive, recording).map(|_| ())
 }
 
 /// Gives one caller its ranges. Only a fault of drive or volume is an error: a caller that hangs up may come again.
 async fn serve(
     around: &Surroundings,
     recording: &Recording,
+    changes: u64,
     mut requests: Streaming<ReadRequest>,
     answers: Answers,
     stop: &CancellationToken,
@@ -77,8 +105,9 @@ async fn serve(
         .await;
     around.gauge.phase("reading");
     let (ranges, for_drive) = mpsc::channel(RANGES);
-    let reading = spawn_reader(around, recording.clone(), for_drive, answers.clone());
-    let asked = async {
+    let (pieces, mut from_drive) = mpsc::channel(AHEAD);
+    let reading = spawn_reader(around, recording, changes, for_drive, pieces, stop);
+    let asked = async move {
         while let Some(Ok(request)) = requests.next().await {
             let Some(read_request::Message::Range(range)) = request.message else {
                 break;
@@ -88,15 +117,24 @@ async fn serve(
                 break;
             }
         }
+        drop(ranges);
+        std::future::pending::<()>().await;
     };
-    let stopped_early = stop.run_until_cancelled(asked).await.is_none();
-    drop(ranges);
-    if stopped_early {
-        // Nobody takes answers any more, so the thread ends at its next one.
-        drop((answers, requests));
-        let _ = reading.await;
-        return Err(stopped());
-    }
+    let caller = answers.clone();
+    let given = async move {
+        while let Some(piece) = from_drive.recv().await {
+            if caller.send(Ok(piece)).await.is_err() {
+                break;
+            }
+        }
+    };
+    // When this is over nobody takes what is read, so the drive's thread ends at its next block, however slow the caller is.
+    let stopped_early = tokio::select! {
+        biased;
+        () = stop.cancelled() => true,
+        () = given => false,
+        () = asked => false,
+    };
     let read = reading.await.unwrap_or_else(|error| {
         Err(fault(
             "INTERNAL",
@@ -104,10 +142,12 @@ async fn serve(
             "see the tape agent's log",
         ))
     });
+    if stopped_early {
+        return Err(stopped());
+    }
     if let Err(fault) = &read {
-        let _ = answers
-            .send(Ok(say(read_response::Message::Fault(fault.clone()))))
-            .await;
+        let last = say(read_response::Message::Fault(fault.clone()));
+        let _ = tokio::time::timeout(FAREWELL, answers.send(Ok(last))).await;
     }
     read
 }
@@ -120,21 +160,28 @@ fn say(message: read_response::Message) -> ReadResponse {
 
 fn spawn_reader(
     around: &Surroundings,
-    recording: Recording,
+    recording: &Recording,
+    changes: u64,
     mut ranges: mpsc::Receiver<ReadRange>,
-    answers: Answers,
+    pieces: mpsc::Sender<ReadResponse>,
+    stop: &CancellationToken,
 ) -> tokio::task::JoinHandle<Result<(), Fault>> {
     let (device, gauge) = (around.device.clone(), around.gauge.clone());
+    let (recording, stop) = (recording.clone(), stop.clone());
     tokio::task::spawn_blocking(move || {
         device.work(|drive| {
+            // It may be another cartridge by now.
+            if device.changes() != changes {
+                prove(drive, &recording, &gauge, &stop).map_err(|wrong| wrong.fault)?;
+            }
             let mut reader = Reader {
                 drive,
                 barcode: recording.barcode.clone(),
                 block_size: u64::from(recording.block_size),
                 at: None,
                 buffer: vec![0; recording.block_size as usize],
-                answers,
-                gauge,
+                pieces,
+                gauge: gauge.clone(),
             };
             while let Some(range) = ranges.blocking_recv() {
                 if !reader.range(&range)? {
@@ -153,7 +200,7 @@ struct Reader<'a> {
     /// Logical block that the tape stands before, if known.
     at: Option<u64>,
     buffer: Vec<u8>,
-    answers: Answers,
+    pieces: mpsc::Sender<ReadResponse>,
     gauge: Gauge,
 }
 
@@ -166,7 +213,10 @@ impl Reader<'_> {
             .checked_add(range.length)
             .ok_or_else(|| protocol("a range without end"))?;
         while offset < end {
-            let block = range.first_block + offset / self.block_size;
+            let block = range
+                .first_block
+                .checked_add(offset / self.block_size)
+                .ok_or_else(|| protocol("a range beyond any tape"))?;
             let skip = (offset % self.block_size) as usize;
             let wanted = (self.block_size - skip as u64).min(end - offset);
             let message = match self.block(block)? {
@@ -194,7 +244,7 @@ impl Reader<'_> {
                 reason: message,
                 end: offset + wanted == end,
             });
-            if self.answers.blocking_send(Ok(say(damaged))).is_err() {
+            if self.pieces.blocking_send(say(damaged)).is_err() {
                 return Ok(false);
             }
             offset += wanted;
@@ -211,7 +261,7 @@ impl Reader<'_> {
                 data: piece,
                 end: end && last,
             });
-            if self.answers.blocking_send(Ok(say(chunk))).is_err() {
+            if self.pieces.blocking_send(say(chunk)).is_err() {
                 return false;
             }
             if last {

@@ -8,9 +8,11 @@
 //! The receiver reads only when the ring has room: that is the backpressure. Nothing is reported before the flush.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use taf_format::segment::{self, Header};
+use taf_proto::agent::drive_observation::Medium;
 use taf_proto::agent::report_volume_request::Verdict;
 use taf_proto::agent::{
     AssignmentKey, ReportOrphanRequest, WriteCommitted, WriteDone, WriteDurable, WriteReady,
@@ -25,7 +27,7 @@ use tonic::{Status, Streaming};
 use crate::append::{self, End, Refused};
 use crate::commit;
 use crate::door::Visit;
-use crate::fault::{fault, peer_lost, protocol, stopped};
+use crate::fault::{drive_reset, fault, peer_lost, protocol, stopped};
 use crate::journal::Entry;
 use crate::medium;
 use crate::parts::{Progress, Writer};
@@ -33,8 +35,13 @@ use crate::worker::drive::Surroundings;
 
 /// Ring permits are of so many bytes.
 const PERMIT: usize = 4096;
-/// Parts that are on tape and not with the controller: further ones wait.
-const UNCOMMITTED: usize = 2;
+/// Parts on tape that wait behind the one that is being delivered. With the one that the drive's thread then holds in its hand,
+/// three at most are on tape and not with the controller.
+const WAITING: usize = 1;
+/// A source agent that does not listen is not told for longer.
+const FAREWELL: Duration = Duration::from_secs(5);
+/// The writer's own word for a part that the controller refused; the controller's is better.
+const COMMIT_REFUSED: &str = "COMMIT_REFUSED";
 
 type Answers = mpsc::Sender<Result<WriteResponse, Status>>;
 
@@ -51,7 +58,7 @@ pub async fn run(
         .map_or("", |r| r.barcode.as_str())
         .to_owned();
     around.gauge.begin(key, &barcode, "mounting");
-    let end = prove(around, key, &work).await?;
+    let proved = prove(around, key, &work, stop).await?;
     around.gauge.phase("waiting");
     let mut open = around.door.expect(key, &work.peer_agent_id, true);
     let visit = tokio::select! {
@@ -61,10 +68,7 @@ pub async fn run(
     let Some(Visit::Write { requests, answers }) = visit else {
         return Err(peer_lost("nobody came"));
     };
-    let outcome = tokio::select! {
-        biased;
-        outcome = transfer(around, key, work, end, requests, &answers, stop) => outcome,
-    };
+    let outcome = transfer(around, key, work, proved, requests, &answers, stop).await;
     let last = match &outcome {
         Ok(done) => write_response::Message::Committed(WriteCommitted {
             part_count: done.part_count,
@@ -72,7 +76,7 @@ pub async fn run(
         Err(fault) => write_response::Message::Fault(fault.clone()),
     };
     // If the source agent is gone it need not hear it.
-    let _ = answers.send(Ok(say(last))).await;
+    let _ = tokio::time::timeout(FAREWELL, answers.send(Ok(say(last)))).await;
     outcome
 }
 
@@ -82,8 +86,22 @@ fn say(message: write_response::Message) -> WriteResponse {
     }
 }
 
+/// A volume that is proved.
+#[derive(Clone, Copy)]
+struct Proved {
+    /// Where its next part begins, and the tape stands.
+    end: End,
+    /// The drive's changes then: after a further one none of it is true any more.
+    changes: u64,
+}
+
 /// Mounts and proves the volume, and finds its end.
-async fn prove(around: &Surroundings, key: AssignmentKey, work: &WriteWork) -> Result<End, Fault> {
+async fn prove(
+    around: &Surroundings,
+    key: AssignmentKey,
+    work: &WriteWork,
+    stop: &CancellationToken,
+) -> Result<Proved, Fault> {
     let recording = work
         .recording
         .clone()
@@ -91,11 +109,14 @@ async fn prove(around: &Surroundings, key: AssignmentKey, work: &WriteWork) -> R
     let device = around.device.clone();
     let wanted = recording.clone();
     let gauge = around.gauge.clone();
-    let proved = around
+    let stop = stop.clone();
+    let (proved, changes) = around
         .block(move || {
             device.work(|drive| {
-                Ok((|| {
-                    let state = medium::mount(drive, &wanted.barcode).map_err(Problem::Fault)?;
+                let proved = (|| {
+                    let state =
+                        medium::mount(drive, &wanted.barcode, &stop).map_err(Problem::Fault)?;
+                    gauge.medium(Medium::Loaded);
                     if state.write_protected {
                         return Err(Problem::Fault(fault(
                             "WRITE_PROTECTED",
@@ -115,14 +136,15 @@ async fn prove(around: &Surroundings, key: AssignmentKey, work: &WriteWork) -> R
                         Refused::Fault(fault) => Problem::Fault(fault),
                         Refused::Truncated(fault) => Problem::Volume(Verdict::ReadOnly, fault),
                     })
-                })())
+                })();
+                Ok((proved, device.changes()))
             })
         })
         .await?;
     match proved {
         Ok((end, orphans)) => {
             commit::orphans(&around.link, key, orphans).await?;
-            Ok(end)
+            Ok(Proved { end, changes })
         }
         Err(Problem::Fault(fault)) => Err(fault),
         Err(Problem::Volume(verdict, fault)) => {
@@ -154,14 +176,17 @@ struct Segment {
 struct Written {
     outcome: Result<(), Fault>,
     orphan: Option<ReportOrphanRequest>,
+    /// The medium's end is near.
     full: bool,
+    /// A part that is on tape, for which the way to the controller was closed already.
+    left: Option<Entry>,
 }
 
 async fn transfer(
     around: &Surroundings,
     key: AssignmentKey,
     work: WriteWork,
-    end: End,
+    proved: Proved,
     requests: Streaming<WriteRequest>,
     answers: &Answers,
     stop: &CancellationToken,
@@ -173,9 +198,9 @@ async fn transfer(
     let archive = work.archive.clone().unwrap_or_default();
     let recording = work.recording.clone().unwrap_or_default();
     let (segments, for_drive) = mpsc::channel::<Segment>(64);
-    let (parts, for_controller) = mpsc::channel::<Entry>(UNCOMMITTED);
+    let (parts, for_controller) = mpsc::channel::<Entry>(WAITING);
     let (failed, drive_failed) = oneshot::channel::<()>();
-    let writing = spawn_writer(around, key, work, end, for_drive, parts, failed);
+    let writing = spawn_writer(around, key, work, proved, for_drive, parts, failed);
     let committing = tokio::spawn(commit_all(around.clone(), for_controller, answers.clone()));
 
     let receiver = Receiver {
@@ -206,54 +231,99 @@ async fn transfer(
             "see the tape agent's log",
         )
     })?;
-    if let Some(orphan) = written.orphan {
-        commit::orphans(&around.link, key, vec![orphan]).await?;
+    if let Some(left) = &written.left
+        && let Err(refused) = commit::deliver(&around.link, left).await
+    {
+        tracing::warn!(
+            reason = refused.reason,
+            message = refused.message,
+            "a further part is refused"
+        );
     }
-    let uuid = &recording.recording_uuid;
-    if let Err(fault) = &written.outcome {
-        let verdict = match fault.reason.as_str() {
-            "VOLUME_FULL" => Some(Verdict::Full),
-            "MEDIUM_ERROR" | "POSITION_UNEXPECTED" | "WRITE_PROTECTED" => Some(Verdict::ReadOnly),
-            _ => None,
-        };
-        if let Some(verdict) = verdict {
-            commit::volume(&around.link, key, uuid, verdict, &fault.message).await?;
-        }
-    } else if written.full {
-        let why = "early warning: the end of the medium is near";
-        commit::volume(&around.link, key, uuid, Verdict::Full, why).await?;
-    }
+    let reported = report(around, key, &recording.recording_uuid, &written).await;
     // The cause before the consequence: what the drive says, then the controller, then the peer.
-    written.outcome?;
-    let part_count = committed?;
-    received?;
-    Ok(WriteDone { part_count })
+    let outcome = match (written.outcome, committed) {
+        (Err(fault), Err(cause)) if fault.reason == COMMIT_REFUSED => Err(cause),
+        (Err(fault), _) | (Ok(()), Err(fault)) => Err(fault),
+        (Ok(()), Ok(part_count)) => received.map(|()| part_count),
+    };
+    match (outcome, reported) {
+        (Ok(part_count), Ok(())) => Ok(WriteDone { part_count }),
+        (Ok(_), Err(fault)) => Err(fault),
+        (Err(fault), reported) => {
+            if let Err(refused) = reported {
+                tracing::warn!(
+                    reason = refused.reason,
+                    message = refused.message,
+                    "the controller does not take a report"
+                );
+            }
+            Err(fault)
+        }
+    }
 }
 
-/// Commits parts in order. Returns how many.
+/// Tells the controller what the volume is like now.
+async fn report(
+    around: &Surroundings,
+    key: AssignmentKey,
+    recording_uuid: &Bytes,
+    written: &Written,
+) -> Result<(), Fault> {
+    if let Some(orphan) = &written.orphan {
+        commit::orphans(&around.link, key, vec![orphan.clone()]).await?;
+    }
+    let near_end = "early warning: the end of the medium is near";
+    let verdict = match &written.outcome {
+        Err(fault) => match fault.reason.as_str() {
+            "VOLUME_FULL" => Some((Verdict::Full, fault.message.as_str())),
+            "MEDIUM_ERROR" | "POSITION_UNEXPECTED" | "WRITE_PROTECTED" => {
+                Some((Verdict::ReadOnly, fault.message.as_str()))
+            }
+            _ => None,
+        },
+        Ok(()) => None,
+    };
+    let verdict = verdict.or(written.full.then_some((Verdict::Full, near_end)));
+    match verdict {
+        Some((verdict, why)) => {
+            commit::volume(&around.link, key, recording_uuid, verdict, why).await
+        }
+        None => Ok(()),
+    }
+}
+
+/// Commits parts in order. Returns how many. After a refusal no new part is begun, but those that are on tape are offered all
+/// the same: otherwise they would come from the journal one day, long after the next mount called them orphans.
 async fn commit_all(
     around: Surroundings,
     mut parts: mpsc::Receiver<Entry>,
     answers: Answers,
 ) -> Result<u32, Fault> {
     let mut count = 0;
+    let mut refused = None;
     while let Some(entry) = parts.recv().await {
-        commit::deliver(&around.link, &entry).await?;
+        if let Err(fault) = commit::deliver(&around.link, &entry).await {
+            parts.close();
+            refused.get_or_insert(fault);
+            continue;
+        }
         count += 1;
         around.gauge.committed(entry.header.byte_count);
         let durable = write_response::Message::Durable(WriteDurable {
             sequence: entry.header.last_sequence,
         });
+        // The next one says more; the last word is not sent this way.
         let _ = answers.try_send(Ok(say(durable)));
     }
-    Ok(count)
+    refused.map_or(Ok(count), Err)
 }
 
 fn spawn_writer(
     around: &Surroundings,
     key: AssignmentKey,
     work: WriteWork,
-    end: End,
+    proved: Proved,
     mut segments: mpsc::Receiver<Segment>,
     parts: mpsc::Sender<Entry>,
     failed: oneshot::Sender<()>,
@@ -264,16 +334,24 @@ fn spawn_writer(
             outcome: Ok(()),
             orphan: None,
             full: false,
+            left: None,
         };
         let outcome = around.device.work(|drive| {
-            let mut writer = Writer::new(drive, &around.journal, key, &work, end)?;
+            // Whoever took the drive's news before us has also taken the only warning.
+            if around.device.changes() != proved.changes {
+                return Err(drive_reset(
+                    "it was reset, or its cartridge changed, since the volume was proved",
+                ));
+            }
+            let mut writer = Writer::new(drive, &around.journal, key, &work, proved.end)?;
             let outcome = take_all(
                 &around,
                 &mut writer,
                 &mut segments,
                 &parts,
-                &mut written.full,
+                &mut written.left,
             );
+            written.full = writer.near_end();
             let why = outcome
                 .as_ref()
                 .err()
@@ -294,14 +372,17 @@ fn take_all(
     writer: &mut Writer<'_>,
     segments: &mut mpsc::Receiver<Segment>,
     parts: &mpsc::Sender<Entry>,
-    full: &mut bool,
+    left: &mut Option<Entry>,
 ) -> Result<(), Fault> {
-    let controller_refused = || {
-        fault(
-            "COMMIT_REFUSED",
-            "the controller refused a part of this archive",
-            "the controller's log says why",
-        )
+    let mut hand_over = |entry: Entry| {
+        parts.blocking_send(entry).map_err(|unsent| {
+            *left = Some(unsent.0);
+            fault(
+                COMMIT_REFUSED,
+                "the controller refused a part of this archive",
+                "the controller's log says why",
+            )
+        })
     };
     while let Some(segment) = segments.blocking_recv() {
         let length = segment.bytes.len() as u64;
@@ -309,21 +390,10 @@ fn take_all(
         around.gauge.flowed(length);
         match progress {
             Progress::Buffered => {}
-            Progress::Part(entry) => {
-                parts
-                    .blocking_send(*entry)
-                    .map_err(|_| controller_refused())?;
-            }
+            Progress::Part(entry) => hand_over(*entry)?,
             Progress::Full(entry) => {
-                *full = true;
-                parts
-                    .blocking_send(*entry)
-                    .map_err(|_| controller_refused())?;
-                return Err(fault(
-                    "VOLUME_FULL",
-                    "the volume is full and the archive is not at its end; its committed parts are kept",
-                    "label another cartridge for the pool and run again",
-                ));
+                hand_over(*entry)?;
+                return Err(writer.full());
             }
         }
     }

@@ -95,9 +95,10 @@ pub async fn run(config: Config, device_name: &str) -> anyhow::Result<()> {
     }
 
     let door = Door::default();
-    let listener = TcpListener::bind((config.listen.as_str(), 0))
+    let port = config.port(device_name);
+    let listener = TcpListener::bind((config.listen.as_str(), port))
         .await
-        .with_context(|| format!("can't listen on {}", config.listen))?;
+        .with_context(|| format!("can't listen on {} port {port}", config.listen))?;
     let port = listener.local_addr()?.port();
     let service = TransferServiceServer::new(door.clone())
         .max_decoding_message_size(DATA_MESSAGE_LIMIT)
@@ -116,17 +117,12 @@ pub async fn run(config: Config, device_name: &str) -> anyhow::Result<()> {
         stop_serving.clone(),
     ));
 
-    let addresses = config
-        .advertised()
-        .iter()
-        .map(|host| format!("{host}:{port}"))
-        .collect();
     let unit = hello::Unit::Drive(DriveUnit {
         serial: serial.clone(),
         vendor: identity.vendor,
         product: identity.product,
         revision: identity.revision,
-        addresses,
+        addresses: config.advertised(port),
     });
     let generation = config
         .state
@@ -243,7 +239,13 @@ async fn work(around: &Surroundings, session: &Session, shutdown: &CancellationT
                 finish(around, session, key, result).await;
                 done.insert(key);
             }
-            _ = look.tick(), if idle => show_medium(around).await,
+            _ = look.tick() => {
+                if idle {
+                    show_medium(around).await;
+                } else {
+                    around.gauge.refresh();
+                }
+            }
         }
     }
     if let Some(Running { key, stop, task }) = running {
@@ -333,9 +335,9 @@ async fn perform(
         Work::Label(work) => {
             let recording = work.recording.unwrap_or_default();
             around.gauge.begin(key, &recording.barcode, "labelling");
-            let device = around.device.clone();
+            let (device, stop) = (around.device.clone(), stop.clone());
             let done = around
-                .block(move || device.work(|drive| labelling::label(drive, &recording)))
+                .block(move || device.work(|drive| labelling::label(drive, &recording, &stop)))
                 .await?;
             Ok(Some(Done::Label(done)))
         }

@@ -1,0 +1,318 @@
+//! The controller's side of a tape agent, in memory.
+
+use std::collections::VecDeque;
+use std::pin::Pin;
+use std::result::Result;
+use std::sync::{Arc, Mutex};
+
+use futures::{Stream, StreamExt as _};
+use taf_peer::faults;
+use taf_peer::material::Material;
+use taf_peer::serve::{Limits, serve};
+use taf_peer::tls::{ClientAuth, server_config};
+use taf_proto::agent::catalog_service_server::{CatalogService, CatalogServiceServer};
+use taf_proto::agent::session_service_server::{SessionService, SessionServiceServer};
+use taf_proto::agent::{self, *};
+use tokio::net::TcpListener;
+use tokio::sync::{mpsc, watch};
+use tokio_stream::wrappers::{ReceiverStream, WatchStream};
+use tokio_util::sync::{CancellationToken, DropGuard};
+use tonic::service::Routes;
+use tonic::{Code, Request, Response, Status, Streaming};
+
+type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+
+/// A part that was committed.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Committed {
+    pub header: PartHeader,
+    pub records: Vec<u8>,
+}
+
+/// What happened, in order.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Event {
+    Hello(Hello),
+    Part(Committed),
+    Orphan(ReportOrphanRequest),
+    Volume(ReportVolumeRequest),
+    Drive(Option<AssignmentKey>, DriveObservation),
+    Library(LibraryObservation),
+    Result(agent::Result),
+}
+
+#[derive(Clone)]
+struct Told {
+    events: Arc<Mutex<Vec<Event>>>,
+    assignments: watch::Receiver<Vec<Assignment>>,
+    away: watch::Receiver<bool>,
+    /// Statuses that the next commits are refused with.
+    refusals: Arc<Mutex<VecDeque<(Code, &'static str)>>>,
+}
+
+pub struct Controller {
+    pub address: String,
+    told: Told,
+    assignments: watch::Sender<Vec<Assignment>>,
+    away: watch::Sender<bool>,
+    _stop: DropGuard,
+}
+
+impl Controller {
+    pub async fn start(own: &Material, listen: &str) -> Controller {
+        let stop = CancellationToken::new();
+        let (assignments, assigned) = watch::channel(Vec::new());
+        let (away, is_away) = watch::channel(false);
+        let told = Told {
+            events: Arc::default(),
+            assignments: assigned,
+            away: is_away,
+            refusals: Arc::default(),
+        };
+        let listener = TcpListener::bind(listen).await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let routes = Routes::new(SessionServiceServer::new(told.clone()))
+            .add_service(CatalogServiceServer::new(told.clone()));
+        let tls = server_config(own, ClientAuth::Required).unwrap();
+        tokio::spawn(serve(
+            listener,
+            tls,
+            routes,
+            Limits::default(),
+            stop.clone(),
+        ));
+        Controller {
+            address,
+            told,
+            assignments,
+            away,
+            _stop: stop.drop_guard(),
+        }
+    }
+
+    pub fn assign(&self, assignments: Vec<Assignment>) {
+        self.assignments.send_replace(assignments);
+    }
+
+    /// While it is away, calls of the catalog fail as if nobody were there.
+    pub fn set_away(&self, away: bool) {
+        self.away.send_replace(away);
+    }
+
+    /// The next commit is refused for good.
+    pub fn refuse_commit(&self, code: Code, reason: &'static str) {
+        self.told.refusals.lock().unwrap().push_back((code, reason));
+    }
+
+    pub fn events(&self) -> Vec<Event> {
+        self.told.events.lock().unwrap().clone()
+    }
+
+    pub fn hellos(&self) -> Vec<Hello> {
+        let events = self.events().into_iter();
+        let hello = |event| match event {
+            Event::Hello(hello) => Some(hello),
+            _ => None,
+        };
+        events.filter_map(hello).collect()
+    }
+
+    pub fn parts(&self) -> Vec<Committed> {
+        let events = self.events().into_iter();
+        let part = |event| match event {
+            Event::Part(part) => Some(part),
+            _ => None,
+        };
+        events.filter_map(part).collect()
+    }
+
+    pub fn orphans(&self) -> Vec<ReportOrphanRequest> {
+        let events = self.events().into_iter();
+        let orphan = |event| match event {
+            Event::Orphan(orphan) => Some(orphan),
+            _ => None,
+        };
+        events.filter_map(orphan).collect()
+    }
+
+    pub fn verdicts(&self) -> Vec<report_volume_request::Verdict> {
+        let events = self.events().into_iter();
+        let verdict = |event| match event {
+            Event::Volume(report) => Some(report.verdict()),
+            _ => None,
+        };
+        events.filter_map(verdict).collect()
+    }
+
+    pub fn result(&self, key: AssignmentKey) -> Option<agent::Result> {
+        self.events().into_iter().find_map(|event| match event {
+            Event::Result(result) if result.key == Some(key) => Some(result),
+            _ => None,
+        })
+    }
+
+    /// The newest observation of the drive, and what it was about.
+    pub fn drive(&self) -> Option<(Option<AssignmentKey>, DriveObservation)> {
+        let mut events = self.events().into_iter().rev();
+        events.find_map(|event| match event {
+            Event::Drive(key, drive) => Some((key, drive)),
+            _ => None,
+        })
+    }
+
+    /// The newest observation of the library.
+    pub fn elements(&self) -> Option<Vec<Element>> {
+        let mut events = self.events().into_iter().rev();
+        events.find_map(|event| match event {
+            Event::Library(library) => Some(library.elements),
+            _ => None,
+        })
+    }
+}
+
+impl Told {
+    fn note(&self, event: Event) {
+        self.events.lock().unwrap().push(event);
+    }
+
+    fn answer(&self) -> Result<(), Status> {
+        if *self.away.borrow() {
+            return Err(Status::unavailable("the controller is away"));
+        }
+        Ok(())
+    }
+}
+
+#[tonic::async_trait]
+impl SessionService for Told {
+    type OpenStream = Answers<OpenResponse>;
+
+    async fn open(
+        &self,
+        request: Request<Streaming<OpenRequest>>,
+    ) -> Result<Response<Self::OpenStream>, Status> {
+        let mut incoming = request.into_inner();
+        let first = incoming.message().await?.and_then(|first| first.message);
+        let Some(open_request::Message::Hello(hello)) = first else {
+            return Err(Status::invalid_argument("hello comes first"));
+        };
+        self.note(Event::Hello(hello));
+        let (acks, acknowledged) = mpsc::channel(16);
+        let told = self.clone();
+        tokio::spawn(async move {
+            while let Ok(Some(request)) = incoming.message().await {
+                match request.message {
+                    Some(open_request::Message::Result(result)) => {
+                        let ack = ResultAck { key: result.key };
+                        told.note(Event::Result(result));
+                        drop(acks.send(open_response::Message::ResultAck(ack)).await);
+                    }
+                    Some(open_request::Message::Observation(seen)) => match seen.seen {
+                        Some(observation::Seen::Drive(drive)) => {
+                            told.note(Event::Drive(seen.key, drive));
+                        }
+                        Some(observation::Seen::Library(library)) => {
+                            told.note(Event::Library(library));
+                        }
+                        _ => {}
+                    },
+                    _ => {}
+                }
+            }
+        });
+        let welcome = open_response::Message::Welcome(Welcome {
+            lease_millis: 60_000,
+            server_time: None,
+        });
+        let sets = WatchStream::new(self.assignments.clone())
+            .map(|assignments| open_response::Message::Assignments(AssignmentSet { assignments }));
+        let rest = futures::stream::select(sets, ReceiverStream::new(acknowledged));
+        let down = futures::stream::once(async { welcome })
+            .chain(rest)
+            .map(|message| {
+                Ok(OpenResponse {
+                    message: Some(message),
+                })
+            });
+        Ok(Response::new(Box::pin(down)))
+    }
+}
+
+#[tonic::async_trait]
+impl CatalogService for Told {
+    type FetchSelectionStream = Answers<FetchSelectionResponse>;
+    type FetchRecallStream = Answers<FetchRecallResponse>;
+
+    async fn commit_part(
+        &self,
+        request: Request<Streaming<CommitPartRequest>>,
+    ) -> Result<Response<CommitPartResponse>, Status> {
+        self.answer()?;
+        let mut messages = request.into_inner();
+        let (mut header, mut records) = (None, Vec::new());
+        loop {
+            let message = messages.message().await?.and_then(|m| m.message);
+            match message {
+                Some(commit_part_request::Message::Header(found)) => header = Some(found),
+                Some(commit_part_request::Message::Records(bytes)) => {
+                    assert!(bytes.len() <= 1 << 20);
+                    records.extend_from_slice(&bytes);
+                }
+                Some(commit_part_request::Message::Trailer(trailer)) => {
+                    let header: PartHeader = header.expect("a header comes first");
+                    let digest = blake3::Hasher::new()
+                        .update(&records)
+                        .update(&header.segment_table)
+                        .finalize();
+                    assert_eq!(trailer.digest, digest.as_bytes().as_slice());
+                    let refusal = self.refusals.lock().unwrap().pop_front();
+                    if let Some((code, reason)) = refusal {
+                        return Err(faults::status(code, reason, "refused by the test", []));
+                    }
+                    self.note(Event::Part(Committed { header, records }));
+                    return Ok(Response::new(CommitPartResponse {}));
+                }
+                None => return Err(Status::cancelled("it ended before the trailer")),
+            }
+        }
+    }
+
+    async fn report_orphan(
+        &self,
+        request: Request<ReportOrphanRequest>,
+    ) -> Result<Response<ReportOrphanResponse>, Status> {
+        self.answer()?;
+        self.note(Event::Orphan(request.into_inner()));
+        Ok(Response::new(ReportOrphanResponse {}))
+    }
+
+    async fn report_volume(
+        &self,
+        request: Request<ReportVolumeRequest>,
+    ) -> Result<Response<ReportVolumeResponse>, Status> {
+        self.answer()?;
+        self.note(Event::Volume(request.into_inner()));
+        Ok(Response::new(ReportVolumeResponse {}))
+    }
+
+    async fn fetch_selection(
+        &self,
+        _: Request<FetchSelectionRequest>,
+    ) -> Result<Response<Self::FetchSelectionStream>, Status> {
+        Err(Status::unimplemented("tape agents take no selections"))
+    }
+
+    async fn fetch_recall(
+        &self,
+        _: Request<FetchRecallRequest>,
+    ) -> Result<Response<Self::FetchRecallStream>, Status> {
+        Err(Status::unimplemented("tape agents take no recalls"))
+    }
+
+    async fn report_issues(
+        &self,
+        _: Request<ReportIssuesRequest>,
+    ) -> Result<Response<ReportIssuesResponse>, Status> {
+        Err(Status::unimplemented("tape agents have no issues"))
+    }
+}

@@ -1,0 +1,361 @@
+//! A host with a virtual library, a controller that keeps everything in memory, and source agents that dial in; all over
+//! real TLS, with the workers as the processes that they are.
+#![allow(dead_code)]
+
+mod controller;
+mod source;
+
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use std::result::Result;
+use taf_drive::{Changer as _, ScsiChanger};
+use taf_emulator::cartridge::Reader;
+use taf_emulator::library::{self, Library, NewCartridge, Spec};
+use taf_emulator::server;
+use taf_peer::authority::Authority;
+use taf_peer::identity::{Identity, Role};
+use taf_peer::material::Material;
+use taf_proto::agent::{self, assignment::Work, *};
+use taf_scsi::transport::in_process::InProcess;
+use tempfile::TempDir;
+use uuid::Uuid;
+
+pub use controller::{Committed, Controller, Event};
+pub use source::{Reading, Segments, Writing, archive};
+
+/// Every wait ends within this.
+pub const PATIENCE: Duration = Duration::from_mins(1);
+pub const BARCODE: &str = "TAF001L8";
+pub const BLOCK: u32 = 16 << 10;
+
+pub struct Site {
+    pub folder: TempDir,
+    pub library: Library,
+    pub devices: Vec<String>,
+    pub controller: Controller,
+    authority: Authority,
+    next_attempt: u64,
+}
+
+/// A process of the tape agent. Its input ends, and it is killed, with the value.
+pub struct Process(pub Child);
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        drop(self.0.kill());
+        drop(self.0.wait());
+    }
+}
+
+/// Looks until there is something.
+pub async fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let begun = Instant::now();
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(begun.elapsed() < PATIENCE, "waited in vain for {what}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+impl Site {
+    /// A library of one drive, ten slots and these blank cartridges.
+    pub async fn start(spec: impl FnOnce(&mut Spec), cartridges: &[(&str, NewCartridge)]) -> Site {
+        let folder = tempfile::tempdir().unwrap();
+        let shelf = folder.path().join("library");
+        let mut made = Spec::new(1, 10, 256 << 20);
+        spec(&mut made);
+        Library::create(&shelf, &made).unwrap();
+        for (barcode, new) in cartridges {
+            library::add(&shelf, barcode, new).unwrap();
+        }
+        let library = Library::open(&shelf).unwrap();
+        let devices = server::serve(&library).unwrap();
+        let authority = Authority::create(Uuid::new_v4()).unwrap();
+        let own = issue(&authority, Role::Controller, "main");
+        let controller = Controller::start(&own, "127.0.0.1:0").await;
+        issue(&authority, Role::TapeAgent, "tapes")
+            .store(&folder.path().join("state"))
+            .unwrap();
+        let site = Site {
+            devices: devices.into_iter().map(|served| served.device).collect(),
+            folder,
+            library,
+            controller,
+            authority,
+            next_attempt: 1,
+        };
+        site.configure("");
+        site
+    }
+
+    /// One blank cartridge, in the drive.
+    pub async fn with_blank() -> Site {
+        let site = Site::start(|_| {}, &[(BARCODE, NewCartridge::default())]).await;
+        site.insert();
+        site
+    }
+
+    pub fn configure(&self, further: &str) {
+        let path = self.path("tape-agent.toml");
+        let text = format!(
+            "controller = {:?}\nstate = \"{}\"\ndrives = [{:?}]\nlibraries = [{:?}]\n{further}",
+            self.controller.address,
+            self.path("state").display(),
+            self.devices[1],
+            self.devices[0],
+        );
+        std::fs::File::create(path)
+            .unwrap()
+            .write_all(text.as_bytes())
+            .unwrap();
+    }
+
+    pub fn path(&self, below: &str) -> PathBuf {
+        self.folder.path().join(below)
+    }
+
+    pub fn installation(&self) -> Uuid {
+        self.authority.installation()
+    }
+
+    pub fn source_agent(&self, id: &str) -> Material {
+        issue(&self.authority, Role::SourceAgent, id)
+    }
+
+    fn program() -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_taf-tape-agent"));
+        command.stdin(Stdio::piped()).stdout(Stdio::null());
+        if std::env::var_os("TAF_TEST_LOGS").is_none() {
+            command.stderr(Stdio::null());
+        }
+        command
+    }
+
+    /// The supervisor.
+    pub fn agent(&self) -> Process {
+        let mut command = Self::program();
+        command.args(["run", "--config"]);
+        Process(command.arg(self.path("tape-agent.toml")).spawn().unwrap())
+    }
+
+    /// A worker of the robot ("library") or the drive ("drive"), by itself.
+    pub fn worker(&self, kind: &str) -> Process {
+        let device = &self.devices[usize::from(kind == "drive")];
+        let mut command = Self::program();
+        command.args(["worker", kind, "--device", device, "--config"]);
+        Process(command.arg(self.path("tape-agent.toml")).spawn().unwrap())
+    }
+
+    /// The worker of the drive, once it has introduced itself.
+    pub async fn drive_worker(&mut self) -> Process {
+        let before = self.controller.hellos().len();
+        let worker = self.worker("drive");
+        until("hello", || {
+            (self.controller.hellos().len() > before).then_some(())
+        })
+        .await;
+        worker
+    }
+
+    /// Where the worker of the drive takes data.
+    pub fn addresses(&self) -> Vec<String> {
+        self.controller
+            .hellos()
+            .iter()
+            .rev()
+            .find_map(|hello| match &hello.unit {
+                Some(hello::Unit::Drive(drive)) => Some(drive.addresses.clone()),
+                _ => None,
+            })
+            .unwrap()
+    }
+
+    pub fn changer(&self) -> ScsiChanger {
+        let transport = InProcess::new("robot", self.library.changer_target());
+        let mut changer = ScsiChanger::new(Box::new(transport)).unwrap();
+        changer.attentions().unwrap();
+        changer
+    }
+
+    /// Puts what is in the first slot into the drive.
+    pub fn insert(&self) {
+        let mut changer = self.changer();
+        let inventory = changer.inventory().unwrap();
+        let (slot, drive) = (inventory.slots[0].address, inventory.drives[0].address);
+        changer.move_medium(slot, drive).unwrap();
+    }
+
+    pub fn cartridge(&self) -> Reader {
+        let path = library::cartridges(self.library.dir()).join(format!("{BARCODE}.tape"));
+        Reader::open(&path).unwrap()
+    }
+
+    /// All bytes of a tape file.
+    pub fn tape_file(&self, file: u64) -> Vec<u8> {
+        let cartridge = self.cartridge();
+        let blocks = cartridge.blocks(file).unwrap();
+        blocks.flat_map(Result::unwrap).collect()
+    }
+
+    pub fn recording(&self) -> Recording {
+        let uuid = |uuid: Uuid| Bytes::copy_from_slice(uuid.as_bytes());
+        Recording {
+            barcode: BARCODE.into(),
+            volume_uuid: uuid(Uuid::new_v4()),
+            recording_uuid: uuid(Uuid::new_v4()),
+            installation_uuid: uuid(self.installation()),
+            pool: "default".into(),
+            block_size: BLOCK,
+            next_tape_file: 1,
+            next_block: 0,
+        }
+    }
+
+    /// Gives the unit this work and nothing else.
+    pub fn assign(&mut self, work: Work) -> AssignmentKey {
+        let key = AssignmentKey {
+            attempt: self.next_attempt,
+            generation: Some(Generation {
+                epoch: 1,
+                counter: self.next_attempt,
+            }),
+            step: 1,
+        };
+        self.next_attempt += 1;
+        let assignment = Assignment {
+            key: Some(key),
+            work: Some(work),
+        };
+        self.controller.assign(vec![assignment]);
+        key
+    }
+
+    pub async fn result(&self, key: AssignmentKey) -> agent::Result {
+        until("a result", || self.controller.result(key)).await
+    }
+
+    /// The reason of the fault that the assignment ends with.
+    pub async fn fault(&self, key: AssignmentKey) -> String {
+        self.result(key).await.fault.expect("a fault").reason
+    }
+
+    pub async fn label(&mut self, recording: &Recording) -> agent::Result {
+        let work = LabelWork {
+            recording: Some(recording.clone()),
+        };
+        let key = self.assign(Work::Label(work));
+        self.result(key).await
+    }
+
+    /// A label on the blank cartridge; the recording then says where its end is.
+    pub async fn labelled(&mut self) -> Recording {
+        let mut recording = self.recording();
+        let result = self.label(&recording).await;
+        let Some(result::Done::Label(done)) = result.done else {
+            panic!("{result:?}");
+        };
+        recording.next_block = done.next_block;
+        recording
+    }
+
+    /// Assigns a write of an archive by source agent "files".
+    pub fn assign_write(
+        &mut self,
+        recording: &Recording,
+        part_size: u64,
+    ) -> (AssignmentKey, Archive) {
+        let archive = archive(self.installation(), self.next_attempt);
+        let work = WriteWork {
+            recording: Some(recording.clone()),
+            archive: Some(archive.clone()),
+            peer_agent_id: "files".into(),
+            part_size,
+        };
+        (self.assign(Work::Write(work)), archive)
+    }
+
+    pub fn assign_read(&mut self, recording: &Recording) -> AssignmentKey {
+        self.assign(Work::Read(ReadWork {
+            recording: Some(recording.clone()),
+            peer_agent_id: "files".into(),
+        }))
+    }
+
+    pub async fn writing(&self, key: AssignmentKey) -> Writing {
+        Writing::open(&self.source_agent("files"), &self.addresses(), key).await
+    }
+
+    pub async fn reading(&self, key: AssignmentKey) -> Reading {
+        Reading::open(&self.source_agent("files"), &self.addresses(), key).await
+    }
+
+    /// A whole backup. Moves the recording's end behind its parts.
+    pub async fn back_up(
+        &mut self,
+        recording: &mut Recording,
+        segments: &Segments,
+        part_size: u64,
+    ) -> Vec<Committed> {
+        let (key, archive) = self.assign_write(recording, part_size);
+        let mut writing = self.writing(key).await;
+        let sealed = segments.seal(&archive);
+        for segment in &sealed {
+            writing.segment(segment).await;
+        }
+        writing.finish(sealed.last().unwrap().header.sequence).await;
+        let parts = writing.committed().await.expect("committed");
+        let result = self.result(key).await;
+        assert_eq!(result.fault, None);
+        assert_eq!(
+            result.done,
+            Some(result::Done::Write(WriteDone { part_count: parts }))
+        );
+        let committed: Vec<Committed> = self
+            .controller
+            .parts()
+            .into_iter()
+            .filter(|part| part.header.archive_uuid == archive.archive_uuid)
+            .collect();
+        assert_eq!(committed.len(), parts as usize);
+        follow(recording, &committed);
+        committed
+    }
+}
+
+/// Moves the recording's end behind these parts, as the catalog would.
+pub fn follow(recording: &mut Recording, parts: &[Committed]) {
+    for part in parts {
+        assert_eq!(part.header.tape_file, recording.next_tape_file);
+        assert_eq!(part.header.first_block, recording.next_block);
+        recording.next_tape_file = part.header.next_tape_file;
+        recording.next_block = part.header.next_block;
+    }
+}
+
+fn issue(authority: &Authority, role: Role, id: &str) -> Material {
+    let identity = Identity::new(authority.installation(), role, id).unwrap();
+    authority.issue(&identity, Duration::from_hours(1)).unwrap()
+}
+
+/// What `zstd -dc` makes of these bytes.
+pub fn unzstd(bytes: &[u8]) -> Vec<u8> {
+    let mut child = Command::new("zstd")
+        .args(["-dc", "-q"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    let input = bytes.to_vec();
+    let feeding = std::thread::spawn(move || stdin.write_all(&input).unwrap());
+    let output = child.wait_with_output().unwrap();
+    feeding.join().unwrap();
+    assert!(output.status.success());
+    output.stdout
+}
