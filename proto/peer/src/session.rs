@@ -21,14 +21,15 @@ use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
 
 use crate::backoff::Backoff;
+use crate::secret_file;
 
 /// Dials the controller once.
 pub type Connector = Box<dyn Fn() -> BoxFuture<'static, Result<Channel, String>> + Send + Sync>;
 
 /// Messages that may wait for a slow connection.
 const OUTBOX: usize = 16;
-/// Observations are sent at most this often.
-const OBSERVATION_INTERVAL: Duration = Duration::from_millis(250);
+/// News that come in a burst go together.
+const BURST: Duration = Duration::from_millis(25);
 /// The controller is given a sign of life this often.
 const HEARTBEAT: Duration = Duration::from_secs(3);
 /// Between two attempts to connect.
@@ -70,7 +71,7 @@ impl Session {
     ) -> Session {
         let highest = generation_file
             .as_deref()
-            .and_then(read_generation)
+            .map(read_generation)
             .unwrap_or_default();
         let shared = Arc::new(Shared {
             state: Mutex::new(State {
@@ -154,18 +155,18 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Keeps a generation that is higher than any before, in the file first: work must not begin before it is known.
     fn saw_generation(&self, generation: Generation) {
-        let mut state = self.lock();
-        if order(&generation) <= order(&state.highest) {
+        if order(&generation) <= order(&self.lock().highest) {
             return;
         }
-        state.highest = generation;
         if let Some(file) = &self.generation_file {
             let text = format!("{} {}\n", generation.epoch, generation.counter);
-            if let Err(error) = std::fs::write(file, text) {
-                tracing::warn!(file = %file.display(), %error, "could not keep the highest generation");
+            if let Err(error) = secret_file::write(file, text.as_bytes()) {
+                tracing::warn!(%error, "could not keep the highest generation");
             }
         }
+        self.lock().highest = generation;
     }
 }
 
@@ -242,8 +243,7 @@ impl Task {
                     if let Err(reason) = self.send_news(&outbox, &mut results_sent).await {
                         return reason;
                     }
-                    // Coalesces a burst of observations; results are not held back by more than this.
-                    tokio::time::sleep(OBSERVATION_INTERVAL / 10).await;
+                    tokio::time::sleep(BURST).await;
                 }
                 _ = heartbeat.tick(), if welcomed => {
                     let alive = open_request::Message::Observation(Observation::default());
@@ -260,10 +260,9 @@ impl Task {
         match answer.message {
             Some(open_response::Message::Welcome(_)) => return true,
             Some(open_response::Message::Assignments(set)) => {
-                for assignment in &set.assignments {
-                    if let Some(generation) = assignment.key.and_then(|key| key.generation) {
-                        self.shared.saw_generation(generation);
-                    }
+                let generations = set.assignments.iter().filter_map(|a| a.key?.generation);
+                if let Some(highest) = generations.max_by_key(order) {
+                    self.shared.saw_generation(highest);
                 }
                 self.assignments.send_if_modified(|now| {
                     let differs = *now != set.assignments;
@@ -322,11 +321,19 @@ pub fn order(generation: &Generation) -> (u64, u64) {
     (generation.epoch, generation.counter)
 }
 
-fn read_generation(file: &std::path::Path) -> Option<Generation> {
-    let text = std::fs::read_to_string(file).ok()?;
-    let (epoch, counter) = text.trim().split_once(' ')?;
-    Some(Generation {
-        epoch: epoch.parse().ok()?,
-        counter: counter.parse().ok()?,
+/// The generation in a file; 0 if there is none.
+fn read_generation(file: &std::path::Path) -> Generation {
+    let Ok(text) = std::fs::read_to_string(file) else {
+        return Generation::default();
+    };
+    let numbers = text.trim().split_once(' ').and_then(|(epoch, counter)| {
+        Some(Generation {
+            epoch: epoch.parse().ok()?,
+            counter: counter.parse().ok()?,
+        })
+    });
+    numbers.unwrap_or_else(|| {
+        tracing::warn!(file = %file.display(), "the highest generation can't be read; going on without it");
+        Generation::default()
     })
 }
