@@ -1,7 +1,7 @@
 //! The drive of a worker: one blocking thread at a time has it, and it is opened anew after its path broke.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, TryLockError};
 use std::time::{Duration, Instant};
 
 use taf_drive::{Drive, Error, Identity};
@@ -50,10 +50,12 @@ impl Device {
 
     /// Takes the drive's news. They are noted here, since the command that brings them is the last to tell.
     fn news(&self, drive: &mut dyn Drive) -> Result<(), Error> {
-        if !drive.attentions()?.is_empty() {
+        let news = drive.attentions();
+        // An error may have swallowed some.
+        if !matches!(&news, Ok(list) if list.is_empty()) {
             self.changed();
         }
-        Ok(())
+        news.map(|_| ())
     }
 
     /// Who the drive is. Opens it; does not wait.
@@ -108,8 +110,11 @@ impl Device {
 
     /// What is in the drive. Never waits for it: unknown if it is busy or gone.
     pub fn medium(&self) -> Medium {
-        let Ok(mut slot) = self.drive.try_lock() else {
-            return Medium::Unspecified;
+        let mut slot = match self.drive.try_lock() {
+            Ok(slot) => slot,
+            // Whoever died took the drive out first, so it is opened anew.
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Err(TryLockError::WouldBlock) => return Medium::Unspecified,
         };
         let opened = match slot.take() {
             Some(drive) => Ok(drive),
