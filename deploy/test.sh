@@ -27,7 +27,7 @@ PATH=$target/tools/bin:$PATH
 locked=()
 [[ ${CI:-} != true ]] || locked=(--locked)
 
-current='' done_steps=()
+current='' done_steps=() finished=no
 
 # step NAME COMMAND...  runs one check; the first that fails ends it all.
 step() {
@@ -41,16 +41,17 @@ step() {
 }
 
 summary() {
-    local status=$?
     say "summary"
     [[ ${#done_steps[@]} -eq 0 ]] || printf '  ok %s\n' "${done_steps[@]}" >&2
-    if [[ $status -eq 0 ]]; then
+    if [[ $finished == yes ]]; then
         say "all good after ${SECONDS}s"
     else
-        printf '%s  failed: %s%s\n' "$red" "${current:-before the first check}" "$plain" >&2
+        printf '%s  failed or interrupted: %s%s\n' "$red" "${current:-before the first check}" "$plain" >&2
     fi
 }
 trap summary EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM
 
 # tool NAME VERSION  makes `cargo NAME` available.
 tool() {
@@ -100,6 +101,7 @@ step 'scripts' scripts
 step 'lints' cargo clippy --workspace --all-targets "${locked[@]}" -- -D warnings
 if [[ $mode == quick ]]; then
     step 'tests inside the crates' inside_crates
+    finished=yes
     exit
 fi
 step 'documentation' documentation
@@ -107,3 +109,4 @@ step 'licences, bans and sources' cargo deny check licenses bans sources
 step 'build' cargo build --workspace --all-targets "${locked[@]}"
 step 'tests' tests
 step 'examples in the documentation' cargo test --workspace --doc "${locked[@]}"
+finished=yes
