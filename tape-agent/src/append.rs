@@ -3,7 +3,7 @@
 //! More on tape than known are orphans: files that a killed worker left, closed and reported, never overwritten. Less is a
 //! truncation, and the volume is written no more.
 
-use taf_drive::{Drive, Read, Sync};
+use taf_drive::{Drive, Error, Position, Read, Sync};
 use taf_format::block0::Block0;
 use taf_proto::agent::{Recording, ReportOrphanRequest};
 use taf_proto::v1::Fault;
@@ -39,14 +39,26 @@ pub fn find_end(
     recording: &Recording,
 ) -> Result<(End, Vec<ReportOrphanRequest>), Refused> {
     let barcode = &recording.barcode;
-    let said = |error: &taf_drive::Error| of_drive(error, "finding the end of", barcode);
+    let said = |error: &Error| of_drive(error, "finding the end of", barcode);
     let known = End {
         tape_file: recording.next_tape_file,
         block: recording.next_block,
     };
     drive.locate_end_of_data().map_err(|e| said(&e))?;
-    let found = drive.position().map_err(|e| said(&e))?.block;
+    let position = drive.position().map_err(|e| said(&e))?;
+    let found = position.block;
     if found == known.block {
+        if position.file.is_some_and(|file| file != known.tape_file) {
+            return Err(Refused::Truncated(fault(
+                "POSITION_UNEXPECTED",
+                format!(
+                    "volume {barcode} ends at block {found} as the catalog has it, but behind {} filemarks instead of {}",
+                    position.file.unwrap_or_default(),
+                    known.tape_file
+                ),
+                "the volume is read-only now; compare it with `taf tape files`",
+            )));
+        }
         return Ok((known, Vec::new()));
     }
     if found < known.block {
@@ -73,43 +85,63 @@ pub fn find_end(
                 Err(_) => "a tape file that the catalog does not know".to_owned(),
             },
             Ok(_) => "an empty tape file".to_owned(),
-            Err(error @ taf_drive::Error::Unknown(_)) => return Err(said(&error).into()),
-            Err(_) => "a tape file that can't be read".to_owned(),
+            Err(Error::Medium(_) | Error::BlankCheck(_) | Error::BlockTooLarge { .. }) => {
+                "a tape file that can't be read".to_owned()
+            }
+            // All else may hide a reset or another cartridge.
+            Err(error) => return Err(said(&error).into()),
         };
-        let next = behind_file(drive, end.block, found).map_err(|e| said(&e))?;
+        let behind = behind_file(drive, end.block, found).map_err(|e| said(&e))?;
+        let next = End {
+            // Behind a place that can't be read there may be more than one file.
+            tape_file: behind.file.unwrap_or(end.tape_file + 1),
+            block: behind.block,
+        };
         orphans.push(ReportOrphanRequest {
             key: None,
             recording_uuid: recording.recording_uuid.clone(),
             tape_file: end.tape_file,
             first_block: end.block,
-            next_tape_file: end.tape_file + 1,
-            next_block: next,
+            next_tape_file: next.tape_file,
+            next_block: next.block,
             reason,
         });
-        end = End {
-            tape_file: end.tape_file + 1,
-            block: next,
-        };
+        end = next;
     }
     drive.locate_end_of_data().map_err(|e| said(&e))?;
+    let stands = drive.position().map_err(|e| said(&e))?.block;
+    if stands != end.block {
+        return Err(fault(
+            "POSITION_UNEXPECTED",
+            format!(
+                "the end of volume {barcode} was at block {}, and now the drive stands at {stands}",
+                end.block
+            ),
+            "nothing was appended; look at the drive",
+        )
+        .into());
+    }
     Ok((end, orphans))
 }
 
 /// Goes behind the filemark of the tape file that begins at `first`. A torn file, which has none, gets one.
-fn behind_file(
-    drive: &mut dyn Drive,
-    first: u64,
-    end_of_data: u64,
-) -> Result<u64, taf_drive::Error> {
+fn behind_file(drive: &mut dyn Drive, first: u64, end_of_data: u64) -> Result<Position, Error> {
     drive.locate(first)?;
-    let spaced = drive.space_filemarks(1);
-    if let Ok(taf_drive::Spaced::All) = spaced {
-        let behind = drive.position()?.block;
-        if behind <= end_of_data {
-            return Ok(behind);
+    match drive.space_filemarks(1) {
+        Ok(taf_drive::Spaced::All) => {
+            let behind = drive.position()?;
+            if behind.block <= end_of_data {
+                return Ok(behind);
+            }
         }
+        Ok(_) | Err(Error::Medium(_) | Error::BlankCheck(_)) => {}
+        // All else may hide a reset or another cartridge.
+        Err(error) => return Err(error),
     }
     drive.locate_end_of_data()?;
+    if drive.position()?.block < end_of_data {
+        return Err(Error::PositionUnknown);
+    }
     drive.write_filemarks(1, Sync::Synchronous)?;
-    Ok(drive.position()?.block)
+    drive.position()
 }
