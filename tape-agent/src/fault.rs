@@ -58,6 +58,24 @@ pub fn of_drive(error: &DriveError, doing: &str, barcode: &str) -> Fault {
             message,
             "look at the drive's panel; run again when it is ready",
         ),
+        DriveError::Busy => fault(
+            "DRIVE_NOT_READY",
+            message,
+            "see what else uses the drive; run again when it is free",
+        ),
+        // A bad drive must not condemn one cartridge after another.
+        DriveError::Hardware(_)
+        | DriveError::IllegalRequest(_)
+        | DriveError::TransferSize { .. }
+        | DriveError::NotTaken(_)
+        | DriveError::WrongDevice { .. }
+        | DriveError::Answer(_)
+        | DriveError::Other(_)
+        | DriveError::Status(_) => fault(
+            "DRIVE_FAILED",
+            message,
+            "what is committed stays; look at the drive's panel, clean it, or use another drive",
+        ),
         DriveError::Unknown(_) => fault(
             "DRIVE_UNREACHABLE",
             message,

@@ -212,6 +212,9 @@ impl Reader<'_> {
             .byte_offset
             .checked_add(range.length)
             .ok_or_else(|| protocol("a range without end"))?;
+        if range.length == 0 {
+            return Ok(self.send(range.id, Bytes::new(), true));
+        }
         while offset < end {
             let block = range
                 .first_block

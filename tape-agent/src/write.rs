@@ -148,14 +148,15 @@ async fn prove(
         }
         Err(Problem::Fault(fault)) => Err(fault),
         Err(Problem::Volume(verdict, fault)) => {
-            commit::volume(
-                &around.link,
-                key,
-                &recording.recording_uuid,
-                verdict,
-                &fault.message,
-            )
-            .await?;
+            let (uuid, why) = (&recording.recording_uuid, &fault.message);
+            let told = commit::volume(&around.link, key, uuid, verdict, why).await;
+            if let Err(refused) = told {
+                tracing::warn!(
+                    reason = refused.reason,
+                    message = refused.message,
+                    "the controller does not take a report"
+                );
+            }
             Err(fault)
         }
     }
@@ -201,7 +202,13 @@ async fn transfer(
     let (parts, for_controller) = mpsc::channel::<Entry>(WAITING);
     let (failed, drive_failed) = oneshot::channel::<()>();
     let writing = spawn_writer(around, key, work, proved, for_drive, parts, failed);
-    let committing = tokio::spawn(commit_all(around.clone(), for_controller, answers.clone()));
+    let refused = CancellationToken::new();
+    let committing = tokio::spawn(commit_all(
+        around.clone(),
+        for_controller,
+        answers.clone(),
+        refused.clone(),
+    ));
 
     let receiver = Receiver {
         archive_uuid: archive.archive_uuid.clone(),
@@ -214,6 +221,8 @@ async fn transfer(
         () = stop.cancelled() => Err(stopped()),
         // Its own fault comes with its thread's end.
         _ = drive_failed => Ok(()),
+        // So does that of the commits. Nothing more of this archive is worth its tape.
+        () = refused.cancelled() => Ok(()),
         received = receiver.run(requests) => received,
     };
     let written = writing.await.map_err(|e| {
@@ -293,18 +302,20 @@ async fn report(
     }
 }
 
-/// Commits parts in order. Returns how many. After a refusal no new part is begun, but those that are on tape are offered all
+/// Commits parts in order. Returns how many. After a refusal the writing is stopped, but those that are on tape are offered all
 /// the same: otherwise they would come from the journal one day, long after the next mount called them orphans.
 async fn commit_all(
     around: Surroundings,
     mut parts: mpsc::Receiver<Entry>,
     answers: Answers,
+    stop: CancellationToken,
 ) -> Result<u32, Fault> {
     let mut count = 0;
     let mut refused = None;
     while let Some(entry) = parts.recv().await {
         if let Err(fault) = commit::deliver(&around.link, &entry).await {
             parts.close();
+            stop.cancel();
             refused.get_or_insert(fault);
             continue;
         }
@@ -420,6 +431,9 @@ impl Receiver {
             };
             match message {
                 Some(write_request::Message::Chunk(chunk)) => {
+                    if last.as_ref().is_some_and(|h| h.last) {
+                        return Err(protocol("more behind the last segment"));
+                    }
                     if building.len() + chunk.data.len() > segment_limit() {
                         return Err(protocol("a segment is larger than the format allows"));
                     }

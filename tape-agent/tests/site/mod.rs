@@ -1,6 +1,6 @@
 //! A host with a virtual library, a controller that keeps everything in memory, and source agents that dial in; all over
 //! real TLS, with the workers as the processes that they are.
-#![allow(dead_code)]
+#![allow(dead_code, unused_imports)]
 
 mod controller;
 mod source;

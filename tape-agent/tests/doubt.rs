@@ -1,0 +1,183 @@
+//! When the drive, the controller or the source agent says something unexpected in the middle of work: nothing is written where
+//! the tape was not proved, and nothing is condemned that may be good.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+mod site;
+
+use site::{BLOCK, Segments, Site, until};
+use taf_emulator::faults::{At, Fault};
+use taf_proto::agent::report_volume_request::Verdict;
+use taf_proto::agent::*;
+use tonic::Code;
+
+const SEGMENT: usize = 64 << 10;
+/// About three segments.
+const SMALL: u64 = 200 << 10;
+
+fn fault(at: At, object: u64, key: u8, asc: u8) -> Fault {
+    Fault {
+        at,
+        barcode: None,
+        object: Some(object),
+        times: 1,
+        key,
+        asc,
+        ascq: 0,
+    }
+}
+
+/// Waits until the drive has bytes behind the recording's end.
+async fn bytes_on_their_way(site: &Site, recording: &Recording) {
+    until("bytes on their way", || {
+        let drive = site.library.drives()[0].lock();
+        (drive.cartridge()?.objects() > recording.next_block).then_some(())
+    })
+    .await;
+}
+
+/// A backup that meets this fault of the drive: its reason.
+async fn backup_with(site: &mut Site, recording: &Recording, fault: Fault) -> String {
+    site.library.faults().lock().add(fault);
+    let (key, archive) = site.assign_write(recording, SMALL);
+    let mut writing = site.writing(key).await;
+    for segment in &Segments::new(31, 6, SEGMENT).seal(&archive) {
+        writing.segment(segment).await;
+    }
+    let heard = writing.committed().await.unwrap_err().reason;
+    assert_eq!(site.fault(key).await, heard);
+    heard
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn news_of_another_cartridge_while_the_end_is_sought_ends_the_work() {
+    let mut site = Site::with_blank().await;
+    let worker = site.drive_worker().await;
+    let mut recording = site.labelled().await;
+    let (key, archive) = site.assign_write(&recording, 1 << 30);
+    let mut writing = site.writing(key).await;
+    let sealed = Segments::new(32, 2, SEGMENT).seal(&archive);
+    writing.segment(&sealed[0]).await;
+    bytes_on_their_way(&site, &recording).await;
+    // Nobody closes what is torn.
+    drop(worker);
+    site.controller.assign(Vec::new());
+    site.library.drives()[0].lock().settle().unwrap();
+    let objects = site.cartridge().objects();
+    assert!(objects > recording.next_block);
+
+    let _worker = site.drive_worker().await;
+    let changed = fault(At::Read, recording.next_block, 6, 0x28);
+    site.library.faults().lock().add(changed);
+    let (key, _) = site.assign_write(&recording, SMALL);
+    assert_eq!(site.fault(key).await, "DRIVE_RESET");
+    assert_eq!(site.cartridge().objects(), objects);
+    assert_eq!(site.controller.orphans(), []);
+    assert_eq!(site.controller.verdicts(), []);
+
+    let (key, archive) = site.assign_write(&recording, SMALL);
+    let mut writing = site.writing(key).await;
+    let orphan = site.controller.orphans().pop().unwrap();
+    assert_eq!(orphan.first_block, recording.next_block);
+    assert_eq!(orphan.next_block, objects + 1);
+    recording.next_block = orphan.next_block;
+    let sealed = Segments::new(33, 1, SEGMENT).seal(&archive);
+    writing.segment(&sealed[0]).await;
+    writing.finish(0).await;
+    assert_eq!(writing.committed().await, Ok(1));
+    let part = site.controller.parts().pop().unwrap().header;
+    assert_eq!(part.first_block, recording.next_block);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_end_behind_another_number_of_filemarks_is_not_written_to() {
+    let mut site = Site::with_blank().await;
+    let _worker = site.drive_worker().await;
+    let mut recording = site.labelled().await;
+    let objects = site.cartridge().objects();
+    recording.next_tape_file += 1;
+    let (key, _) = site.assign_write(&recording, SMALL);
+    assert_eq!(site.fault(key).await, "POSITION_UNEXPECTED");
+    assert_eq!(site.controller.verdicts(), [Verdict::ReadOnly]);
+    assert_eq!(site.cartridge().objects(), objects);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bad_drive_does_not_condemn_its_cartridge() {
+    let mut site = Site::with_blank().await;
+    let _worker = site.drive_worker().await;
+    let mut recording = site.labelled().await;
+    let bad = fault(At::Write, recording.next_block + 2, 4, 0x44);
+    assert_eq!(
+        backup_with(&mut site, &recording, bad).await,
+        "DRIVE_FAILED"
+    );
+    assert_eq!(site.controller.verdicts(), []);
+    assert_eq!(site.controller.parts().len(), 0);
+    if let Some(orphan) = site.controller.orphans().pop() {
+        recording.next_tape_file = orphan.next_tape_file;
+        recording.next_block = orphan.next_block;
+    }
+    site.back_up(&mut recording, &Segments::new(34, 2, SEGMENT), SMALL)
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_filemark_that_fails_proves_nothing() {
+    let mut site = Site::with_blank().await;
+    let _worker = site.drive_worker().await;
+    let recording = site.labelled().await;
+    let mut bad = fault(At::Filemark, 0, 3, 0x0c);
+    bad.object = None;
+    assert_eq!(
+        backup_with(&mut site, &recording, bad).await,
+        "MEDIUM_ERROR"
+    );
+    assert_eq!(site.controller.verdicts(), [Verdict::ReadOnly]);
+    assert_eq!(site.controller.parts().len(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refused_part_ends_the_work_although_the_next_is_under_way() {
+    let mut site = Site::with_blank().await;
+    let _worker = site.drive_worker().await;
+    let recording = site.labelled().await;
+    let (key, archive) = site.assign_write(&recording, SMALL);
+    let mut writing = site.writing(key).await;
+    site.controller
+        .refuse_commit(Code::FailedPrecondition, "ARCHIVE_CLOSED");
+    // One part and the beginning of another; the source then waits.
+    for segment in &Segments::new(35, 9, SEGMENT).seal(&archive)[..5] {
+        writing.segment(segment).await;
+    }
+    let heard = writing.committed().await.unwrap_err();
+    assert_eq!(heard.reason, "ARCHIVE_CLOSED");
+    assert_eq!(site.fault(key).await, "ARCHIVE_CLOSED");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_comes_behind_the_last_segment() {
+    let mut site = Site::with_blank().await;
+    let _worker = site.drive_worker().await;
+    let recording = site.labelled().await;
+    let (key, archive) = site.assign_write(&recording, SMALL);
+    let mut writing = site.writing(key).await;
+    let sealed = Segments::new(36, 1, SEGMENT).seal(&archive);
+    writing.segment(&sealed[0]).await;
+    writing.segment(&sealed[0]).await;
+    assert_eq!(writing.committed().await.unwrap_err().reason, "BAD_STREAM");
+    assert_eq!(site.fault(key).await, "BAD_STREAM");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_range_of_nothing_has_an_end_too() {
+    let mut site = Site::with_blank().await;
+    let _worker = site.drive_worker().await;
+    let mut recording = site.labelled().await;
+    let parts = site
+        .back_up(&mut recording, &Segments::new(37, 1, SEGMENT), SMALL)
+        .await;
+    let key = site.assign_read(&recording);
+    let mut reading = site.reading(key).await;
+    reading.ask(&parts[0].header, u64::from(BLOCK), 0).await;
+    assert_eq!(reading.range().await, (Vec::new(), 0));
+}
