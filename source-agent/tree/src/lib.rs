@@ -6,7 +6,7 @@
 //!
 //! - [`walk`] yields a tree in catalog order with bounded memory and descriptors.
 //! - [`content`] reads a file as its header promised, whatever happens to it meanwhile.
-//! - [`write`] puts entries below one directory and nowhere else.
+//! - [`mod@write`] puts entries below one directory and nowhere else.
 //! - [`unpack`] puts a tar member there, and only if its content is what it should be.
 //! - [`compare`] tells in what two trees differ.
 #![forbid(unsafe_code)]
