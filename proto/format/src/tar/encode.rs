@@ -1,4 +1,4 @@
-//! Makes the headers of entries. The caller writes the content behind them, and [`padding`](super::padding)
+//! Makes the headers of entries. The caller writes the content behind them, and [`padding`]
 //! behind that.
 
 use super::block::{self, Block};
