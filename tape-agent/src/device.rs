@@ -108,6 +108,22 @@ impl Device {
         }
     }
 
+    /// Lets go of the cartridge that work has locked in. Never waits for the drive: one that is gone has let go, too.
+    pub fn release(&self) {
+        let mut slot = match self.drive.try_lock() {
+            Ok(slot) => slot,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Err(TryLockError::WouldBlock) => return,
+        };
+        let Some(drive) = slot.as_mut() else { return };
+        let released = self
+            .news(drive.as_mut())
+            .and_then(|()| drive.prevent_removal(false));
+        if let Err(error) = released {
+            tracing::debug!(device = self.name, %error, "the drive does not let go of its cartridge");
+        }
+    }
+
     /// What is in the drive. Never waits for it: unknown if it is busy or gone.
     pub fn medium(&self) -> Medium {
         let mut slot = match self.drive.try_lock() {

@@ -22,7 +22,8 @@ const SEEN_WITHIN: Duration = Duration::from_mins(1);
 /// Between two looks.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
-/// Waits until the cartridge is ready or the work is stopped, and sets the drive up for it.
+/// Waits until the cartridge is ready or the work is stopped, sets the drive up for it, and locks it in: until the work ends
+/// nobody takes it out by the drive's button or another program's robot.
 pub fn mount(
     drive: &mut dyn Drive,
     barcode: &str,
@@ -71,14 +72,23 @@ pub fn mount(
         }
         thread::sleep(LOOK_EVERY);
     }
-    match drive.prepare() {
+    let state = match drive.prepare() {
         Err(Error::UnitAttention(_)) => {
             drive.attentions().map_err(|e| said(&e))?;
             drive.prepare()
         }
         other => other,
     }
-    .map_err(|e| said(&e))
+    .map_err(|e| said(&e))?;
+    match drive.prevent_removal(true) {
+        Ok(()) => {}
+        // Not every drive can.
+        Err(error @ Error::IllegalRequest(_)) => {
+            tracing::warn!(barcode, %error, "the drive does not lock its cartridge in");
+        }
+        Err(error) => return Err(said(&error)),
+    }
+    Ok(state)
 }
 
 /// What is at a cartridge's beginning.

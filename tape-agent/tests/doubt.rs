@@ -5,9 +5,11 @@
 mod site;
 
 use site::{BLOCK, Segments, Site, until};
+use taf_drive::{Drive as _, ScsiDrive};
 use taf_emulator::faults::{At, Fault};
 use taf_proto::agent::report_volume_request::Verdict;
 use taf_proto::agent::*;
+use taf_scsi::transport::in_process::InProcess;
 use tonic::Code;
 
 const SEGMENT: usize = 64 << 10;
@@ -180,4 +182,27 @@ async fn a_range_of_nothing_has_an_end_too() {
     let mut reading = site.reading(key).await;
     reading.ask(&parts[0].header, u64::from(BLOCK), 0).await;
     assert_eq!(reading.range().await, (Vec::new(), 0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cartridge_is_locked_in_while_there_is_work_and_no_longer() {
+    let mut site = Site::with_blank().await;
+    let worker = site.drive_worker().await;
+    let recording = site.labelled().await;
+    let target = site.library.drive_target(0).unwrap();
+    let mut theirs = ScsiDrive::new(Box::new(InProcess::new("theirs", target))).unwrap();
+    // The label is written, and nobody works.
+    theirs.unload().unwrap();
+    let (key, archive) = site.assign_write(&recording, 1 << 30);
+    let mut writing = site.writing(key).await;
+    assert!(theirs.unload().is_err());
+    let sealed = Segments::new(38, 2, SEGMENT).seal(&archive);
+    writing.segment(&sealed[0]).await;
+    bytes_on_their_way(&site, &recording).await;
+    assert!(theirs.unload().is_err());
+    // The next worker lets go of what a killed one has locked in.
+    drop(worker);
+    site.controller.assign(Vec::new());
+    let _worker = site.drive_worker().await;
+    theirs.unload().unwrap();
 }

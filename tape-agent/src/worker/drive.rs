@@ -83,6 +83,8 @@ pub async fn run(config: Config, device_name: &str) -> anyhow::Result<()> {
     let Some(identity) = identify(&device, device_name, &shutdown).await else {
         return Ok(());
     };
+    // A worker that was killed at work has left its cartridge locked in.
+    release(&device).await;
     let serial = identity.serial.clone().with_context(|| {
         format!("the drive {device_name} has no serial number, and TAF knows drives by it")
     })?;
@@ -274,6 +276,7 @@ async fn finish(
     result: Result<agent::Result, tokio::task::JoinError>,
 ) {
     around.gauge.end();
+    release(&around.device).await;
     // What is in the drive is shown before the result: the controller decides by it.
     show_medium(around).await;
     session.finish(result.unwrap_or_else(|error| agent::Result {
@@ -285,6 +288,13 @@ async fn finish(
         )),
         done: None,
     }));
+}
+
+async fn release(device: &Device) {
+    let device = device.clone();
+    if let Err(error) = tokio::task::spawn_blocking(move || device.release()).await {
+        tracing::error!(%error, "letting go of the cartridge failed");
+    }
 }
 
 async fn show_medium(around: &Surroundings) {
@@ -359,9 +369,9 @@ async fn perform(
 
 fn unload(drive: &mut dyn taf_drive::Drive) -> Result<(), Fault> {
     let said = |error: &taf_drive::Error| of_drive(error, "unloading", "the cartridge");
+    drive.prevent_removal(false).map_err(|e| said(&e))?;
     if let Ok(taf_drive::Readiness::NoMedium | taf_drive::Readiness::LoadRequired) = drive.ready() {
         return Ok(());
     }
-    drive.prevent_removal(false).map_err(|e| said(&e))?;
     drive.unload().map_err(|e| said(&e))
 }
