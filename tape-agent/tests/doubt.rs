@@ -4,9 +4,10 @@
 
 mod site;
 
-use site::{BLOCK, Segments, Site, until};
+use site::{BARCODE, BLOCK, Segments, Site, until};
 use taf_drive::{Drive as _, ScsiDrive};
 use taf_emulator::faults::{At, Fault};
+use taf_emulator::library::{NewCartridge, Spec};
 use taf_proto::agent::report_volume_request::Verdict;
 use taf_proto::agent::*;
 use taf_scsi::transport::in_process::InProcess;
@@ -205,4 +206,63 @@ async fn a_cartridge_is_locked_in_while_there_is_work_and_no_longer() {
     site.controller.assign(Vec::new());
     let _worker = site.drive_worker().await;
     theirs.unload().unwrap();
+}
+
+/// Sends an archive that does not fit: the reason it ends with, and the parts that are committed.
+async fn too_much(site: &mut Site, recording: &Recording, part_size: u64) -> Vec<PartHeader> {
+    let (key, archive) = site.assign_write(recording, part_size);
+    let mut writing = site.writing(key).await;
+    let sealed = Segments::new(39, 80, SEGMENT).seal(&archive);
+    for segment in &sealed {
+        writing.segment(segment).await;
+    }
+    writing.finish(79).await;
+    assert_eq!(writing.committed().await.unwrap_err().reason, "VOLUME_FULL");
+    assert_eq!(site.fault(key).await, "VOLUME_FULL");
+    assert_eq!(site.controller.verdicts(), [Verdict::Full]);
+    let parts = site.controller.parts();
+    parts.into_iter().map(|part| part.header).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_hard_end_without_a_warning_costs_the_open_part_alone() {
+    let small = |spec: &mut Spec| {
+        spec.capacity = 2 << 20;
+        spec.early_warning = Some(0);
+    };
+    let mut site = Site::start(small, &[(BARCODE, NewCartridge::default())]).await;
+    site.insert();
+    let _worker = site.drive_worker().await;
+    let recording = site.labelled().await;
+    let parts = too_much(&mut site, &recording, SMALL).await;
+    assert!(parts.len() >= 2, "{parts:?}");
+    // All that is reported is there, and the tape goes no further than what was reported.
+    for part in &parts {
+        assert_eq!(site.tape_file(part.tape_file).len() as u64, part.byte_count);
+    }
+    let last = parts.last().unwrap();
+    match site.controller.orphans().pop() {
+        Some(orphan) => {
+            assert_eq!(orphan.first_block, last.next_block);
+            assert_eq!(orphan.next_block, site.cartridge().objects());
+        }
+        None => assert!(site.cartridge().objects() >= last.next_block),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_warning_at_the_first_block_leaves_room_for_one_segment() {
+    let near = |spec: &mut Spec| {
+        spec.capacity = 8 << 20;
+        spec.early_warning = Some(8 << 20);
+    };
+    let mut site = Site::start(near, &[(BARCODE, NewCartridge::default())]).await;
+    site.insert();
+    let _worker = site.drive_worker().await;
+    let recording = site.labelled().await;
+    let parts = too_much(&mut site, &recording, 1 << 30).await;
+    assert_eq!(parts.len(), 1);
+    assert_eq!((parts[0].first_sequence, parts[0].last_sequence), (0, 0));
+    assert_eq!(parts[0].next_block, site.cartridge().objects());
+    assert_eq!(site.controller.orphans(), []);
 }
