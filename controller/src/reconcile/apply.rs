@@ -4,7 +4,7 @@
 //! others, and one that it never takes fails, since nobody would ever end it else.
 
 use std::collections::HashMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use prost::Message as _;
 use taf_core::attempt::{Next, Verdict};
@@ -18,8 +18,8 @@ use crate::catalog;
 use crate::store::attempts::{self, LiveAttempt};
 use crate::store::{Error, Transaction, jobs, savepoints, volumes};
 
-/// After the catalog refused a decision so often, what it was about fails.
-const REFUSALS: u32 = 5;
+/// After the catalog refused a decision for so long, what it was about fails. A refusal may be a change that came between.
+const REFUSED_FOR: Duration = Duration::from_secs(5);
 
 /// What a decision is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -28,8 +28,8 @@ pub(super) enum Subject {
     Job(i64),
 }
 
-/// How often in a row the catalog has refused a decision on each subject.
-pub(super) type Refused = HashMap<Subject, u32>;
+/// Since when the catalog has refused each decision on a subject.
+pub(super) type Refused = HashMap<Subject, Instant>;
 
 /// Decides on everything once. Says whether anything was written that changes what units are to do.
 pub(super) async fn decide_on(
@@ -47,7 +47,7 @@ pub(super) async fn decide_on(
             continue;
         };
         let subject = Subject::Attempt(live.id);
-        if is_refused_again(&before, refused, subject, &error) && live.verdict == "none" {
+        if is_refused_for_good(&before, refused, subject, &error) && live.verdict == "none" {
             savepoints::savepoint_begin_on(tx).await?;
             let outcome = condemn_on(tx, live, &error).await;
             settle_on(tx, outcome, &mut changed).await?;
@@ -76,7 +76,7 @@ pub(super) async fn decide_on(
         let Some(error) = settle_on(tx, outcome, &mut changed).await? else {
             continue;
         };
-        if is_refused_again(&before, refused, Subject::Job(job), &error) {
+        if is_refused_for_good(&before, refused, Subject::Job(job), &error) {
             savepoints::savepoint_begin_on(tx).await?;
             let outcome = jobs::job_end_on(tx, job, "failed", Some(&refusal(&error))).await;
             settle_on(tx, outcome, &mut changed).await?;
@@ -107,19 +107,21 @@ async fn settle_on(
     }
 }
 
-/// Counts a refusal; true if it is time to give up.
-fn is_refused_again(
+/// Notes a refusal; true if it is time to give up.
+fn is_refused_for_good(
     before: &Refused,
     refused: &mut Refused,
     subject: Subject,
     error: &Error,
 ) -> bool {
-    let times = before.get(&subject).copied().unwrap_or(0) + 1;
-    if times == 1 || times == REFUSALS {
-        tracing::warn!(?subject, %error, times, "the catalog does not take a decision");
+    let known = before.get(&subject).copied();
+    let since = known.unwrap_or_else(Instant::now);
+    let for_good = since.elapsed() >= REFUSED_FOR;
+    if known.is_none() || for_good {
+        tracing::warn!(?subject, %error, for_good, "the catalog does not take a decision");
     }
-    refused.insert(subject, times);
-    times >= REFUSALS
+    refused.insert(subject, since);
+    for_good
 }
 
 fn refusal(error: &Error) -> Fault {
@@ -138,7 +140,11 @@ async fn condemn_on(
 ) -> Result<bool, Error> {
     let fault = refusal(error);
     if live.kind == "label" {
-        volumes::volume_unlabelled_on(tx, live.volume_id, &fault.message).await?;
+        match volumes::volume_unlabelled_on(tx, live.volume_id, &fault.message).await {
+            // The volume's own state may be what is odd.
+            Ok(()) | Err(Error::Stale(_)) => {}
+            Err(error) => return Err(error),
+        }
     }
     let encoded = to_proto(&fault).encode_to_vec();
     attempts::attempt_verdict_on(tx, live.id, "failed", Some(&encoded)).await?;

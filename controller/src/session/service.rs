@@ -141,6 +141,8 @@ impl Conversation {
             let due = self.written_at.map(|at| at + PROGRESS_EVERY);
             let due = tokio::time::Instant::from_std(due.unwrap_or_else(Instant::now));
             tokio::select! {
+                // Who is replaced is told so before anything else: the end of the assignments says less.
+                biased;
                 () = seat.replaced.cancelled() => {
                     // A unit that does not even take this will see its connection end.
                     let _ = outbox.try_send(Err(status::fault(
