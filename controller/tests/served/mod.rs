@@ -56,7 +56,18 @@ impl Served {
     }
 
     pub async fn start_in(home: TempDir, url: String) -> Self {
-        let server = Server::start(config(&home, &url)).await.unwrap();
+        Self::start_changed(home, url, |_| {}).await
+    }
+
+    /// With a configuration that differs; it may have what a file may not.
+    pub async fn start_changed(
+        home: TempDir,
+        url: String,
+        change: impl FnOnce(&mut Config),
+    ) -> Self {
+        let mut config = config(&home, &url);
+        change(&mut config);
+        let server = Server::start(config).await.unwrap();
         let shutdown = CancellationToken::new();
         let (app, address) = (server.app.clone(), server.address().to_string());
         let task = tokio::spawn(server.run(shutdown.clone()));

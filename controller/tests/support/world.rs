@@ -341,7 +341,19 @@ impl Backup {
     /// The backup in at most `count` parts, lying where the volume ends now.
     pub async fn parts(&self, world: &World, attempt: &Attempt, count: usize) -> Vec<Part> {
         let (_, tape_file, block) = world.volume().await;
-        let (mut tape_file, mut block) = (tape_file as u64, block as u64);
+        let end = (tape_file as u64, block as u64);
+        self.parts_at(world.recording, end, attempt, count)
+    }
+
+    /// As [`Backup::parts`], behind `end` of any recording: the next tape file and the block at which it begins.
+    pub fn parts_at(
+        &self,
+        recording: Uuid,
+        end: (u64, u64),
+        attempt: &Attempt,
+        count: usize,
+    ) -> Vec<Part> {
+        let (mut tape_file, mut block) = end;
         let count = (count as u64).min(self.segments).max(1);
         let (mut parts, mut pages) = (Vec::new(), self.pages.as_slice());
         for number in 1..=count {
@@ -373,7 +385,7 @@ impl Backup {
                 key: Some(attempt.key),
                 archive_uuid: Bytes::copy_from_slice(attempt.opened.archive_uuid.as_bytes()),
                 part_number: number as u32,
-                recording_uuid: Bytes::copy_from_slice(world.recording.as_bytes()),
+                recording_uuid: Bytes::copy_from_slice(recording.as_bytes()),
                 tape_file,
                 first_block: block,
                 block_count,
