@@ -8,6 +8,7 @@ pub mod opcode;
 
 mod changer;
 mod primary;
+mod reservation;
 mod stream;
 
 pub use changer::{
@@ -18,10 +19,11 @@ pub use primary::{
     PageControl, inquiry, inquiry_vpd, log_sense, mode_select_6, mode_select_10, mode_sense_6,
     mode_sense_10, report_supported_opcodes, request_sense, test_unit_ready,
 };
+pub use reservation::{ReserveIn, ReserveOut, persistent_reserve_in, persistent_reserve_out};
 pub use stream::{
     LocateTo, PositionForm, SpaceOver, allow_overwrite, erase, load_unload, locate_10, locate_16,
-    read_6, read_attribute, read_block_limits, read_position, rewind, space_6, space_16, write_6,
-    write_filemarks_6, write_filemarks_16,
+    read_6, read_attribute, read_attribute_list, read_block_limits, read_position, rewind, space_6,
+    space_16, write_6, write_attribute, write_filemarks_6, write_filemarks_16,
 };
 
 /// The most a 24-bit transfer length can say: READ(6), WRITE(6).

@@ -12,6 +12,8 @@ pub mod log;
 pub mod mode;
 pub mod opcodes;
 pub mod position;
+pub mod reservation;
+pub mod tape_alert;
 pub mod vpd;
 
 /// The bytes are not the page that was asked for.

@@ -116,6 +116,8 @@ pub struct Sense {
     /// The INFORMATION field if valid. For READ: length asked for minus the block's length, negative when
     /// the block is longer. For WRITE FILEMARKS and SPACE: what was not done.
     pub information: Option<i64>,
+    /// With NOT READY or NO SENSE: how far a long operation is, in 65,536ths of the whole.
+    pub progress: Option<u16>,
 }
 
 impl Sense {
@@ -130,6 +132,7 @@ impl Sense {
             eom: false,
             ili: false,
             information: None,
+            progress: None,
         }
     }
 
@@ -172,6 +175,15 @@ impl Sense {
         }
     }
 
+    /// The same with a progress indication, in 65,536ths.
+    #[must_use]
+    pub fn with_progress(self, progress: u16) -> Self {
+        Self {
+            progress: Some(progress),
+            ..self
+        }
+    }
+
     /// Both bytes of the additional code.
     pub fn code(&self) -> (u8, u8) {
         (self.asc, self.ascq)
@@ -209,6 +221,7 @@ impl Sense {
             eom: flags & 0x40 != 0,
             ili: flags & 0x20 != 0,
             information,
+            progress: progress(Key::from_code(flags), [at(15), at(16), at(17)]),
         })
     }
 
@@ -232,6 +245,7 @@ impl Sense {
                         sense.information = Some(i64::from_be_bytes(*field));
                     }
                 }
+                (0x02, [_, _, _, _, a, b, c, ..]) => sense.progress = progress(key, [*a, *b, *c]),
                 (0x04, [_, _, _, flags, ..]) => {
                     sense.filemark = flags & 0x80 != 0;
                     sense.eom = flags & 0x40 != 0;
@@ -256,6 +270,10 @@ impl Sense {
         bytes[7] = 10;
         bytes[12] = self.asc;
         bytes[13] = self.ascq;
+        if let Some(progress) = self.progress {
+            bytes[15] = 0x80;
+            bytes[16..18].copy_from_slice(&progress.to_be_bytes());
+        }
         bytes
     }
 
@@ -270,6 +288,10 @@ impl Sense {
             bytes.extend([0x00, 0x0a, 0x80, 0]);
             bytes.extend(information.to_be_bytes());
         }
+        if let Some(progress) = self.progress {
+            let [high, low] = progress.to_be_bytes();
+            bytes.extend([0x02, 0x06, 0, 0, 0x80, high, low, 0]);
+        }
         bytes.extend([0x04, 0x02, 0, self.flags()]);
         bytes[7] = (bytes.len() - 8) as u8;
         bytes
@@ -278,6 +300,12 @@ impl Sense {
     fn flags(&self) -> u8 {
         (u8::from(self.filemark) << 7) | (u8::from(self.eom) << 6) | (u8::from(self.ili) << 5)
     }
+}
+
+/// The progress indication in the sense-key specific bytes, if they are valid and the key is one that has it.
+fn progress(key: Key, [flags, high, low]: [u8; 3]) -> Option<u16> {
+    (flags & 0x80 != 0 && matches!(key, Key::NoSense | Key::NotReady))
+        .then(|| u16::from_be_bytes([high, low]))
 }
 
 impl fmt::Display for Sense {
@@ -300,6 +328,9 @@ impl fmt::Display for Sense {
         }
         if let Some(information) = self.information {
             write!(f, ", information {information}")?;
+        }
+        if let Some(progress) = self.progress {
+            write!(f, ", {} % done", u32::from(progress) * 100 / 65_536)?;
         }
         Ok(())
     }

@@ -1,5 +1,9 @@
 //! The device's side of a command: what an emulator implements and a transport calls.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
 /// What a logical unit answers to one command.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Response {
@@ -11,10 +15,86 @@ pub struct Response {
     pub data_in: Vec<u8>,
 }
 
+/// One initiator's connection to a logical unit (an `I_T` nexus): who registers, who is told of unit attentions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Nexus(u64);
+
+impl Nexus {
+    /// Whoever calls a target without a transport between.
+    pub const DIRECT: Self = Self(0);
+
+    /// A nexus that nobody had before in this process.
+    #[allow(clippy::new_without_default)] // each is another one, so there is no default
+    pub fn new() -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(1);
+        Self(NEXT.fetch_add(1, Ordering::Relaxed))
+    }
+}
+
+/// What becomes of a command that reached a logical unit.
+#[derive(Debug)]
+pub enum Delivery {
+    /// It is answered.
+    Answer(Response),
+    /// The connection breaks, and the initiator never learns whether the command ran.
+    Disconnect,
+    /// No answer comes until the gate opens.
+    Hang {
+        /// What it waits for.
+        gate: Gate,
+        /// The answer that comes then; `None`: the command did not run yet and is delivered again.
+        answer: Option<Response>,
+    },
+}
+
+/// Shut until somebody opens it; clones are the same gate.
+#[derive(Debug, Clone, Default)]
+pub struct Gate(Arc<(Mutex<bool>, Condvar)>);
+
+impl Gate {
+    /// Lets through whoever waits or will wait.
+    pub fn open(&self) {
+        let (open, changed) = &*self.0;
+        *open.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        changed.notify_all();
+    }
+
+    /// Waits at most `limit`; whether the gate is open.
+    pub fn wait(&self, limit: Duration) -> bool {
+        let deadline = Instant::now() + limit;
+        let (open, changed) = &*self.0;
+        let mut open = open.lock().unwrap_or_else(PoisonError::into_inner);
+        while !*open {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return false;
+            }
+            (open, _) = changed
+                .wait_timeout(open, left)
+                .unwrap_or_else(PoisonError::into_inner);
+        }
+        true
+    }
+}
+
 /// One logical unit, seen from the wire.
 ///
 /// Commands come one at a time, as the standards' simple task model for tape demands.
 pub trait Target: Send {
     /// Runs one command. `data_out` is what the initiator sends, `capacity_in` the most it takes back.
     fn execute(&mut self, cdb: &[u8], data_out: &[u8], capacity_in: usize) -> Response;
+
+    /// Runs one command of this initiator. A unit that knows no initiators apart treats them as one.
+    fn deliver(
+        &mut self,
+        _nexus: Nexus,
+        cdb: &[u8],
+        data_out: &[u8],
+        capacity_in: usize,
+    ) -> Delivery {
+        Delivery::Answer(self.execute(cdb, data_out, capacity_in))
+    }
+
+    /// The initiator is gone, its command (if one hangs) with it.
+    fn disconnected(&mut self, _nexus: Nexus) {}
 }

@@ -159,3 +159,19 @@ pub fn read_attribute(first: u16, allocation: u32) -> [u8; 16] {
     cdb[10..14].copy_from_slice(&allocation.to_be_bytes());
     cdb
 }
+
+/// READ ATTRIBUTE, service action ATTRIBUTE LIST: which attributes there are, from `first` on.
+pub fn read_attribute_list(first: u16, allocation: u32) -> [u8; 16] {
+    let mut cdb = read_attribute(first, allocation);
+    cdb[1] = 0x01;
+    cdb
+}
+
+/// WRITE ATTRIBUTE of a list of `length` bytes, through the drive's cache to the memory (WTC).
+pub fn write_attribute(length: u32) -> [u8; 16] {
+    let mut cdb = [0; 16];
+    cdb[0] = opcode::WRITE_ATTRIBUTE;
+    cdb[1] = 0x01;
+    cdb[10..14].copy_from_slice(&length.to_be_bytes());
+    cdb
+}

@@ -8,6 +8,8 @@ use super::position::{Location, Long, Short};
 use super::*;
 use crate::cdb::ElementType;
 
+mod drive;
+
 #[test]
 fn inquiry_reads_back_without_its_padding() {
     let inquiry = Inquiry {

@@ -55,6 +55,19 @@ fn a_short_answer_has_a_key_and_no_code() {
 }
 
 #[test]
+fn a_long_operation_says_how_far_it_is() {
+    let sense = Sense::new(Key::NotReady, code::BECOMING_READY).with_progress(0x8000);
+    assert_eq!(sense.to_fixed()[15..], [0x80, 0x80, 0x00]);
+    assert_eq!(Sense::parse(&sense.to_fixed()), Some(sense));
+    assert_eq!(Sense::parse(&sense.to_descriptors()), Some(sense));
+    assert!(sense.to_string().ends_with("50 % done"));
+    // With other keys these bytes say other things: here, which field of the command was wrong.
+    let mut bytes = Sense::new(Key::IllegalRequest, code::INVALID_FIELD_IN_CDB).to_fixed();
+    bytes[15..].copy_from_slice(&[0xc0, 0, 2]);
+    assert_eq!(Sense::parse(&bytes).unwrap().progress, None);
+}
+
+#[test]
 fn it_reads_as_a_sentence() {
     let sense = Sense::new(Key::NotReady, code::MEDIUM_NOT_PRESENT);
     assert_eq!(sense.to_string(), "not ready 3a/00 (no medium)");
@@ -76,8 +89,10 @@ proptest! {
     fn both_formats_read_back(
         key in 0_u8..16, asc: u8, ascq: u8, filemark: bool, eom: bool, ili: bool, deferred: bool,
         information in proptest::option::of(any::<i32>().prop_map(i64::from)),
+        progress: Option<u16>,
     ) {
-        let sense = Sense { deferred, key: Key::from_code(key), asc, ascq, filemark, eom, ili, information };
+        let progress = progress.filter(|_| matches!(key, 0 | 2));
+        let sense = Sense { deferred, key: Key::from_code(key), asc, ascq, filemark, eom, ili, information, progress };
         prop_assert_eq!(Sense::parse(&sense.to_fixed()), Some(sense));
         prop_assert_eq!(Sense::parse(&sense.to_descriptors()), Some(sense));
     }

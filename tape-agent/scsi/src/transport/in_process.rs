@@ -1,28 +1,34 @@
 //! A path to a target in the same process, for tests and embedded devices.
 //!
-//! It has no timeouts: a target answers when it answers.
+//! A timeout counts only when a command hangs: a target answers when it answers. As on a socket, a path whose
+//! command had no answer stays lost.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::{Completion, Data, Error, TRANSFER_MAX, Transport};
 use crate::sense::LENGTH_MAX;
-use crate::target::Target;
+use crate::target::{Delivery, Nexus, Response, Target};
 
 /// A path to a target that others may hold as well.
 pub struct InProcess<T: Target + ?Sized> {
     name: String,
     target: Arc<Mutex<T>>,
     largest: usize,
+    nexus: Nexus,
+    /// The outcome of a command is unknown.
+    lost: bool,
 }
 
 impl<T: Target + ?Sized> InProcess<T> {
-    /// A path to `target`, called `name` in messages.
+    /// A path to `target`, called `name` in messages; an initiator of its own.
     pub fn new(name: impl Into<String>, target: Arc<Mutex<T>>) -> Self {
         Self {
             name: name.into(),
             target,
             largest: TRANSFER_MAX,
+            nexus: Nexus::new(),
+            lost: false,
         }
     }
 
@@ -34,6 +40,46 @@ impl<T: Target + ?Sized> InProcess<T> {
             ..self
         }
     }
+
+    /// A target that panicked in another thread is like a device that hung up in one command: it may go on.
+    fn target(&self) -> MutexGuard<'_, T> {
+        self.target.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn answer(
+        &self,
+        cdb: &[u8],
+        out: &[u8],
+        capacity: usize,
+        timeout: Duration,
+    ) -> Result<Response, Error> {
+        loop {
+            // The target is let go of before anything waits.
+            let delivered = self.target().deliver(self.nexus, cdb, out, capacity);
+            match delivered {
+                Delivery::Answer(response) => return Ok(response),
+                Delivery::Disconnect => return Err(self.broken("it closed the connection")),
+                Delivery::Hang { gate, answer } => {
+                    if !gate.wait(timeout) {
+                        return Err(Error::Timeout {
+                            device: self.name.clone(),
+                            seconds: timeout.as_secs(),
+                        });
+                    }
+                    if let Some(response) = answer {
+                        return Ok(response);
+                    }
+                }
+            }
+        }
+    }
+
+    fn broken(&self, reason: &str) -> Error {
+        Error::Lost {
+            device: self.name.clone(),
+            reason: reason.to_owned(),
+        }
+    }
 }
 
 impl<T: Target + ?Sized> Transport for InProcess<T> {
@@ -41,7 +87,7 @@ impl<T: Target + ?Sized> Transport for InProcess<T> {
         &mut self,
         cdb: &[u8],
         data: Data<'_>,
-        _timeout: Duration,
+        timeout: Duration,
     ) -> Result<Completion, Error> {
         let length = match &data {
             Data::None => 0,
@@ -55,16 +101,31 @@ impl<T: Target + ?Sized> Transport for InProcess<T> {
                 largest: self.largest,
             });
         }
-        // A target that panicked in another thread is like a device that hung up in one command: it may go on.
-        let mut target = self.target.lock().unwrap_or_else(PoisonError::into_inner);
-        let (response, transferred) = match data {
-            Data::None => (target.execute(cdb, &[], 0), 0),
-            Data::Out(bytes) => (target.execute(cdb, bytes, 0), bytes.len()),
+        if self.lost {
+            return Err(
+                self.broken("an earlier command's outcome is unknown; open the device again")
+            );
+        }
+        let outcome = match &data {
+            Data::None => self.answer(cdb, &[], 0, timeout),
+            Data::Out(bytes) => self.answer(cdb, bytes, 0, timeout),
+            Data::In(buffer) => self.answer(cdb, &[], buffer.len(), timeout),
+        };
+        let response = match outcome {
+            Ok(response) => response,
+            Err(error) => {
+                self.lost = true;
+                self.target().disconnected(self.nexus);
+                return Err(error);
+            }
+        };
+        let transferred = match data {
+            Data::None => 0,
+            Data::Out(bytes) => bytes.len(),
             Data::In(buffer) => {
-                let response = target.execute(cdb, &[], buffer.len());
                 let count = response.data_in.len().min(buffer.len());
                 buffer[..count].copy_from_slice(&response.data_in[..count]);
-                (response, count)
+                count
             }
         };
         let mut sense = response.sense;

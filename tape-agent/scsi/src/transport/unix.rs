@@ -6,7 +6,7 @@
 use std::io::{self, Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -14,7 +14,7 @@ use super::wire::{ANSWER, Answer, REQUEST, Request};
 use super::{Completion, Data, Error, TRANSFER_MAX, Transport};
 use crate::cdb;
 use crate::sense::LENGTH_MAX;
-use crate::target::Target;
+use crate::target::{Delivery, Nexus, Response, Target};
 
 /// The initiator's side.
 #[derive(Debug)]
@@ -203,10 +203,29 @@ fn passing(error: &io::Error) -> bool {
     )
 }
 
-/// Serves `target` on one connection until the initiator closes it (`Ok`) or breaks the protocol.
+/// How often a hanging command's connection is looked at: whether its initiator is still there.
+const PULSE: Duration = Duration::from_millis(20);
+
+/// Serves `target` on one connection, which is one initiator, until that closes it (`Ok`) or breaks the
+/// protocol, or the target breaks the connection.
 pub fn serve_stream<T: Target + ?Sized>(
     mut stream: UnixStream,
     target: &Mutex<T>,
+) -> io::Result<()> {
+    let nexus = Nexus::new();
+    let outcome = converse(&mut stream, target, nexus);
+    lock(target).disconnected(nexus);
+    outcome
+}
+
+fn lock<T: Target + ?Sized>(target: &Mutex<T>) -> MutexGuard<'_, T> {
+    target.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn converse<T: Target + ?Sized>(
+    stream: &mut UnixStream,
+    target: &Mutex<T>,
+    nexus: Nexus,
 ) -> io::Result<()> {
     let mut out = Vec::new();
     loop {
@@ -220,11 +239,9 @@ pub fn serve_stream<T: Target + ?Sized>(
             .map_err(|reason| io::Error::new(io::ErrorKind::InvalidData, reason))?;
         out.resize(request.out, 0);
         stream.read_exact(&mut out)?;
-        let length = cdb::length(request.cdb[0]).unwrap_or(16);
-        let response = target
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .execute(&request.cdb[..length], &out, request.capacity);
+        let Some(response) = answer(stream, target, nexus, &request, &out)? else {
+            return Ok(());
+        };
         let sense = &response.sense[..response.sense.len().min(LENGTH_MAX)];
         let data = &response.data_in[..response.data_in.len().min(request.capacity)];
         let answer = Answer {
@@ -236,6 +253,58 @@ pub fn serve_stream<T: Target + ?Sized>(
         small.extend(sense);
         stream.write_all(&small)?;
         stream.write_all(data)?;
+    }
+}
+
+/// What the target answers in the end; `None` if the connection is to be closed.
+fn answer<T: Target + ?Sized>(
+    stream: &mut UnixStream,
+    target: &Mutex<T>,
+    nexus: Nexus,
+    request: &Request,
+    out: &[u8],
+) -> io::Result<Option<Response>> {
+    let cdb = &request.cdb[..cdb::length(request.cdb[0]).unwrap_or(16)];
+    loop {
+        // The target is let go of before anything waits, so that a hanging command holds up nobody else.
+        let delivered = lock(target).deliver(nexus, cdb, out, request.capacity);
+        match delivered {
+            Delivery::Answer(response) => return Ok(Some(response)),
+            Delivery::Disconnect => return Ok(None),
+            Delivery::Hang { gate, answer } => {
+                while !gate.wait(PULSE) {
+                    if gone(stream)? {
+                        return Ok(None);
+                    }
+                }
+                if answer.is_some() {
+                    return Ok(answer);
+                }
+            }
+        }
+    }
+}
+
+/// Whether the initiator closed the connection while its command hangs.
+fn gone(stream: &mut UnixStream) -> io::Result<bool> {
+    stream.set_nonblocking(true)?;
+    let read = stream.read(&mut [0]);
+    stream.set_nonblocking(false)?;
+    match read {
+        Ok(0) => Ok(true),
+        Ok(_) => Err(io::Error::new(
+            io::ErrorKind::InvalidData,
+            "a request came before the answer to the one before it",
+        )),
+        Err(error)
+            if matches!(
+                error.kind(),
+                io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted
+            ) =>
+        {
+            Ok(false)
+        }
+        Err(error) => Err(error),
     }
 }
 

@@ -2,7 +2,7 @@
 use std::sync::mpsc;
 
 use super::*;
-use crate::target::Response;
+use crate::target::{Delivery, Gate, Nexus, Response};
 use crate::transport::in_process::InProcess;
 use crate::transport::open;
 
@@ -148,4 +148,104 @@ fn names_we_cannot_open_yet_say_so() {
         let error = open(name).err().unwrap().to_string();
         assert!(error.contains(name), "{error}");
     }
+}
+
+/// Hangs at REWIND until the gate opens, and hangs up at TEST UNIT READY.
+#[derive(Default)]
+struct Stubborn {
+    gate: Gate,
+    rewound: bool,
+    gone: Vec<Nexus>,
+    seen: Vec<Nexus>,
+}
+
+impl Target for Stubborn {
+    fn execute(&mut self, _: &[u8], _: &[u8], _: usize) -> Response {
+        Response::default()
+    }
+
+    fn deliver(&mut self, nexus: Nexus, cdb: &[u8], _: &[u8], _: usize) -> Delivery {
+        self.seen.push(nexus);
+        match cdb[0] {
+            cdb::opcode::REWIND if !self.rewound => {
+                self.rewound = true;
+                Delivery::Hang {
+                    gate: self.gate.clone(),
+                    answer: None,
+                }
+            }
+            cdb::opcode::TEST_UNIT_READY => Delivery::Disconnect,
+            _ => Delivery::Answer(Response::default()),
+        }
+    }
+
+    fn disconnected(&mut self, nexus: Nexus) {
+        self.gone.push(nexus);
+    }
+}
+
+#[test]
+fn a_target_may_hang_and_hang_up_on_both_paths() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("drive");
+    let listener = UnixListener::bind(&path).unwrap();
+    let target = Arc::new(Mutex::new(Stubborn::default()));
+    let theirs = Arc::clone(&target);
+    thread::spawn(move || serve(&listener, &theirs));
+    let open: [&dyn Fn() -> Box<dyn Transport>; 2] =
+        [&|| Box::new(Unix::connect(&path).unwrap()), &|| {
+            Box::new(InProcess::new("stubborn", Arc::clone(&target)))
+        }];
+    for open in open {
+        *target.lock().unwrap() = Stubborn::default();
+        let gate = target.lock().unwrap().gate.clone();
+        let mut first = open();
+        let hanging = thread::spawn(move || {
+            let done = first.execute(&cdb::rewind(), Data::None, SOON);
+            (first, done)
+        });
+        while target.lock().unwrap().seen.is_empty() {
+            thread::yield_now();
+        }
+        // Others are served meanwhile, and are others.
+        let mut second = open();
+        second.execute(&cdb::rewind(), Data::None, SOON).unwrap();
+        let seen = target.lock().unwrap().seen.clone();
+        assert_ne!(seen[0], seen[1]);
+        gate.open();
+        let (mut first, done) = hanging.join().unwrap();
+        assert_eq!(done.unwrap().status, 0);
+        let seen = target.lock().unwrap().seen.clone();
+        assert_eq!(seen[2], seen[0], "the same command came again");
+
+        let lost = first.execute(&cdb::test_unit_ready(), Data::None, SOON);
+        assert!(matches!(lost, Err(Error::Lost { .. })));
+        let lost = first.execute(&cdb::rewind(), Data::None, SOON);
+        assert!(matches!(lost, Err(Error::Lost { .. })));
+        while !target.lock().unwrap().gone.contains(&seen[0]) {
+            thread::yield_now();
+        }
+    }
+}
+
+#[test]
+fn an_initiator_that_goes_takes_its_hanging_command_with_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("drive");
+    let listener = UnixListener::bind(&path).unwrap();
+    let target = Arc::new(Mutex::new(Stubborn::default()));
+    let theirs = Arc::clone(&target);
+    thread::spawn(move || serve(&listener, &theirs));
+    let mut unix = Unix::connect(&path).unwrap();
+    let limit = Duration::from_millis(50);
+    let late = unix.execute(&cdb::rewind(), Data::None, limit);
+    assert!(matches!(late, Err(Error::Timeout { .. })));
+    while target.lock().unwrap().gone.is_empty() {
+        thread::yield_now();
+    }
+    let mut inside = InProcess::new("stubborn", Arc::clone(&target));
+    target.lock().unwrap().rewound = false;
+    let late = inside.execute(&cdb::rewind(), Data::None, limit);
+    assert!(matches!(late, Err(Error::Timeout { .. })));
+    assert_eq!(target.lock().unwrap().gone.len(), 2);
 }
