@@ -7,6 +7,7 @@
 
 pub mod attempt;
 pub mod fault;
+pub mod health;
 pub mod mount;
 pub mod plan;
 
