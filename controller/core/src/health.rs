@@ -69,6 +69,8 @@ pub enum Measure {
     ReplaceCleaner,
     /// The drive starts nothing more.
     DriveDown,
+    /// Nothing is written to the volume in this drive.
+    RefuseWriting,
     /// Nothing more is written to the volume.
     VolumeReadOnly,
     /// The volume's data should move to another one.

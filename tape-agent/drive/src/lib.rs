@@ -13,6 +13,7 @@ pub mod changer;
 pub mod conformance;
 mod device;
 mod error;
+pub mod health;
 mod outcome;
 #[cfg(test)]
 mod scripted;
@@ -95,6 +96,13 @@ pub trait Drive: Send {
     /// Allows the next write at `block` to overwrite, on a drive in append-only mode. `Ok(false)` if the drive
     /// knows no such mode.
     fn allow_overwrite(&mut self, block: u64) -> Result<bool, Error>;
+
+    /// The parameters of a log page; `None` if the drive has no such page. Reading some pages clears them: see
+    /// [`health::Alerts`].
+    fn log_page(&mut self, page: u8) -> Result<Option<Vec<taf_scsi::page::log::Parameter>>, Error>;
+
+    /// All attributes of the memory in the cartridge; `None` if the drive does not show it or there is none.
+    fn attributes(&mut self) -> Result<Option<Vec<taf_scsi::page::attribute::Attribute>>, Error>;
 
     /// Erases from here on: end of data is here afterwards. `long` overwrites the whole rest, which takes hours.
     fn erase(&mut self, long: bool) -> Result<(), Error>;

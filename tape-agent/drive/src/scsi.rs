@@ -5,6 +5,7 @@
 //! command that could move the tape, also one that fails, forgets it.
 
 use taf_scsi::cdb::{self, LocateTo, PageControl};
+use taf_scsi::page::attribute::Attribute;
 use taf_scsi::page::block_limits::{self, BlockLimits as LimitsPage};
 use taf_scsi::page::mode::{self, BlockDescriptor, Mode};
 use taf_scsi::page::{inquiry, log};
@@ -19,6 +20,7 @@ use crate::outcome::{
 };
 
 mod data;
+mod logs;
 mod positioning;
 #[cfg(test)]
 mod tests;
@@ -246,6 +248,14 @@ impl Drive for ScsiDrive {
             }
             Err(error) => Err(error),
         }
+    }
+
+    fn log_page(&mut self, page: u8) -> Result<Option<Vec<log::Parameter>>, Error> {
+        self.fetch_log(page)
+    }
+
+    fn attributes(&mut self) -> Result<Option<Vec<Attribute>>, Error> {
+        self.fetch_attributes()
     }
 
     fn erase(&mut self, long: bool) -> Result<(), Error> {

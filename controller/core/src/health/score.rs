@@ -190,10 +190,12 @@ fn alerts(subject: Subject<'_>, recent: &[&Mount], take: &mut impl FnMut(u64, St
             Measure::RetireVolume if !drive => 25,
             Measure::Clean if drive => 10,
             Measure::CrossTest => 10,
+            Measure::RefuseWriting if !drive => 5,
             Measure::Operator | Measure::Note => 1,
             // The other one's.
             Measure::DriveDown
             | Measure::VolumeReadOnly
+            | Measure::RefuseWriting
             | Measure::RetireVolume
             | Measure::Clean
             | Measure::ReplaceCleaner => 0,

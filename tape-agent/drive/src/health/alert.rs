@@ -1,0 +1,246 @@
+//! `TapeAlert`: what a drive wants people and programs to know.
+//!
+//! Two pages hold the flags. Page 2Eh forgets them when it is read, whoever reads; page 12h keeps them until what they are
+//! about is over. So 12h is read where a drive has it: neither a crash between reading and keeping nor another program that
+//! reads 2Eh loses an alert. Where there is only 2Eh, whoever reads it must keep what it says before anything else: exactly
+//! one reader, the drive's worker.
+
+use taf_scsi::page::log::{self, Parameter};
+
+use super::flags::FLAGS;
+use crate::{Drive, Error};
+
+/// Page 12h: `TapeAlert` Response.
+const RESPONSE: u8 = 0x12;
+/// The highest flag.
+const HIGHEST: u8 = 64;
+
+/// How bad it is, as the standard rates it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Severity {
+    /// To be known.
+    Information,
+    /// May become a failure.
+    Warning,
+    /// Something failed or will.
+    Critical,
+}
+
+impl Severity {
+    /// In a word.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Information => "information",
+            Self::Warning => "warning",
+            Self::Critical => "critical",
+        }
+    }
+}
+
+/// What TAF does about a flag.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Measure {
+    /// Shows and counts it.
+    Note,
+    /// Stops the work; the cartridge is to be tried in another drive, and the drive with another cartridge.
+    CrossTest,
+    /// Marks the drive as wanting to be cleaned.
+    Clean,
+    /// Asks for another cleaning cartridge.
+    ReplaceCleaner,
+    /// Gives the drive no more work until an operator says so.
+    DriveDown,
+    /// Writes nothing to the cartridge in this drive; another drive may.
+    RefuseWriting,
+    /// Writes to the volume no more.
+    VolumeReadOnly,
+    /// Asks to move the volume's data to another one.
+    RetireVolume,
+    /// Asks for somebody's hand.
+    Operator,
+}
+
+/// A flag: the standard's, and what follows from it.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Alert {
+    /// Its number, 1 to 64.
+    pub flag: u8,
+    /// Its name.
+    pub name: &'static str,
+    /// How bad it is.
+    pub severity: Severity,
+    /// What it means.
+    pub meaning: &'static str,
+    /// What people are to do.
+    pub action: &'static str,
+    /// What TAF does.
+    pub measure: Measure,
+}
+
+impl Alert {
+    /// All 64, by number.
+    pub fn all() -> &'static [Alert] {
+        &FLAGS
+    }
+
+    /// The flag with this number.
+    pub fn of(flag: u8) -> Option<&'static Alert> {
+        FLAGS.get(usize::from(flag.checked_sub(1)?))
+    }
+
+    /// Whether a drive that says this must not go on with what it does.
+    pub fn stops_work(&self) -> bool {
+        matches!(self.measure, Measure::CrossTest | Measure::DriveDown)
+    }
+
+    /// Whether nothing may be written to the cartridge any more.
+    pub fn stops_writing(&self) -> bool {
+        self.stops_work()
+            || matches!(
+                self.measure,
+                Measure::RefuseWriting | Measure::VolumeReadOnly
+            )
+    }
+}
+
+/// Where flags were read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AlertPage {
+    /// Page 12h, which keeps them.
+    Response,
+    /// Page 2Eh, which forgot them.
+    ClearedOnRead,
+}
+
+/// The flags that are set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Alerts {
+    /// Bit n − 1 is flag n.
+    bits: u64,
+}
+
+impl Alerts {
+    /// From bits: bit n − 1 is flag n.
+    pub fn from_bits(bits: u64) -> Self {
+        Self { bits }
+    }
+
+    /// Bit n − 1 is flag n.
+    pub fn bits(self) -> u64 {
+        self.bits
+    }
+
+    /// Whether none is set.
+    pub fn is_empty(self) -> bool {
+        self.bits == 0
+    }
+
+    /// Those of both.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        Self {
+            bits: self.bits | other.bits,
+        }
+    }
+
+    /// Those that `earlier` has not.
+    #[must_use]
+    pub fn since(self, earlier: Self) -> Self {
+        Self {
+            bits: self.bits & !earlier.bits,
+        }
+    }
+
+    /// The flags that are set, by number.
+    pub fn iter(self) -> impl Iterator<Item = &'static Alert> {
+        FLAGS
+            .iter()
+            .filter(move |alert| self.bits >> (alert.flag - 1) & 1 == 1)
+    }
+
+    /// Reads them; `None` if the drive has neither page. See the module about who may.
+    pub fn read(drive: &mut dyn Drive) -> Result<Option<(Self, AlertPage)>, Error> {
+        if let Some(page) = drive.log_page(RESPONSE)?
+            && let Some(bits) = page
+                .iter()
+                .find(|one| one.code == 0)
+                .and_then(Parameter::number)
+        {
+            // The first flag is the highest bit of the first byte.
+            let bits = bits.reverse_bits();
+            return Ok(Some((Self { bits }, AlertPage::Response)));
+        }
+        let Some(page) = drive.log_page(log::TAPE_ALERT)? else {
+            return Ok(None);
+        };
+        let mut bits = 0;
+        for one in page
+            .iter()
+            .filter(|one| (1..=HIGHEST.into()).contains(&one.code))
+        {
+            if one.value.first().is_some_and(|value| value & 1 == 1) {
+                bits |= 1 << (one.code - 1);
+            }
+        }
+        Ok(Some((Self { bits }, AlertPage::ClearedOnRead)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_is_whole() {
+        assert_eq!(Alert::all().len(), 64);
+        for (alert, number) in Alert::all().iter().zip(1..) {
+            assert_eq!(alert.flag, number);
+            for text in [alert.name, alert.meaning, alert.action] {
+                assert!(!text.is_empty() && !text.ends_with('.'), "{number}: {text}");
+            }
+        }
+        assert_eq!(Alert::of(0), None);
+        assert_eq!(Alert::of(65), None);
+        assert_eq!(Alert::of(20).map(|a| a.measure), Some(Measure::Clean));
+    }
+
+    #[test]
+    fn what_must_stop_use_stops_it() {
+        let with = |measure| -> Vec<u8> {
+            Alert::all()
+                .iter()
+                .filter(|alert| alert.measure == measure)
+                .map(|alert| alert.flag)
+                .collect()
+        };
+        assert_eq!(with(Measure::CrossTest), [0x03, 0x04, 0x05, 0x06]);
+        assert_eq!(with(Measure::Clean), [0x14, 0x15]);
+        assert_eq!(with(Measure::ReplaceCleaner), [0x16, 0x17]);
+        assert_eq!(with(Measure::RetireVolume), [0x07, 0x13, 0x31]);
+        assert_eq!(with(Measure::RefuseWriting), [0x08, 0x0c, 0x11]);
+        for flag in [0x1e, 0x1f, 0x26, 0x37, 0x38] {
+            assert!(with(Measure::DriveDown).contains(&flag), "{flag:#x}");
+        }
+        for flag in [0x0f, 0x33, 0x34, 0x35, 0x36] {
+            assert!(with(Measure::VolumeReadOnly).contains(&flag), "{flag:#x}");
+        }
+        // A critical flag always has a measure.
+        for alert in Alert::all() {
+            assert!(
+                alert.severity != Severity::Critical || alert.measure != Measure::Note,
+                "{:#x}",
+                alert.flag
+            );
+        }
+    }
+
+    #[test]
+    fn sets_of_flags_add_and_subtract() {
+        let set = |flags: &[u8]| Alerts::from_bits(flags.iter().fold(0, |b, f| b | 1 << (f - 1)));
+        let both = set(&[1, 64]).and(set(&[20]));
+        let numbers: Vec<u8> = both.iter().map(|alert| alert.flag).collect();
+        assert_eq!(numbers, [1, 20, 64]);
+        assert_eq!(both.since(set(&[1, 20])), set(&[64]));
+        assert!(both.since(both).is_empty());
+    }
+}

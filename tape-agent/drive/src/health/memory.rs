@@ -1,0 +1,62 @@
+//! The memory in a cartridge (MAM): who it is and what it has been through, whatever drive it is in.
+
+use taf_scsi::page::attribute::{self, Attribute};
+
+use crate::{Drive, Error};
+
+const MEBIBYTE: u64 = 1 << 20;
+
+/// What matters of it. Texts are empty, numbers `None` where nothing is stored.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Memory {
+    /// Medium serial number (0401h): the cartridge's physical identity.
+    pub serial: String,
+    /// Who made it (0400h).
+    pub manufacturer: String,
+    /// When it was made (0406h): year, month, day.
+    pub made: String,
+    /// Barcode that a program stored (0806h).
+    pub barcode: String,
+    /// Program that wrote it last (0801h).
+    pub application: String,
+    /// Text that people gave it (0803h).
+    pub text: String,
+    /// Native capacity of the partition (0001h).
+    pub capacity: Option<u64>,
+    /// What is left of it, by the drive's estimate (0000h).
+    pub remaining: Option<u64>,
+    /// Loads over the whole life (0003h).
+    pub loads: Option<u64>,
+    /// Bytes written over the whole life (0220h).
+    pub life_written: Option<u64>,
+    /// Bytes read over the whole life (0221h).
+    pub life_read: Option<u64>,
+}
+
+impl Memory {
+    /// Asks the drive; `None` if it does not show the memory, or the cartridge has none.
+    pub fn read(drive: &mut dyn Drive) -> Result<Option<Self>, Error> {
+        Ok(drive.attributes()?.map(|attributes| Self::of(&attributes)))
+    }
+
+    /// What attributes say.
+    pub fn of(attributes: &[Attribute]) -> Self {
+        let find = |id| attributes.iter().find(|one| one.id == id);
+        let text = |id| find(id).map(Attribute::text).unwrap_or_default();
+        let number = |id| find(id).and_then(Attribute::number);
+        let bytes = |id| number(id).map(|mebibytes| mebibytes.saturating_mul(MEBIBYTE));
+        Self {
+            serial: text(attribute::MEDIUM_SERIAL_NUMBER),
+            manufacturer: text(attribute::MEDIUM_MANUFACTURER),
+            made: text(0x0406),
+            barcode: text(attribute::BARCODE),
+            application: text(0x0801),
+            text: text(0x0803),
+            capacity: bytes(0x0001).filter(|&capacity| capacity > 0),
+            remaining: bytes(attribute::REMAINING_CAPACITY),
+            loads: number(0x0003),
+            life_written: bytes(0x0220),
+            life_read: bytes(0x0221),
+        }
+    }
+}
