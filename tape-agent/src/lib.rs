@@ -16,8 +16,12 @@ pub mod gauge;
 pub mod journal;
 pub mod labelling;
 pub mod medium;
+pub mod overwrite;
 pub mod parts;
 mod read;
+mod reader;
+#[cfg(test)]
+mod rig;
 pub mod supervisor;
 pub mod worker;
 mod write;

@@ -91,14 +91,37 @@ pub fn mount(
     Ok(state)
 }
 
+/// The cartridge's tab forbids writing. That is a person's doing, and nothing is wrong with the volume.
+pub fn write_protected(barcode: &str) -> Fault {
+    fault(
+        "WRITE_PROTECTED",
+        format!("cartridge {barcode} is write-protected; nothing was written"),
+        "slide the tab at the left of the cartridge's back, beside the label, away from the padlock, and run again; or use another cartridge",
+    )
+}
+
 /// What is at a cartridge's beginning.
 pub enum Beginning {
     /// Nothing was ever written.
     Blank,
     /// Our label.
     Label(Label),
-    /// Something else, or nothing that can be read: in words.
+    /// Something else: in words.
     Foreign(String),
+    /// There is something, but it can't be read: why.
+    Unreadable(String),
+}
+
+impl Beginning {
+    /// What is there, in words that follow *it holds*.
+    pub fn words(&self) -> String {
+        match self {
+            Beginning::Blank => "nothing".to_owned(),
+            Beginning::Label(label) => format!("a TAF recording of volume {}", label.barcode),
+            Beginning::Foreign(what) => what.clone(),
+            Beginning::Unreadable(why) => format!("something that can't be read: {why}"),
+        }
+    }
 }
 
 /// Reads the beginning. Afterwards the tape stands behind the label's filemark if there is a label.
@@ -121,17 +144,16 @@ pub fn beginning(drive: &mut dyn Drive, barcode: &str) -> Result<Beginning, Faul
             Err(Error::BlockTooLarge { length, .. }) => {
                 return Ok(Beginning::Foreign(format!("a block of {length} bytes")));
             }
-            Err(error @ (Error::Unknown(_) | Error::NotReady(_) | Error::UnitAttention(_))) => {
-                return Err(said(&error));
-            }
-            // An unreadable label is not a blank tape.
-            Err(error) => {
-                return Err(fault(
-                    "LABEL_UNREADABLE",
-                    format!("the beginning of cartridge {barcode} can't be read: {error}"),
-                    "nothing was written; clean the drive and try again, or take the cartridge out",
-                ));
-            }
+            // These say something of the tape. An unreadable label is not a blank tape.
+            Err(
+                error @ (Error::Medium(_)
+                | Error::BlankCheck(_)
+                | Error::Encrypted(_)
+                | Error::Hardware(_)
+                | Error::Other(_)),
+            ) => return Ok(Beginning::Unreadable(error.to_string())),
+            // All others of the drive, or of what happened to it.
+            Err(error) => return Err(said(&error)),
         }
         if blocks.len() > limits::LABEL_BLOCKS {
             break;
@@ -143,6 +165,15 @@ pub fn beginning(drive: &mut dyn Drive, barcode: &str) -> Result<Beginning, Faul
         Err(label::Error::NotTaf(kind)) => Beginning::Foreign(kind.to_string()),
         Err(error) => Beginning::Foreign(format!("{} ({error})", label::identify(first))),
     })
+}
+
+/// The beginning can't be read. That is no proof against the cartridge: it may be the drive, or a key that is missing.
+pub fn unreadable(barcode: &str, why: &str) -> Fault {
+    fault(
+        "LABEL_UNREADABLE",
+        format!("the beginning of cartridge {barcode} can't be read: {why}"),
+        "nothing was written; clean the drive and try again, try another drive, or take the cartridge out",
+    )
 }
 
 /// A cartridge that is not the one that is meant.
@@ -179,6 +210,7 @@ pub fn prove(drive: &mut dyn Drive, recording: &Recording) -> Result<Label, Wron
         Beginning::Label(label) => label,
         Beginning::Blank => return Err(wrong("it is blank".to_owned())),
         Beginning::Foreign(what) => return Err(wrong(format!("it holds {what}"))),
+        Beginning::Unreadable(why) => return Err(unreadable(barcode, &why).into()),
     };
     let uuid = |bytes: &[u8]| Uuid::from_slice(bytes).unwrap_or_default();
     let said = [

@@ -1,14 +1,13 @@
 //! A read assignment: the volume is proved, and the source agent gets the ranges that it asks for, forward.
 
-use bytes::Bytes;
 use std::time::Duration;
 
-use taf_drive::{Drive, Error as DriveError, Read};
+use taf_drive::Drive;
 use taf_proto::agent::drive_observation::Medium;
 use taf_proto::agent::report_volume_request::Verdict;
 use taf_proto::agent::{
-    AssignmentKey, ReadChunk, ReadDamaged, ReadRange, ReadReady, ReadRequest, ReadResponse,
-    ReadWork, Recording, read_request, read_response,
+    AssignmentKey, ReadRange, ReadReady, ReadRequest, ReadResponse, ReadWork, Recording,
+    read_request, read_response,
 };
 use taf_proto::v1::Fault;
 use tokio::sync::mpsc;
@@ -18,21 +17,18 @@ use tonic::{Status, Streaming};
 
 use crate::commit;
 use crate::door::Visit;
-use crate::fault::{fault, of_drive, peer_lost, protocol, stopped};
+use crate::fault::{fault, peer_lost, protocol, stopped};
 use crate::gauge::Gauge;
 use crate::medium::{self, Wrong};
+use crate::reader::{Reader, say};
 use crate::worker::drive::Surroundings;
 
 /// Ranges that wait for the drive.
 const RANGES: usize = 64;
-/// Bytes of a message.
-const PIECE: usize = 1 << 20;
 /// Messages that are read ahead of a slow caller.
 const AHEAD: usize = 8;
 /// A caller that does not listen is not told for longer.
 const FAREWELL: Duration = Duration::from_secs(5);
-/// A block that can't be read is tried so often in all.
-const TRIES: u32 = 3;
 
 type Answers = mpsc::Sender<Result<ReadResponse, Status>>;
 
@@ -76,7 +72,30 @@ pub async fn run(
         let Some(Visit::Read { requests, answers }) = visit else {
             return Err(peer_lost("nobody came"));
         };
-        serve(around, &recording, changes, requests, answers, stop).await?;
+        serve(around, key, &recording, changes, requests, answers, stop).await?;
+    }
+}
+
+/// A tape that is shorter than the catalog has it is written no more. The restore goes on without what is missing.
+async fn report_truncated(
+    around: &Surroundings,
+    key: AssignmentKey,
+    recording: &Recording,
+    why: &str,
+) {
+    let told = commit::volume(
+        &around.link,
+        key,
+        &recording.recording_uuid,
+        Verdict::ReadOnly,
+        why,
+    );
+    if let Err(refused) = told.await {
+        tracing::warn!(
+            reason = refused.reason,
+            message = refused.message,
+            "the controller does not take a report"
+        );
     }
 }
 
@@ -94,6 +113,7 @@ fn prove(
 /// Gives one caller its ranges. Only a fault of drive or volume is an error: a caller that hangs up may come again.
 async fn serve(
     around: &Surroundings,
+    key: AssignmentKey,
     recording: &Recording,
     changes: u64,
     mut requests: Streaming<ReadRequest>,
@@ -135,13 +155,22 @@ async fn serve(
         () = given => false,
         () = asked => false,
     };
-    let read = reading.await.unwrap_or_else(|error| {
+    let ended = reading.await.unwrap_or_else(|error| {
         Err(fault(
             "INTERNAL",
             format!("the drive's thread died: {error}"),
             "see the tape agent's log",
         ))
     });
+    let read = match ended {
+        Ok(ended) => {
+            if let Some(why) = ended.truncated {
+                report_truncated(around, key, recording, &why).await;
+            }
+            ended.outcome
+        }
+        Err(fault) => Err(fault),
+    };
     if stopped_early {
         return Err(stopped());
     }
@@ -152,10 +181,11 @@ async fn serve(
     read
 }
 
-fn say(message: read_response::Message) -> ReadResponse {
-    ReadResponse {
-        message: Some(message),
-    }
+/// What the drive's thread leaves behind.
+struct Ended {
+    outcome: Result<(), Fault>,
+    /// That the tape ends before what the catalog has on it.
+    truncated: Option<String>,
 }
 
 fn spawn_reader(
@@ -165,7 +195,7 @@ fn spawn_reader(
     mut ranges: mpsc::Receiver<ReadRange>,
     pieces: mpsc::Sender<ReadResponse>,
     stop: &CancellationToken,
-) -> tokio::task::JoinHandle<Result<(), Fault>> {
+) -> tokio::task::JoinHandle<Result<Ended, Fault>> {
     let (device, gauge) = (around.device.clone(), around.gauge.clone());
     let (recording, stop) = (recording.clone(), stop.clone());
     tokio::task::spawn_blocking(move || {
@@ -174,136 +204,34 @@ fn spawn_reader(
             if device.changes() != changes {
                 prove(drive, &recording, &gauge, &stop).map_err(|wrong| wrong.fault)?;
             }
-            let mut reader = Reader {
-                drive,
-                barcode: recording.barcode.clone(),
-                block_size: u64::from(recording.block_size),
-                at: None,
-                buffer: vec![0; recording.block_size as usize],
-                pieces,
-                gauge: gauge.clone(),
+            let again = |drive: &mut dyn Drive| {
+                gauge.phase("mounting");
+                let proved = prove(drive, &recording, &gauge, &stop).map_err(|wrong| wrong.fault);
+                gauge.phase("reading");
+                proved
             };
+            let mut reader = Reader::new(drive, &recording.barcode, recording.block_size, &again);
+            let mut give = |piece: ReadResponse| {
+                if let Some(read_response::Message::Chunk(chunk)) = &piece.message {
+                    gauge.flowed(chunk.data.len() as u64);
+                }
+                pieces.blocking_send(piece).is_ok()
+            };
+            let mut outcome = Ok(());
             while let Some(range) = ranges.blocking_recv() {
-                if !reader.range(&range)? {
-                    break;
+                match reader.range(&range, &mut give) {
+                    Ok(true) => {}
+                    Ok(false) => break,
+                    Err(fault) => {
+                        outcome = Err(fault);
+                        break;
+                    }
                 }
             }
-            Ok(())
+            Ok(Ended {
+                outcome,
+                truncated: reader.truncated().map(str::to_owned),
+            })
         })
     })
-}
-
-struct Reader<'a> {
-    drive: &'a mut dyn Drive,
-    barcode: String,
-    block_size: u64,
-    /// Logical block that the tape stands before, if known.
-    at: Option<u64>,
-    buffer: Vec<u8>,
-    pieces: mpsc::Sender<ReadResponse>,
-    gauge: Gauge,
-}
-
-impl Reader<'_> {
-    /// Gives a range. False if nobody takes it any more.
-    fn range(&mut self, range: &ReadRange) -> Result<bool, Fault> {
-        let mut offset = range.byte_offset;
-        let end = range
-            .byte_offset
-            .checked_add(range.length)
-            .ok_or_else(|| protocol("a range without end"))?;
-        if range.length == 0 {
-            return Ok(self.send(range.id, Bytes::new(), true));
-        }
-        while offset < end {
-            let block = range
-                .first_block
-                .checked_add(offset / self.block_size)
-                .ok_or_else(|| protocol("a range beyond any tape"))?;
-            let skip = (offset % self.block_size) as usize;
-            let wanted = (self.block_size - skip as u64).min(end - offset);
-            let message = match self.block(block)? {
-                Ok(length) if length >= skip + wanted as usize => {
-                    let data = Bytes::copy_from_slice(&self.buffer[skip..skip + wanted as usize]);
-                    self.gauge.flowed(wanted);
-                    if !self.send(range.id, data, offset + wanted == end) {
-                        return Ok(false);
-                    }
-                    offset += wanted;
-                    continue;
-                }
-                Ok(length) => format!("block {block} has {length} bytes, fewer than it must"),
-                Err(reason) => reason,
-            };
-            tracing::warn!(
-                volume = self.barcode,
-                block,
-                reason = message,
-                "a block is lost"
-            );
-            let damaged = read_response::Message::Damaged(ReadDamaged {
-                id: range.id,
-                length: wanted,
-                reason: message,
-                end: offset + wanted == end,
-            });
-            if self.pieces.blocking_send(say(damaged)).is_err() {
-                return Ok(false);
-            }
-            offset += wanted;
-        }
-        Ok(true)
-    }
-
-    fn send(&self, id: u32, mut data: Bytes, end: bool) -> bool {
-        loop {
-            let piece = data.split_to(data.len().min(PIECE));
-            let last = data.is_empty();
-            let chunk = read_response::Message::Chunk(ReadChunk {
-                id,
-                data: piece,
-                end: end && last,
-            });
-            if self.pieces.blocking_send(say(chunk)).is_err() {
-                return false;
-            }
-            if last {
-                return true;
-            }
-        }
-    }
-
-    /// Reads one block into the buffer: its length, or why it is lost.
-    fn block(&mut self, block: u64) -> Result<Result<usize, String>, Fault> {
-        let mut reason = String::new();
-        for _ in 0..TRIES {
-            if self.at != Some(block) {
-                self.at = None;
-                match self.drive.locate(block) {
-                    Ok(()) => {}
-                    Err(error @ (DriveError::Medium(_) | DriveError::BlankCheck(_))) => {
-                        reason = error.to_string();
-                        continue;
-                    }
-                    Err(error) => return Err(of_drive(&error, "positioning on", &self.barcode)),
-                }
-            }
-            self.at = None;
-            match self.drive.read_block(&mut self.buffer) {
-                Ok(Read::Block(length)) => {
-                    self.at = Some(block + 1);
-                    return Ok(Ok(length));
-                }
-                Ok(other) => return Ok(Err(format!("there is no block {block}: {other:?}"))),
-                Err(
-                    error @ (DriveError::Medium(_)
-                    | DriveError::BlankCheck(_)
-                    | DriveError::BlockTooLarge { .. }
-                    | DriveError::Other(_)),
-                ) => reason = error.to_string(),
-                Err(error) => return Err(of_drive(&error, "reading", &self.barcode)),
-            }
-        }
-        Ok(Err(reason))
-    }
 }

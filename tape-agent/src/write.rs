@@ -118,11 +118,7 @@ async fn prove(
                         medium::mount(drive, &wanted.barcode, &stop).map_err(Problem::Fault)?;
                     gauge.medium(Medium::Loaded);
                     if state.write_protected {
-                        return Err(Problem::Fault(fault(
-                            "WRITE_PROTECTED",
-                            format!("volume {} is write-protected", wanted.barcode),
-                            "move its write-protect tab, or label another cartridge for the pool",
-                        )));
+                        return Err(Problem::Fault(medium::write_protected(&wanted.barcode)));
                     }
                     medium::prove(drive, &wanted).map_err(|wrong| {
                         if wrong.contradicts {
@@ -286,7 +282,7 @@ async fn report(
     let verdict = match &written.outcome {
         Err(fault) => match fault.reason.as_str() {
             "VOLUME_FULL" => Some((Verdict::Full, fault.message.as_str())),
-            "MEDIUM_ERROR" | "POSITION_UNEXPECTED" | "WRITE_PROTECTED" => {
+            "MEDIUM_ERROR" | "POSITION_UNEXPECTED" => {
                 Some((Verdict::ReadOnly, fault.message.as_str()))
             }
             _ => None,

@@ -130,7 +130,11 @@ fn drive_work(live: &LiveAttempt, volume: &PlannedVolume, installation: Uuid) ->
             recording,
             peer_agent_id,
         }),
-        _ => Work::Label(agent::LabelWork { recording }),
+        _ => Work::Label(agent::LabelWork {
+            recording,
+            expired: None,
+            force: false,
+        }),
     })
 }
 

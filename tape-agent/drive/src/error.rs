@@ -24,6 +24,9 @@ pub enum Error {
     /// The medium can't be written: tab, write-once, permanent or append-only protection.
     #[error("the medium is write protected ({0})")]
     WriteProtected(Sense),
+    /// What is recorded here is encrypted, and the drive has no key for it.
+    #[error("what is recorded here is encrypted, and the drive has no key for it ({0})")]
+    Encrypted(Sense),
     /// The device can't take the command now.
     #[error("the device is not ready ({0})")]
     NotReady(Sense),
@@ -124,6 +127,10 @@ impl Error {
             return Self::Deferred(sense);
         }
         match sense.key {
+            // 74h is of security, with whatever key: no key, another key, or not encrypted where a key is set.
+            Key::DataProtect | Key::IllegalRequest | Key::MediumError if sense.asc == 0x74 => {
+                Self::Encrypted(sense)
+            }
             Key::NotReady => Self::NotReady(sense),
             Key::MediumError => Self::Medium(sense),
             Key::HardwareError => Self::Hardware(sense),

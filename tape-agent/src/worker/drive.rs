@@ -343,11 +343,11 @@ async fn perform(
         ))),
         Work::Read(work) => read::run(around, key, work, stop).await.map(|()| None),
         Work::Label(work) => {
-            let recording = work.recording.unwrap_or_default();
-            around.gauge.begin(key, &recording.barcode, "labelling");
+            let barcode = work.recording.as_ref().map_or("", |r| &r.barcode);
+            around.gauge.begin(key, barcode, "labelling");
             let (device, stop) = (around.device.clone(), stop.clone());
             let done = around
-                .block(move || device.work(|drive| labelling::label(drive, &recording, &stop)))
+                .block(move || device.work(|drive| labelling::label(drive, &work, &stop)))
                 .await?;
             Ok(Some(Done::Label(done)))
         }

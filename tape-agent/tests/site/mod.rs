@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use std::result::Result;
-use taf_drive::{Changer as _, ScsiChanger};
+use taf_drive::{Changer as _, Drive as _, ScsiChanger, ScsiDrive};
 use taf_emulator::cartridge::Reader;
 use taf_emulator::library::{self, Library, NewCartridge, Spec};
 use taf_emulator::server;
@@ -183,6 +183,15 @@ impl Site {
         changer
     }
 
+    /// A way to the drive of our own, past the worker: somebody else's program.
+    pub fn behind(&self) -> ScsiDrive {
+        let target = self.library.drive_target(0).unwrap();
+        let mut drive = ScsiDrive::new(Box::new(InProcess::new("theirs", target))).unwrap();
+        drive.attentions().unwrap();
+        drive.prepare().unwrap();
+        drive
+    }
+
     /// Puts what is in the first slot into the drive.
     pub fn insert(&self) {
         let mut changer = self.changer();
@@ -248,7 +257,12 @@ impl Site {
     pub async fn label(&mut self, recording: &Recording) -> agent::Result {
         let work = LabelWork {
             recording: Some(recording.clone()),
+            ..LabelWork::default()
         };
+        self.label_as(work).await
+    }
+
+    pub async fn label_as(&mut self, work: LabelWork) -> agent::Result {
         let key = self.assign(Work::Label(work));
         self.result(key).await
     }

@@ -94,6 +94,10 @@ codes! {
     CARTRIDGE_FAULT = (0x52, 0x00, "the cartridge is bad");
     MEDIA_LOAD_FAILED = (0x53, 0x00, "loading or ejecting the medium failed");
     MEDIUM_REMOVAL_PREVENTED = (0x53, 0x02, "removing the medium is prevented");
+    SECURITY_ERROR = (0x74, 0x00, "encrypted, and there is no key for it");
+    UNABLE_TO_DECRYPT = (0x74, 0x01, "unable to decrypt");
+    UNENCRYPTED_DATA = (0x74, 0x02, "not encrypted, but a key is set");
+    INCORRECT_KEY = (0x74, 0x03, "another key is needed to decrypt");
     INSUFFICIENT_RESOURCES = (0x55, 0x03, "insufficient resources");
     AUXILIARY_MEMORY_FULL = (0x55, 0x06, "the cartridge's memory is full");
 }
