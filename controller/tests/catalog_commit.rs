@@ -304,8 +304,9 @@ async fn a_new_attempt_replaces_what_a_failed_one_staged_and_versions_stay_apart
         let found = browse::list(&view, directory.as_bytes(), None, 100)
             .await
             .unwrap();
-        found.map(|entries| {
-            entries
+        found.map(|listing| {
+            listing
+                .entries
                 .iter()
                 .map(|entry| String::from_utf8(entry.name.clone()).unwrap())
                 .collect::<Vec<_>>()

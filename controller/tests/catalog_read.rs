@@ -112,6 +112,19 @@ async fn a_whole_version_comes_in_the_order_of_the_tape() {
 }
 
 #[tokio::test]
+async fn a_directory_that_could_not_be_read_is_not_shown_as_an_empty_one() {
+    let world = World::new().await;
+    let mut tree = Tree::of(&[("a/1", 1, 0), ("b/1", 1, 0)]);
+    tree.shut = Some(b"b".to_vec());
+    world.back_up(&tree, 1).await;
+    let view = view(&world).await;
+    for (directory, unknown) in [(&b"a"[..], false), (b"b", true), (b"", false)] {
+        let listing = browse::list(&view, directory, None, 10).await.unwrap();
+        assert_eq!(listing.unwrap().unknown, unknown, "{directory:?}");
+    }
+}
+
+#[tokio::test]
 async fn chosen_paths_come_with_their_ancestors_first_and_nothing_twice() {
     let world = World::new().await;
     world
@@ -270,7 +283,8 @@ async fn a_large_directory_is_listed_page_by_page() {
         let page = browse::list(&view, b"big", after.as_deref(), 777)
             .await
             .unwrap()
-            .unwrap();
+            .unwrap()
+            .entries;
         let Some(last) = page.last() else { break };
         after = Some(last.name.clone());
         names.extend(page.into_iter().map(|entry| entry.name));
@@ -289,7 +303,7 @@ async fn a_large_directory_is_listed_page_by_page() {
         .unwrap()
         .unwrap();
     assert_eq!(
-        Some(&middle[0].name),
+        Some(&middle.entries[0].name),
         expected
             .iter()
             .find(|name| name.as_slice() > &b"500000x"[..])
@@ -382,6 +396,7 @@ async fn random_trees_are_listed_found_and_recalled_as_they_were() {
                 .await
                 .unwrap()
                 .unwrap()
+                .entries
             {
                 let path = if directory.is_empty() {
                     entry.name.clone()

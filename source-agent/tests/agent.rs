@@ -430,6 +430,28 @@ async fn items_out_of_order_and_links_whose_first_name_is_taken_come_in_another_
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_controller_that_goes_away_while_it_lists_is_asked_again() {
+    let folder = Folder::new();
+    for n in 0..350 {
+        fs::write(folder.from.join(format!("file{n:03}")), [n as u8; 9]).unwrap();
+    }
+    let mut site = Site::start(&[&folder.from], &[&folder.to]).await;
+    site.backup(&[&folder.from]).await;
+    site.write_tape();
+    assert!(site.told.recall.lock().unwrap().len() >= 4);
+    // Before the first part, between parts and items, within the items, and once without any progress.
+    *site.told.recall_breaks.lock().unwrap() = vec![0, 1, 3, 2];
+    let result = site.restore(&folder.to).await;
+    assert!(matches!(result.done, Some(Done::Restore(_))), "{result:?}");
+    assert_eq!(site.issues(2), []);
+    assert!(site.told.recall_breaks.lock().unwrap().is_empty());
+    assert_eq!(
+        differences(&folder.from, &folder.restored()),
+        Vec::<String>::new()
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn directories_above_are_made_with_their_metadata_or_left_alone() {
     let folder = Folder::new();
     fs::write(folder.from.join("a"), "a").unwrap();

@@ -152,14 +152,8 @@ where
             Err(status) => status,
         };
         let reason = faults::reason_of(&status).map(|(reason, _)| reason);
-        let passing = match status.code() {
-            // A reason of its own is an answer of the controller; without one the connection broke.
-            Code::Unavailable | Code::DeadlineExceeded | Code::ResourceExhausted => true,
-            Code::Unknown | Code::Cancelled | Code::Internal => reason.is_none(),
-            Code::Aborted => reason.as_deref() == Some("CONTENDED"),
-            _ => false,
-        };
-        if !passing {
+        let contended = status.code() == Code::Aborted && reason.as_deref() == Some("CONTENDED");
+        if !contended && !faults::is_passing(&status) {
             let reason = reason.unwrap_or_else(|| "COMMIT_REFUSED".to_owned());
             return Err(fault(
                 &reason,

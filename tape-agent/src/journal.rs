@@ -3,8 +3,8 @@
 //! A part's records are collected in `ARCHIVE-NUMBER.records` while it is written. When the drive has confirmed the flush,
 //! `ARCHIVE-NUMBER.part` is put beside it (32 bytes of digest, then the encoded `PartHeader`), by rename: from then on the part is
 //! delivered, by this process or the next, until the controller has it. Records without a part are of a part that never
-//! was; they go at the next start. A part that the controller refuses for good becomes `ARCHIVE-NUMBER.refused`; it and its
-//! records are kept for people. Losing the journal costs a rescan of the tape, never data.
+//! was; they go at the next start. A part that the controller refuses for good becomes `ARCHIVE-NUMBER.refused`, one that can't
+//! be read `ARCHIVE-NUMBER.corrupt`; they and their records are kept for people. Losing the journal costs a rescan of the tape, never data.
 
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Read as _, Write as _};
@@ -45,7 +45,8 @@ impl Journal {
             let path = entry?.path();
             let orphaned = path.extension().is_some_and(|e| e == "records")
                 && !path.with_extension("part").exists()
-                && !path.with_extension("refused").exists();
+                && !path.with_extension("refused").exists()
+                && !path.with_extension("corrupt").exists();
             if orphaned || path.extension().is_some_and(|e| e == "new") {
                 fs::remove_file(&path)?;
             }
@@ -69,8 +70,18 @@ impl Journal {
         let mut entries = Vec::new();
         for entry in fs::read_dir(&self.folder)? {
             let part = entry?.path();
-            if part.extension().is_some_and(|e| e == "part") {
-                entries.push(read(&part)?);
+            if part.extension().is_none_or(|e| e != "part") {
+                continue;
+            }
+            match read(&part) {
+                Ok(entry) => entries.push(entry),
+                // It must not keep the drive from working: its tape file is found by the next mount.
+                Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+                    let kept = part.with_extension("corrupt");
+                    tracing::error!(%error, kept = %kept.display(), "a part in the journal can't be read; its tape file will be an orphan");
+                    fs::rename(&part, &kept)?;
+                }
+                Err(error) => return Err(error),
             }
         }
         entries.sort_by_key(|e| (e.header.recording_uuid.clone(), e.header.tape_file));
@@ -185,5 +196,32 @@ mod tests {
         assert_eq!(fs::read(&pending[0].records).unwrap(), b"onetwo");
         pending[0].delivered().unwrap();
         assert_eq!(fs::read_dir(folder.path().join("j")).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn an_entry_that_cannot_be_read_is_kept_aside_and_the_others_are_delivered() {
+        let folder = tempfile::tempdir().unwrap();
+        let (archive, path) = (Uuid::new_v4(), folder.path().join("j"));
+        let journal = Journal::open(path.clone()).unwrap();
+        for number in [1, 2] {
+            let mut records = journal.begin(archive, number).unwrap();
+            records.add(b"r").unwrap();
+            let part_number = number;
+            let header = PartHeader {
+                part_number,
+                ..PartHeader::default()
+            };
+            records.finish(header).unwrap();
+        }
+        fs::write(path.join(format!("{archive}-1.part")), b"short").unwrap();
+        let journal = Journal::open(path.clone()).unwrap();
+        let numbers = |journal: &Journal| -> Vec<u32> {
+            let pending = journal.pending().unwrap();
+            pending.iter().map(|e| e.header.part_number).collect()
+        };
+        assert_eq!(numbers(&journal), [2]);
+        assert_eq!(numbers(&Journal::open(path.clone()).unwrap()), [2]);
+        assert!(path.join(format!("{archive}-1.corrupt")).exists());
+        assert!(path.join(format!("{archive}-1.records")).exists());
     }
 }

@@ -109,13 +109,13 @@ async fn prove(
     let device = around.device.clone();
     let wanted = recording.clone();
     let gauge = around.gauge.clone();
-    let stop = stop.clone();
+    let stopping = stop.clone();
     let (proved, changes) = around
         .block(move || {
             device.work(|drive| {
                 let proved = (|| {
                     let state =
-                        medium::mount(drive, &wanted.barcode, &stop).map_err(Problem::Fault)?;
+                        medium::mount(drive, &wanted.barcode, &stopping).map_err(Problem::Fault)?;
                     gauge.medium(Medium::Loaded);
                     if state.write_protected {
                         return Err(Problem::Fault(medium::write_protected(&wanted.barcode)));
@@ -139,7 +139,9 @@ async fn prove(
         .await?;
     match proved {
         Ok((end, orphans)) => {
-            commit::orphans(&around.link, key, orphans).await?;
+            stop.run_until_cancelled(commit::orphans(&around.link, key, orphans))
+                .await
+                .ok_or_else(stopped)??;
             Ok(Proved { end, changes })
         }
         Err(Problem::Fault(fault)) => Err(fault),

@@ -9,8 +9,12 @@ use super::missing;
 use crate::client::{Client, read};
 use crate::failure::{Exit, Failure};
 use crate::human;
-use crate::output::Output;
+use crate::output::{Output, say};
 use crate::resource::{absolute, version};
+
+/// What is said of a directory that could not be listed.
+const UNKNOWN: &str = "the directory could not be read when it was backed up: what was in it is not known; \
+                       `taf job show` of the version's job names the reason";
 
 /// List a directory of a version
 ///
@@ -68,6 +72,9 @@ impl Ls {
             }
             for entry in &page.entries {
                 self.entry(entry, out)?;
+            }
+            if page.listing_unknown {
+                say(UNKNOWN);
             }
             if page.next_page_token.is_empty() {
                 break;

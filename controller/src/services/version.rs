@@ -290,6 +290,7 @@ fn directory(path: &[u8], stat: &DirectoryStat) -> Entry {
         mode: stat.mode,
         uid: stat.uid,
         gid: stat.gid,
+        listing_unknown: stat.flags & page::FLAG_LISTING_UNKNOWN != 0,
         ..Entry::default()
     }
 }
@@ -360,7 +361,10 @@ impl VersionService for Versions {
         )?;
         let view = View::of(&self.app.store, &version);
         let found = browse::list(&view, &directory, page.after(), page.limit() as usize).await?;
-        let mut rows = found.ok_or_else(|| no_such_path(&directory))?;
+        let browse::Listing {
+            entries: mut rows,
+            unknown,
+        } = found.ok_or_else(|| no_such_path(&directory))?;
         let mut messages = Vec::with_capacity(rows.len());
         let mut bytes = 0;
         for row in &rows {
@@ -389,6 +393,7 @@ impl VersionService for Versions {
         Ok(Response::new(ListEntriesResponse {
             entries: messages,
             next_page_token,
+            listing_unknown: unknown,
         }))
     }
 

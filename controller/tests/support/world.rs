@@ -7,7 +7,7 @@ use bytes::Bytes;
 use taf_controller::catalog::{self, Opened, commit};
 use taf_controller::store::Store;
 use taf_format::entry::{Kind, Time};
-use taf_format::page::{self, Chunker, DirectoryStat, Entry, Page, Place};
+use taf_format::page::{self, Chunker, DirectoryStat, Entry, FLAG_LISTING_UNKNOWN, Page, Place};
 use taf_format::record;
 use taf_format::segment::{Header, Method};
 use taf_format::table::SegmentTable;
@@ -186,6 +186,8 @@ impl World {
 #[derive(Debug, Clone, Default)]
 pub struct Tree {
     pub files: BTreeMap<Vec<u8>, (u64, u64)>,
+    /// A directory that could not be listed.
+    pub shut: Option<Vec<u8>>,
 }
 
 impl Tree {
@@ -195,6 +197,7 @@ impl Tree {
             .map(|(path, size, group)| (path.as_bytes().to_vec(), (*size, *group)));
         Self {
             files: files.collect(),
+            shut: None,
         }
     }
 
@@ -282,6 +285,11 @@ impl Backup {
             mtime: time,
             place: Some(place(self.length)),
             tar_length: 512,
+            flags: if tree.shut.as_deref() == Some(path) {
+                FLAG_LISTING_UNKNOWN
+            } else {
+                0
+            },
             ..DirectoryStat::default()
         };
         self.length += 512;

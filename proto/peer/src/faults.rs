@@ -30,6 +30,16 @@ pub fn reason_of(status: &Status) -> Option<(String, HashMap<String, String>)> {
     (info.domain == DOMAIN).then_some((info.reason, info.metadata))
 }
 
+/// Whether the same call may go through later: the other side is away, overloaded, or restarting. A reason of its own makes a
+/// status an answer; without one, codes that the transport makes up when a connection breaks say nothing about the call.
+pub fn is_passing(status: &Status) -> bool {
+    match status.code() {
+        Code::Unavailable | Code::DeadlineExceeded | Code::ResourceExhausted => true,
+        Code::Unknown | Code::Cancelled | Code::Internal => reason_of(status).is_none(),
+        _ => false,
+    }
+}
+
 #[cfg(test)]
 #[allow(clippy::unwrap_used, missing_docs)]
 mod tests {
@@ -47,5 +57,13 @@ mod tests {
         assert_eq!(reason, "NO_FREE_VOLUME");
         assert_eq!(metadata["pool"], "daily");
         assert!(reason_of(&Status::internal("x")).is_none());
+    }
+
+    #[test]
+    fn a_broken_connection_passes_and_an_answer_does_not() {
+        assert!(is_passing(&Status::unavailable("down")));
+        assert!(is_passing(&Status::unknown("transport error")));
+        assert!(!is_passing(&status(Code::Internal, "CORRUPT", "x", [])));
+        assert!(!is_passing(&Status::not_found("x")));
     }
 }

@@ -5,15 +5,15 @@
 //! connection changes nothing in it, so work goes on while the controller is away. Results are kept until the
 //! controller has acknowledged them, over any number of connections; an observation is replaced by the next.
 
-use std::collections::BTreeMap;
+use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures::future::BoxFuture;
 use taf_proto::agent::{
-    self, Assignment, AssignmentKey, Generation, Hello, Observation, OpenRequest, open_request,
-    open_response, session_service_client::SessionServiceClient,
+    self, Assignment, AssignmentKey, Generation, Hello, Observation, OpenRequest,
+    observation::Seen, open_request, open_response, session_service_client::SessionServiceClient,
 };
 use tokio::sync::{Notify, mpsc, watch};
 use tokio_stream::{StreamExt, wrappers::ReceiverStream};
@@ -54,9 +54,30 @@ struct Shared {
 #[derive(Default)]
 struct State {
     results: Vec<agent::Result>,
-    /// Newest observation of each kind, and whether it still has to be sent.
-    observations: BTreeMap<u8, (Observation, bool)>,
+    /// Newest observation of each subject, and whether it still has to be sent.
+    observations: HashMap<Subject, (Observation, bool)>,
     highest: Generation,
+}
+
+/// What an observation is about: a newer one of the same subject replaces it.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+enum Subject {
+    /// That this unit is alive.
+    Nothing,
+    /// The drive or the library, whatever it works on.
+    Device,
+    /// How far one assignment is; several may run side by side.
+    Assignment(Option<AssignmentKey>),
+}
+
+impl Subject {
+    fn of(observation: &Observation) -> Subject {
+        match observation.seen {
+            None => Subject::Nothing,
+            Some(Seen::Drive(_) | Seen::Library(_)) => Subject::Device,
+            Some(Seen::Progress(_)) => Subject::Assignment(observation.key),
+        }
+    }
 }
 
 impl Session {
@@ -113,18 +134,12 @@ impl Session {
         self.connected.clone()
     }
 
-    /// Says what is seen now; replaces the observation of the same kind.
+    /// Says what is seen now; replaces the observation of the same device, or of the same assignment's progress.
     pub fn observe(&self, observation: Observation) {
-        let kind = match observation.seen {
-            None => 0,
-            Some(agent::observation::Seen::Drive(_)) => 1,
-            Some(agent::observation::Seen::Library(_)) => 2,
-            Some(agent::observation::Seen::Progress(_)) => 3,
-        };
         self.shared
             .lock()
             .observations
-            .insert(kind, (observation, true));
+            .insert(Subject::of(&observation), (observation, true));
         self.shared.changed.notify_one();
     }
 
@@ -271,7 +286,10 @@ impl Task {
                 });
             }
             Some(open_response::Message::ResultAck(ack)) => {
-                self.shared.lock().results.retain(|r| r.key != ack.key);
+                let mut state = self.shared.lock();
+                state.results.retain(|r| r.key != ack.key);
+                state.observations.remove(&Subject::Assignment(ack.key));
+                drop(state);
                 results_sent.retain(|key| Some(key) != ack.key.as_ref());
             }
             None => {}

@@ -1,59 +1,76 @@
 //! What is to be restored: the parts, then the items, as the controller streams them, or those put off from the pass
 //! before.
+//!
+//! A published version never changes, so the stream is the same each time: when the controller goes away in the middle, it is
+//! asked again, and what came already is passed over.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
+use taf_peer::backoff::Backoff;
+use taf_peer::faults;
 use taf_proto::agent::catalog_service_client::CatalogServiceClient;
 use taf_proto::agent::{
-    AssignmentKey, FetchRecallRequest, FetchRecallResponse, RecallItem, fetch_recall_response,
+    AssignmentKey, FetchRecallRequest, FetchRecallResponse, RecallItem,
+    fetch_recall_response::Message,
 };
-use tonic::Streaming;
 use tonic::transport::Channel;
+use tonic::{Status, Streaming};
 
 use super::parts::Parts;
 use crate::fault::{self, Error};
 
 /// Largest message: one segment table, and room.
 const MESSAGE_LIMIT: usize = taf_format::limits::TABLE + (1 << 20);
+/// Between two questions to a controller that is away.
+const RETRY: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(5));
 
 /// Items in their order.
 #[derive(Debug)]
 pub struct Items {
     waiting: VecDeque<RecallItem>,
-    stream: Option<Streaming<FetchRecallResponse>>,
+    recall: Option<Recall>,
 }
 
-fn lost(status: &tonic::Status) -> Error {
-    fault::from_status(
-        status,
-        "CONTROLLER_LOST",
-        "the controller did not say what to restore",
-    )
+/// The stream, taken up again where it broke. Whoever waits for it too long stops waiting: it never gives up by itself.
+#[derive(Debug)]
+struct Recall {
+    client: CatalogServiceClient<Channel>,
+    request: FetchRecallRequest,
+    stream: Option<Streaming<FetchRecallResponse>>,
+    /// Messages that were taken, in all.
+    taken: u64,
+    /// Those of them that the stream of now has given again.
+    repeated: u64,
+    backoff: Backoff,
+    said: bool,
 }
 
 /// Fetches the parts, and the items as far as they are asked for.
 pub async fn fetch(controller: Channel, key: AssignmentKey) -> Result<(Parts, Items), Error> {
-    let mut client = CatalogServiceClient::new(controller).max_decoding_message_size(MESSAGE_LIMIT);
-    let request = FetchRecallRequest { key: Some(key) };
-    let answer = client.fetch_recall(request).await;
-    let mut stream = answer.map_err(|status| lost(&status))?.into_inner();
-    let mut parts = Parts::default();
-    let mut items = Items {
-        waiting: VecDeque::new(),
+    let mut recall = Recall {
+        client: CatalogServiceClient::new(controller).max_decoding_message_size(MESSAGE_LIMIT),
+        request: FetchRecallRequest { key: Some(key) },
         stream: None,
+        taken: 0,
+        repeated: 0,
+        backoff: Backoff::new(RETRY.0, RETRY.1),
+        said: false,
     };
-    while let Some(message) = stream.message().await.map_err(|status| lost(&status))? {
-        match message.message {
-            Some(fetch_recall_response::Message::Part(part)) => parts.add(&part)?,
-            Some(fetch_recall_response::Message::Items(some)) => {
-                items.waiting.extend(some.items);
-                items.stream = Some(stream);
-                break;
+    let mut parts = Parts::default();
+    while let Some(message) = recall.next().await? {
+        match message {
+            Message::Part(part) => parts.add(&part)?,
+            Message::Items(some) => {
+                let items = Items {
+                    waiting: some.items.into(),
+                    recall: Some(recall),
+                };
+                return Ok((parts, items));
             }
-            None => {}
         }
     }
-    Ok((parts, items))
+    Ok((parts, Items::given(Vec::new())))
 }
 
 impl Items {
@@ -61,7 +78,7 @@ impl Items {
     pub fn given(items: Vec<RecallItem>) -> Self {
         Self {
             waiting: items.into(),
-            stream: None,
+            recall: None,
         }
     }
 
@@ -71,21 +88,67 @@ impl Items {
             if let Some(item) = self.waiting.pop_front() {
                 return Ok(Some(item));
             }
-            let Some(stream) = &mut self.stream else {
+            let Some(recall) = &mut self.recall else {
                 return Ok(None);
             };
-            match stream.message().await.map_err(|status| lost(&status))? {
-                None => self.stream = None,
-                Some(message) => match message.message {
-                    Some(fetch_recall_response::Message::Items(some)) => {
-                        self.waiting.extend(some.items);
-                    }
-                    Some(fetch_recall_response::Message::Part(_)) => {
-                        return Err(fault::protocol("a part came behind the first item"));
-                    }
-                    None => {}
-                },
+            match recall.next().await? {
+                None => self.recall = None,
+                Some(Message::Items(some)) => self.waiting.extend(some.items),
+                Some(Message::Part(_)) => {
+                    return Err(fault::protocol("a part came behind the first item"));
+                }
             }
         }
+    }
+}
+
+impl Recall {
+    /// The next message that was not taken yet.
+    async fn next(&mut self) -> Result<Option<Message>, Error> {
+        loop {
+            let status = match self.message().await {
+                Ok(None) if self.repeated < self.taken => {
+                    return Err(fault::protocol("what is to be restored became less"));
+                }
+                Ok(None) => return Ok(None),
+                Ok(Some(FetchRecallResponse { message: None })) => continue,
+                Ok(Some(FetchRecallResponse {
+                    message: Some(message),
+                })) => {
+                    self.repeated += 1;
+                    if self.repeated > self.taken {
+                        self.taken = self.repeated;
+                        self.backoff.reset();
+                        self.said = false;
+                        return Ok(Some(message));
+                    }
+                    continue;
+                }
+                Err(status) => status,
+            };
+            if !faults::is_passing(&status) {
+                return Err(fault::from_status(
+                    &status,
+                    "CONTROLLER_LOST",
+                    "the controller did not say what to restore",
+                ));
+            }
+            if !self.said {
+                let reason = fault::words(&status);
+                tracing::warn!(%reason, "the restore waits for the controller");
+                self.said = true;
+            }
+            self.stream = None;
+            tokio::time::sleep(self.backoff.next()).await;
+        }
+    }
+
+    async fn message(&mut self) -> Result<Option<FetchRecallResponse>, Status> {
+        if let Some(stream) = &mut self.stream {
+            return stream.message().await;
+        }
+        let stream = self.client.fetch_recall(self.request).await?.into_inner();
+        self.repeated = 0;
+        self.stream.insert(stream).message().await
     }
 }

@@ -19,6 +19,9 @@ use crate::fault::{Error, fault};
 use crate::issues::{self, Issues};
 use crate::progress::Counters;
 
+/// Warnings of one kind that are told one by one.
+const WARNINGS_MOST: u64 = 1_000;
+
 /// Says whether a raw path below the target may be written; an error ends the restore.
 pub type Permit = Box<dyn Fn(&[u8]) -> Result<Allowed, Error> + Send>;
 
@@ -47,6 +50,35 @@ pub struct Writer {
     carried: HashMap<(u32, u64), Carried>,
     /// Further names whose first could not be restored; they carry the bytes themselves, in another pass.
     late: Vec<RecallItem>,
+    warned: Warned,
+}
+
+/// How often the target could not hold something, by kind. Restored by an ordinary user, every file of another owner gives a
+/// warning; past [`WARNINGS_MOST`] of a kind they are only counted, and the sum is said at the end. Damage is never counted
+/// this way: each damaged file is named.
+#[derive(Default)]
+struct Warned {
+    counts: HashMap<write::WarningKind, u64>,
+}
+
+impl Warned {
+    fn warn(&mut self, issues: &Issues, warning: &Warning) {
+        let count = self.counts.entry(warning.kind).or_default();
+        *count += 1;
+        if *count <= WARNINGS_MOST {
+            let reason = issues::warning_reason(warning.kind);
+            issues.put_blocking(&warning.path, reason, warning.reason.clone());
+        }
+    }
+
+    fn sum_up(&self, issues: &Issues) {
+        for (kind, count) in &self.counts {
+            if let Some(further) = count.checked_sub(WARNINGS_MOST).filter(|&more| more > 0) {
+                let what = format!("the same is so of {further} further entries");
+                issues.put_blocking(b"", issues::warning_reason(*kind), what);
+            }
+        }
+    }
 }
 
 enum Carried {
@@ -73,6 +105,7 @@ impl Writer {
             counters,
             carried: HashMap::new(),
             late: Vec::new(),
+            warned: Warned::default(),
         }
     }
 
@@ -126,11 +159,12 @@ impl Writer {
 
     /// Gives directories their metadata, and waits until everything is on the disk.
     pub fn finish(mut self) -> Result<(), Error> {
-        let issues = self.issues.clone();
+        let (issues, warned) = (self.issues.clone(), &mut self.warned);
         let finished = self.unpacker.finish(|warning| match warning {
-            Ok(warning) => warn(&issues, &warning),
+            Ok(warning) => warned.warn(&issues, &warning),
             Err(error) => issues.put_blocking(b"", reason(&error), error.to_string()),
         });
+        self.warned.sum_up(&issues);
         finished
             .and_then(|()| self.unpacker.target().sync())
             .map_err(|error| {
@@ -176,7 +210,7 @@ impl Writer {
                     .iter()
                     .any(|warning| warning.kind == write::WarningKind::DeviceNotPermitted);
                 for warning in &outcome.warnings {
-                    warn(&self.issues, warning);
+                    self.warned.warn(&self.issues, warning);
                 }
                 if member.meta.kind == Kind::Directory {
                     Counters::add(&self.counters.directories, 1);
@@ -261,11 +295,6 @@ impl Writer {
             .put_blocking(path, reason(&error), error.to_string());
         Ok(())
     }
-}
-
-fn warn(issues: &Issues, warning: &Warning) {
-    let reason = issues::warning_reason(warning.kind);
-    issues.put_blocking(&warning.path, reason, warning.reason.clone());
 }
 
 fn reason(error: &write::Error) -> &'static str {

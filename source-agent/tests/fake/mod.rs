@@ -43,6 +43,8 @@ type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 pub struct Told {
     pub selection: Mutex<FetchSelectionResponse>,
     pub recall: Mutex<Vec<FetchRecallResponse>>,
+    /// How many messages of the recall come before the controller goes away, for each call in turn.
+    pub recall_breaks: Mutex<Vec<usize>>,
     pub issues: Mutex<HashMap<u64, Vec<(u64, v1::Issue)>>>,
     pub progress: Mutex<Vec<v1::Progress>>,
     /// Segments of the archive, as they came.
@@ -161,8 +163,13 @@ impl CatalogService for FakeCatalog {
         _: Request<FetchRecallRequest>,
     ) -> Result<Response<Self::FetchRecallStream>, Status> {
         let recall = self.0.recall.lock().unwrap().clone();
-        let stream = futures::stream::iter(recall.into_iter().map(Ok));
-        Ok(Response::new(Box::pin(stream)))
+        let mut answers: Vec<_> = recall.into_iter().map(Ok).collect();
+        let mut breaks = self.0.recall_breaks.lock().unwrap();
+        if !breaks.is_empty() {
+            answers.truncate(breaks.remove(0));
+            answers.push(Err(Status::unavailable("the controller goes down")));
+        }
+        Ok(Response::new(Box::pin(futures::stream::iter(answers))))
     }
 
     async fn report_issues(
