@@ -181,18 +181,29 @@ impl Site {
             .job
     }
 
+    /// Waits until the library has shown the cartridge.
     pub async fn label(&self, barcode: &str) -> String {
         let request = v1::LabelVolumeRequest {
             barcode: barcode.into(),
             pool: "pools/default".into(),
             ..Default::default()
         };
-        VolumeServiceClient::new(self.channel.clone())
-            .label_volume(signed(&self.token, request))
-            .await
-            .unwrap()
-            .into_inner()
-            .job
+        within("the cartridge", async {
+            loop {
+                let asked = VolumeServiceClient::new(self.channel.clone())
+                    .label_volume(signed(&self.token, request.clone()))
+                    .await;
+                match asked {
+                    Ok(answer) => return answer.into_inner().job,
+                    Err(status) => {
+                        let (reason, _) = taf_peer::faults::reason_of(&status).unwrap();
+                        assert_eq!(reason, "CARTRIDGE_NOT_IN_LIBRARY", "{status}");
+                    }
+                }
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        })
+        .await
     }
 
     pub async fn restore(&self, version: &str) -> String {
