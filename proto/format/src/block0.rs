@@ -9,13 +9,11 @@ mod words;
 use uuid::Uuid;
 
 use crate::segment::Method;
-use crate::{frame, limits, text};
+use crate::text_block::{self, Fields, Unusable};
+use crate::{limits, text};
 
 /// The first line: what a reader recognises.
 const TITLE: &str = "TAF PART, FORMAT 1\n";
-/// The lines for TAF stand between this line and the checksum.
-const FIELDS: &str = "\nFIELDS\n";
-const CHECKSUM: &str = "CRC32C: ";
 
 /// What can be wrong with a block 0.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -44,6 +42,12 @@ pub enum Error {
         /// Bytes there are.
         block_size: u32,
     },
+}
+
+impl From<Unusable> for Error {
+    fn from(line: Unusable) -> Self {
+        Self::Line(line.0)
+    }
 }
 
 /// The part before this one.
@@ -103,31 +107,19 @@ pub struct Block0 {
 
 /// Whether a block begins like a block 0.
 pub(crate) fn looks_like(block: &[u8]) -> bool {
-    frame::payload_length(block).is_some() && block[frame::PREFIX..].starts_with(TITLE.as_bytes())
+    text_block::looks_like(block, TITLE)
 }
 
 impl Block0 {
     /// The block, exactly `block_size` bytes.
     pub fn encode(&self) -> Result<Vec<u8>, Error> {
         self.check()?;
-        let mut out = Vec::with_capacity(self.block_size as usize);
-        out.extend_from_slice(&frame::prefix(self.block_size - frame::PREFIX as u32));
-        out.extend_from_slice(TITLE.as_bytes());
-        out.extend_from_slice(self.prose().as_bytes());
-        out.extend_from_slice(FIELDS.as_bytes());
-        for (key, value) in self.fields() {
-            out.extend_from_slice(format!("{key}: {value}\n").as_bytes());
-        }
-        let crc = crc32c::crc32c(&out);
-        out.extend_from_slice(format!("{CHECKSUM}{crc:08x}\n").as_bytes());
-        if out.len() > self.block_size as usize {
-            return Err(Error::TooLarge {
-                needed: out.len(),
+        text_block::encode(TITLE, &self.prose(), &self.fields(), self.block_size).map_err(
+            |needed| Error::TooLarge {
+                needed,
                 block_size: self.block_size,
-            });
-        }
-        out.resize(self.block_size as usize, 0);
-        Ok(out)
+            },
+        )
     }
 
     /// Reads a block 0.
@@ -135,33 +127,9 @@ impl Block0 {
         if !looks_like(block) {
             return Err(Error::NotBlock0);
         }
-        let length = u32::try_from(block.len()).unwrap_or(u32::MAX);
-        if !limits::is_block_size(length)
-            || frame::payload_length(block) != Some(length - frame::PREFIX as u32)
-        {
-            return Err(Error::Damaged("its length differs"));
-        }
-        let end = block[frame::PREFIX..]
-            .iter()
-            .position(|&b| b == 0)
-            .map_or(block.len(), |at| frame::PREFIX + at);
-        if block[end..].iter().any(|&b| b != 0) {
-            return Err(Error::Damaged("its padding is not zeros"));
-        }
-        let text = std::str::from_utf8(&block[frame::PREFIX..end])
-            .map_err(|_| Error::Damaged("its text is not UTF-8"))?;
-        let (before, checksum) = text
-            .rsplit_once(CHECKSUM)
-            .ok_or(Error::Damaged("its checksum is missing"))?;
-        let crc = crc32c::crc32c(&block[..frame::PREFIX + before.len()]);
-        if checksum != format!("{crc:08x}\n") {
-            return Err(Error::Damaged("its checksum differs"));
-        }
-        let (_, fields) = before
-            .split_once(FIELDS)
-            .ok_or(Error::Damaged("its fields are missing"))?;
-        let block0 = Self::from_fields(&Fields(fields))?;
-        if block0.block_size != length {
+        let fields = text_block::decode(block).map_err(Error::Damaged)?;
+        let block0 = Self::from_fields(&fields)?;
+        if block0.block_size as usize != block.len() {
             return Err(Error::Damaged("its length differs from its block size"));
         }
         block0.check()?;
@@ -268,37 +236,7 @@ impl Block0 {
             method: Method::from_name(fields.need("Method")?).ok_or(Error::Line("Method"))?,
             suite: fields.number("Suite")?,
             predecessor,
-            created_at_unix_nanos: text::parse_time(fields.need("Created")?)
-                .ok_or(Error::Line("Created"))?,
+            created_at_unix_nanos: fields.time("Created")?,
         })
-    }
-}
-
-/// The lines `Key: value`, of which later formats may have more.
-struct Fields<'a>(&'a str);
-
-impl<'a> Fields<'a> {
-    fn get(&self, key: &str) -> Option<&'a str> {
-        self.0
-            .lines()
-            .find_map(|line| line.strip_prefix(key)?.strip_prefix(": "))
-    }
-
-    fn need(&self, key: &'static str) -> Result<&'a str, Error> {
-        self.get(key).ok_or(Error::Line(key))
-    }
-
-    fn number<T: std::str::FromStr>(&self, key: &'static str) -> Result<T, Error> {
-        self.need(key)?.parse().map_err(|_| Error::Line(key))
-    }
-
-    fn optional<T: std::str::FromStr>(&self, key: &'static str) -> Result<Option<T>, Error> {
-        self.get(key)
-            .map(|value| value.parse().map_err(|_| Error::Line(key)))
-            .transpose()
-    }
-
-    fn name(&self, key: &'static str) -> Result<String, Error> {
-        text::unescape(self.need(key)?).ok_or(Error::Line(key))
     }
 }

@@ -10,6 +10,8 @@ pub(crate) const PREFIX: usize = 8;
 pub(crate) const SEGMENT: [u8; 8] = *b"TAFSEGM1";
 /// First bytes inside a records frame.
 pub(crate) const RECORDS: [u8; 8] = *b"TAFRECS1";
+/// First bytes inside a frame of a volume index.
+pub(crate) const INDEX: [u8; 8] = *b"TAFINDX1";
 
 /// Frame magic and the length of what follows.
 pub(crate) fn prefix(payload: u32) -> [u8; PREFIX] {

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use crate::block0::Block0;
 use crate::resync::{Event, Expect, PartReader};
 use crate::table::SegmentTable;
-use crate::{label, limits, part, record, segment};
+use crate::{index, label, limits, part, record, segment};
 
 /// Length-prefixed blocks (u16, little endian) as a label.
 pub fn label(data: &[u8]) {
@@ -98,4 +98,46 @@ pub fn part(data: &[u8]) {
         }
     }
     assert_eq!(at, data.len() as u64);
+}
+
+/// The first block of a volume index.
+pub fn index_head(data: &[u8]) {
+    if let Ok(head) = index::Head::decode(data) {
+        let again = head.encode().expect("what was decoded is legal");
+        assert_eq!(index::Head::decode(&again), Ok(head));
+    }
+}
+
+/// A volume index behind its first block, in blocks of 4 KiB: every byte read is accounted for, once, in order.
+pub fn index(data: &[u8]) {
+    const BLOCK: usize = 4096;
+    let mut reader = index::Reader::new(None, 0);
+    let mut summary = index::Summary::default();
+    let mut at = 0;
+    let mut next = 0;
+    let mut take = |reader: &mut index::Reader| {
+        while let Some(event) = reader.next_event() {
+            summary.take(&event);
+            match event {
+                index::Event::Piece(piece) => {
+                    assert_eq!(piece.byte_offset, at);
+                    at += (index::PIECE_HEAD + piece.records.len()) as u64;
+                    assert!(piece.number >= next);
+                    next = piece.number;
+                }
+                index::Event::Damaged(damage) => {
+                    assert_eq!(damage.bytes.start, at);
+                    at = damage.bytes.end;
+                }
+            }
+        }
+    };
+    for block in data.chunks(BLOCK) {
+        reader.push_block(block);
+        take(&mut reader);
+    }
+    reader.finish();
+    take(&mut reader);
+    assert_eq!(at, data.len() as u64);
+    let _ = summary.is_whole();
 }

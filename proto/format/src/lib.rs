@@ -9,6 +9,7 @@ pub mod entry;
 mod frame;
 #[doc(hidden)]
 pub mod fuzz;
+pub mod index;
 pub mod key;
 pub mod label;
 pub mod limits;
@@ -20,4 +21,5 @@ pub mod segment;
 pub mod table;
 pub mod tar;
 mod text;
+mod text_block;
 mod varint;

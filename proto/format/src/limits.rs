@@ -34,6 +34,11 @@ pub const PART_SEGMENTS: usize = 1 << 20;
 /// Bytes of an encoded segment table.
 pub const TABLE: usize = 32 << 20;
 
+/// Bytes of records at which a writer ends a piece of a volume index; the record that crosses it still belongs to it.
+pub const INDEX_PIECE: usize = 1 << 20;
+/// Bytes of the records of one piece of a volume index: the largest that the cutting rule allows, with what it is about.
+pub const INDEX_PIECE_MAX: usize = INDEX_PIECE + RECORD + (64 << 10);
+
 /// Whether `size` is a legal block size of a recording.
 pub fn is_block_size(size: u32) -> bool {
     (BLOCK_SIZE_MIN..=BLOCK_SIZE_MAX).contains(&size) && size.is_multiple_of(BLOCK_SIZE_STEP)

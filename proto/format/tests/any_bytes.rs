@@ -11,12 +11,14 @@ use taf_format::fuzz;
 
 type Target = (&'static str, fn(&[u8]));
 
-const TARGETS: [Target; 5] = [
+const TARGETS: [Target; 7] = [
     ("label", fuzz::label),
     ("segment", fuzz::segment),
     ("block0", fuzz::block0),
     ("table", fuzz::table),
     ("part", fuzz::part),
+    ("index_head", fuzz::index_head),
+    ("index", fuzz::index),
 ];
 
 fn seed() -> u64 {
@@ -68,6 +70,14 @@ fn mend(sample: &mut [u8]) {
         sample[112..116].copy_from_slice(&stored.to_le_bytes());
         let head = crc32c::crc32c(&sample[..124]);
         sample[124..128].copy_from_slice(&head.to_le_bytes());
+    }
+    if sample.len() >= 64 && sample[8..16] == *b"TAFINDX1" {
+        let length = u32::from_le_bytes([sample[4], sample[5], sample[6], sample[7]]) as usize;
+        let end = (8 + length).clamp(64, sample.len());
+        let records = crc32c::crc32c(&sample[64..end]);
+        sample[48..52].copy_from_slice(&records.to_le_bytes());
+        let head = crc32c::crc32c(&sample[..60]);
+        sample[60..64].copy_from_slice(&head.to_le_bytes());
     }
 }
 

@@ -10,6 +10,7 @@ use std::path::PathBuf;
 
 use synthetic::{ARCHIVE, Random};
 use taf_format::block0::{Block0, Predecessor};
+use taf_format::index;
 use taf_format::label::{self, Label};
 use taf_format::record::{self, Dictionary, Entry, Page};
 use taf_format::segment::{self, Header, Method};
@@ -205,4 +206,21 @@ fn a_whole_segment_is_still_read() {
     let back: Result<Vec<_>, _> = record::iter(&opened.records).collect();
     assert_eq!(back, Ok(records()));
     assert!(opened.header.last);
+}
+
+#[test]
+fn the_volume_index() {
+    let head = synthetic::index_head(16_384);
+    let stored = golden("index-v1-head.bin", Some(&head.encode().unwrap()));
+    assert_eq!(index::Head::decode(&stored), Ok(head));
+    let stored = golden("index-v1-pieces.bin", Some(&synthetic::index(1).concat()));
+    let mut reader = index::Reader::new(Some(synthetic::INDEX), 0);
+    reader.push_block(&stored);
+    reader.finish();
+    let mut summary = index::Summary::default();
+    while let Some(event) = reader.next_event() {
+        summary.take(&event);
+    }
+    assert!(summary.is_whole(), "{summary:?}");
+    assert_eq!(summary, synthetic::index_summary(1));
 }

@@ -9,6 +9,8 @@ pub enum Kind {
     Taf,
     /// A part of a TAF archive where a label should be.
     TafPart,
+    /// A TAF volume index where a label should be.
+    TafIndex,
     /// An LTFS volume.
     Ltfs,
     /// A volume label after ANSI X3.27 of another program.
@@ -39,6 +41,7 @@ impl std::fmt::Display for Kind {
         match self {
             Self::Taf => f.write_str("a TAF label"),
             Self::TafPart => f.write_str("a part of a TAF archive"),
+            Self::TafIndex => f.write_str("a TAF volume index"),
             Self::Ltfs => f.write_str("an LTFS volume"),
             Self::Ansi { volume } => write!(f, "the ANSI volume label '{volume}'"),
             Self::Tar => f.write_str("a tar archive"),
@@ -82,6 +85,8 @@ pub fn identify(first_block: &[u8]) -> Kind {
         }
     } else if crate::block0::looks_like(first_block) {
         Kind::TafPart
+    } else if crate::index::looks_like(first_block) {
+        Kind::TafIndex
     } else if at(257, b"ustar") {
         Kind::Tar
     } else if at(12, b"BB02") || at(12, b"BB01") {

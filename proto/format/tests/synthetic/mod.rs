@@ -6,12 +6,14 @@
 
 use bytes::Bytes;
 use taf_format::block0::Block0;
+use taf_format::index::{self, Summary, Writer};
 use taf_format::part::Blocker;
 use taf_format::record::{self, Entry};
 use taf_format::segment::{Cutter, Identity, Method, RawSegment, Sealed, Sealer};
 use uuid::Uuid;
 
 pub const ARCHIVE: Uuid = Uuid::from_u128(0xa1);
+pub const INDEX: Uuid = Uuid::from_u128(0xb1);
 
 pub fn identity(archive_uuid: Uuid) -> Identity {
     Identity {
@@ -137,4 +139,185 @@ pub fn blocks(sealed: &[Sealed], block_size: u32) -> Vec<Bytes> {
     }
     blocks.extend(blocker.finish());
     blocks
+}
+
+pub fn index_head(block_size: u32) -> index::Head {
+    index::Head {
+        index_uuid: INDEX,
+        installation_uuid: Uuid::from_u128(0x1),
+        recording_uuid: Uuid::from_u128(0x2),
+        volume: "TAF001L9".to_owned(),
+        tape_file: 7,
+        block_size,
+        suite: 0,
+        earlier: Some((3, 1234)),
+        created_at_unix_nanos: 1_767_225_600_000_000_000,
+    }
+}
+
+fn bytes(uuid: u128) -> Bytes {
+    Bytes::copy_from_slice(Uuid::from_u128(uuid).as_bytes())
+}
+
+pub fn index_volume(number: u64) -> index::IndexVolume {
+    index::IndexVolume {
+        recording_uuid: bytes(0x2 + u128::from(number)),
+        volume_uuid: bytes(0x3),
+        barcode: format!("TAF00{number}L9"),
+    }
+}
+
+pub fn index_part(tape_file: u64) -> index::IndexPart {
+    index::IndexPart {
+        archive_uuid: bytes(0xa1),
+        line_uuid: bytes(0x11),
+        version: 7,
+        archive_ordinal: 3,
+        attempt: 9,
+        part_number: tape_file as u32,
+        tape_file,
+        first_block: tape_file * 100,
+        block_count: 99,
+        byte_count: 99 * 16_384 - 5,
+        first_sequence: tape_file * 10,
+        last_sequence: tape_file * 10 + 9,
+        first_tar_offset: tape_file << 22,
+        end_tar_offset: (tape_file + 10) << 22,
+        last: false,
+        truncated: tape_file == 2,
+        digest: vec![7; 32].into(),
+        next_tape_file: tape_file + 1,
+        next_block: tape_file * 100 + 100,
+        plan: "nightly".to_owned(),
+        source: "files".to_owned(),
+    }
+}
+
+pub fn closing() -> index::ClosingRecord {
+    index::ClosingRecord {
+        format_version: index::CLOSING_VERSION,
+        installation_uuid: bytes(1),
+        line_uuid: bytes(0x11),
+        version: 7,
+        parent: 6,
+        floor: 5,
+        r#type: index::VersionType::Incremental.into(),
+        plan: "nightly".to_owned(),
+        source: "files".to_owned(),
+        agent: "host".to_owned(),
+        paths: vec![b"/srv".to_vec().into()],
+        tags: vec!["before-upgrade".to_owned()],
+        archives: vec![index::ClosedArchive {
+            ordinal: 3,
+            archive_uuid: bytes(0xa1),
+            last_sequence: 39,
+            parts: vec![index::ClosedPart {
+                part_number: 1,
+                recording_uuid: bytes(2),
+                tape_file: 1,
+                row_count: 12,
+            }],
+        }],
+        needs: vec![index::Need {
+            version: 5,
+            archive_ordinal: 1,
+            part_number: 1,
+            row_count: 100,
+            entry_count: 2000,
+            byte_count: 1 << 40,
+        }],
+        ..index::ClosingRecord::default()
+    }
+}
+
+/// The pieces of an index: two recordings, three parts of which one has no records, an orphan and a closing record; as many
+/// pages as are asked for in each part.
+pub fn index(pages: usize) -> Vec<Bytes> {
+    let mut writer = Writer::new(INDEX);
+    let mut pieces = Vec::new();
+    writer.text("tape file 1: part 1 of version 7").unwrap();
+    for number in 0..2 {
+        writer.volume(index_volume(number)).unwrap();
+        writer
+            .earlier(index::IndexPointer {
+                tape_file: 3,
+                first_block: 1234,
+            })
+            .unwrap();
+        for tape_file in [1, 2] {
+            writer.part(index_part(tape_file)).unwrap();
+            writer.table(b"a table").unwrap();
+            for page in 0..pages {
+                let page = record::Page {
+                    chunk: format!("directory {page}").into_bytes().into(),
+                    body: Random(page as u64).bytes(1 + page * 37 % 9000).into(),
+                    hashes: vec![page as u8; 16 * (page % 20)].into(),
+                };
+                writer.record(record::Body::Page(page)).unwrap();
+                pieces.extend(std::iter::from_fn(|| writer.ready()));
+            }
+            let entry = record::Body::Entry(Entry::default());
+            writer.record(entry).unwrap();
+            let gone = record::Tombstone {
+                chunk: b"gone".to_vec().into(),
+            };
+            writer.record(record::Body::Tombstone(gone)).unwrap();
+            writer.part_end().unwrap();
+        }
+        writer.uncovered(index_part(4)).unwrap();
+        writer.orphan(index_orphan()).unwrap();
+    }
+    writer
+        .closing(prost::Message::encode_to_vec(&closing()).into())
+        .unwrap();
+    pieces.extend(writer.finish().unwrap());
+    pieces
+}
+
+fn index_orphan() -> index::IndexOrphan {
+    index::IndexOrphan {
+        tape_file: 5,
+        first_block: 500,
+        next_block: 510,
+        reason: "a torn part".to_owned(),
+    }
+}
+
+/// What [`index`] holds.
+pub fn index_summary(pages: usize) -> Summary {
+    let mut summary = Summary {
+        closings: vec![closing()],
+        end: Some(index::IndexEnd {
+            part_count: 4,
+            uncovered_count: 2,
+            closing_count: 1,
+        }),
+        ..Summary::default()
+    };
+    for number in 0..2 {
+        let volume = index_volume(number);
+        let found = index::IndexPartEnd {
+            table_byte_count: 7,
+            page_count: pages as u64,
+            tombstone_count: 1,
+            dictionary_count: 0,
+        };
+        let part = |tape_file| index::CoveredPart {
+            part: index_part(tape_file),
+            found,
+            expected: Some(found),
+        };
+        let recording = index::RecordingSummary {
+            volume: volume.clone(),
+            parts: [(1, part(1)), (2, part(2))].into(),
+            uncovered: vec![index_part(4)],
+            orphans: vec![index_orphan()],
+            earlier: vec![index::IndexPointer {
+                tape_file: 3,
+                first_block: 1234,
+            }],
+        };
+        summary.recordings.insert(volume.recording_uuid, recording);
+    }
+    summary
 }
