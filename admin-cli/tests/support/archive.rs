@@ -246,6 +246,7 @@ pub fn blank(path: &Path) -> ScsiDrive {
         density: 0x5e,
         write_protected: false,
         serial: "S".to_owned(),
+        ..Meta::default()
     };
     Cartridge::create(path, &meta).unwrap();
     let emulated = Shared::new(single::drive(path, false).unwrap());

@@ -10,8 +10,9 @@
 //! | at | what |
 //! |---|---|
 //! | 0 | `TAFTAPE\0`, u32 version, u32 checksum of bytes 16..512 |
-//! | 16 | u64 capacity in bytes, u64 loads, u8 density code, u8 flags (bit 0 write protected), u8 length and 32 bytes of serial number |
+//! | 16 | u64 capacity in bytes, u64 loads, u8 density code, u8 flags (bit 0 write protected, bits 1 and 2: 0 data, 1 write once, 2 cleaning), u8 length and 32 bytes of serial number; at 72 u64 bytes of a second partition |
 //! | 1024, 2048 | two end markers of 64 bytes: u64 sequence, u64 generation, u64 end offset, u64 objects, 28 zeros, u32 checksum of the first 60 |
+//! | 2560 | the cartridge's memory: u32 length, u32 checksum, a list of attributes (SPC-5 7.4) |
 //! | 4096 | records |
 //!
 //! A record is 16 bytes of header, u8 kind (1 block, 2 filemark), three zeros, u32 length, u32 checksum of the
@@ -35,12 +36,14 @@ use taf_scsi::sense::Sense;
 
 mod index;
 mod layout;
+mod memory;
 mod reader;
 
 use index::Index;
 pub use index::Object;
-pub use layout::{BLOCK_LENGTH_MAX, Meta};
+pub use layout::{BLOCK_LENGTH_MAX, Kind, Meta};
 use layout::{End, Record};
+pub use memory::{History, Memory};
 pub use reader::{Blocks, Reader};
 
 /// Ending of a cartridge's file name.
@@ -146,10 +149,16 @@ impl Default for Behaviour {
 
 /// A cartridge in a drive.
 #[derive(Debug)]
+#[allow(clippy::struct_excessive_bools)] // independent facts
 pub struct Cartridge {
     file: File,
     path: PathBuf,
     meta: Meta,
+    memory: Memory,
+    /// The memory could not be read when the cartridge was loaded.
+    memory_damaged: bool,
+    /// The memory differs from what the file has.
+    memory_changed: bool,
     writable: bool,
     behaviour: Behaviour,
     /// The marker last written.
@@ -208,10 +217,17 @@ impl Cartridge {
 
     fn load(file: File, path: &Path, behaviour: Behaviour, writable: bool) -> Result<Self, Error> {
         let (meta, end, index) = reader::snapshot(&file, path)?;
+        let memory = layout::read_memory(&file, path)?;
+        if let Err(reason) = &memory {
+            tracing::warn!(cartridge = %path.display(), reason, "the cartridge's memory is lost");
+        }
         Ok(Self {
             file,
             path: path.to_owned(),
             meta,
+            memory_damaged: memory.is_err(),
+            memory: memory.unwrap_or_default(),
+            memory_changed: false,
             writable,
             behaviour,
             end,
@@ -243,6 +259,33 @@ impl Cartridge {
         self.meta.write_protected || !self.writable
     }
 
+    /// The cartridge's memory chip.
+    pub fn memory(&self) -> &Memory {
+        &self.memory
+    }
+
+    /// The memory, to change; [`Self::save_memory`] brings it to the file.
+    pub fn memory_mut(&mut self) -> &mut Memory {
+        self.memory_changed = true;
+        &mut self.memory
+    }
+
+    /// Whether the memory was not readable when the cartridge was loaded.
+    pub fn memory_damaged(&self) -> bool {
+        self.memory_damaged
+    }
+
+    /// Writes the memory to the file if it changed and the file may be written.
+    pub fn save_memory(&mut self) -> Result<(), Error> {
+        if self.memory_changed && self.writable {
+            self.file
+                .write_all_at(&self.memory.encode(), memory::MEMORY_AT)
+                .map_err(Error::io("write", &self.path))?;
+            self.memory_changed = false;
+        }
+        Ok(())
+    }
+
     /// Counts one more load, if the file may be written.
     pub fn count_load(&mut self) -> Result<(), Error> {
         if !self.writable {
@@ -272,6 +315,18 @@ impl Cartridge {
     /// The object number of the n-th filemark, from 0.
     pub fn filemark(&self, n: u64) -> Option<u64> {
         self.index.mark(n)
+    }
+
+    /// Bytes that the (first) partition holds.
+    pub fn capacity(&self) -> u64 {
+        self.meta
+            .capacity
+            .saturating_sub(self.meta.second_partition)
+    }
+
+    /// Bytes that still fit behind end of data.
+    pub fn remaining(&self) -> u64 {
+        self.capacity().saturating_sub(self.used_before(u64::MAX))
     }
 
     /// Bytes of medium used before object `number`.

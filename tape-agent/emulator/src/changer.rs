@@ -3,7 +3,6 @@
 //! Owns the inventory and the moves. It takes no cartridge from a drive that has not let go of it. What a
 //! cartridge holds is not its business.
 
-use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::sync::MutexGuard;
 
@@ -12,12 +11,13 @@ use taf_scsi::page::element_status::{Element, Identifier, Report};
 use taf_scsi::page::inquiry::{TYPE_CHANGER, TYPE_TAPE};
 use taf_scsi::page::mode::{ALL_PAGES, MEDIUM_CONFIGURATION, Mode};
 use taf_scsi::sense::{Key, Sense, code};
-use taf_scsi::target::{Response, Target};
+use taf_scsi::target::{Delivery, Nexus, Response, Target};
 
 use crate::cartridge::{Behaviour, Cartridge, EXTENSION};
 use crate::drive::Held;
 use crate::faults::{At, Faults};
-use crate::wire::{self, Cdb, Check, Identity, Outcome, cut, illegal, invalid_field};
+use crate::initiators::Initiators;
+use crate::wire::{self, Cdb, Check, Identity, Outcome, Reply, cut, illegal, invalid_field};
 use crate::{Drive, Shared};
 
 mod geometry;
@@ -67,7 +67,7 @@ pub struct Changer {
     bays: Vec<Bay>,
     behaviour: Behaviour,
     faults: Shared<Faults>,
-    attentions: VecDeque<(u8, u8)>,
+    initiators: Initiators,
 }
 
 impl Changer {
@@ -89,7 +89,7 @@ impl Changer {
             bays: drives.into_iter().map(Bay::new).collect(),
             behaviour,
             faults,
-            attentions: VecDeque::from([code::POWER_ON_OR_RESET]),
+            initiators: Initiators::new(),
         };
         changer.take_stock()?;
         for (number, bay) in changer.bays.iter().enumerate() {
@@ -123,12 +123,15 @@ impl Changer {
         self.bays.get(usize::from(address.checked_sub(DRIVES_AT)?))
     }
 
-    fn run(&mut self, cdb: &Cdb) -> Outcome {
-        if cdb.yields_to_pending()
-            && let Some(attention) = self.attentions.pop_front()
-        {
-            return Err(Sense::new(Key::UnitAttention, attention).into());
+    fn reply(&mut self, nexus: Nexus, cdb: &Cdb, data_out: &[u8]) -> Reply {
+        self.initiators.admit(nexus, cdb, &mut None)?;
+        match self.initiators.answer(nexus, cdb, data_out) {
+            Some(reply) => reply,
+            None => Ok(self.run(nexus, cdb)?),
         }
+    }
+
+    fn run(&mut self, nexus: Nexus, cdb: &Cdb) -> Outcome {
         match cdb.byte(0) {
             opcode::INQUIRY => Identity {
                 device_type: TYPE_CHANGER,
@@ -138,7 +141,7 @@ impl Changer {
             .inquiry(cdb),
             opcode::REPORT_LUNS => Ok(wire::report_luns(cdb)),
             opcode::REQUEST_SENSE => {
-                let sense = match self.attentions.pop_front() {
+                let sense = match self.initiators.attentions.take(nexus) {
                     Some(attention) => Sense::new(Key::UnitAttention, attention),
                     None => Sense::new(Key::NoSense, code::NONE),
                 };
@@ -155,11 +158,7 @@ impl Changer {
                 cdb.field::<2>(4) as u16,
                 cdb.field::<2>(6) as u16,
             ),
-            opcode::TEST_UNIT_READY
-            | opcode::PREVENT_ALLOW_MEDIUM_REMOVAL
-            | opcode::RESERVE_6
-            | opcode::RELEASE_6
-            | opcode::SEND_DIAGNOSTIC => Ok(Vec::new()),
+            opcode::TEST_UNIT_READY | opcode::SEND_DIAGNOSTIC => Ok(Vec::new()),
             _ => Err(illegal(code::INVALID_OPCODE)),
         }
     }
@@ -304,8 +303,24 @@ fn take(drive: &mut MutexGuard<'_, Drive>) -> Option<Cartridge> {
 }
 
 impl Target for Changer {
-    fn execute(&mut self, cdb: &[u8], _data_out: &[u8], capacity_in: usize) -> Response {
-        wire::respond(self.run(&Cdb::new(cdb)), capacity_in)
+    fn execute(&mut self, cdb: &[u8], data_out: &[u8], capacity_in: usize) -> Response {
+        let reply = self.reply(Nexus::DIRECT, &Cdb::new(cdb), data_out);
+        wire::respond(reply, capacity_in)
+    }
+
+    fn deliver(
+        &mut self,
+        nexus: Nexus,
+        cdb: &[u8],
+        data_out: &[u8],
+        capacity_in: usize,
+    ) -> Delivery {
+        let reply = self.reply(nexus, &Cdb::new(cdb), data_out);
+        Delivery::Answer(wire::respond(reply, capacity_in))
+    }
+
+    fn disconnected(&mut self, nexus: Nexus) {
+        self.initiators.disconnected(nexus);
     }
 }
 

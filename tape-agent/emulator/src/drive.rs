@@ -4,21 +4,24 @@
 //! variable blocks only, as LTO drives are used. Reading or moving first empties the buffer to the medium, as
 //! real drives do, so the buffer always lies at the end of the recording.
 
-use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use taf_scsi::cdb::opcode;
 use taf_scsi::page::block_limits::BlockLimits;
 use taf_scsi::page::inquiry::TYPE_TAPE;
+use taf_scsi::page::tape_alert::Flags;
 use taf_scsi::sense::{Key, Sense, code};
-use taf_scsi::target::{Response, Target};
+use taf_scsi::target::{Delivery, Nexus, Response, Target};
 
 use crate::cartridge::{self, Behaviour, Cartridge, Cause, Loss};
 use crate::faults::{At, Faults};
-use crate::wire::{self, Cdb, Check, Identity, Outcome, illegal, invalid_field};
+use crate::initiators::Initiators;
+use crate::wire::{self, Cdb, Check, Identity, Outcome, Reply, illegal, invalid_field};
 use crate::{Generation, Shared};
 
 mod data;
+mod log;
+mod memory;
 mod mode;
 mod motion;
 mod position;
@@ -90,10 +93,15 @@ pub struct Drive {
     loading: Option<Instant>,
     /// The logical object that comes next.
     position: u64,
-    attentions: VecDeque<(u8, u8)>,
+    initiators: Initiators,
     deferred: Option<Sense>,
-    prevented: bool,
     mode: mode::Mode,
+    /// `TapeAlert` flags that page 2Eh has not told yet.
+    alerts: Flags,
+    /// They changed since somebody looked at them.
+    alerts_unread: bool,
+    /// Something was written since the last flush, and the volume change reference says so.
+    changed: bool,
     /// When the medium will have taken what was given to it, at the drive's rate.
     busy_until: Option<Instant>,
 }
@@ -108,10 +116,12 @@ impl Drive {
             threaded: false,
             loading: None,
             position: 0,
-            attentions: VecDeque::from([code::POWER_ON_OR_RESET]),
+            initiators: Initiators::new(),
             deferred: None,
-            prevented: false,
             mode: mode::Mode::default(),
+            alerts: Flags::NONE,
+            alerts_unread: false,
+            changed: false,
             busy_until: None,
         }
     }
@@ -160,7 +170,7 @@ impl Drive {
             Err(Held::Empty)
         } else if self.threaded {
             Err(Held::Threaded)
-        } else if self.prevented {
+        } else if self.initiators.prevented() {
             Err(Held::Prevented)
         } else {
             Ok(())
@@ -170,11 +180,13 @@ impl Drive {
     /// The robot takes the cartridge out.
     pub fn remove(&mut self) -> Result<Cartridge, Held> {
         self.removable()?;
+        self.save_memory();
         self.cartridge.take().ok_or(Held::Empty)
     }
 
     /// Empties the buffer to the medium, as before an orderly power-off.
     pub fn settle(&mut self) -> Result<(), Sense> {
+        self.save_memory();
         self.flush().map_err(|check| check.sense)
     }
 
@@ -183,10 +195,9 @@ impl Drive {
         self.position = 0;
         self.loading = None;
         self.deferred = None;
-        self.prevented = false;
         self.mode = mode::Mode::default();
-        self.attentions.clear();
-        self.attend(code::POWER_ON_OR_RESET);
+        self.alerts = Flags::NONE;
+        self.initiators.power_cut();
         self.threaded = self.cartridge.is_some();
         match &mut self.cartridge {
             Some(cartridge) => cartridge.power_cut(keep),
@@ -194,25 +205,34 @@ impl Drive {
         }
     }
 
-    fn attend(&mut self, code: (u8, u8)) {
-        if !self.attentions.contains(&code) {
-            self.attentions.push_back(code);
-        }
-    }
-
     fn thread(&mut self) -> Result<(), Sense> {
         let Some(cartridge) = &mut self.cartridge else {
             return Err(Sense::new(Key::NotReady, code::MEDIUM_NOT_PRESENT));
         };
-        if let Some(sense) = self.faults.lock().strike(At::Load, &cartridge.barcode(), 0) {
+        let strike = self.faults.lock().strike(At::Load, &cartridge.barcode(), 0);
+        if let Some(sense) = strike {
+            self.alert(log::alert::LOADING_FAILURE);
             return Err(sense);
         }
         if let Err(error) = cartridge.count_load() {
             // A worn counter is no reason to refuse a cartridge.
             tracing::warn!(%error, "the load was not counted");
         }
+        let damaged = cartridge.memory_damaged();
+        let history = &mut cartridge.memory_mut().history;
+        history.last_written = 0;
+        history.last_read = 0;
+        history.last_write_errors = 0;
+        history.last_read_errors = 0;
+        history.alert_bits = 0;
+        history.beginning_passes += 1;
         self.threaded = true;
         self.position = 0;
+        self.changed = false;
+        if damaged {
+            self.alert(log::alert::MEMORY_FAILURE);
+        }
+        self.save_memory();
         Ok(())
     }
 
@@ -242,6 +262,10 @@ impl Drive {
 
     /// Empties the buffer to the medium; what can't be written is lost and told as a deferred error.
     fn flush(&mut self) -> Result<(), Check> {
+        if self.changed {
+            self.changed = false;
+            self.save_memory();
+        }
         self.with_medium(|cartridge, gate| cartridge.flush(gate))
     }
 
@@ -268,6 +292,11 @@ impl Drive {
             }
         };
         self.position = cartridge.objects();
+        let history = &mut cartridge.memory_mut().history;
+        history.write_errors += 1;
+        history.last_write_errors += 1;
+        self.alert(log::alert::HARD_ERROR);
+        self.alert(log::alert::WRITE_FAILURE);
         Err(sense
             .deferred()
             .with_information(loss.objects as i64)
@@ -289,19 +318,20 @@ impl Drive {
         std::thread::sleep(ahead.saturating_sub(time(self.options.behaviour.buffer)));
     }
 
-    fn run(&mut self, cdb: &Cdb, data_out: &[u8]) -> Outcome {
+    fn reply(&mut self, nexus: Nexus, cdb: &Cdb, data_out: &[u8]) -> Reply {
         if self.loading.is_some_and(|until| until <= Instant::now()) {
             self.loading = None;
-            self.attend(code::MEDIUM_MAY_HAVE_CHANGED);
+            let attentions = &mut self.initiators.attentions;
+            attentions.tell_all(code::MEDIUM_MAY_HAVE_CHANGED);
         }
-        if cdb.yields_to_pending() {
-            if let Some(sense) = self.deferred.take() {
-                return Err(sense.into());
-            }
-            if let Some(attention) = self.attentions.pop_front() {
-                return Err(Sense::new(Key::UnitAttention, attention).into());
-            }
+        self.initiators.admit(nexus, cdb, &mut self.deferred)?;
+        match self.initiators.answer(nexus, cdb, data_out) {
+            Some(reply) => reply,
+            None => Ok(self.run(nexus, cdb, data_out)?),
         }
+    }
+
+    fn run(&mut self, nexus: Nexus, cdb: &Cdb, data_out: &[u8]) -> Outcome {
         match cdb.byte(0) {
             opcode::INQUIRY => Identity {
                 device_type: TYPE_TAPE,
@@ -310,11 +340,19 @@ impl Drive {
             }
             .inquiry(cdb),
             opcode::REPORT_LUNS => Ok(wire::report_luns(cdb)),
-            opcode::REQUEST_SENSE => Ok(self.request_sense(cdb)),
+            opcode::REQUEST_SENSE => Ok(self.request_sense(nexus, cdb)),
             opcode::TEST_UNIT_READY => self.ready().map(|_| Vec::new()),
             opcode::READ_BLOCK_LIMITS => Ok(self.block_limits()),
             opcode::MODE_SENSE_6 | opcode::MODE_SENSE_10 => self.mode_sense(cdb),
-            opcode::MODE_SELECT_6 | opcode::MODE_SELECT_10 => self.mode_select(cdb, data_out),
+            opcode::MODE_SELECT_6 | opcode::MODE_SELECT_10 => {
+                self.mode_select(cdb, data_out)?;
+                let attentions = &mut self.initiators.attentions;
+                attentions.tell_others(nexus, code::MODE_PARAMETERS_CHANGED);
+                Ok(Vec::new())
+            }
+            opcode::LOG_SENSE => self.log_sense(cdb),
+            opcode::READ_ATTRIBUTE => self.read_attribute(cdb),
+            opcode::WRITE_ATTRIBUTE => self.write_attribute(cdb, data_out),
             opcode::READ_6 => self.read(cdb),
             opcode::WRITE_6 => self.write(cdb, data_out),
             opcode::WRITE_FILEMARKS_6 => self.write_filemarks(cdb.bit(1, 0), cdb.field::<3>(2)),
@@ -326,21 +364,17 @@ impl Drive {
             opcode::LOAD_UNLOAD => self.load_unload(cdb),
             opcode::ERASE_6 => self.erase(),
             opcode::FORMAT_MEDIUM => self.format_medium(),
-            opcode::PREVENT_ALLOW_MEDIUM_REMOVAL => {
-                self.prevented = cdb.byte(4) & 0x03 != 0;
-                Ok(Vec::new())
-            }
             // Append-only mode is off, so every overwrite is allowed already.
             opcode::ALLOW_OVERWRITE => self.ready().map(|_| Vec::new()),
-            opcode::RESERVE_6 | opcode::RELEASE_6 | opcode::SEND_DIAGNOSTIC => Ok(Vec::new()),
+            opcode::SEND_DIAGNOSTIC => Ok(Vec::new()),
             _ => Err(illegal(code::INVALID_OPCODE)),
         }
     }
 
-    fn request_sense(&mut self, cdb: &Cdb) -> Vec<u8> {
+    fn request_sense(&mut self, nexus: Nexus, cdb: &Cdb) -> Vec<u8> {
         let sense = if let Some(sense) = self.deferred.take() {
             sense
-        } else if let Some(attention) = self.attentions.pop_front() {
+        } else if let Some(attention) = self.initiators.attentions.take(nexus) {
             Sense::new(Key::UnitAttention, attention)
         } else {
             match self.ready() {
@@ -376,10 +410,12 @@ impl Drive {
                 self.thread()?;
             }
         } else if self.threaded {
-            if self.prevented {
+            if self.initiators.prevented() {
+                self.alert(log::alert::NO_REMOVAL);
                 return Err(illegal(code::MEDIUM_REMOVAL_PREVENTED));
             }
             self.rewind()?;
+            self.save_memory();
             self.threaded = false;
         }
         Ok(Vec::new())
@@ -397,11 +433,26 @@ fn not_ready(inserted: bool) -> Check {
 
 impl Target for Drive {
     fn execute(&mut self, cdb: &[u8], data_out: &[u8], capacity_in: usize) -> Response {
-        let outcome = self.run(&Cdb::new(cdb), data_out);
-        if let Err(check) = &outcome {
-            tracing::debug!(serial = self.options.serial, cdb = ?cdb, sense = %check.sense);
+        let reply = self.reply(Nexus::DIRECT, &Cdb::new(cdb), data_out);
+        wire::respond(reply, capacity_in)
+    }
+
+    fn deliver(
+        &mut self,
+        nexus: Nexus,
+        cdb: &[u8],
+        data_out: &[u8],
+        capacity_in: usize,
+    ) -> Delivery {
+        let reply = self.reply(nexus, &Cdb::new(cdb), data_out);
+        if let Err(refusal) = &reply {
+            tracing::debug!(serial = self.options.serial, ?nexus, ?cdb, ?refusal);
         }
-        wire::respond(outcome, capacity_in)
+        Delivery::Answer(wire::respond(reply, capacity_in))
+    }
+
+    fn disconnected(&mut self, nexus: Nexus) {
+        self.initiators.disconnected(nexus);
     }
 }
 

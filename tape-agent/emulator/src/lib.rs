@@ -5,12 +5,15 @@
 //! socket, an iSCSI target or in process. That is the point: there is no other way to "a drive" in the product.
 #![forbid(unsafe_code)]
 
+mod attentions;
 pub mod cartridge;
 pub mod changer;
 pub mod drive;
 pub mod faults;
 pub mod generation;
+mod initiators;
 pub mod library;
+mod reservations;
 pub mod server;
 mod shared;
 pub mod single;

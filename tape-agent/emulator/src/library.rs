@@ -254,6 +254,7 @@ pub fn add(dir: &Path, barcode: &str, new: &NewCartridge) -> Result<PathBuf, Err
         density: generation.density(),
         write_protected: new.write_protected,
         serial: format!("{:010X}", rand::random::<u64>() & 0xff_ffff_ffff),
+        ..Meta::default()
     };
     let path = folder.join(format!("{barcode}.{EXTENSION}"));
     let staging = folder.join(format!("{barcode}.{}.new", std::process::id()));

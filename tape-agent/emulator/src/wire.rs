@@ -26,6 +26,30 @@ impl From<Sense> for Check {
 /// What a command gives: data-in, or a check condition.
 pub(crate) type Outcome = Result<Vec<u8>, Check>;
 
+/// Why a command was refused, or how it ended otherwise than well.
+#[derive(Debug)]
+pub(crate) enum Refusal {
+    /// With a CHECK CONDITION.
+    Check(Check),
+    /// With another status; the command did not run.
+    Status(u8),
+}
+
+impl From<Check> for Refusal {
+    fn from(check: Check) -> Self {
+        Self::Check(check)
+    }
+}
+
+impl From<Sense> for Refusal {
+    fn from(sense: Sense) -> Self {
+        Self::Check(sense.into())
+    }
+}
+
+/// What the initiator gets: data-in, or a refusal.
+pub(crate) type Reply = Result<Vec<u8>, Refusal>;
+
 /// A command of at most 16 bytes, padded, so that every field can be read without asking.
 pub(crate) struct Cdb([u8; 16]);
 
@@ -50,6 +74,11 @@ impl Cdb {
         self.0[at..at + N]
             .iter()
             .fold(0, |value, byte| (value << 8) | u64::from(*byte))
+    }
+
+    /// PREVENT ALLOW MEDIUM REMOVAL: whether it prevents.
+    pub fn prevents(&self) -> bool {
+        !self.0[4].is_multiple_of(4)
     }
 
     /// Whether the command must report a pending unit attention or deferred error instead of running (SPC-5
@@ -97,10 +126,11 @@ pub(crate) fn report_luns(cdb: &Cdb) -> Vec<u8> {
     cut(data, cdb.field::<4>(6))
 }
 
-pub(crate) fn respond(outcome: Outcome, capacity_in: usize) -> Response {
-    let (status, sense, mut data_in) = match outcome {
+pub(crate) fn respond(reply: Reply, capacity_in: usize) -> Response {
+    let (status, sense, mut data_in) = match reply {
         Ok(data) => (status::GOOD, Vec::new(), data),
-        Err(check) => (status::CHECK_CONDITION, check.sense.to_fixed(), check.data),
+        Err(Refusal::Check(check)) => (status::CHECK_CONDITION, check.sense.to_fixed(), check.data),
+        Err(Refusal::Status(status)) => (status, Vec::new(), Vec::new()),
     };
     data_in.truncate(capacity_in);
     Response {

@@ -23,6 +23,7 @@ fn a_full_disk_is_a_write_error_and_a_flush_never_succeeds() {
         density: 0x5e,
         write_protected: false,
         serial: "S".to_owned(),
+        ..Meta::default()
     };
     Cartridge::create(&path, &meta).unwrap();
     let mut drive = single::drive(&path, false).unwrap();

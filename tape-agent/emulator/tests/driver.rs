@@ -20,6 +20,7 @@ fn cartridge(path: &Path) {
         density: 0x5e,
         write_protected: false,
         serial: "S".to_owned(),
+        ..Meta::default()
     };
     Cartridge::create(path, &meta).unwrap();
 }

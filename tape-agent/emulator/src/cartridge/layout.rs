@@ -6,6 +6,7 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use super::Error;
+use super::memory::{MEMORY_AT, MEMORY_LENGTH, Memory};
 
 const MAGIC: [u8; 8] = *b"TAFTAPE\0";
 const VERSION: u32 = 1;
@@ -21,8 +22,20 @@ pub(super) const RECORD_HEADER: usize = 16;
 /// Longest block in bytes: what READ(6) and WRITE(6) can say.
 pub const BLOCK_LENGTH_MAX: u32 = 0x00ff_ffff;
 
+/// What a cartridge is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Kind {
+    /// Data, to be written as often as one likes.
+    #[default]
+    Data,
+    /// Data, to be written once (WORM).
+    WriteOnce,
+    /// Cleaning a drive's heads.
+    Cleaning,
+}
+
 /// What a cartridge says of itself.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Meta {
     /// Bytes that fit; each block and filemark takes 16 bytes besides its data.
     pub capacity: u64,
@@ -34,6 +47,11 @@ pub struct Meta {
     pub write_protected: bool,
     /// The medium's serial number, at most 32 bytes.
     pub serial: String,
+    /// What it is for.
+    pub kind: Kind,
+    /// Bytes of the capacity that a second partition takes; 0: there is one partition. What would be in the
+    /// second is not kept: it is blank and can't be written.
+    pub second_partition: u64,
 }
 
 impl Meta {
@@ -44,7 +62,13 @@ impl Meta {
         bytes[16..24].copy_from_slice(&self.capacity.to_le_bytes());
         bytes[24..32].copy_from_slice(&self.loads.to_le_bytes());
         bytes[32] = self.density;
-        bytes[33] = u8::from(self.write_protected);
+        let kind = match self.kind {
+            Kind::Data => 0,
+            Kind::WriteOnce => 1,
+            Kind::Cleaning => 2,
+        };
+        bytes[33] = u8::from(self.write_protected) | (kind << 1);
+        bytes[72..80].copy_from_slice(&self.second_partition.to_le_bytes());
         let serial = self.serial.as_bytes();
         let length = serial.len().min(SERIAL_MAX);
         bytes[34] = length as u8;
@@ -71,6 +95,13 @@ impl Meta {
             density: bytes[32],
             write_protected: bytes[33] & 1 != 0,
             serial: String::from_utf8_lossy(&bytes[35..35 + length]).into_owned(),
+            kind: match (bytes[33] >> 1) & 0x03 {
+                0 => Kind::Data,
+                1 => Kind::WriteOnce,
+                2 => Kind::Cleaning,
+                _ => return Err("it is of a kind that this program doesn't know"),
+            },
+            second_partition: u64_at(bytes, 72),
         })
     }
 }
@@ -161,6 +192,14 @@ pub(super) fn read_header(file: &File, path: &Path) -> Result<(Meta, End), Error
     }
     let meta = Meta::decode(&bytes).map_err(foreign)?;
     Ok((meta, End::read(file, path)?))
+}
+
+/// Reads the cartridge's memory; the inner error is the reason why it is no good.
+pub(super) fn read_memory(file: &File, path: &Path) -> Result<Result<Memory, &'static str>, Error> {
+    let mut bytes = [0; MEMORY_LENGTH];
+    file.read_exact_at(&mut bytes, MEMORY_AT)
+        .map_err(Error::io("read", path))?;
+    Ok(Memory::decode(&bytes))
 }
 
 /// A record without its data.

@@ -19,6 +19,7 @@ fn blank() -> (TempDir, PathBuf) {
         density: 0x5e,
         write_protected: false,
         serial: "0123456789".to_owned(),
+        ..Meta::default()
     };
     Cartridge::create(&path, &meta).unwrap();
     (dir, path)

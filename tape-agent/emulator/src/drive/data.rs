@@ -3,12 +3,10 @@
 use taf_scsi::sense::{Key, Sense, code};
 
 use super::Drive;
-use crate::cartridge::{self, Cartridge, Object};
+use super::log::alert;
+use crate::cartridge::{self, Cartridge, History, Object};
 use crate::faults::At;
 use crate::wire::{Cdb, Check, Outcome, illegal, invalid_field};
-
-/// Data phase error: the initiator sent fewer bytes than its command says.
-const DATA_PHASE_ERROR: (u8, u8) = (0x4b, 0x00);
 
 impl Drive {
     pub(super) fn read(&mut self, cdb: &Cdb) -> Outcome {
@@ -22,7 +20,7 @@ impl Drive {
         if length == 0 {
             return Ok(Vec::new());
         }
-        self.strike(At::Read)?;
+        self.strike(At::Read).inspect_err(|_| self.read_failed())?;
         let cartridge = self.ready()?;
         let information = length as i64;
         match cartridge.object(self.position) {
@@ -35,10 +33,18 @@ impl Drive {
                     .into())
             }
             Some(Object::Block(recorded)) => {
-                let mut data = cartridge
-                    .read(self.position, recorded)
-                    .map_err(|error| unreadable(&error))?;
+                let mut data = match cartridge.read(self.position, recorded) {
+                    Ok(data) => data,
+                    Err(error) => {
+                        self.read_failed();
+                        return Err(unreadable(&error));
+                    }
+                };
                 self.position += 1;
+                self.counted(|history| {
+                    history.read += u64::from(recorded);
+                    history.last_read += u64::from(recorded);
+                });
                 self.pace(u64::from(recorded));
                 data.truncate(length as usize);
                 // With SILI and variable blocks neither a shorter nor a longer block is told (SSC-5 READ(6)).
@@ -63,7 +69,7 @@ impl Drive {
             return Ok(Vec::new());
         }
         let Some(data) = data_out.get(..length as usize) else {
-            return Err(Sense::new(Key::AbortedCommand, DATA_PHASE_ERROR).into());
+            return Err(Sense::new(Key::AbortedCommand, code::DATA_PHASE_ERROR).into());
         };
         self.strike(At::Write)?;
         self.room(data.len())
@@ -71,6 +77,7 @@ impl Drive {
         let position = self.position;
         self.with_medium(|cartridge, gate| cartridge.write_block(position, data, gate))?;
         self.position += 1;
+        self.written(length);
         if let Err(check) = self.strike_at(At::Deferred, position) {
             let lost = self.with_medium(|cartridge, _| {
                 cartridge.flush(&mut |object| (object == position).then_some(check.sense))
@@ -100,6 +107,7 @@ impl Drive {
             let position = self.position;
             self.with_medium(|cartridge, gate| cartridge.write_filemark(position, gate))?;
             self.position += 1;
+            self.written(0);
         }
         if !immediate || !self.mode.buffered {
             // With nothing older in the buffer, it is this command that failed.
@@ -116,6 +124,8 @@ impl Drive {
         self.writable()?;
         let position = self.position;
         self.with_medium(|cartridge, gate| cartridge.erase(position, gate))?;
+        self.written(0);
+        self.save_memory();
         Ok(Vec::new())
     }
 
@@ -127,18 +137,45 @@ impl Drive {
         self.erase()
     }
 
+    /// Notes in the cartridge's memory.
+    fn counted(&mut self, note: impl FnOnce(&mut History)) {
+        if let Some(cartridge) = &mut self.cartridge {
+            note(&mut cartridge.memory_mut().history);
+        }
+    }
+
+    fn written(&mut self, bytes: u64) {
+        let first = !std::mem::replace(&mut self.changed, true);
+        self.counted(|history| {
+            history.written += bytes;
+            history.last_written += bytes;
+            if first {
+                history.changed();
+            }
+        });
+    }
+
+    fn read_failed(&mut self) {
+        self.counted(|history| {
+            history.read_errors += 1;
+            history.last_read_errors += 1;
+        });
+        self.alert(alert::HARD_ERROR);
+        self.alert(alert::READ_FAILURE);
+    }
+
     fn buffered(&self) -> u64 {
         self.cartridge
             .as_ref()
             .map_or(0, |cartridge| cartridge.buffered().0)
     }
 
-    fn writable(&self) -> Result<&Cartridge, Check> {
-        let cartridge = self.ready()?;
-        if cartridge.write_protected() {
+    fn writable(&mut self) -> Result<(), Check> {
+        if self.ready()?.write_protected() {
+            self.alert(alert::WRITE_PROTECT);
             return Err(Sense::new(Key::DataProtect, code::WRITE_PROTECTED).into());
         }
-        Ok(cartridge)
+        Ok(())
     }
 
     /// VOLUME OVERFLOW unless `length` bytes fit at the position.
@@ -147,7 +184,7 @@ impl Drive {
             return Ok(());
         };
         let after = cartridge.used_before(self.position) + Cartridge::footprint(length);
-        if after > cartridge.meta().capacity {
+        if after > cartridge.capacity() {
             Err(Sense::new(Key::VolumeOverflow, code::END_OF_MEDIUM_DETECTED).with_eom())
         } else {
             Ok(())
@@ -169,13 +206,17 @@ impl Drive {
     /// Whether the position is in the early warning zone.
     pub(super) fn beyond_early_warning(&self) -> bool {
         self.cartridge.as_ref().is_some_and(|cartridge| {
-            let capacity = cartridge.meta().capacity;
-            let distance = self
-                .options
-                .early_warning
-                .unwrap_or_else(|| (capacity / 32).min(1 << 30));
+            let capacity = cartridge.capacity();
+            let distance = self.early_warning_distance(capacity);
             cartridge.used_before(self.position) > capacity.saturating_sub(distance)
         })
+    }
+
+    /// Bytes between early warning and the hard end.
+    pub(super) fn early_warning_distance(&self, capacity: u64) -> u64 {
+        self.options
+            .early_warning
+            .unwrap_or_else(|| (capacity / 32).min(1 << 30))
     }
 }
 

@@ -15,6 +15,8 @@ use crate::cartridge::Meta;
 use crate::faults::Fault;
 
 mod model;
+mod records;
+mod several;
 
 /// An initiator with a drive of its own.
 struct Bench {
@@ -57,6 +59,7 @@ impl Bench {
             density: 0x5e,
             write_protected,
             serial: "S".to_owned(),
+            ..Meta::default()
         };
         Cartridge::create(&path, &meta).unwrap();
         path
