@@ -6,7 +6,8 @@
 use std::ffi::OsStr;
 use std::path::Path;
 
-use taf_drive::{Drive, Error as DriveError, Read, Readiness, ScsiDrive, Spaced};
+use taf_drive::health::{Alerts, Memory, Statistics};
+use taf_drive::{Drive, Error as DriveError, MediumState, Read, Readiness, ScsiDrive, Spaced};
 use taf_emulator::{Shared, cartridge, single};
 use taf_format::limits;
 use taf_scsi::transport::in_process::InProcess;
@@ -19,11 +20,33 @@ const UNREADABLE_MAX: u64 = 100_000;
 /// See the module.
 pub struct Medium {
     drive: Box<dyn Drive>,
+    tape: MediumState,
     name: String,
     buffer: Vec<u8>,
     /// The object (block or filemark) that is read next.
     at: u64,
     unreadable: u64,
+}
+
+/// Opens a device anew.
+pub type Opener = Box<dyn Fn() -> Result<Box<dyn Drive>, DriveError>>;
+
+fn is_device(path: &Path, shown: &str) -> bool {
+    !path.is_file()
+        && ["unix:", "iscsi://", "/dev/"]
+            .iter()
+            .any(|start| shown.starts_with(start))
+}
+
+/// A drive of the emulator, in this process, with the cartridge of a file in it.
+fn emulated(
+    path: &Path,
+    shown: &str,
+    read_only: bool,
+) -> Result<Result<Box<dyn Drive>, DriveError>, cartridge::Error> {
+    let emulated = Shared::new(single::drive(path, read_only)?);
+    let transport = InProcess::new(shown.to_owned(), emulated.target());
+    Ok(ScsiDrive::new(Box::new(transport)).map(|drive| Box::new(drive) as Box<dyn Drive>))
 }
 
 /// What comes next on the tape.
@@ -43,12 +66,23 @@ impl Medium {
     /// Opens a cartridge's file, or a drive by its device name with the tape that is in it. Nothing is locked and
     /// nothing is written.
     pub fn open(name: &OsStr) -> Result<Self, Error> {
+        Self::connect(name, false)
+    }
+
+    /// The same to write. A drive is it already; a cartridge's file is opened anew, and locked.
+    pub fn to_write(self) -> Result<Self, Error> {
+        let path = Path::new(&self.name);
+        if is_device(path, &self.name) {
+            return Ok(self);
+        }
+        let Self { drive, name, .. } = self;
+        drop(drive);
+        Self::connect(OsStr::new(&name), true)
+    }
+
+    fn connect(name: &OsStr, writable: bool) -> Result<Self, Error> {
         let path = Path::new(name);
         let shown = path.display().to_string();
-        let is_device = !path.is_file()
-            && ["unix:", "iscsi://", "/dev/"]
-                .iter()
-                .any(|start| shown.starts_with(start));
         let failed = |action| {
             let device = shown.clone();
             move |source| Error::Drive {
@@ -57,13 +91,10 @@ impl Medium {
                 source,
             }
         };
-        let mut drive = if is_device {
+        let mut drive = if is_device(path, &shown) {
             taf_drive::open(&shown).map_err(failed("be opened"))?
         } else {
-            let emulated = Shared::new(single::drive(path, true)?);
-            let transport = InProcess::new(shown.clone(), emulated.target());
-            let drive = ScsiDrive::new(Box::new(transport)).map_err(failed("be opened"))?;
-            Box::new(drive)
+            emulated(path, &shown, !writable)?.map_err(failed("be opened"))?
         };
         drive.attentions().map_err(failed("report its state"))?;
         let mut readiness = drive.ready().map_err(failed("report its state"))?;
@@ -86,13 +117,14 @@ impl Medium {
                 state,
             });
         }
-        drive.prepare().map_err(failed("set variable blocks"))?;
+        let tape = drive.prepare().map_err(failed("set variable blocks"))?;
         let longest = drive
             .block_limits()
             .map_err(failed("tell its block limits"))?
             .max;
         let mut medium = Self {
             drive,
+            tape,
             name: shown,
             buffer: vec![0; longest.min(limits::BLOCK_SIZE_MAX as usize)],
             at: 0,
@@ -100,6 +132,66 @@ impl Medium {
         };
         medium.rewind()?;
         Ok(medium)
+    }
+
+    /// The drive, and how to open it anew.
+    pub fn into_parts(self) -> (Box<dyn Drive>, Opener) {
+        let name = self.name;
+        let opener: Opener = Box::new(move || {
+            let path = Path::new(&name);
+            if is_device(path, &name) {
+                return taf_drive::open(&name);
+            }
+            emulated(path, &name, false).unwrap_or_else(|error| {
+                let device = name.clone();
+                let reason = error.to_string();
+                Err(DriveError::Unknown(taf_scsi::transport::Error::Lost {
+                    device,
+                    reason,
+                }))
+            })
+        });
+        (self.drive, opener)
+    }
+
+    /// What the drive says of itself and of the cartridge. Alerts only by the page that keeps them.
+    pub fn health(&mut self) -> Result<(Option<Memory>, Statistics, Option<Alerts>), Error> {
+        let memory = Memory::read(self.drive.as_mut());
+        let statistics = Statistics::read(self.drive.as_mut());
+        let alerts = Alerts::peek(self.drive.as_mut());
+        Ok((
+            self.checked("show the cartridge's memory", memory)?,
+            self.checked("show its counters", statistics)?,
+            self.checked("show its alerts", alerts)?,
+        ))
+    }
+
+    /// The object behind the last thing recorded; none if the drive does not find it.
+    pub fn end_of_data(&mut self) -> Result<Option<u64>, Error> {
+        match self.drive.locate_end_of_data() {
+            Err(DriveError::Medium(_) | DriveError::BlankCheck(_)) => return Ok(None),
+            outcome => self.checked("go to the end of data", outcome)?,
+        }
+        let position = self.drive.position();
+        self.at = self.checked("tell where the tape stands", position)?.block;
+        Ok(Some(self.at))
+    }
+
+    /// What the drive said of the tape.
+    pub fn tape(&self) -> MediumState {
+        self.tape
+    }
+
+    /// Whether nothing was ever written: said by the drive, which put the tape at its beginning just before.
+    pub fn is_blank(&mut self) -> Result<bool, Error> {
+        self.rewind()?;
+        let outcome = self.drive.read_block(&mut self.buffer);
+        self.unreadable = 0;
+        match outcome {
+            Ok(Read::Blank) => Ok(true),
+            Ok(_) | Err(DriveError::BlockTooLarge { .. }) => Ok(false),
+            outcome => self.checked("read", outcome).map(|_| false),
+        }
     }
 
     /// What it is called in messages.

@@ -1,21 +1,24 @@
 //! Reading tapes without any server: what a cartridge holds, and its files back.
 //!
 //! Goes by the tape alone, through the ordinary driver, whether the cartridge is a file of the emulator or in a drive.
-//! It never writes to a tape. Whatever a tape says is a claim: lengths are checked by `taf_format`, paths by
+//! It writes to a tape in [`trial`] alone. Whatever a tape says is a claim: lengths are checked by `taf_format`, paths by
 //! `taf_tree`.
 
 mod extract;
+mod holds;
 mod ledger;
 mod medium;
 mod pieces;
 mod selection;
 mod stream;
 mod survey;
+pub mod trial;
 
 pub use extract::{Extraction, Report, Seen, Sink};
+pub use holds::Holds;
 pub use medium::{Medium, read_cartridge};
 pub use selection::Selection;
-pub use survey::{Archive, Content, Survey, read_label, survey};
+pub use survey::{Archive, Content, Survey, TapeFile, files, read_label, survey};
 
 use taf_emulator::cartridge;
 use taf_format::label::Kind;

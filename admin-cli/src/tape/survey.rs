@@ -34,10 +34,19 @@ pub struct TapeFile {
     pub first_block: u64,
     /// Blocks in it.
     pub blocks: u64,
+    /// Bytes of its first block, if that could be read.
+    pub first_length: Option<u64>,
     /// Whether a filemark ends it.
     pub closed: bool,
     /// What it is.
     pub content: Content,
+}
+
+impl TapeFile {
+    /// Bytes in it at most: its last block may be shorter than its first. None if the first can't be read.
+    pub fn bytes_at_most(&self) -> Option<u64> {
+        Some(self.first_length?.saturating_mul(self.blocks))
+    }
 }
 
 /// What a tape file is.
@@ -84,10 +93,22 @@ pub struct Archive {
 /// Reads the label and looks at every tape file.
 pub fn survey(medium: &mut Medium) -> Result<Survey, Error> {
     let label = read_label(medium)?;
-    let mut files = Vec::new();
     let block_size = label.as_ref().ok().map(|label| label.block_size);
-    for number in 1.. {
+    let files = files(medium, 1, block_size)?;
+    Ok(Survey { label, files })
+}
+
+/// Looks at every tape file from here on, where tape file `first` begins. `block_size` is our label's, if there is one: only
+/// then segments of ours are searched for where a first block can't be read.
+pub fn files(
+    medium: &mut Medium,
+    first: u64,
+    block_size: Option<u32>,
+) -> Result<Vec<TapeFile>, Error> {
+    let mut files = Vec::new();
+    for number in first.. {
         let first_block = medium.at();
+        let mut first_length = None;
         let mut content = match medium.read()? {
             Next::End => break,
             Next::Filemark => {
@@ -95,12 +116,16 @@ pub fn survey(medium: &mut Medium) -> Result<Survey, Error> {
                     number,
                     first_block,
                     blocks: 0,
+                    first_length,
                     closed: true,
                     content: Content::Empty,
                 });
                 continue;
             }
-            Next::Block(block) => recognise(block),
+            Next::Block(block) => {
+                first_length = Some(block.len() as u64);
+                recognise(block)
+            }
             Next::Unreadable => None,
         };
         if content.is_none() {
@@ -115,6 +140,7 @@ pub fn survey(medium: &mut Medium) -> Result<Survey, Error> {
             number,
             first_block,
             blocks: (end - first_block).saturating_sub(u64::from(closed)),
+            first_length,
             closed,
             content: content.unwrap_or(Content::Unreadable),
         });
@@ -122,7 +148,7 @@ pub fn survey(medium: &mut Medium) -> Result<Survey, Error> {
             break;
         }
     }
-    Ok(Survey { label, files })
+    Ok(files)
 }
 
 /// Reads tape file 0 and goes behind it. A tape that is somebody else's is an error; a label of ours that can't be read is

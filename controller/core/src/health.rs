@@ -56,7 +56,7 @@ impl Counts {
     }
 }
 
-/// What follows from a TapeAlert flag; the drive's side says which flag asks for what.
+/// What follows from a `TapeAlert` flag; the drive's side says which flag asks for what.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Measure {
     /// It is shown and counted.

@@ -3,11 +3,12 @@
 use std::ffi::OsString;
 
 use serde_json::{Value, json};
+use taf_format::label::Label;
 
 use crate::failure::{Exit, Failure};
 use crate::human;
 use crate::output::{Output, Rows, say};
-use crate::tape::{Content, Medium, Survey, survey};
+use crate::tape::{Content, Medium, Survey, TapeFile, survey};
 
 /// List the tape files of a cartridge or of the tape in a drive
 #[derive(Debug, clap::Args)]
@@ -27,12 +28,13 @@ impl Files {
         let survey = survey(&mut medium)?;
         if out.json() {
             out.begin("files")?;
-            for document in documents(&survey) {
+            for document in std::iter::once(label_document(&survey)).chain(documents(&survey.files))
+            {
                 out.item_document(&document)?;
             }
             out.end()?;
         } else {
-            out.table(&rows(&survey))?;
+            out.table(&rows(Some(&survey.label), &survey.files))?;
         }
         if let Err(reason) = &survey.label {
             say(format!("the label can't be read: {reason}"));
@@ -41,43 +43,39 @@ impl Files {
     }
 }
 
-fn rows(survey: &Survey) -> Rows {
+/// Tape files for people. The label is given if tape file 0 is one.
+pub(super) fn rows(label: Option<&Result<Label, String>>, files: &[TapeFile]) -> Rows {
     let mut rows = Rows::new(&[
-        ">FILE", ">BLOCKS", "WHAT", "VERSION", ">PART", "ARCHIVE", "BEGUN", "REMARK",
+        ">FILE", ">BLOCKS", ">BYTES", "WHAT", "VERSION", ">PART", "ARCHIVE", "BEGUN", "REMARK",
     ]);
-    let label = match &survey.label {
-        Ok(label) => format!("label of {}, pool {}", label.barcode, label.pool),
-        Err(_) => "label, damaged".to_owned(),
-    };
-    let none = String::new;
-    rows.push([
-        "0".to_owned(),
-        none(),
-        label,
-        none(),
-        none(),
-        none(),
-        none(),
-        none(),
-    ]);
-    for file in &survey.files {
-        let mut cells: [String; 8] = std::array::from_fn(|_| none());
+    if let Some(label) = label {
+        let mut cells: [String; 9] = std::array::from_fn(|_| String::new());
+        cells[0].push('0');
+        cells[3] = match label {
+            Ok(label) => format!("label of {}, pool {}", label.barcode, label.pool),
+            Err(_) => "label, damaged".to_owned(),
+        };
+        rows.push(cells);
+    }
+    for file in files {
+        let mut cells: [String; 9] = std::array::from_fn(|_| String::new());
         cells[0] = file.number.to_string();
         cells[1] = human::count(file.blocks);
-        cells[2] = what(&file.content);
+        cells[2] = file.bytes_at_most().map(human::size).unwrap_or_default();
+        cells[3] = what(&file.content);
         if let Content::Part(part) = &file.content {
-            cells[5] = part.archive.to_string();
+            cells[6] = part.archive.to_string();
             if let Some(block0) = &part.block0 {
-                cells[3] = format!("{}@{}", block0.plan, block0.version);
-                cells[4] = block0.part.to_string();
-                cells[6] = begun(block0.created_at_unix_nanos);
+                cells[4] = format!("{}@{}", block0.plan, block0.version);
+                cells[5] = block0.part.to_string();
+                cells[7] = begun(block0.created_at_unix_nanos);
             } else {
-                cells[3] = format!("@{}", part.version);
-                cells[7].push_str("its first block is damaged  ");
+                cells[4] = format!("@{}", part.version);
+                cells[8].push_str("its first block is damaged  ");
             }
         }
         if !file.closed {
-            cells[7].push_str("no filemark ends it");
+            cells[8].push_str("no filemark ends it");
         }
         rows.push(cells);
     }
@@ -100,18 +98,23 @@ fn begun(nanos: i64) -> String {
     }))
 }
 
-fn documents(survey: &Survey) -> Vec<Value> {
-    let label = match &survey.label {
+fn label_document(survey: &Survey) -> Value {
+    match &survey.label {
         Ok(label) => json!({
             "number": 0, "kind": "label", "barcode": label.barcode, "pool": label.pool,
             "recording_uuid": label.recording_uuid.to_string(), "block_size": label.block_size,
         }),
         Err(reason) => json!({ "number": 0, "kind": "label", "damage": reason }),
-    };
-    let files = survey.files.iter().map(|file| {
+    }
+}
+
+/// Tape files for programs.
+pub(super) fn documents(files: &[TapeFile]) -> impl Iterator<Item = Value> {
+    files.iter().map(|file| {
         let mut document = json!({
             "number": file.number, "kind": what(&file.content), "first_block": file.first_block,
             "block_count": file.blocks, "closed": file.closed,
+            "byte_count_at_most": file.bytes_at_most(),
         });
         if let Content::Part(part) = &file.content {
             document["archive_uuid"] = part.archive.to_string().into();
@@ -125,6 +128,5 @@ fn documents(survey: &Survey) -> Vec<Value> {
             }
         }
         document
-    });
-    std::iter::once(label).chain(files).collect()
+    })
 }

@@ -3,18 +3,22 @@
 mod cat;
 mod extract;
 mod files;
+mod inspect;
 mod label;
+mod test;
 
 use crate::failure::{Exit, Failure};
 use crate::output::Output;
 
-/// Read tapes without any server: files of a cartridge, and what is in them
+/// Tapes without any server: what a cartridge holds, its files back, whether a drive works
 #[derive(Debug, clap::Subcommand)]
 pub enum Command {
     Cat(cat::Cat),
     Files(files::Files),
     Extract(extract::Extract),
+    Inspect(inspect::Inspect),
     LabelShow(label::Show),
+    Test(test::Test),
 }
 
 impl Command {
@@ -24,7 +28,9 @@ impl Command {
             Self::Cat(command) => command.run(out),
             Self::Files(command) => command.run(out),
             Self::Extract(command) => command.run(out),
+            Self::Inspect(command) => command.run(out),
             Self::LabelShow(command) => command.run(out),
+            Self::Test(command) => command.run(out),
         }
     }
 }

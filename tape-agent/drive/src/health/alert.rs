@@ -158,17 +158,23 @@ impl Alerts {
             .filter(move |alert| self.bits >> (alert.flag - 1) & 1 == 1)
     }
 
+    /// The flags by the page that keeps them; `None` if the drive does not have it. Anybody may look.
+    pub fn peek(drive: &mut dyn Drive) -> Result<Option<Self>, Error> {
+        let page = drive.log_page(RESPONSE)?.unwrap_or_default();
+        let bits = page
+            .iter()
+            .find(|one| one.code == 0)
+            .and_then(Parameter::number);
+        // The first flag is the highest bit of the first byte.
+        Ok(bits.map(|bits| Self {
+            bits: bits.reverse_bits(),
+        }))
+    }
+
     /// Reads them; `None` if the drive has neither page. See the module about who may.
     pub fn read(drive: &mut dyn Drive) -> Result<Option<(Self, AlertPage)>, Error> {
-        if let Some(page) = drive.log_page(RESPONSE)?
-            && let Some(bits) = page
-                .iter()
-                .find(|one| one.code == 0)
-                .and_then(Parameter::number)
-        {
-            // The first flag is the highest bit of the first byte.
-            let bits = bits.reverse_bits();
-            return Ok(Some((Self { bits }, AlertPage::Response)));
+        if let Some(found) = Self::peek(drive)? {
+            return Ok(Some((found, AlertPage::Response)));
         }
         let Some(page) = drive.log_page(log::TAPE_ALERT)? else {
             return Ok(None);
