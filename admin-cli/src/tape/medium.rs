@@ -70,7 +70,7 @@ impl Medium {
     }
 
     /// The same to write. A drive is it already; a cartridge's file is opened anew, and locked.
-    pub fn to_write(self) -> Result<Self, Error> {
+    pub fn into_writable(self) -> Result<Self, Error> {
         let path = Path::new(&self.name);
         if is_device(path, &self.name) {
             return Ok(self);

@@ -70,7 +70,7 @@ impl Test {
                 )
             });
         }
-        let medium = medium.to_write()?;
+        let medium = medium.into_writable()?;
         let name = medium.name().to_owned();
         let block_size = usize::try_from(self.block_size.0).unwrap_or(usize::MAX);
         let plan = Plan {

@@ -53,6 +53,7 @@ pub fn check(read: &[u8], wanted: &[u8], file: u64, number: u64) -> Result<(), P
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::*;
 
     fn block(seed: u64, file: u64, number: u64) -> Vec<u8> {

@@ -101,7 +101,12 @@ fn wrong<T>(what: impl Into<String>) -> Result<T, Problem> {
     Err(Problem::Wrong(what.into()))
 }
 
-type Run = fn(&mut Bench) -> Result<Finding, Problem>;
+enum Run {
+    /// Does it.
+    Step(fn(&mut Bench) -> Result<Finding, Problem>),
+    /// Is not to be had, and says so.
+    No(Outcome, &'static str),
+}
 
 /// A step.
 pub struct Step {
@@ -210,10 +215,11 @@ pub const STEPS: &[Step] = &[
         "unloads and loads, and takes the news of it",
         state::reload,
     ),
-    step(
+    no(
         "reset",
         "has the drive reset, and takes the news of it",
-        state::reset,
+        Outcome::NotSupported,
+        "no path of this version can reset a drive",
     ),
     step(
         "reservation",
@@ -237,11 +243,17 @@ pub const STEPS: &[Step] = &[
         "writes to early warning and to the hard end, and reads the last block",
         fill::fill,
     ),
-    step("encryption", "loads and clears a key", state::encryption),
-    step(
+    no(
+        "encryption",
+        "loads and clears a key",
+        Outcome::Skipped,
+        "this version of TAF loads no keys into drives",
+    ),
+    no(
         "set capacity",
         "makes the tape shorter",
-        state::set_capacity,
+        Outcome::Skipped,
+        "this version of TAF never shortens a tape",
     ),
     step(
         "error counters",
@@ -256,7 +268,17 @@ pub const STEPS: &[Step] = &[
     step("clean up", "leaves the cartridge blank", state::clean_up),
 ];
 
-const fn step(name: &'static str, about: &'static str, run: Run) -> Step {
+const fn step(
+    name: &'static str,
+    about: &'static str,
+    run: fn(&mut Bench) -> Result<Finding, Problem>,
+) -> Step {
+    let run = Run::Step(run);
+    Step { name, about, run }
+}
+
+const fn no(name: &'static str, about: &'static str, outcome: Outcome, why: &'static str) -> Step {
+    let run = Run::No(outcome, why);
     Step { name, about, run }
 }
 
@@ -268,13 +290,12 @@ pub fn run(
     let mut report = Report::default();
     let mut stopped: Option<String> = None;
     for step in STEPS {
-        let stepped = match &stopped {
-            Some(why) => Stepped::not_run(step, why),
-            None => {
-                let (stepped, stop) = run_one(bench, step);
-                stopped = stop;
-                stepped
-            }
+        let stepped = if let Some(why) = &stopped {
+            Stepped::not_run(step, why)
+        } else {
+            let (stepped, stop) = run_one(bench, step);
+            stopped = stop;
+            stepped
         };
         told(&stepped)?;
         report.steps.push(stepped);
@@ -289,8 +310,12 @@ fn run_one(bench: &mut Bench, step: &Step) -> (Stepped, Option<String>) {
             Finding::skipped("ask for it by --fill; it takes as long as the whole tape does");
         return (Stepped::found(step, Duration::ZERO, skipped), None);
     }
+    let run = match &step.run {
+        Run::Step(run) => run,
+        Run::No(outcome, why) => return (Stepped::without(step, *outcome, why), None),
+    };
     let begun = Instant::now();
-    let outcome = (step.run)(bench);
+    let outcome = run(bench);
     let took = begun.elapsed();
     let problem = match outcome {
         Ok(finding) => return (Stepped::found(step, took, finding), None),

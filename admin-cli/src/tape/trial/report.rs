@@ -86,9 +86,13 @@ impl Stepped {
     }
 
     pub(super) fn not_run(step: &Step, why: &str) -> Self {
+        Self::without(step, Outcome::NotRun, why)
+    }
+
+    pub(super) fn without(step: &Step, outcome: Outcome, why: &str) -> Self {
         Self {
             name: step.name,
-            outcome: Outcome::NotRun,
+            outcome,
             took: Duration::ZERO,
             message: why.to_owned(),
             measured: Vec::new(),

@@ -58,7 +58,7 @@ fn write(bench: &mut Bench, pool: &[Vec<u8>]) -> Result<Finding, Problem> {
         .filter(|&written| written > 0)
         .map(|written| bytes as f64 / written as f64);
     if let Some(ratio) = ratio.filter(|&ratio| ratio > 1.2) {
-        message.push_str(&format!(", the drive compresses {ratio:.1} to 1"));
+        message = format!("{message}, the drive compresses {ratio:.1} to 1");
     }
     // A few seconds' worth says something; less may be the start alone.
     let finding = if rate < SLOW && seconds > 5.0 {

@@ -67,7 +67,8 @@ pub(super) fn write_protection(bench: &mut Bench) -> Result<Finding, Problem> {
 }
 
 pub(super) fn compression(bench: &mut Bench) -> Result<Finding, Problem> {
-    Ok(match bench.state.compression {
+    let state = bench.drive()?.prepare().doing("asking its settings")?;
+    Ok(match state.compression {
         None => Finding::not_supported("the drive does not say whether it compresses"),
         Some(true) => {
             Finding::passed("on; TAF's data are compressed already, so it neither helps nor harms")
@@ -128,7 +129,7 @@ pub(super) fn counters_before(bench: &mut Bench) -> Result<Finding, Problem> {
     }
     let mut message = has.join(", ");
     if !lacks.is_empty() {
-        message.push_str(&format!("; not: {}", lacks.join(", ")));
+        message = format!("{message}; not: {}", lacks.join(", "));
     }
     if statistics.cleaning_required == Some(true) || statistics.cleaning_requested == Some(true) {
         return Ok(Finding::warned(format!(
@@ -276,24 +277,6 @@ pub(super) fn reload(bench: &mut Bench) -> Result<Finding, Problem> {
                 .join(", "),
         }
     )))
-}
-
-pub(super) fn reset(_: &mut Bench) -> Result<Finding, Problem> {
-    Ok(Finding::not_supported(
-        "no path of this version can reset a drive",
-    ))
-}
-
-pub(super) fn encryption(_: &mut Bench) -> Result<Finding, Problem> {
-    Ok(Finding::skipped(
-        "this version of TAF loads no keys into drives",
-    ))
-}
-
-pub(super) fn set_capacity(_: &mut Bench) -> Result<Finding, Problem> {
-    Ok(Finding::skipped(
-        "this version of TAF never shortens a tape",
-    ))
 }
 
 pub(super) fn clean_up(bench: &mut Bench) -> Result<Finding, Problem> {
