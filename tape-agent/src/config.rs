@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 use taf_peer::config::{self, Size};
+use taf_scsi::transport::Name;
 
 /// Bytes taken from a source and not yet given to the drive, unless configured.
 const RING: u64 = 256 << 20;
@@ -44,10 +45,11 @@ pub struct Config {
     /// Host names or addresses by which source agents reach this host, best first; `listen` if empty.
     #[serde(default)]
     pub advertise: Vec<String>,
-    /// Device names of the drives: `unix:PATH`.
+    /// Device names of the drives: `serial:NUMBER` (whatever node it comes up as), `/dev/sgN`, or `unix:PATH` (an emulator's).
+    /// `taf drive scan` prints these lines for the devices of a host.
     #[serde(default)]
     pub drives: Vec<String>,
-    /// Device names of the media changers.
+    /// Device names of the media changers, in the same forms.
     #[serde(default)]
     pub libraries: Vec<String>,
     /// Memory of each drive for what is on its way from source to drive.
@@ -97,6 +99,11 @@ impl Config {
             ));
         }
         let mut devices: Vec<&String> = config.drives.iter().chain(&config.libraries).collect();
+        for device in &devices {
+            if let Err(reason) = Name::parse(device) {
+                wrong.push(format!("{device:?}: {reason}"));
+            }
+        }
         devices.sort();
         let all = devices.len();
         devices.dedup();
@@ -187,6 +194,9 @@ mod tests {
         for part in ["twice", "port_base", "ring", "advertise"] {
             assert!(error.contains(part), "{part}: {error}");
         }
+        let error = load("drives = [\"sg0\", \"serial:A\", \"/dev/sg1\"]\nlibraries = [\"unix:\"]");
+        let error = error.unwrap_err().to_string();
+        assert_eq!(error.matches("use serial:NUMBER").count(), 2, "{error}");
         assert!(load("").unwrap_err().to_string().contains("neither"));
         assert!(load("drives = [\"unix:/a\"]\ndrive = 1").is_err());
     }

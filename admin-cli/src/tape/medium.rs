@@ -33,7 +33,7 @@ pub type Opener = Box<dyn Fn() -> Result<Box<dyn Drive>, DriveError>>;
 
 fn is_device(path: &Path, shown: &str) -> bool {
     !path.is_file()
-        && ["unix:", "iscsi://", "/dev/"]
+        && ["serial:", "unix:", "iscsi://", "/dev/"]
             .iter()
             .any(|start| shown.starts_with(start))
 }

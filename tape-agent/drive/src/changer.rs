@@ -76,8 +76,8 @@ pub struct SlotElement {
     pub exception: Option<(u8, u8)>,
 }
 
-/// Opens a media changer by its device name (see [`taf_scsi::transport::open`]).
+/// Opens a media changer by its device name (see [`taf_scsi::transport::Name`]).
 pub fn open(device: &str) -> Result<Box<dyn Changer>, Error> {
-    let transport = taf_scsi::transport::open(device)?;
+    let transport = taf_scsi::transport::open_as(device, Some(taf_scsi::host::Kind::Changer))?;
     Ok(Box::new(ScsiChanger::new(transport)?))
 }

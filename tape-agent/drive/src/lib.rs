@@ -108,8 +108,8 @@ pub trait Drive: Send {
     fn erase(&mut self, long: bool) -> Result<(), Error>;
 }
 
-/// Opens a tape drive by its device name (see [`taf_scsi::transport::open`]).
+/// Opens a tape drive by its device name (see [`taf_scsi::transport::Name`]).
 pub fn open(device: &str) -> Result<Box<dyn Drive>, Error> {
-    let transport = taf_scsi::transport::open(device)?;
+    let transport = taf_scsi::transport::open_as(device, Some(taf_scsi::host::Kind::Drive))?;
     Ok(Box::new(ScsiDrive::new(transport)?))
 }

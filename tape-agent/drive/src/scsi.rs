@@ -161,6 +161,9 @@ impl Drive for ScsiDrive {
 
     fn prepare(&mut self) -> Result<MediumState, Error> {
         self.device.learn_timeouts()?;
+        // What the path carries may have changed since the last medium; a volume with larger blocks is then refused.
+        self.limits = None;
+        self.device.transport.measure()?;
         let mut mode = self.sense_mode(0)?;
         let ours = |mode: &Mode| {
             mode.buffered_mode == 1 && mode.block.is_none_or(|block| block.block_length == 0)

@@ -1,11 +1,14 @@
 //! SCSI for tape drives (SSC) and media changers (SMC): commands, sense data, pages, and the
 //! transports that carry them.
 //!
-//! Owns the bytes of the standards and nothing else: no retry, no policy, no knowledge of TAF. A CHECK
-//! CONDITION is a value here; an error means that the outcome of the command is unknown.
+//! Owns the bytes of the standards, and what this host has of devices, and nothing else: no retry, no policy, no
+//! knowledge of TAF. A CHECK CONDITION is a value here; an error means that the outcome of the command is unknown.
+//!
+//! Unsafe code is in one file, `transport/ioctl.rs`, and denied everywhere else.
 #![deny(unsafe_code)]
 
 pub mod cdb;
+pub mod host;
 pub mod page;
 pub mod sense;
 pub mod target;

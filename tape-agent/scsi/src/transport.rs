@@ -3,11 +3,13 @@
 use std::time::Duration;
 
 pub mod in_process;
+mod ioctl;
 mod open;
+pub mod sg;
 pub mod unix;
 mod wire;
 
-pub use open::open;
+pub use open::{Name, open, open_as};
 
 /// The largest data phase in bytes that any of our paths carries; a length beyond it, in either direction, is
 /// refused before anything is allocated.
@@ -67,6 +69,14 @@ pub enum Error {
         /// What the path carries.
         largest: usize,
     },
+    /// The path refused the command for what it is; it was not sent.
+    #[error("{device}: the command was not sent: {reason}")]
+    Refused {
+        /// The device's name.
+        device: String,
+        /// What the path said.
+        reason: String,
+    },
 }
 
 /// A path to one logical unit.
@@ -79,8 +89,14 @@ pub trait Transport: Send {
         timeout: Duration,
     ) -> Result<Completion, Error>;
 
-    /// Largest data phase in bytes that this path carries.
+    /// Largest data phase in bytes that this path carries, as far as is known.
     fn max_transfer(&self) -> usize;
+
+    /// Finds out what the path carries, where its word can't be taken for it, and says it. Moves no medium and
+    /// takes no unit attention.
+    fn measure(&mut self) -> Result<usize, Error> {
+        Ok(self.max_transfer())
+    }
 
     /// The device's name, for messages.
     fn name(&self) -> &str;

@@ -138,9 +138,9 @@ fn a_closed_connection_is_lost_and_a_request_beyond_the_maximum_ends_it() {
 }
 
 #[test]
-fn names_we_cannot_open_yet_say_so() {
+fn names_of_nothing_say_so() {
     for name in [
-        "/dev/sg0",
+        "/dev/sg-none",
         "iscsi://host/iqn/0",
         "tape",
         "unix:/nowhere/at/all",
