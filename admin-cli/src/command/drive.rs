@@ -1,4 +1,6 @@
-//! `taf drive`: tape drives as their workers report them.
+//! `taf drive`: tape drives as their workers report them, and those of this host.
+
+mod scan;
 
 use taf_proto::v1::{Drive as Device, DriveState, ListDrivesRequest};
 
@@ -9,8 +11,9 @@ use crate::resource::id;
 
 /// Tape drives
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Example:
-  taf drive list")]
+#[command(after_help = "Examples:
+  taf drive list
+  taf drive scan                                         (no server needed)")]
 pub struct Drive {
     #[command(subcommand)]
     verb: Option<Verb>,
@@ -19,6 +22,7 @@ pub struct Drive {
 #[derive(Debug, clap::Subcommand)]
 enum Verb {
     List(List),
+    Scan(scan::Scan),
 }
 
 /// List drives and what is in them
@@ -30,7 +34,9 @@ pub struct List {}
 impl Drive {
     /// Runs it.
     pub async fn run(self, out: &mut Output) -> Result<Exit, Failure> {
-        let Verb::List(List {}) = self.verb.unwrap_or(Verb::List(List {}));
+        if let Some(Verb::Scan(scan)) = self.verb {
+            return scan.run(out);
+        }
         let client = Client::signed_in().await?;
         let drives = all(async |page_token| {
             let request = ListDrivesRequest {

@@ -46,7 +46,8 @@ enum CollisionWord {
   taf tape extract TAF001L8.tape --list
   taf tape extract unix:library/sockets/drive0.sock --archive 6ba7b810-9dad-11d1-80b4-00c04fd430c8 --to /srv/restored")]
 pub struct Extract {
-    /// A cartridge's file of the emulator, or a drive's device name
+    /// A cartridge's file of the emulator, or a drive's device name as taf drive scan shows it (serial:NUMBER, /dev/sgN,
+    /// unix:PATH)
     #[arg(value_name = "CARTRIDGE|DEVICE")]
     tape: OsString,
     /// Absolute paths to restore, directories with all below them; everything if none

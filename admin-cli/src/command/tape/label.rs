@@ -14,7 +14,8 @@ use crate::tape::{Medium, read_label};
 #[command(after_help = "Example:
   taf tape label-show library/cartridges/TAF001L8.tape")]
 pub struct Show {
-    /// A cartridge's file of the emulator, or a drive's device name
+    /// A cartridge's file of the emulator, or a drive's device name as taf drive scan shows it (serial:NUMBER, /dev/sgN,
+    /// unix:PATH)
     #[arg(value_name = "CARTRIDGE|DEVICE")]
     tape: OsString,
 }
