@@ -35,6 +35,8 @@ impl Scene {
             density: 0x5e,
             write_protected: false,
             serial: "S".to_owned(),
+            kind: taf_emulator::cartridge::Kind::Data,
+            second_partition: 0,
         };
         Cartridge::create(&cartridge, &meta).unwrap();
         Self { dir, cartridge }
@@ -177,6 +179,8 @@ fn a_protected_cartridge_stops_the_test_before_anything_is_written() {
         density: 0x5e,
         write_protected: true,
         serial: "S".to_owned(),
+        kind: taf_emulator::cartridge::Kind::Data,
+        second_partition: 0,
     };
     std::fs::remove_file(&scene.cartridge).unwrap();
     Cartridge::create(&scene.cartridge, &meta).unwrap();
