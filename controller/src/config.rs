@@ -14,6 +14,9 @@ const EMBEDDED: &str = "embedded";
 /// Silence after which a unit is lost, if nobody says.
 const LEASE: Duration = Duration::from_secs(15);
 
+/// How long a running job waits for its next volume, if nobody says: a working day's night.
+const VOLUME_WAIT: Duration = Duration::from_hours(12);
+
 /// Where the catalog is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Database {
@@ -45,6 +48,8 @@ pub struct Config {
     pub cluster_key_file: PathBuf,
     /// After this long without a message a unit is lost.
     pub lease: Duration,
+    /// After this long a running job that waits for its next volume fails.
+    pub volume_wait: Duration,
     /// Whether the log is JSON.
     pub log_json: bool,
 }
@@ -72,6 +77,7 @@ struct Raw {
     database_connections: Option<i64>,
     cluster_key_file: Option<PathBuf>,
     lease: Option<String>,
+    volume_wait: Option<String>,
     log_json: Option<bool>,
 }
 
@@ -117,19 +123,37 @@ fn read(raw: Raw, home: Option<PathBuf>) -> Result<Config, Error> {
             "database_connections = {connections} must be from 4 to 1000"
         ));
     }
-    let lease = match raw.lease.as_deref().map(str::parse::<Span>) {
-        None => LEASE,
-        Some(Ok(Span(lease))) => {
-            if !(Duration::from_secs(5)..=Duration::from_mins(10)).contains(&lease) {
-                bad.push("lease must be from 5s to 10m".to_owned());
+    let mut span = |key: &str, given: Option<&str>, usual, least, most, range: &str| match given
+        .map(str::parse::<Span>)
+    {
+        None => usual,
+        Some(Ok(Span(span))) => {
+            if !(least..=most).contains(&span) {
+                bad.push(format!("{key} must be from {range}"));
             }
-            lease
+            span
         }
         Some(Err(error)) => {
-            bad.push(format!("lease: {error}"));
-            LEASE
+            bad.push(format!("{key}: {error}"));
+            usual
         }
     };
+    let lease = span(
+        "lease",
+        raw.lease.as_deref(),
+        LEASE,
+        Duration::from_secs(5),
+        Duration::from_mins(10),
+        "5s to 10m",
+    );
+    let volume_wait = span(
+        "volume_wait",
+        raw.volume_wait.as_deref(),
+        VOLUME_WAIT,
+        Duration::from_secs(1),
+        Duration::from_hours(30 * 24),
+        "1s to 720h",
+    );
     if !bad.is_empty() {
         return Err(Error::Values(bad));
     }
@@ -142,6 +166,7 @@ fn read(raw: Raw, home: Option<PathBuf>) -> Result<Config, Error> {
             .unwrap_or_else(|| home.join("cluster.key")),
         home,
         lease,
+        volume_wait,
         log_json: raw.log_json.unwrap_or(false),
     })
 }

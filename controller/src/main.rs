@@ -69,6 +69,7 @@ fn check(place: Place) -> anyhow::Result<()> {
     }
     eprintln!("cluster key       {}", config.cluster_key_file.display());
     eprintln!("lease             {} s", config.lease.as_secs());
+    eprintln!("volume wait       {} s", config.volume_wait.as_secs());
     eprintln!("the configuration is good");
     Ok(())
 }

@@ -30,7 +30,10 @@ use tonic::{Code, Status, Streaming};
 use units::{Library, drive_element, drive_unit, slot, within};
 use uuid::Uuid;
 
-const WRITTEN: Option<Done> = Some(Done::Write(WriteDone { part_count: 1 }));
+const WRITTEN: Option<Done> = Some(Done::Write(WriteDone {
+    part_count: 1,
+    next_volume_reason: String::new(),
+}));
 const LABELLED: Option<Done> = Some(Done::Label(LabelDone { next_block: 3 }));
 /// The shortest lease that units' signs of life, every 3 s, fit in.
 const SHORT: Duration = Duration::from_secs(5);
@@ -138,7 +141,10 @@ async fn a_backup_clears_the_drive_mounts_writes_and_publishes() {
     let Work::Backup(backup) = work else {
         panic!("no backup: {work:?}")
     };
-    assert_eq!(source_key, key);
+    assert_eq!(
+        (source_key.attempt, source_key.generation),
+        (key.attempt, key.generation)
+    );
     assert_eq!(write.peer_agent_id, "files");
     let worker = backup.worker.unwrap();
     assert_eq!(worker.agent_id, "tape");

@@ -3,8 +3,13 @@
 //! ```text
 //!            unload/clear/mount          both sides done,
 //!   (none) ───────────────────► work ──── all parts in ────► succeeded [with issues]
+//!      ▲                         │
+//!      └──── without a volume ◄──┘ goes on with the next volume
 //!      └──────────── fault, loss, cancel ─────────────────► failed | cancelled
 //! ```
+//!
+//! An attempt has one volume at a time, and as many as it needs one after another. Without one it waits, for as long as is
+//! configured: the planner gives it the next one that it may have, before any job that has not begun.
 //!
 //! A verdict comes first; the attempt ends when its drive has cleaned up behind it or is lost. A lost drive keeps
 //! the volume reserved: it may still be writing.
@@ -33,6 +38,11 @@ pub enum Stage {
     Moving,
     /// Drive and source work.
     Working,
+    /// One volume is done with, and the next is not reserved yet.
+    WithoutVolume {
+        /// For how long, milliseconds.
+        millis: u64,
+    },
 }
 
 /// A process that works for the attempt.
@@ -52,6 +62,8 @@ pub enum Outcome {
         /// Issues reported.
         issues: u64,
     },
+    /// The drive: all is done that can be done with this volume; the work goes on with another.
+    NextVolume,
     /// It could not.
     Fault(Fault),
 }
@@ -77,12 +89,16 @@ pub struct Facts<'a> {
     pub kind: Kind,
     /// Where it stands.
     pub stage: Stage,
-    /// Steps so far, and one.
+    /// Steps so far for the present volume, and one.
     pub steps: u32,
     /// Whether a person asked to stop it.
     pub cancel_asked: bool,
-    /// The volume.
+    /// The volume; empty while there is none.
     pub barcode: &'a str,
+    /// What an attempt without a volume waits for, for people.
+    pub waiting_for: &'a str,
+    /// After so long without a volume it fails, milliseconds.
+    pub volume_wait_millis: u64,
     /// The drive.
     pub drive_serial: &'a str,
     /// What the drive says of its medium.
@@ -118,6 +134,8 @@ pub enum Next {
     Stay,
     /// A new step begins.
     Step(mount::Step),
+    /// The present volume is let go; the planner reserves the next one.
+    ChangeVolume,
     /// It is decided.
     Verdict(Verdict),
 }
@@ -154,8 +172,15 @@ pub fn next(facts: &Facts<'_>) -> Next {
     if let Some(fault) = loss(facts) {
         return Next::Verdict(Verdict::Failed(fault));
     }
-    if facts.stage != Stage::Between {
-        return Next::Stay;
+    if facts.drive_outcome == Some(Outcome::NextVolume) {
+        return Next::ChangeVolume;
+    }
+    match facts.stage {
+        Stage::Between => {}
+        Stage::WithoutVolume { millis } if millis > facts.volume_wait_millis => {
+            return Next::Verdict(Verdict::Failed(no_volume(facts)));
+        }
+        _ => return Next::Stay,
     }
     if facts.steps > STEPS_MAX {
         let fault = Fault::new(
@@ -178,6 +203,23 @@ pub fn next(facts: &Facts<'_>) -> Next {
         Ok(step) => Next::Step(step),
         Err(fault) => Next::Verdict(Verdict::Failed(fault)),
     }
+}
+
+/// Nobody brought a volume in time.
+fn no_volume(facts: &Facts<'_>) -> Fault {
+    let wanted = if facts.waiting_for.is_empty() {
+        "a further volume"
+    } else {
+        facts.waiting_for
+    };
+    Fault::new(
+        "NO_VOLUME",
+        format!(
+            "the job can't go on: for {} minutes it waited for {wanted}",
+            facts.volume_wait_millis.div_ceil(60_000)
+        ),
+        "committed parts are safe; bring such a volume and run again; `taf library` shows what is in the slots",
+    )
 }
 
 /// The issues of an attempt that has done what it was for, whatever happened to anybody afterwards.
@@ -204,7 +246,7 @@ pub fn is_over(
 ) -> bool {
     drive_reported
         || match stage {
-            Stage::Between => true,
+            Stage::Between | Stage::WithoutVolume { .. } => true,
             Stage::Unloading | Stage::Working => lost(drive, lease_millis),
             Stage::Moving => robot.is_none_or(|robot| lost(robot, lease_millis)),
         }
@@ -314,6 +356,8 @@ mod tests {
             steps: 1,
             cancel_asked: false,
             barcode: "A",
+            waiting_for: "",
+            volume_wait_millis: 3_600_000,
             drive_serial: "D1",
             medium: Medium::Empty,
             drive: WELL,
@@ -506,6 +550,36 @@ mod tests {
         assert_eq!(next(&f), Next::Step(mount::Step::Unload));
         f.steps = 2;
         assert!(matches!(next(&f), Next::Step(mount::Step::Clear(_))));
+    }
+
+    #[test]
+    fn a_full_volume_is_followed_by_the_next_and_the_wait_for_it_has_an_end() {
+        let mut f = Facts {
+            drive_outcome: Some(Outcome::NextVolume),
+            ..facts(&[])
+        };
+        assert_eq!(next(&f), Next::ChangeVolume);
+        // Whoever stopped meanwhile decides.
+        f.source_outcome = Some(Outcome::Fault(Fault::new("UNREADABLE", "", "")));
+        assert_eq!(reason(&f), "UNREADABLE");
+        let mut f = Facts {
+            stage: Stage::WithoutVolume { millis: 3_600_000 },
+            barcode: "",
+            waiting_for: "a volume of pool p: label one",
+            ..facts(&[])
+        };
+        assert_eq!(next(&f), Next::Stay);
+        f.stage = Stage::WithoutVolume { millis: 3_600_001 };
+        let Next::Verdict(Verdict::Failed(fault)) = next(&f) else {
+            panic!("must fail")
+        };
+        assert_eq!(fault.reason, "NO_VOLUME");
+        assert!(fault.message.contains("60 minutes") && fault.message.contains("pool p"));
+        // The transfer is in the worker's memory: with it the archive is gone.
+        f.stage = Stage::WithoutVolume { millis: 0 };
+        f.drive = RESTARTED;
+        assert_eq!(reason(&f), "DRIVE_LOST");
+        assert!(is_over(&f.stage, false, WELL, Some(WELL), 20_000));
     }
 
     #[test]

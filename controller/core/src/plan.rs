@@ -1,6 +1,7 @@
 //! What waiting jobs get: a drive and a volume each, or the reason why they wait.
 //!
-//! Jobs are served in the order they were asked for; one that must wait does not hold up the others.
+//! Jobs are served in the order they were asked for, those first that have begun and need a further volume; one that must wait
+//! does not hold up the others.
 
 use std::collections::HashSet;
 
@@ -20,7 +21,7 @@ pub enum Need {
     Volume(i64),
 }
 
-/// A job that has no attempt.
+/// A job that has no attempt, or whose attempt has no volume.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Job {
     /// Row.
@@ -31,6 +32,20 @@ pub struct Job {
     pub agent: Option<Agent>,
     /// Whether a person asked to stop it.
     pub cancel_asked: bool,
+    /// Set if its attempt goes on with a further volume.
+    pub running: Option<Running>,
+}
+
+/// An attempt that goes on. Whether its agents are well, whether it is to stop, and when it has waited for too long are the
+/// attempt's own matter.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Running {
+    /// The drive that it holds.
+    pub drive: i64,
+    /// Whether it may not leave that drive: what is under way is in the memory of its worker.
+    pub bound: bool,
+    /// Volumes that it has used.
+    pub used: Vec<i64>,
 }
 
 /// The source agent of a job.
@@ -133,11 +148,12 @@ struct Taken {
 }
 
 fn decide(job: &Job, drives: &[Drive], volumes: &[Volume], taken: &mut Taken) -> Decision {
-    if job.cancel_asked {
+    if job.running.is_none() && job.cancel_asked {
         return Decision::Cancel { job: job.id };
     }
     let wait = |why: String| Decision::Wait { job: job.id, why };
     if let Some(agent) = &job.agent
+        && job.running.is_none()
         && !agent.connected
     {
         return wait(format!("source agent {} is not connected", agent.name));
@@ -155,8 +171,19 @@ fn decide(job: &Job, drives: &[Drive], volumes: &[Volume], taken: &mut Taken) ->
         Need::Append { pool, .. } => volumes
             .iter()
             .filter(|v| v.pool == *pool && v.appendable)
+            // One that failed here would fail again.
+            .filter(|v| job.running.as_ref().is_none_or(|r| !r.used.contains(&v.id)))
             .collect(),
     };
+    if candidates.is_empty() && job.running.is_some() {
+        let fault = no_volume(&job.need);
+        return wait(match &job.need {
+            Need::Append { pool_name, .. } => {
+                format!("a volume of pool {pool_name}: {}", fault.next_step)
+            }
+            Need::Volume(_) => fault.message,
+        });
+    }
     if candidates.is_empty() {
         return Decision::Fail {
             job: job.id,
@@ -173,7 +200,7 @@ fn decide(job: &Job, drives: &[Drive], volumes: &[Volume], taken: &mut Taken) ->
     });
     let mut why = String::new();
     for volume in candidates {
-        match drive_for(volume, drives, taken) {
+        match drive_for(volume, job.running.as_ref(), drives, taken) {
             Ok(drive) => {
                 taken.drives.insert(drive);
                 taken.volumes.insert(volume.id);
@@ -208,7 +235,12 @@ fn no_volume(need: &Need) -> Fault {
 }
 
 /// The drive to use for a volume, or what it waits for.
-fn drive_for(volume: &Volume, drives: &[Drive], taken: &Taken) -> Result<i64, String> {
+fn drive_for(
+    volume: &Volume,
+    running: Option<&Running>,
+    drives: &[Drive],
+    taken: &Taken,
+) -> Result<i64, String> {
     let barcode = &volume.barcode;
     if volume.reserved || taken.volumes.contains(&volume.id) {
         return Err(format!("volume {barcode} is in use by another job"));
@@ -223,10 +255,16 @@ fn drive_for(volume: &Volume, drives: &[Drive], taken: &Taken) -> Result<i64, St
             "two cartridges have barcode {barcode}: take one of them out"
         ));
     }
-    let free = |d: &&Drive| d.usable && !d.busy && !taken.drives.contains(&d.id);
+    let own = |d: &Drive| running.is_some_and(|r| r.drive == d.id);
+    let allowed = |d: &Drive| running.is_none_or(|r| !r.bound) || own(d);
+    let free =
+        |d: &&Drive| d.usable && (!d.busy || own(d)) && allowed(d) && !taken.drives.contains(&d.id);
     if let Some(holder) = volume.in_drive {
         return match drives.iter().filter(free).find(|d| d.id == holder) {
             Some(drive) => Ok(drive.id),
+            None if drives.iter().any(|d| d.id == holder && !allowed(d)) => Err(format!(
+                "volume {barcode} is in another drive: put it into a slot"
+            )),
             None => Err(format!(
                 "volume {barcode} is in a drive that is busy or not connected"
             )),
@@ -236,9 +274,15 @@ fn drive_for(volume: &Volume, drives: &[Drive], taken: &Taken) -> Result<i64, St
         .iter()
         .filter(free)
         .filter(|d| d.library == Some(library))
-        .min_by_key(|d| (d.full, d.serial.clone()))
+        // Who has a drive keeps it: another one may be wanted by others.
+        .min_by_key(|d| (!own(d), d.full, d.serial.clone()))
         .map(|d| d.id)
-        .ok_or_else(|| "every drive of the library is busy or not connected".to_owned())
+        .ok_or_else(|| match running {
+            Some(Running { bound: true, .. }) => format!(
+                "volume {barcode} is in another library than the drive, or that one is not connected"
+            ),
+            _ => "every drive of the library is busy or not connected".to_owned(),
+        })
 }
 
 #[cfg(test)]
@@ -258,6 +302,7 @@ mod tests {
                 connected: true,
             }),
             cancel_asked: false,
+            running: None,
         }
     }
 
@@ -347,6 +392,79 @@ mod tests {
             ..volume(1)
         };
         assert!(why(&[drive(1)], &[doubled]).contains("two cartridges"));
+    }
+
+    fn goes_on(id: i64, bound: bool, used: &[i64]) -> Job {
+        Job {
+            running: Some(Running {
+                drive: 1,
+                bound,
+                used: used.to_vec(),
+            }),
+            ..job(id)
+        }
+    }
+
+    #[test]
+    fn an_archive_goes_on_in_its_drive_and_never_on_a_volume_that_it_had() {
+        let held = Drive {
+            busy: true,
+            full: true,
+            ..drive(1)
+        };
+        let drives = [held, drive(2)];
+        let decisions = plan(
+            &[goes_on(7, true, &[1]), job(8)],
+            &drives,
+            &[volume(1), volume(2)],
+        );
+        assert_eq!(
+            decisions,
+            [
+                Decision::Start {
+                    job: 7,
+                    drive: 1,
+                    volume: 2
+                },
+                Decision::Start {
+                    job: 8,
+                    drive: 2,
+                    volume: 1
+                }
+            ]
+        );
+        let Decision::Wait { why, .. } =
+            plan(&[goes_on(7, true, &[1])], &drives, &[volume(1)]).remove(0)
+        else {
+            panic!("must wait")
+        };
+        assert!(
+            why.contains("taf volume label") && why.contains("pool p"),
+            "{why}"
+        );
+        let elsewhere = Volume {
+            in_drive: Some(2),
+            ..volume(2)
+        };
+        let Decision::Wait { why, .. } =
+            plan(&[goes_on(7, true, &[1])], &drives, &[elsewhere.clone()]).remove(0)
+        else {
+            panic!("must wait")
+        };
+        assert!(why.contains("another drive"), "{why}");
+        // What is read may come from wherever it is.
+        let restore = Job {
+            need: Need::Volume(2),
+            ..goes_on(7, false, &[1])
+        };
+        assert!(matches!(
+            plan(&[restore], &drives, &[elsewhere])[0],
+            Decision::Start {
+                drive: 2,
+                volume: 2,
+                ..
+            }
+        ));
     }
 
     proptest! {

@@ -46,7 +46,7 @@ where
     let mut client = store.client().await?;
     let assignment = report::assignment(&client, header.key.as_ref(), agent, Side::Tape).await?;
     let part = Claimed::check(&client, &header).await?;
-    report::is_reserved(&assignment, part.extent.recording)?;
+    report::is_reserved(&client, &assignment, part.extent.recording).await?;
     let outcome = if parts::part_get(&client, part.archive.id, part.number)
         .await?
         .is_some()
@@ -107,10 +107,12 @@ impl Claimed {
             return Err(wrong("it does not agree with its segment table"));
         }
         let blocks = header.first_block.checked_add(header.block_count);
+        // The drive may not have been able to write a filemark behind what it cut off.
+        let marks = u64::from(!header.truncated);
         if header.tape_file < 1
             || header.block_count < 1
             || header.next_tape_file <= header.tape_file
-            || blocks.is_none_or(|end| header.next_block <= end)
+            || blocks.is_none_or(|end| header.next_block < end.saturating_add(marks))
         {
             return Err(wrong(
                 "the tape file ends before it begins, or has no filemark",

@@ -14,7 +14,7 @@ use taf_proto::agent::{Ancestor, FetchRecallResponse, RecallItem, RecallItems, R
 use tokio::sync::mpsc;
 
 use super::{Error, Selection, View, view};
-use crate::store::parts;
+use crate::store::parts::{self, Located};
 
 /// Most items of a message.
 const ITEMS: usize = 1_000;
@@ -30,23 +30,68 @@ pub struct Count {
     pub bytes: u64,
 }
 
-/// Counts a selection.
-pub async fn count(view: &View, selection: &Selection) -> Result<Count, Error> {
+/// Which of a version's parts hold something of a selection.
+#[derive(Debug)]
+pub struct Needed<'a> {
+    parts: &'a [Located],
+    hit: Vec<bool>,
+}
+
+impl<'a> Needed<'a> {
+    /// None of these yet, which are in the order of their bytes.
+    fn none(parts: &'a [Located]) -> Self {
+        Self {
+            parts,
+            hit: vec![false; parts.len()],
+        }
+    }
+
+    fn take(&mut self, place: Option<Place>, length: u64) {
+        let Some(place) = place else { return };
+        let begin = (place.archive_ordinal, place.tar_offset);
+        let end = (begin.0, begin.1.saturating_add(length));
+        let first = self.parts.partition_point(|part| {
+            (part.archive_ordinal as u32, part.end_tar_offset as u64) <= begin
+        });
+        for (part, hit) in self.parts.iter().zip(&mut self.hit).skip(first) {
+            if (part.archive_ordinal as u32, part.first_tar_offset as u64) >= end {
+                return;
+            }
+            *hit = true;
+        }
+    }
+
+    /// The parts, in the order of their bytes.
+    pub fn parts(&self) -> impl Iterator<Item = &'a Located> + '_ {
+        let hit = self.parts.iter().zip(&self.hit).filter(|(_, hit)| **hit);
+        hit.map(|(part, _)| part)
+    }
+}
+
+/// Counts a selection, and says which of the version's parts it needs.
+pub async fn count<'a>(
+    view: &View,
+    selection: &Selection,
+    parts: &'a [Located],
+) -> Result<(Count, Needed<'a>), Error> {
+    let mut needed = Needed::none(parts);
     let mut count = Count::default();
     let mut linked = HashSet::new();
     let mut pages = selection.pages(view);
     while let Some(page) = pages.next().await? {
-        if page.header.is_some() && !page.directory.is_empty() {
+        if let Some(header) = page.header.as_ref().filter(|_| !page.directory.is_empty()) {
             count.entries += 1;
+            needed.take(header.place, header.tar_length);
         }
         for entry in page.entries.iter().filter(|entry| is_item(entry)) {
             count.entries += 1;
+            needed.take(entry.place, entry.tar_length);
             if entry.link_group == 0 || linked.insert(entry.place) {
                 count.bytes += entry.size;
             }
         }
     }
-    Ok(count)
+    Ok((count, needed))
 }
 
 /// Directories come from their own pages; what has no bytes on tape was an issue when it was backed up.
@@ -54,7 +99,7 @@ fn is_item(entry: &Entry) -> bool {
     entry.kind != Kind::Directory && entry.place.is_some()
 }
 
-/// Sends what a restore of the selection needs. Waits while the receiver is slow; ends early when it is gone.
+/// Sends what a restore of the selection needs: of the parts all, since they say in which order the volumes come. Waits while the receiver is slow; ends early when it is gone.
 pub async fn stream(
     view: &View,
     selection: &Selection,
@@ -79,6 +124,8 @@ pub async fn stream(
             first_tar_offset: part.first_tar_offset as u64,
             end_tar_offset: part.end_tar_offset as u64,
             segment_table: table.unwrap_or_default(),
+            recording_uuid: Bytes::copy_from_slice(part.recording.as_bytes()),
+            barcode: part.barcode.clone(),
         });
         if sender
             .send(Ok(FetchRecallResponse {

@@ -9,6 +9,7 @@ use uuid::Uuid;
 
 use super::Error;
 use crate::store::assignments::{self, Assignment};
+use crate::store::attempt_volumes;
 use crate::store::issues::{self, Issue};
 use crate::store::orphans::{self, Extent};
 use crate::store::{Client, Store, bigint};
@@ -57,17 +58,21 @@ pub async fn assignment(
 }
 
 /// Sixteen bytes of a message as a UUID.
-pub(super) fn uuid(bytes: &[u8], what: &str) -> Result<Uuid, Error> {
+pub(crate) fn uuid(bytes: &[u8], what: &str) -> Result<Uuid, Error> {
     Uuid::from_slice(bytes).map_err(|_| Error::Invalid(format!("{what} is not 16 bytes")))
 }
 
-/// An agent speaks of the volume that it was given, of no other.
-pub(super) fn is_reserved(assignment: &Assignment, recording: Uuid) -> Result<(), Error> {
-    if recording == assignment.recording {
+/// An agent speaks of the volumes that it was given for the attempt, of no other.
+pub(super) async fn is_reserved(
+    client: &Client,
+    assignment: &Assignment,
+    recording: Uuid,
+) -> Result<(), Error> {
+    if attempt_volumes::volume_is_given(client, assignment.attempt_id, recording).await? {
         return Ok(());
     }
     Err(Error::Invalid(format!(
-        "recording {recording} is not the one that attempt {} was given",
+        "recording {recording} is none that attempt {} was given",
         assignment.attempt_id
     )))
 }
@@ -114,7 +119,7 @@ pub async fn report_orphan(
     let mut client = store.client().await?;
     let assignment = assignment(&client, request.key.as_ref(), agent, Side::Tape).await?;
     let recording = uuid(&request.recording_uuid, "the recording")?;
-    is_reserved(&assignment, recording)?;
+    is_reserved(&client, &assignment, recording).await?;
     let extent = Extent {
         recording,
         tape_file: bigint(request.tape_file)?,
@@ -183,7 +188,7 @@ pub async fn report_volume(
     let mut client = store.client().await?;
     let assignment = assignment(&client, request.key.as_ref(), agent, Side::Tape).await?;
     let recording = uuid(&request.recording_uuid, "the recording")?;
-    is_reserved(&assignment, recording)?;
+    is_reserved(&client, &assignment, recording).await?;
     let state = match request.verdict() {
         Verdict::Full => "full",
         Verdict::ReadOnly => "read-only",

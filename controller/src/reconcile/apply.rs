@@ -11,12 +11,14 @@ use taf_core::attempt::{Next, Verdict};
 use taf_core::mount::{Move, Step};
 use taf_core::plan::Decision;
 use taf_core::{Fault, attempt, plan};
-use taf_proto::agent;
+use taf_proto::agent::{self, result::Done};
+use uuid::Uuid;
 
-use super::facts::{State, from_proto, stage, to_proto};
+use super::Limits;
+use super::facts::{State, from_proto, is_bound, stage, to_proto};
 use crate::catalog;
 use crate::store::attempts::{self, LiveAttempt};
-use crate::store::{Error, Transaction, jobs, savepoints, volumes};
+use crate::store::{Error, Transaction, attempt_volumes, jobs, savepoints, volumes};
 
 /// After the catalog refused a decision for so long, what it was about fails. A refusal may be a change that came between.
 const REFUSED_FOR: Duration = Duration::from_secs(5);
@@ -35,14 +37,14 @@ pub(super) type Refused = HashMap<Subject, Instant>;
 pub(super) async fn decide_on(
     tx: &Transaction<'_>,
     state: &State,
-    lease: Duration,
+    limits: Limits,
     refused: &mut Refused,
 ) -> Result<bool, Error> {
     let before = std::mem::take(refused);
     let mut changed = false;
     for live in &state.attempts {
         savepoints::savepoint_begin_on(tx).await?;
-        let outcome = attempt_on(tx, state, live, lease).await;
+        let outcome = attempt_on(tx, state, live, limits).await;
         let Some(error) = settle_on(tx, outcome, &mut changed).await? else {
             continue;
         };
@@ -53,10 +55,10 @@ pub(super) async fn decide_on(
             settle_on(tx, outcome, &mut changed).await?;
         }
     }
-    if state.queued.is_empty() {
+    let (jobs, drives, volumes) = state.planning();
+    if jobs.is_empty() {
         return Ok(changed);
     }
-    let (jobs, drives, volumes) = state.planning();
     for decision in plan::plan(&jobs, &drives, &volumes) {
         let job = match &decision {
             Decision::Start { job, .. }
@@ -65,9 +67,7 @@ pub(super) async fn decide_on(
             | Decision::Cancel { job } => *job,
         };
         if let Decision::Wait { why, .. } = &decision
-            && state
-                .queued_job(job)
-                .is_some_and(|q| q.waiting_for.as_ref() == Some(why))
+            && state.known_wait(job) == Some(why.as_str())
         {
             continue;
         }
@@ -140,7 +140,7 @@ async fn condemn_on(
 ) -> Result<bool, Error> {
     let fault = refusal(error);
     if live.kind == "label" {
-        match volumes::volume_unlabelled_on(tx, live.volume_id, &fault.message).await {
+        match volumes::volume_unlabelled_on(tx, held(live)?, &fault.message).await {
             // The volume's own state may be what is odd.
             Ok(()) | Err(Error::Stale(_)) => {}
             Err(error) => return Err(error),
@@ -155,17 +155,18 @@ async fn attempt_on(
     tx: &Transaction<'_>,
     state: &State,
     live: &LiveAttempt,
-    lease: Duration,
+    limits: Limits,
 ) -> Result<bool, Error> {
     if live.verdict != "none" {
-        return end_on(tx, state, live, lease).await;
+        return end_on(tx, state, live, limits.lease).await;
     }
-    let Some(facts) = state.about(live, lease) else {
+    let Some(facts) = state.about(live, limits) else {
         return Err(Error::Stale("attempt's drive or volume"));
     };
     match attempt::next(&facts) {
         Next::Stay => return Ok(false),
         Next::Step(step) => begin_step_on(tx, live, &step).await?,
+        Next::ChangeVolume => leave_volume_on(tx, live).await?,
         Next::Verdict(verdict) => pronounce_on(tx, live, &verdict).await?,
     }
     Ok(true)
@@ -224,6 +225,18 @@ async fn start_on(
     drive: i64,
     volume: i64,
 ) -> Result<(), Error> {
+    if let Some(live) = state.waiting_attempt(job) {
+        attempts::attempt_volume_next_on(tx, live.id, drive, volume).await?;
+        jobs::job_waited_on(tx, job).await?;
+        tracing::info!(
+            job,
+            attempt = live.id,
+            drive,
+            volume,
+            "goes on with a further volume"
+        );
+        return Ok(());
+    }
     let Some(queued) = state.queued_job(job) else {
         return Ok(());
     };
@@ -237,6 +250,33 @@ async fn start_on(
     jobs::job_start_on(tx, job, version).await?;
     tracing::info!(job, attempt, drive, volume, "job started");
     Ok(())
+}
+
+/// The volume at hand is done with; another one is needed.
+async fn leave_volume_on(tx: &Transaction<'_>, live: &LiveAttempt) -> Result<(), Error> {
+    let done = live
+        .drive_result
+        .as_deref()
+        .and_then(|encoded| agent::Result::decode(encoded).ok())
+        .and_then(|result| result.done);
+    let (wanted, why) = match done {
+        Some(Done::Read(read)) => {
+            let recording = Uuid::from_slice(&read.next_recording_uuid)
+                .map_err(|_| Error::Corrupt("the recording that a restore asks for"))?;
+            let wanted = attempt_volumes::volume_of_version_on(tx, live.job_id, recording).await?;
+            let wanted = wanted.ok_or(Error::Corrupt("the volume that a restore asks for"))?;
+            (Some(wanted), "the restore needs another volume".to_owned())
+        }
+        Some(Done::Write(written)) => (None, written.next_volume_reason),
+        _ => return Err(Error::Corrupt("a drive's result")),
+    };
+    tracing::info!(
+        job = live.job_id,
+        attempt = live.id,
+        why,
+        "has done with its volume"
+    );
+    attempts::attempt_volume_leave_on(tx, live.id, wanted, is_bound(live)).await
 }
 
 async fn begin_step_on(tx: &Transaction<'_>, live: &LiveAttempt, step: &Step) -> Result<(), Error> {
@@ -276,14 +316,13 @@ async fn pronounce_on(
         }
         ("label", Verdict::Succeeded { .. }) => {
             let block = label_done(live).ok_or(Error::Corrupt("a label's result"))?;
-            volumes::volume_labelled_on(tx, live.volume_id, block).await?;
+            volumes::volume_labelled_on(tx, held(live)?, block).await?;
         }
         ("label", Verdict::Failed(fault)) => {
-            volumes::volume_unlabelled_on(tx, live.volume_id, &fault.message).await?;
+            volumes::volume_unlabelled_on(tx, held(live)?, &fault.message).await?;
         }
         ("label", Verdict::Cancelled) => {
-            volumes::volume_unlabelled_on(tx, live.volume_id, "the labelling was cancelled")
-                .await?;
+            volumes::volume_unlabelled_on(tx, held(live)?, "the labelling was cancelled").await?;
         }
         _ => {}
     }
@@ -295,6 +334,13 @@ async fn pronounce_on(
     );
     let encoded = fault.map(|f| to_proto(f).encode_to_vec());
     attempts::attempt_verdict_on(tx, live.id, name, encoded.as_deref()).await
+}
+
+/// The volume that a label's attempt holds.
+fn held(live: &LiveAttempt) -> Result<i64, Error> {
+    live.volume
+        .map(|held| held.id)
+        .ok_or(Error::Stale("attempt's volume"))
 }
 
 fn backup_done(live: &LiveAttempt) -> Option<agent::BackupDone> {

@@ -13,6 +13,9 @@ use crate::store::attempts::LiveAttempt;
 use crate::store::drives::DriveRow;
 use crate::store::volumes::PlannedVolume;
 
+/// Step of the source agent's assignment: always the same one, since it goes on while the drive's steps change.
+const SOURCE_STEP: u32 = 1;
+
 /// Complete sets, each for one process of a unit.
 pub(super) type Sets = HashMap<Unit, (Uuid, Vec<Assignment>)>;
 
@@ -27,21 +30,12 @@ pub(super) fn sets(state: &State, installation: Uuid) -> (Sets, Vec<Binding>) {
     let mut sets = Sets::new();
     let mut bindings = Vec::new();
     for live in &state.attempts {
-        let (Some(drive), Some(volume)) = (
-            state.drives.get(&live.drive_id),
-            state.volumes.get(&live.volume_id),
-        ) else {
+        let Some(drive) = state.drives.get(&live.drive_id) else {
             continue;
         };
-        // With a verdict the work is withdrawn, but not a step towards the mount: it may be half done, and the end of the attempt
-        // waits for its end.
-        let withdrawn = live.verdict != "none" && live.step_kind == "work";
-        if withdrawn || (live.step_kind != "work" && live.drive_result.is_some()) {
-            continue;
-        }
-        let mut give = |unit: Unit, incarnation: Uuid, work: Work| {
+        let mut give = |unit: Unit, incarnation: Uuid, key: AssignmentKey, work: Work| {
             let assignment = Assignment {
-                key: Some(key(live)),
+                key: Some(key),
                 work: Some(work),
             };
             sets.entry(unit)
@@ -49,10 +43,35 @@ pub(super) fn sets(state: &State, installation: Uuid) -> (Sets, Vec<Binding>) {
                 .1
                 .push(assignment);
         };
+        // Work belongs to the processes that it was given to; the attempt fails if they are gone.
+        let is_theirs = |given: Option<Uuid>, now| given.is_none_or(|given| given == now);
+        // The source agent works from the first volume to the last, whatever the drive does in between.
+        let begun = live.step_kind == "work" || live.source_incarnation.is_some();
+        if begun
+            && live.verdict == "none"
+            && live.source_result.is_none()
+            && let Some(agent) = &live.source
+            && let Some(incarnation) = agent.incarnation
+            && is_theirs(live.source_incarnation, incarnation)
+            && let Some(work) = source_work(live, drive, installation)
+        {
+            let key = AssignmentKey {
+                step: SOURCE_STEP,
+                ..key(live)
+            };
+            give(Unit::Source(agent.id), incarnation, key, work);
+        }
+        // With a verdict the work is withdrawn, but not a step towards the mount: it may be half done, and the end of the attempt
+        // waits for its end.
+        let withdrawn = live.verdict != "none" && live.step_kind == "work";
+        if withdrawn || (live.step_kind != "work" && live.drive_result.is_some()) {
+            continue;
+        }
         match live.step_kind.as_str() {
             "unload" => give(
                 Unit::Drive(drive.id),
                 drive.incarnation,
+                key(live),
                 Work::Unload(agent::UnloadWork {}),
             ),
             "clear" | "mount" => {
@@ -65,34 +84,25 @@ pub(super) fn sets(state: &State, installation: Uuid) -> (Sets, Vec<Binding>) {
                     give(
                         Unit::Library(library.id),
                         library.incarnation,
+                        key(live),
                         Work::Move(detail),
                     );
                 }
             }
             "work" => {
-                let source = live.source.as_ref().and_then(|s| s.incarnation);
                 if live.drive_incarnation.is_none() {
                     bindings.push(Binding {
                         attempt: live.id,
                         drive: drive.incarnation,
-                        source,
+                        source: live.source.as_ref().and_then(|s| s.incarnation),
                     });
                 }
-                // Work belongs to the processes that it was given to; the attempt fails if they are gone.
-                let is_theirs = |given: Option<Uuid>, now| given.is_none_or(|given| given == now);
                 if live.drive_result.is_none()
                     && is_theirs(live.drive_incarnation, drive.incarnation)
+                    && let Some(volume) = live.volume.and_then(|held| state.volumes.get(&held.id))
                     && let Some(work) = drive_work(live, volume, installation)
                 {
-                    give(Unit::Drive(drive.id), drive.incarnation, work);
-                }
-                if live.source_result.is_none()
-                    && let Some(agent) = &live.source
-                    && let Some(incarnation) = agent.incarnation
-                    && is_theirs(live.source_incarnation, incarnation)
-                    && let Some(work) = source_work(live, drive, installation)
-                {
-                    give(Unit::Source(agent.id), incarnation, work);
+                    give(Unit::Drive(drive.id), drive.incarnation, key(live), work);
                 }
             }
             _ => {}
@@ -125,6 +135,7 @@ fn drive_work(live: &LiveAttempt, volume: &PlannedVolume, installation: Uuid) ->
             archive: Some(archive(live, installation)?),
             peer_agent_id,
             part_size: live.archive.as_ref()?.part_size as u64,
+            continues: live.volumes.len() > 1,
         }),
         "restore" => Work::Read(agent::ReadWork {
             recording,

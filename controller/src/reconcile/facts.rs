@@ -10,6 +10,7 @@ use taf_core::{Fault, plan};
 use taf_proto::{agent, v1};
 use uuid::Uuid;
 
+use super::Limits;
 use crate::catalog;
 use crate::session::Unit;
 use crate::store::attempts::{self, LiveAttempt};
@@ -147,6 +148,14 @@ fn outcome(encoded: Option<&[u8]>, kind: attempt::Kind, side: Side) -> Option<Ou
         {
             0
         }
+        (attempt::Kind::Backup, Side::Drive, Some(Done::Write(done)))
+            if !done.next_volume_reason.is_empty() =>
+        {
+            return Some(Outcome::NextVolume);
+        }
+        (attempt::Kind::Restore, Side::Drive, Some(Done::Read(_))) => {
+            return Some(Outcome::NextVolume);
+        }
         (attempt::Kind::Backup | attempt::Kind::Restore, Side::Drive, _) => 0,
         _ => return unfit(),
     };
@@ -219,27 +228,57 @@ impl State {
         drives.chain(libraries).chain(sources).collect()
     }
 
+    /// What the catalog says that a job waits for.
+    pub(super) fn known_wait(&self, job: i64) -> Option<&str> {
+        let queued = self.queued_job(job).map(|q| q.waiting_for.as_deref());
+        let running = || self.waiting_attempt(job).map(|a| a.waiting_for.as_deref());
+        queued.or_else(running).flatten()
+    }
+
+    /// The attempt of a job that waits for its next volume.
+    pub(super) fn waiting_attempt(&self, job: i64) -> Option<&LiveAttempt> {
+        self.attempts
+            .iter()
+            .find(|live| live.job_id == job && waits_for_volume(live))
+    }
+
     /// Facts for the planner.
     pub(super) fn planning(&self) -> (Vec<plan::Job>, Vec<plan::Drive>, Vec<plan::Volume>) {
-        let jobs = self
-            .queued
-            .iter()
-            .map(|job| plan::Job {
-                id: job.id,
-                need: match (&job.pool, job.volume_id) {
-                    (Some((pool, name)), None) => plan::Need::Append {
-                        pool: *pool,
-                        pool_name: name.clone(),
-                    },
-                    (_, volume) => plan::Need::Volume(volume.unwrap_or_default()),
+        let running = self.attempts.iter().filter(|live| waits_for_volume(live));
+        let running = running.map(|live| plan::Job {
+            id: live.job_id,
+            need: match (live.wanted_volume_id, &live.pool) {
+                (None, Some((pool, name))) => plan::Need::Append {
+                    pool: *pool,
+                    pool_name: name.clone(),
                 },
-                agent: job.agent.as_ref().map(|(_, name, connected)| plan::Agent {
-                    name: name.clone(),
-                    connected: *connected,
-                }),
-                cancel_asked: job.cancel_asked,
-            })
-            .collect();
+                (wanted, _) => plan::Need::Volume(wanted.unwrap_or_default()),
+            },
+            agent: None,
+            cancel_asked: false,
+            running: Some(plan::Running {
+                drive: live.drive_id,
+                bound: is_bound(live),
+                used: live.volumes.clone(),
+            }),
+        });
+        let queued = self.queued.iter().map(|job| plan::Job {
+            id: job.id,
+            need: match (&job.pool, job.volume_id) {
+                (Some((pool, name)), None) => plan::Need::Append {
+                    pool: *pool,
+                    pool_name: name.clone(),
+                },
+                (_, volume) => plan::Need::Volume(volume.unwrap_or_default()),
+            },
+            agent: job.agent.as_ref().map(|(_, name, connected)| plan::Agent {
+                name: name.clone(),
+                connected: *connected,
+            }),
+            cancel_asked: job.cancel_asked,
+            running: None,
+        });
+        let jobs = running.chain(queued).collect();
         let drives = self.drives.values().map(|d| plan::Drive {
             id: d.id,
             serial: d.serial.clone(),
@@ -311,10 +350,16 @@ impl State {
     pub(super) fn about<'a>(
         &'a self,
         attempt: &'a LiveAttempt,
-        lease: Duration,
+        limits: Limits,
     ) -> Option<attempt::Facts<'a>> {
         let drive = self.drives.get(&attempt.drive_id)?;
-        let volume = self.volumes.get(&attempt.volume_id)?;
+        let (barcode, first_step) = match attempt.volume {
+            Some(held) => {
+                let volume = self.volumes.get(&held.id)?;
+                (volume.barcode.as_str(), held.first_step)
+            }
+            None => ("", attempt.step),
+        };
         let elements = drive
             .library
             .as_ref()
@@ -328,9 +373,11 @@ impl State {
         Some(attempt::Facts {
             kind,
             stage: stage(attempt),
-            steps: attempt.step as u32,
+            steps: (attempt.step - first_step + 1) as u32,
             cancel_asked: attempt.cancel_asked,
-            barcode: &volume.barcode,
+            barcode,
+            waiting_for: attempt.waiting_for.as_deref().unwrap_or_default(),
+            volume_wait_millis: limits.volume_wait.as_millis() as u64,
             drive_serial: &drive.serial,
             medium: match drive.medium.as_str() {
                 "empty" => Medium::Empty,
@@ -355,7 +402,7 @@ impl State {
                 .get(&attempt.id)
                 .map_or(0, |known| known.as_millis() as u64),
             parts_complete: self.complete.contains(&attempt.id),
-            lease_millis: lease.as_millis() as u64,
+            lease_millis: limits.lease.as_millis() as u64,
         })
     }
 
@@ -392,6 +439,21 @@ pub(super) fn stage(attempt: &LiveAttempt) -> attempt::Stage {
         "unload" => attempt::Stage::Unloading,
         "clear" | "mount" => attempt::Stage::Moving,
         "work" => attempt::Stage::Working,
-        _ => attempt::Stage::Between,
+        _ => match attempt.waiting_seconds {
+            Some(seconds) => attempt::Stage::WithoutVolume {
+                millis: (seconds.max(0.0) * 1000.0) as u64,
+            },
+            None => attempt::Stage::Between,
+        },
     }
+}
+
+/// Whether the planner is to give it a volume.
+fn waits_for_volume(attempt: &LiveAttempt) -> bool {
+    attempt.verdict == "none" && matches!(stage(attempt), attempt::Stage::WithoutVolume { .. })
+}
+
+/// Whether an attempt can't leave its drive's worker: of a backup that holds what is not on tape yet.
+pub(super) fn is_bound(attempt: &LiveAttempt) -> bool {
+    attempt.kind != "restore"
 }

@@ -20,11 +20,20 @@ use crate::store::{Error, Store, attempts, drives, leadership};
 /// Without hints it looks this often.
 const TICK: Duration = Duration::from_secs(1);
 
+/// How long it is patient.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// After this long without a word a unit is lost.
+    pub lease: Duration,
+    /// After this long without a further volume a running job fails.
+    pub volume_wait: Duration,
+}
+
 /// Reconciles until it is stopped.
 pub struct Reconciler {
     store: Store,
     registry: Registry,
-    lease: Duration,
+    limits: Limits,
     installation: Uuid,
     holder: Uuid,
     term: Option<Term>,
@@ -41,17 +50,12 @@ struct Term {
 }
 
 impl Reconciler {
-    /// A reconciler over the store. `lease` is after how long a silent unit is lost.
-    pub fn new(
-        store: Store,
-        registry: Registry,
-        lease: Duration,
-        installation: Uuid,
-    ) -> Reconciler {
+    /// A reconciler over the store.
+    pub fn new(store: Store, registry: Registry, limits: Limits, installation: Uuid) -> Reconciler {
         Reconciler {
             store,
             registry,
-            lease,
+            limits,
             installation,
             holder: Uuid::new_v4(),
             term: None,
@@ -100,10 +104,10 @@ impl Reconciler {
             self.registry.publish(&sets, &state.incarnations());
             return Ok(());
         };
-        drives::unit_expire_on(&tx, self.lease.as_secs_f64()).await?;
+        drives::unit_expire_on(&tx, self.limits.lease.as_secs_f64()).await?;
         let mut state = facts::load_on(&tx, term.since.elapsed()).await?;
         state.reported = self.note_reported(&state);
-        let changed = apply::decide_on(&tx, &state, self.lease, &mut self.refused).await?;
+        let changed = apply::decide_on(&tx, &state, self.limits, &mut self.refused).await?;
         if changed {
             // What was decided is shown from the rows, as any other controller would show it.
             state = facts::load_on(&tx, term.since.elapsed()).await?;

@@ -20,7 +20,7 @@ use tonic::service::{Routes, RoutesBuilder};
 
 use super::Error;
 use crate::app::App;
-use crate::reconcile::Reconciler;
+use crate::reconcile::{self, Reconciler};
 use crate::services::agent_catalog::AgentCatalog;
 use crate::services::device::Devices;
 use crate::services::enrolment::Enrolment;
@@ -99,7 +99,10 @@ pub(super) async fn compose(app: &App, shutdown: &CancellationToken) -> Result<C
     let reconciler = Reconciler::new(
         app.store.clone(),
         registry,
-        app.config.lease,
+        reconcile::Limits {
+            lease: app.config.lease,
+            volume_wait: app.config.volume_wait,
+        },
         app.installation,
     )
     .run(shutdown.clone());

@@ -5,8 +5,9 @@ use prost::Message as _;
 use taf_proto::agent::catalog_service_server::CatalogService;
 use taf_proto::agent::{
     CommitPartRequest, CommitPartResponse, FetchRecallRequest, FetchRecallResponse,
-    FetchSelectionRequest, FetchSelectionResponse, ReportIssuesRequest, ReportIssuesResponse,
-    ReportOrphanRequest, ReportOrphanResponse, ReportVolumeRequest, ReportVolumeResponse,
+    FetchSelectionRequest, FetchSelectionResponse, LocateVolumeRequest, LocateVolumeResponse,
+    ReportIssuesRequest, ReportIssuesResponse, ReportOrphanRequest, ReportOrphanResponse,
+    ReportVolumeRequest, ReportVolumeResponse, Worker,
 };
 use taf_proto::{path, v1};
 use tokio::sync::mpsc;
@@ -18,7 +19,7 @@ use crate::access::Caller;
 use crate::catalog::report::{self, Side};
 use crate::catalog::{self, Error, Selection, View, commit, recall};
 use crate::session::Registry;
-use crate::store::{Store, assignments};
+use crate::store::{Store, assignments, attempt_volumes};
 
 /// Messages of a recall that wait for a slow agent: a few megabytes at most.
 const AHEAD: usize = 4;
@@ -150,6 +151,34 @@ impl CatalogService for AgentCatalog {
             }
         });
         Ok(Response::new(ReceiverStream::new(receiver)))
+    }
+
+    async fn locate_volume(
+        &self,
+        request: Request<LocateVolumeRequest>,
+    ) -> Result<Response<LocateVolumeResponse>, Status> {
+        let agent = Caller::agent(&request)?.id.clone();
+        let request = request.into_inner();
+        let client = self.store.client().await?;
+        let assignment =
+            report::assignment(&client, request.key.as_ref(), &agent, Side::Source).await?;
+        let recording = report::uuid(&request.recording_uuid, "the recording")?;
+        let found =
+            attempt_volumes::volume_locate(&client, assignment.attempt_id, recording).await?;
+        let (agent_id, addresses) = found.ok_or_else(|| {
+            status::fault(
+                Code::Unavailable,
+                "NOT_READY",
+                "the volume is not in a drive yet",
+            )
+        })?;
+        let addresses = addresses.split_whitespace().map(str::to_owned).collect();
+        Ok(Response::new(LocateVolumeResponse {
+            worker: Some(Worker {
+                agent_id,
+                addresses,
+            }),
+        }))
     }
 
     async fn report_issues(

@@ -115,6 +115,7 @@ pub fn message(row: JobRow) -> Job {
             .unwrap_or_default(),
         agent: row.agent.as_deref().map(names::agent).unwrap_or_default(),
         volume: row.volume.as_deref().map(names::volume).unwrap_or_default(),
+        volumes: row.volumes.iter().map(|v| names::volume(v)).collect(),
         drive: row.drive.as_deref().map(names::drive).unwrap_or_default(),
         target,
         waiting_for: row.waiting_for.clone().unwrap_or_default(),

@@ -75,17 +75,19 @@ impl Versions {
         }
         let view = View::of(&self.app.store, &version);
         let selection = Selection::resolve(&view, &wanted.paths).await?;
-        let count = recall::count(&view, &selection).await?;
+        let (count, needed) = recall::count(&view, &selection, &parts).await?;
         let mut answer = RestoreVersionResponse {
             job: String::new(),
             entry_count: count.entries,
             byte_count: count.bytes,
-            volumes: volumes(&parts),
+            volumes: volumes(needed.parts()),
         };
         let Some(mutation) = mutation else {
             return Ok(answer);
         };
-        let Some(volume) = parts.first().map(|part| part.volume_id) else {
+        // Of what has no bytes on tape the first volume will do.
+        let first = needed.parts().next().or(parts.first());
+        let Some(volume) = first.map(|part| part.volume_id) else {
             return Err(status::precondition(
                 "VERSION_HAS_NO_PARTS",
                 format!(
@@ -94,15 +96,6 @@ impl Versions {
                 ),
             ));
         };
-        if parts.iter().any(|part| part.volume_id != volume) {
-            return Err(status::precondition(
-                "SEVERAL_VOLUMES",
-                format!(
-                    "{} lies on several volumes, which this release does not restore: use `taf tape extract` with each",
-                    request.version
-                ),
-            ));
-        }
         let mut client = self.app.store.client().await?;
         let tx = client.transaction().await.map_err(store::Error::from)?;
         if let Some(answer) = mutation.begin_on(&tx).await? {

@@ -1,7 +1,5 @@
 //! Assignments as agents name them: which attempt it is, and whose. This is how calls of agents are fenced.
 
-use uuid::Uuid;
-
 use super::{Error, GenericClient};
 
 /// What an assignment is about.
@@ -19,8 +17,6 @@ pub struct Assignment {
     pub source_agent: Option<String>,
     /// Tape agent of the drive.
     pub tape_agent: String,
-    /// Recording that the attempt has reserved.
-    pub recording: Uuid,
     /// Line of a backup or restore.
     pub line_id: Option<i64>,
     /// Version of a backup or restore.
@@ -36,10 +32,10 @@ pub async fn assignment_get(
     epoch: i64,
     counter: i64,
 ) -> Result<Option<Assignment>, Error> {
-    let sql = "SELECT t.id, t.job_id, j.kind, t.ended_at IS NULL, s.agent_name, d.agent_name, v.recording_uuid, j.line_id, j.version, \
+    let sql = "SELECT t.id, t.job_id, j.kind, t.ended_at IS NULL, s.agent_name, d.agent_name, j.line_id, j.version, \
                j.restore_request \
                FROM attempts AS t JOIN jobs AS j ON j.id = t.job_id JOIN drives AS x ON x.id = t.drive_id \
-               JOIN agents AS d ON d.id = x.agent_id JOIN volumes AS v ON v.id = t.volume_id \
+               JOIN agents AS d ON d.id = x.agent_id \
                LEFT JOIN agents AS s ON s.id = t.agent_id \
                WHERE t.id = $1 AND t.epoch = $2 AND t.generation = $3";
     let row = client.query_opt(sql, &[&attempt, &epoch, &counter]).await?;
@@ -50,10 +46,9 @@ pub async fn assignment_get(
         live: row.get(3),
         source_agent: row.get(4),
         tape_agent: row.get(5),
-        recording: row.get(6),
-        line_id: row.get(7),
-        version: row.get(8),
-        restore_request: row.get(9),
+        line_id: row.get(6),
+        version: row.get(7),
+        restore_request: row.get(8),
     }))
 }
 

@@ -1,9 +1,9 @@
-//! Attempts: one try at a job, with the drive and the volume that it holds.
+//! Attempts: one try at a job, with the drive and the volume that it holds. Its volumes are in `attempt_volumes`.
 
 use tokio_postgres::Row;
 use uuid::Uuid;
 
-use super::{Error, Store, Transaction, drives::Unit};
+use super::{Error, Store, Transaction, attempt_volumes, drives::Unit};
 
 /// An attempt that has not ended, with all that the reconciler asks about it.
 pub struct LiveAttempt {
@@ -33,8 +33,16 @@ pub struct LiveAttempt {
     pub drive_incarnation: Option<Uuid>,
     /// Encoded result of the drive.
     pub drive_result: Option<Vec<u8>>,
-    /// Volume.
-    pub volume_id: i64,
+    /// Volume that it holds.
+    pub volume: Option<HeldVolume>,
+    /// Every volume that it has had, the present one last.
+    pub volumes: Vec<i64>,
+    /// Volume that a restore needs next.
+    pub wanted_volume_id: Option<i64>,
+    /// For how long it has waited for its next volume, seconds; none if it does not wait for one.
+    pub waiting_seconds: Option<f64>,
+    /// What it waits for.
+    pub waiting_for: Option<String>,
     /// Source agent.
     pub source: Option<SourceAgent>,
     /// Process of the source agent that was given work.
@@ -47,8 +55,19 @@ pub struct LiveAttempt {
     pub restore_request: Option<Vec<u8>>,
     /// Entries and bytes of a restore.
     pub totals: (i64, i64),
+    /// Pool of a backup: row and name.
+    pub pool: Option<(i64, String)>,
     /// Archive of a backup.
     pub archive: Option<ArchiveOf>,
+}
+
+/// The volume that an attempt holds.
+#[derive(Debug, Clone, Copy)]
+pub struct HeldVolume {
+    /// Row.
+    pub id: i64,
+    /// The attempt's step when it was reserved.
+    pub first_step: i32,
 }
 
 /// The source agent of an attempt.
@@ -90,13 +109,14 @@ pub struct ArchiveOf {
 }
 
 const LIVE_SELECT: &str = "SELECT t.id, t.job_id, j.kind, j.cancel_asked, t.epoch, t.generation, t.verdict, t.fault, \
-     t.step, t.step_kind, t.step_detail, t.drive_id, t.drive_incarnation, t.drive_result, t.volume_id, \
+     t.step, t.step_kind, t.step_detail, t.drive_id, t.drive_incarnation, t.drive_result, v.volume_id, \
      a.id, a.agent_name, a.incarnation, \
      COALESCE(extract(epoch FROM clock_timestamp() - a.last_seen_at)::float8, 1e9::float8), \
      t.source_incarnation, t.source_result, j.line_id, j.restore_request, \
      COALESCE(j.entry_count, 0), COALESCE(j.byte_total, 0), \
      r.id, r.archive_uuid, l.line_uuid, r.version, r.ordinal, p.plan_name, s.source_name, p.compression_level, \
-     p.compression_threads, s.one_file_system, po.part_size \
+     p.compression_threads, s.one_file_system, po.part_size, v.first_step, t.wanted_volume_id, \
+     extract(epoch FROM clock_timestamp() - t.waiting_since)::float8, j.waiting_for, po.id, po.pool_name \
      FROM attempts t JOIN jobs j ON j.id = t.job_id \
      LEFT JOIN agents a ON a.id = t.agent_id \
      LEFT JOIN archives r ON r.attempt_id = t.id \
@@ -104,6 +124,7 @@ const LIVE_SELECT: &str = "SELECT t.id, t.job_id, j.kind, j.cancel_asked, t.epoc
      LEFT JOIN plans p ON p.id = j.plan_id \
      LEFT JOIN sources s ON s.id = p.source_id \
      LEFT JOIN pools po ON po.id = p.pool_id \
+     LEFT JOIN attempt_volumes v ON v.attempt_id = t.id AND v.held \
      WHERE t.ended_at IS NULL ORDER BY t.id";
 
 fn live_attempt(row: &Row) -> LiveAttempt {
@@ -121,7 +142,14 @@ fn live_attempt(row: &Row) -> LiveAttempt {
         drive_id: row.get(11),
         drive_incarnation: row.get(12),
         drive_result: row.get(13),
-        volume_id: row.get(14),
+        volume: row.get::<_, Option<i64>>(14).map(|id| HeldVolume {
+            id,
+            first_step: row.get(36),
+        }),
+        volumes: Vec::new(),
+        wanted_volume_id: row.get(37),
+        waiting_seconds: row.get(38),
+        waiting_for: row.get(39),
         source: row.get::<_, Option<i64>>(15).map(|id| SourceAgent {
             id,
             name: row.get(16),
@@ -133,6 +161,7 @@ fn live_attempt(row: &Row) -> LiveAttempt {
         line_id: row.get(21),
         restore_request: row.get(22),
         totals: (row.get(23), row.get(24)),
+        pool: row.get::<_, Option<i64>>(40).zip(row.get(41)),
         archive: row.get::<_, Option<i64>>(25).map(|id| ArchiveOf {
             id,
             archive_uuid: row.get(26),
@@ -152,7 +181,12 @@ fn live_attempt(row: &Row) -> LiveAttempt {
 /// Every attempt that has not ended.
 pub async fn attempt_list_live_on(tx: &Transaction<'_>) -> Result<Vec<LiveAttempt>, Error> {
     let rows = tx.query(LIVE_SELECT, &[]).await?;
-    Ok(rows.iter().map(live_attempt).collect())
+    let mut live: Vec<LiveAttempt> = rows.iter().map(live_attempt).collect();
+    let mut volumes = attempt_volumes::volume_list_live_on(tx).await?;
+    for attempt in &mut live {
+        attempt.volumes = volumes.remove(&attempt.id).unwrap_or_default();
+    }
+    Ok(live)
 }
 
 /// Begins an attempt: from here on it holds the drive and the volume. [`Error::Exists`] if either is held.
@@ -166,19 +200,54 @@ pub async fn attempt_start_on(
     let (epoch, counter) = Store::generation_next_on(tx).await?;
     let row = tx
         .query_one(
-            "INSERT INTO attempts (job_id, epoch, generation, drive_id, volume_id, agent_id, started_at) \
-             VALUES ($1, $2, $3, $4, $5, $6, clock_timestamp()) RETURNING id",
-            &[
-                &job_id,
-                &epoch,
-                &counter,
-                &drive_id,
-                &volume_id,
-                &agent_id,
-            ],
+            "INSERT INTO attempts (job_id, epoch, generation, drive_id, agent_id, started_at) \
+             VALUES ($1, $2, $3, $4, $5, clock_timestamp()) RETURNING id",
+            &[&job_id, &epoch, &counter, &drive_id, &agent_id],
         )
         .await?;
-    Ok(row.get(0))
+    let id = row.get(0);
+    attempt_volumes::volume_hold_on(tx, id, volume_id).await?;
+    Ok(id)
+}
+
+/// The present volume is done with; from now on the attempt waits for another one: for `wanted`, or for any that will do. What the
+/// drive reported is used up. One that is not `bound` to its drive's worker may go on with another process.
+pub async fn attempt_volume_leave_on(
+    tx: &Transaction<'_>,
+    id: i64,
+    wanted: Option<i64>,
+    bound: bool,
+) -> Result<(), Error> {
+    attempt_volumes::volume_let_go_on(tx, id).await?;
+    let rows = tx
+        .execute(
+            "UPDATE attempts SET step_kind = 'none', step_detail = NULL, drive_result = NULL, wanted_volume_id = $2::bigint, \
+             waiting_since = clock_timestamp(), \
+             drive_incarnation = CASE WHEN $3::boolean THEN drive_incarnation ELSE NULL END \
+             WHERE id = $1 AND ended_at IS NULL AND verdict = 'none' AND step_kind = 'work' AND drive_result IS NOT NULL",
+            &[&id, &wanted, &bound],
+        )
+        .await?;
+    Error::expect_one(rows, "attempt")
+}
+
+/// The attempt goes on with this volume in this drive. [`Error::Exists`] if another attempt holds either.
+pub async fn attempt_volume_next_on(
+    tx: &Transaction<'_>,
+    id: i64,
+    drive_id: i64,
+    volume_id: i64,
+) -> Result<(), Error> {
+    let rows = tx
+        .execute(
+            "UPDATE attempts SET drive_id = $2, wanted_volume_id = NULL, waiting_since = NULL \
+             WHERE id = $1 AND ended_at IS NULL AND verdict = 'none' AND waiting_since IS NOT NULL \
+             AND (drive_id = $2 OR drive_incarnation IS NULL)",
+            &[&id, &drive_id],
+        )
+        .await?;
+    Error::expect_one(rows, "attempt")?;
+    attempt_volumes::volume_hold_on(tx, id, volume_id).await
 }
 
 /// A step begins; `detail` is the encoded move of a step of the robot.
@@ -191,7 +260,7 @@ pub async fn attempt_step_on(
     let rows = tx
         .execute(
             "UPDATE attempts SET step = step + 1, step_kind = $2, step_detail = $3::bytea WHERE id = $1 \
-             AND ended_at IS NULL AND verdict = 'none' AND step_kind = 'none'",
+             AND ended_at IS NULL AND verdict = 'none' AND step_kind = 'none' AND waiting_since IS NULL",
             &[&id, &kind, &detail],
         )
         .await?;
@@ -206,7 +275,8 @@ pub async fn attempt_bind_on(
     source: Option<Uuid>,
 ) -> Result<(), Error> {
     tx.execute(
-        "UPDATE attempts SET drive_incarnation = $2, source_incarnation = $3::uuid WHERE id = $1 AND ended_at IS NULL",
+        "UPDATE attempts SET drive_incarnation = $2, source_incarnation = COALESCE(source_incarnation, $3::uuid) \
+         WHERE id = $1 AND ended_at IS NULL",
         &[&id, &drive, &source],
     )
     .await?;
@@ -238,11 +308,15 @@ pub async fn attempt_end_on(
     let rows = tx
         .execute(
             "UPDATE attempts SET ended_at = clock_timestamp(), step_kind = 'none', step_detail = NULL, \
-             holds_volume = $2 WHERE id = $1 AND ended_at IS NULL AND verdict <> 'none'",
-            &[&id, &holds_volume],
+             wanted_volume_id = NULL, waiting_since = NULL WHERE id = $1 AND ended_at IS NULL AND verdict <> 'none'",
+            &[&id],
         )
         .await?;
-    Error::expect_one(rows, "attempt")
+    Error::expect_one(rows, "attempt")?;
+    if !holds_volume {
+        attempt_volumes::volume_let_go_on(tx, id).await?;
+    }
+    Ok(())
 }
 
 /// Says why a drive is not usable.
@@ -279,7 +353,8 @@ pub async fn attempt_result_on(tx: &Transaction<'_>, report: &Report<'_>) -> Res
         Unit::Source(agent) => {
             tx.execute(
                 "UPDATE attempts SET source_result = $4 WHERE id = $1 AND epoch = $2 AND generation = $3 \
-                 AND agent_id = $5 AND ended_at IS NULL AND source_result IS NULL AND step_kind = 'work'",
+                 AND agent_id = $5 AND ended_at IS NULL AND source_result IS NULL \
+                 AND (step_kind = 'work' OR source_incarnation IS NOT NULL)",
                 &[&report.attempt, &epoch, &counter, &report.result, &agent],
             )
             .await?;
@@ -309,8 +384,8 @@ pub async fn attempt_result_on(tx: &Transaction<'_>, report: &Report<'_>) -> Res
             .await?;
             // A drive that was given up has come back and says that it is done with this.
             tx.execute(
-                "UPDATE attempts SET holds_volume = false WHERE id = $1 AND epoch = $2 AND generation = $3 \
-                 AND drive_id = $4 AND ended_at IS NOT NULL",
+                "UPDATE attempt_volumes SET held = false WHERE held AND attempt_id IN (SELECT t.id FROM attempts t \
+                 WHERE t.id = $1 AND t.epoch = $2 AND t.generation = $3 AND t.drive_id = $4 AND t.ended_at IS NOT NULL)",
                 &[&report.attempt, &epoch, &counter, &drive],
             )
             .await?;
@@ -345,7 +420,8 @@ pub async fn attempt_result_on(tx: &Transaction<'_>, report: &Report<'_>) -> Res
 /// work had never reached it.
 pub async fn attempt_drive_idle_on(tx: &Transaction<'_>, drive_id: i64) -> Result<(), Error> {
     tx.execute(
-        "UPDATE attempts SET holds_volume = false WHERE drive_id = $1 AND ended_at IS NOT NULL AND holds_volume",
+        "UPDATE attempt_volumes SET held = false WHERE held AND attempt_id IN \
+         (SELECT t.id FROM attempts t WHERE t.drive_id = $1 AND t.ended_at IS NOT NULL)",
         &[&drive_id],
     )
     .await?;

@@ -51,8 +51,8 @@ pub async fn drive_connect_on(
     };
     let id: i64 = row.get(0);
     tx.execute(
-        "UPDATE attempts SET holds_volume = false WHERE drive_id = $1 AND ended_at IS NOT NULL AND holds_volume \
-         AND (drive_incarnation IS NULL OR drive_incarnation <> $2)",
+        "UPDATE attempt_volumes SET held = false WHERE held AND attempt_id IN (SELECT t.id FROM attempts t \
+         WHERE t.drive_id = $1 AND t.ended_at IS NOT NULL AND (t.drive_incarnation IS NULL OR t.drive_incarnation <> $2))",
         &[&id, &unit.incarnation],
     )
     .await?;

@@ -32,7 +32,7 @@ pub struct NewRestore<'a> {
     pub version: i64,
     /// Source agent that writes.
     pub agent_id: i64,
-    /// Volume that holds it.
+    /// Volume that is needed first.
     pub volume_id: i64,
     /// Encoded `taf.v1.RestoreVersionRequest`.
     pub request: &'a [u8],
@@ -109,12 +109,22 @@ pub async fn job_cancel_on(tx: &Transaction<'_>, id: i64) -> Result<bool, Error>
     Ok(rows == 1)
 }
 
-/// Says what a queued job waits for.
+/// Says what a job waits for: a queued one for anything, a running one for its next volume.
 pub async fn job_wait_on(tx: &Transaction<'_>, id: i64, why: &str) -> Result<(), Error> {
     tx.execute(
-        "UPDATE jobs SET waiting_for = $2 WHERE id = $1 AND state = 'queued' \
+        "UPDATE jobs SET waiting_for = $2 WHERE id = $1 AND ended_at IS NULL \
          AND (waiting_for IS NULL OR waiting_for <> $2)",
         &[&id, &clip(why, 400)],
+    )
+    .await?;
+    Ok(())
+}
+
+/// A running job has what it waited for.
+pub async fn job_waited_on(tx: &Transaction<'_>, id: i64) -> Result<(), Error> {
+    tx.execute(
+        "UPDATE jobs SET waiting_for = NULL WHERE id = $1 AND ended_at IS NULL AND waiting_for IS NOT NULL",
+        &[&id],
     )
     .await?;
     Ok(())
@@ -176,8 +186,10 @@ pub struct JobRow {
     pub version: Option<i64>,
     /// Source agent.
     pub agent: Option<String>,
-    /// Volume in use.
+    /// Volume in use, or used last, or needed first.
     pub volume: Option<String>,
+    /// Volumes that the newest attempt has used, in order.
+    pub volumes: Vec<String>,
     /// Drive in use.
     pub drive: Option<String>,
     /// Encoded request of a restore.
@@ -215,12 +227,14 @@ const JOB_SELECT: &str = "SELECT j.id, j.kind, j.state, p.plan_name, j.line_id, 
      j.creator, t.step_kind, t.progress, t.drive_progress, \
      COALESCE(j.entry_count, e.file_count) AS estimated_files, COALESCE(j.byte_total, e.byte_count) AS estimated_bytes, \
      (SELECT count(*) FROM issues i WHERE i.attempt_id = t.id) AS issue_count, \
-     j.created_at, j.started_at, j.ended_at, t.source_result \
+     j.created_at, j.started_at, j.ended_at, t.source_result, \
+     (SELECT array_agg(y.barcode ORDER BY x.ordinal) FROM attempt_volumes x JOIN volumes y ON y.id = x.volume_id \
+       WHERE x.attempt_id = t.id) AS used \
      FROM jobs j \
      LEFT JOIN attempts t ON t.id = (SELECT max(x.id) FROM attempts x WHERE x.job_id = j.id) \
      LEFT JOIN plans p ON p.id = j.plan_id \
      LEFT JOIN agents a ON a.id = j.agent_id \
-     LEFT JOIN volumes v ON v.id = COALESCE(t.volume_id, j.volume_id) \
+     LEFT JOIN volumes v ON v.id = j.volume_id \
      LEFT JOIN drives d ON d.id = t.drive_id \
      LEFT JOIN versions e ON j.kind = 'backup' AND e.line_id = j.line_id AND e.version = j.version - 1 ";
 
@@ -230,6 +244,7 @@ fn job_row(row: &Row) -> JobRow {
         message: row.get::<_, Option<String>>(12).unwrap_or_default(),
         next_step: row.get::<_, Option<String>>(13).unwrap_or_default(),
     });
+    let volumes: Vec<String> = row.get::<_, Option<Vec<String>>>(25).unwrap_or_default();
     JobRow {
         id: row.get(0),
         kind: row.get(1),
@@ -238,7 +253,8 @@ fn job_row(row: &Row) -> JobRow {
         line_id: row.get(4),
         version: row.get(5),
         agent: row.get(6),
-        volume: row.get(7),
+        volume: volumes.last().cloned().or(row.get(7)),
+        volumes,
         drive: row.get(8),
         restore_request: row.get(9),
         waiting_for: row.get(10),

@@ -14,11 +14,18 @@ struct Migration {
     sql: &'static str,
 }
 
-const MIGRATIONS: &[Migration] = &[Migration {
-    number: 1,
-    name: "first light",
-    sql: include_str!("../../migrations/0001_first_light.sql"),
-}];
+const MIGRATIONS: &[Migration] = &[
+    Migration {
+        number: 1,
+        name: "first light",
+        sql: include_str!("../../migrations/0001_first_light.sql"),
+    },
+    Migration {
+        number: 2,
+        name: "volumes of an attempt",
+        sql: include_str!("../../migrations/0002_attempt_volumes.sql"),
+    },
+];
 
 /// The advisory lock that migrating takes: "taf" and a version of this procedure.
 const LOCK: i64 = 0x7461_6600_0000_0001;

@@ -10,6 +10,7 @@ pub mod agents;
 pub mod api_tokens;
 pub mod archives;
 pub mod assignments;
+pub mod attempt_volumes;
 pub mod attempts;
 pub mod audit;
 pub mod drives;

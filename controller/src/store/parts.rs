@@ -142,6 +142,8 @@ pub struct Located {
     pub volume_id: i64,
     /// Barcode of the volume.
     pub barcode: String,
+    /// Recording.
+    pub recording: Uuid,
     /// Block size of the recording.
     pub block_size: i32,
     /// Tape file.
@@ -163,7 +165,7 @@ pub async fn part_list_of_version(
     version: i64,
 ) -> Result<Vec<Located>, Error> {
     let sql = "SELECT a.ordinal, a.archive_uuid, x.part_number, x.volume_id, v.barcode, v.block_size, x.tape_file, x.first_block, \
-               x.byte_count, x.first_tar_offset, x.end_tar_offset \
+               x.byte_count, x.first_tar_offset, x.end_tar_offset, x.recording_uuid \
                FROM archives AS a JOIN parts AS x ON x.archive_id = a.id JOIN volumes AS v ON v.id = x.volume_id \
                WHERE a.line_id = $1 AND a.version = $2 AND a.state = 'published' ORDER BY a.ordinal, x.part_number";
     let rows = client.query(sql, &[&line, &version]).await?;
@@ -179,6 +181,7 @@ pub async fn part_list_of_version(
         byte_count: row.get(8),
         first_tar_offset: row.get(9),
         end_tar_offset: row.get(10),
+        recording: row.get(11),
     };
     Ok(rows.iter().map(located).collect())
 }

@@ -61,7 +61,7 @@ const VOLUME_SELECT: &str = "SELECT DISTINCT ON (v.barcode) v.id, v.barcode, v.v
      t.job_id, e.library_id, l.serial, e.address, d.id, d.serial FROM ";
 
 const VOLUME_JOINS: &str = " v JOIN pools p ON p.id = v.pool_id \
-     LEFT JOIN attempts t ON t.volume_id = v.id AND t.holds_volume \
+     LEFT JOIN attempt_volumes h ON h.volume_id = v.id AND h.held LEFT JOIN attempts t ON t.id = h.attempt_id \
      LEFT JOIN elements e ON e.occupied AND e.barcode = v.barcode \
      LEFT JOIN libraries l ON l.id = e.library_id \
      LEFT JOIN drives d ON d.serial = e.drive_serial ";
@@ -157,10 +157,11 @@ pub async fn volume_list_planned_on(tx: &Transaction<'_>) -> Result<Vec<PlannedV
         .query(
             "SELECT v.id, v.barcode, v.volume_uuid, v.recording_uuid, v.pool_id, p.pool_name, v.state, v.block_size, \
              v.next_tape_file, v.next_block, v.byte_count, \
-             EXISTS (SELECT 1 FROM attempts t WHERE t.volume_id = v.id AND t.holds_volume) AS reserved \
+             EXISTS (SELECT 1 FROM attempt_volumes h WHERE h.volume_id = v.id AND h.held) AS reserved \
              FROM volumes v JOIN pools p ON p.id = v.pool_id \
              WHERE v.state = 'appendable' \
-             OR v.id IN (SELECT t.volume_id FROM attempts t WHERE t.ended_at IS NULL) \
+             OR v.id IN (SELECT h.volume_id FROM attempt_volumes h WHERE h.held) \
+             OR v.id IN (SELECT t.wanted_volume_id FROM attempts t WHERE t.ended_at IS NULL AND t.wanted_volume_id IS NOT NULL) \
              OR v.id IN (SELECT j.volume_id FROM jobs j WHERE j.ended_at IS NULL AND j.volume_id IS NOT NULL) \
              ORDER BY v.id",
             &[],

@@ -45,6 +45,7 @@ pub fn config(home: &TempDir, url: &str) -> Config {
         database_connections: 6,
         cluster_key_file: home.path().join("cluster.key"),
         lease: Duration::from_secs(15),
+        volume_wait: Duration::from_hours(1),
         log_json: false,
     }
 }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use bytes::Bytes;
 use taf_controller::catalog::{self, Opened, commit};
-use taf_controller::store::Store;
+use taf_controller::store::{Store, attempt_volumes};
 use taf_format::entry::{Kind, Time};
 use taf_format::page::{self, Chunker, DirectoryStat, Entry, FLAG_LISTING_UNKNOWN, Page, Place};
 use taf_format::record;
@@ -101,13 +101,16 @@ impl World {
         tx: &taf_controller::store::Transaction<'_>,
         job: i64,
     ) -> (i64, AssignmentKey) {
-        let sql = "INSERT INTO attempts (job_id, epoch, generation, drive_id, volume_id, agent_id, started_at) \
-                   VALUES ($1::bigint, 1, $1::bigint + 100, $2, $3, $4, now()) RETURNING id";
+        let sql = "INSERT INTO attempts (job_id, epoch, generation, drive_id, agent_id, started_at) \
+                   VALUES ($1::bigint, 1, $1::bigint + 100, $2, $3, now()) RETURNING id";
         let id: i64 = tx
-            .query_one(sql, &[&job, &self.drive, &self.volume_id, &self.agent_id])
+            .query_one(sql, &[&job, &self.drive, &self.agent_id])
             .await
             .unwrap()
             .get(0);
+        attempt_volumes::volume_hold_on(tx, id, self.volume_id)
+            .await
+            .unwrap();
         let generation = Some(Generation {
             epoch: 1,
             counter: job as u64 + 100,
@@ -124,7 +127,7 @@ impl World {
 
     pub async fn end_attempts(&self) {
         let client = self.store.client().await.unwrap();
-        client.batch_execute("UPDATE attempts SET ended_at = now(), verdict = 'cancelled', holds_volume = false WHERE ended_at IS NULL").await.unwrap();
+        client.batch_execute("UPDATE attempts SET ended_at = now(), verdict = 'cancelled' WHERE ended_at IS NULL; UPDATE attempt_volumes SET held = false WHERE held").await.unwrap();
     }
 
     /// State, next tape file and next block of the volume.

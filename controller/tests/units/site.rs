@@ -62,9 +62,18 @@ impl Site {
 
     /// As [`Site::new`], with another lease.
     pub async fn with_lease(lease: Duration) -> Self {
+        Self::with_limits(lease, Duration::from_hours(1)).await
+    }
+
+    /// As [`Site::new`], with another lease and another patience for a further volume.
+    pub async fn with_limits(lease: Duration, volume_wait: Duration) -> Self {
         let url = support::empty_database().await;
         let home = tempfile::tempdir().unwrap();
-        let served = Served::start_changed(home, url, |config| config.lease = lease).await;
+        let served = Served::start_changed(home, url, |config| {
+            config.lease = lease;
+            config.volume_wait = volume_wait;
+        })
+        .await;
         let token = served.administrator().await;
         let files = served.enrol(&token, "files", AgentRole::Source).await;
         let tape = served.enrol(&token, "tape", AgentRole::Tape).await;
@@ -326,19 +335,40 @@ impl Site {
 
     /// Commits a small tree in one part, as the drive's worker does, and gives what the source agent says of it.
     pub async fn commit(&self, key: AssignmentKey, work: &WriteWork) -> BackupDone {
+        self.commit_some(key, work, 1, 0..1).await
+    }
+
+    /// Commits these parts of `count`, counted from 0.
+    pub async fn commit_some(
+        &self,
+        key: AssignmentKey,
+        work: &WriteWork,
+        count: usize,
+        which: std::ops::Range<usize>,
+    ) -> BackupDone {
         let archive = work.archive.as_ref().unwrap();
         let recording = work.recording.as_ref().unwrap();
         let tree = Tree::of(&[("srv/a", 700, 0), ("srv/b/c", 20_000, 0)]);
         let backup = Backup::of(&tree, archive.ordinal);
         let end = (recording.next_tape_file, recording.next_block);
-        let parts = backup.parts_at(
+        let mut parts = backup.parts_at(
             Uuid::from_slice(&recording.recording_uuid).unwrap(),
             end,
             &attempt(key, archive),
-            1,
+            count,
         );
+        let skipped = (
+            parts[which.start].header.tape_file - end.0,
+            parts[which.start].header.first_block - end.1,
+        );
+        for part in &mut parts {
+            part.header.tape_file = part.header.tape_file.saturating_sub(skipped.0);
+            part.header.next_tape_file = part.header.next_tape_file.saturating_sub(skipped.0);
+            part.header.first_block = part.header.first_block.saturating_sub(skipped.1);
+            part.header.next_block = part.header.next_block.saturating_sub(skipped.1);
+        }
         let channel = self.served.channel(Some(&self.tape)).await;
-        for part in parts {
+        for part in parts.drain(which) {
             CatalogServiceClient::new(channel.clone())
                 .commit_part(futures::stream::iter(part.messages()))
                 .await
@@ -354,10 +384,16 @@ impl Site {
         let (source_key, _) = units.source.given().await;
         let done = self.commit(key, &work).await;
         units.source.finish(source_key, Some(Done::Backup(done)));
-        units
-            .drive
-            .finish(key, Some(Done::Write(WriteDone { part_count: 1 })));
+        units.drive.finish(key, Some(Done::Write(written(1))));
         self.succeeded(&job).await.version
+    }
+}
+
+/// What a drive says of a whole archive.
+pub fn written(part_count: u32) -> WriteDone {
+    WriteDone {
+        part_count,
+        ..WriteDone::default()
     }
 }
 

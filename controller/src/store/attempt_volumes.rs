@@ -1,0 +1,86 @@
+//! The volumes of attempts: which one an attempt holds, and which ones it has had before.
+
+use std::collections::HashMap;
+
+use uuid::Uuid;
+
+use super::{Error, GenericClient, Transaction};
+
+/// Reserves a volume for an attempt as its next one, before anything moves. [`Error::Exists`] if it is held.
+pub async fn volume_hold_on(tx: &Transaction<'_>, attempt: i64, volume: i64) -> Result<(), Error> {
+    tx.execute(
+        "INSERT INTO attempt_volumes (attempt_id, ordinal, volume_id, held, first_step, reserved_at) \
+         SELECT t.id, 1 + (SELECT count(*) FROM attempt_volumes x WHERE x.attempt_id = t.id)::integer, $2::bigint, true, t.step, \
+         clock_timestamp() FROM attempts t WHERE t.id = $1",
+        &[&attempt, &volume],
+    )
+    .await?;
+    Ok(())
+}
+
+/// The attempt has done with the volume that it holds.
+pub async fn volume_let_go_on(tx: &Transaction<'_>, attempt: i64) -> Result<(), Error> {
+    tx.execute(
+        "UPDATE attempt_volumes SET held = false WHERE attempt_id = $1 AND held",
+        &[&attempt],
+    )
+    .await?;
+    Ok(())
+}
+
+/// The volumes of every attempt that has not ended, in the order in which it had them.
+pub async fn volume_list_live_on(tx: &Transaction<'_>) -> Result<HashMap<i64, Vec<i64>>, Error> {
+    let rows = tx
+        .query(
+            "SELECT v.attempt_id, v.volume_id FROM attempt_volumes v JOIN attempts t ON t.id = v.attempt_id \
+             WHERE t.ended_at IS NULL ORDER BY v.attempt_id, v.ordinal",
+            &[],
+        )
+        .await?;
+    let mut volumes: HashMap<i64, Vec<i64>> = HashMap::new();
+    for row in &rows {
+        volumes.entry(row.get(0)).or_default().push(row.get(1));
+    }
+    Ok(volumes)
+}
+
+/// Whether an attempt was ever given the volume of this recording.
+pub async fn volume_is_given(
+    client: &impl GenericClient,
+    attempt: i64,
+    recording: Uuid,
+) -> Result<bool, Error> {
+    let sql = "SELECT 1 FROM attempt_volumes a JOIN volumes v ON v.id = a.volume_id \
+               WHERE a.attempt_id = $1 AND v.recording_uuid = $2 LIMIT 1";
+    Ok(client
+        .query_opt(sql, &[&attempt, &recording])
+        .await?
+        .is_some())
+}
+
+/// Where a restore finds the volume in place that it asked for: tape agent and addresses of the drive's worker.
+pub async fn volume_locate(
+    client: &impl GenericClient,
+    attempt: i64,
+    recording: Uuid,
+) -> Result<Option<(String, String)>, Error> {
+    let sql = "SELECT g.agent_name, d.addresses FROM attempts t JOIN attempt_volumes a ON a.attempt_id = t.id AND a.held \
+               JOIN volumes v ON v.id = a.volume_id JOIN drives d ON d.id = t.drive_id JOIN agents g ON g.id = d.agent_id \
+               WHERE t.id = $1 AND v.recording_uuid = $2 AND t.step_kind = 'work' AND t.drive_result IS NULL \
+               AND t.verdict = 'none' AND t.ended_at IS NULL";
+    let row = client.query_opt(sql, &[&attempt, &recording]).await?;
+    Ok(row.map(|row| (row.get(0), row.get(1))))
+}
+
+/// The volume of a recording that holds parts of the version which a job restores.
+pub async fn volume_of_version_on(
+    tx: &Transaction<'_>,
+    job: i64,
+    recording: Uuid,
+) -> Result<Option<i64>, Error> {
+    let sql = "SELECT min(x.volume_id) AS id FROM jobs j \
+               JOIN archives r ON r.line_id = j.line_id AND r.version = j.version AND r.state = 'published' \
+               JOIN parts x ON x.archive_id = r.id WHERE j.id = $1 AND x.recording_uuid = $2";
+    let row = tx.query_one(sql, &[&job, &recording]).await?;
+    Ok(row.get(0))
+}
