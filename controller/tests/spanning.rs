@@ -85,6 +85,7 @@ async fn ended(
         "the source agent goes on all the while"
     );
     assert_eq!(site.volume(SECOND).await.reserved_by, job);
+    units.drive.show_drive(None, Medium::Loaded, "idle");
     let done = site.commit_some(key, &write, 2, 1..2).await;
     units.source.finish(source_key, Some(Done::Backup(done)));
     units.drive.finish(key, Some(Done::Write(written(2))));

@@ -446,9 +446,12 @@ mod tests {
             in_drive: Some(2),
             ..volume(2)
         };
-        let Decision::Wait { why, .. } =
-            plan(&[goes_on(7, true, &[1])], &drives, &[elsewhere.clone()]).remove(0)
-        else {
+        let Decision::Wait { why, .. } = plan(
+            &[goes_on(7, true, &[1])],
+            &drives,
+            std::slice::from_ref(&elsewhere),
+        )
+        .remove(0) else {
             panic!("must wait")
         };
         assert!(why.contains("another drive"), "{why}");
