@@ -1,4 +1,5 @@
-//! A read assignment: the volume is proved, and the source agent gets the ranges that it asks for, forward.
+//! A read assignment: the volume is proved, and the source agent gets the ranges that it asks for, forward, until it asks for
+//! another volume or the assignment is gone.
 
 use std::time::Duration;
 
@@ -6,11 +7,11 @@ use taf_drive::Drive;
 use taf_proto::agent::drive_observation::Medium;
 use taf_proto::agent::report_volume_request::Verdict;
 use taf_proto::agent::{
-    AssignmentKey, ReadRange, ReadReady, ReadRequest, ReadResponse, ReadWork, Recording,
-    read_request, read_response,
+    AssignmentKey, ReadDone, ReadNextVolume, ReadRange, ReadReady, ReadRequest, ReadResponse,
+    ReadWork, Recording, read_request, read_response,
 };
 use taf_proto::v1::Fault;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio_stream::StreamExt as _;
 use tokio_util::sync::CancellationToken;
 use tonic::{Status, Streaming};
@@ -32,13 +33,13 @@ const FAREWELL: Duration = Duration::from_secs(5);
 
 type Answers = mpsc::Sender<Result<ReadResponse, Status>>;
 
-/// Gives ranges until the assignment is gone.
+/// Gives ranges until the restore goes on with another volume, or the assignment is gone.
 pub async fn run(
     around: &Surroundings,
     key: AssignmentKey,
     work: ReadWork,
     stop: &CancellationToken,
-) -> Result<(), Fault> {
+) -> Result<ReadDone, Fault> {
     let recording = work
         .recording
         .clone()
@@ -72,7 +73,12 @@ pub async fn run(
         let Some(Visit::Read { requests, answers }) = visit else {
             return Err(peer_lost("nobody came"));
         };
-        serve(around, key, &recording, changes, requests, answers, stop).await?;
+        let next = serve(around, key, &recording, changes, requests, answers, stop).await?;
+        if let Some(ReadNextVolume { recording_uuid }) = next {
+            return Ok(ReadDone {
+                next_recording_uuid: recording_uuid,
+            });
+        }
     }
 }
 
@@ -110,7 +116,8 @@ fn prove(
     medium::prove(drive, recording).map(|_| ())
 }
 
-/// Gives one caller its ranges. Only a fault of drive or volume is an error: a caller that hangs up may come again.
+/// Gives one caller its ranges, and says which volume it wants next, if it does. Only a fault of drive or volume is an error: a
+/// caller that hangs up may come again.
 async fn serve(
     around: &Surroundings,
     key: AssignmentKey,
@@ -119,18 +126,28 @@ async fn serve(
     mut requests: Streaming<ReadRequest>,
     answers: Answers,
     stop: &CancellationToken,
-) -> Result<(), Fault> {
+) -> Result<Option<ReadNextVolume>, Fault> {
+    let ready = ReadReady {
+        recording_uuid: recording.recording_uuid.clone(),
+    };
     let _ = answers
-        .send(Ok(say(read_response::Message::Ready(ReadReady {}))))
+        .send(Ok(say(read_response::Message::Ready(ready))))
         .await;
     around.gauge.phase("reading");
     let (ranges, for_drive) = mpsc::channel(RANGES);
     let (pieces, mut from_drive) = mpsc::channel(AHEAD);
     let reading = spawn_reader(around, recording, changes, for_drive, pieces, stop);
+    let (further, mut next) = oneshot::channel();
     let asked = async move {
         while let Some(Ok(request)) = requests.next().await {
-            let Some(read_request::Message::Range(range)) = request.message else {
-                break;
+            let range = match request.message {
+                Some(read_request::Message::Range(range)) => range,
+                Some(read_request::Message::NextVolume(next)) => {
+                    // Nobody but us takes it.
+                    let _ = further.send(next);
+                    break;
+                }
+                _ => break,
             };
             // If the drive's thread has ended, its fault is the cause.
             if ranges.send(range).await.is_err() {
@@ -178,7 +195,7 @@ async fn serve(
         let last = say(read_response::Message::Fault(fault.clone()));
         let _ = tokio::time::timeout(FAREWELL, answers.send(Ok(last))).await;
     }
-    read
+    read.map(|()| next.try_recv().ok())
 }
 
 /// What the drive's thread leaves behind.

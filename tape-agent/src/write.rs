@@ -255,7 +255,10 @@ async fn transfer(
         (Ok(()), Ok(part_count)) => received.map(|()| part_count),
     };
     match (outcome, reported) {
-        (Ok(part_count), Ok(())) => Ok(WriteDone { part_count }),
+        (Ok(part_count), Ok(())) => Ok(WriteDone {
+            part_count,
+            ..WriteDone::default()
+        }),
         (Ok(_), Err(fault)) => Err(fault),
         (Err(fault), reported) => {
             if let Err(refused) = reported {

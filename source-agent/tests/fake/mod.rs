@@ -172,6 +172,13 @@ impl CatalogService for FakeCatalog {
         Ok(Response::new(Box::pin(futures::stream::iter(answers))))
     }
 
+    async fn locate_volume(
+        &self,
+        _: Request<LocateVolumeRequest>,
+    ) -> Result<Response<LocateVolumeResponse>, Status> {
+        Err(Status::unimplemented("everything is on one volume"))
+    }
+
     async fn report_issues(
         &self,
         request: Request<ReportIssuesRequest>,
@@ -297,10 +304,13 @@ impl TransferService for FakeTransfer {
             while let Ok(Some(request)) = incoming.message().await {
                 let range = match request.message.unwrap() {
                     read_request::Message::Open(_) => {
-                        say(read_response::Message::Ready(ReadReady {})).await;
+                        say(read_response::Message::Ready(ReadReady::default())).await;
                         continue;
                     }
                     read_request::Message::Range(range) => range,
+                    read_request::Message::NextVolume(next) => {
+                        panic!("everything is on one volume: {next:?}")
+                    }
                 };
                 assert!(range.byte_offset >= behind, "ranges go forward");
                 behind = range.byte_offset + range.length;
@@ -551,6 +561,8 @@ impl Site {
     pub fn set_recall(&self, table: &SegmentTable, items: &[RecallItem]) {
         let tar = table.tar_range();
         let part = RecallPart {
+            recording_uuid: bytes::Bytes::from_static(&[0; 16]),
+            barcode: "TAF001L9".into(),
             archive_ordinal: 1,
             archive_uuid: uuid_bytes(2),
             part_number: 1,

@@ -341,7 +341,7 @@ async fn perform(
         Work::Write(work) => Ok(Some(Done::Write(
             write::run(around, key, work, stop).await?,
         ))),
-        Work::Read(work) => read::run(around, key, work, stop).await.map(|()| None),
+        Work::Read(work) => Ok(Some(Done::Read(read::run(around, key, work, stop).await?))),
         Work::Label(work) => {
             let barcode = work.recording.as_ref().map_or("", |r| &r.barcode);
             around.gauge.begin(key, barcode, "labelling");

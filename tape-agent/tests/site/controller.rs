@@ -309,6 +309,13 @@ impl CatalogService for Told {
         Err(Status::unimplemented("tape agents take no recalls"))
     }
 
+    async fn locate_volume(
+        &self,
+        _: Request<LocateVolumeRequest>,
+    ) -> Result<Response<LocateVolumeResponse>, Status> {
+        Err(Status::unimplemented("tape agents look for no volumes"))
+    }
+
     async fn report_issues(
         &self,
         _: Request<ReportIssuesRequest>,

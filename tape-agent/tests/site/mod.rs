@@ -328,7 +328,10 @@ impl Site {
         assert_eq!(result.fault, None);
         assert_eq!(
             result.done,
-            Some(result::Done::Write(WriteDone { part_count: parts }))
+            Some(result::Done::Write(WriteDone {
+                part_count: parts,
+                ..WriteDone::default()
+            }))
         );
         let committed: Vec<Committed> = self
             .controller
