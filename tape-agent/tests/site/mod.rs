@@ -290,6 +290,7 @@ impl Site {
             archive: Some(archive.clone()),
             peer_agent_id: "files".into(),
             part_size,
+            continues: false,
         };
         (self.assign(Work::Write(work)), archive)
     }
