@@ -66,6 +66,7 @@ impl Rig {
             key: sense.0,
             asc: sense.1,
             ascq: sense.2,
+            ..Fault::default()
         });
     }
 }

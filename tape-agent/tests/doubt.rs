@@ -26,6 +26,7 @@ fn fault(at: At, object: u64, key: u8, asc: u8) -> Fault {
         key,
         asc,
         ascq: 0,
+        ..Fault::default()
     }
 }
 

@@ -88,6 +88,7 @@ fn read_error(key: u8, asc: u8, ascq: u8) -> Fault {
         key,
         asc,
         ascq,
+        ..Fault::default()
     }
 }
 

@@ -91,6 +91,7 @@ async fn an_unreadable_label_is_not_a_blank_tape() {
         key: 3,
         asc: 0x11,
         ascq: 0,
+        ..Fault::default()
     });
     let result = site.label(&recording).await;
     assert_eq!(reason(&result), "LABEL_UNREADABLE");

@@ -26,6 +26,7 @@ fn medium_error(at: At, object: u64, times: u32) -> Fault {
         key: 3,
         asc: 0x11,
         ascq: 0,
+        ..Fault::default()
     }
 }
 

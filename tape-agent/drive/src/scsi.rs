@@ -245,7 +245,12 @@ impl Drive for ScsiDrive {
         match self.device.order(&cdb::allow_overwrite(block)) {
             Ok(()) => Ok(true),
             Err(error) if error.unsupported() => Ok(false),
-            Err(Error::IllegalRequest(sense)) if sense.code() == code::COMMAND_SEQUENCE_ERROR => {
+            Err(Error::IllegalRequest(sense))
+                if matches!(
+                    sense.code(),
+                    code::NOT_IN_APPEND_ONLY_MODE | code::COMMAND_SEQUENCE_ERROR
+                ) =>
+            {
                 // The drive knows append-only mode but isn't in it: everything may be overwritten anyway.
                 Ok(false)
             }

@@ -79,7 +79,7 @@ pub struct Layout {
     /// Capacity of a cartridge, such as 4GB or 512MiB
     #[arg(long, default_value = "4GB")]
     pub capacity: Size,
-    /// LTO generation, 5 to 9
+    /// LTO generation, 5 to 10
     #[arg(long, default_value = "8")]
     pub generation: Generation,
     /// Buffer of each drive: what is in it is lost when the emulator is killed

@@ -11,7 +11,7 @@
 //! |---|---|
 //! | 0 | `TAFTAPE\0`, u32 version, u32 checksum of bytes 16..512 |
 //! | 16 | u64 capacity in bytes, u64 loads, u8 density code, u8 flags (bit 0 write protected, bits 1 and 2: 0 data, 1 write once, 2 cleaning), u8 length and 32 bytes of serial number; at 72 u64 bytes of a second partition |
-//! | 1024, 2048 | two end markers of 64 bytes: u64 sequence, u64 generation, u64 end offset, u64 objects, 28 zeros, u32 checksum of the first 60 |
+//! | 1024, 2048 | two end markers of 64 bytes: u64 sequence, u64 generation, u64 end offset, u64 objects, u8 flags (bit 0: the end has no mark), 27 zeros, u32 checksum of the first 60 |
 //! | 2560 | the cartridge's memory: u32 length, u32 checksum, a list of attributes (SPC-5 7.4) |
 //! | 4096 | records |
 //!
@@ -420,6 +420,35 @@ impl Cartridge {
         })
     }
 
+    /// Makes one partition of the cartridge, or with `second` bytes for the second one two; what was recorded is
+    /// gone.
+    pub fn format(&mut self, second: u64, gate: Gate<'_>) -> Result<(), Loss> {
+        self.erase(0, gate)?;
+        self.meta.second_partition = second;
+        self.file
+            .write_all_at(&self.meta.encode(), 0)
+            .map_err(|source| Loss {
+                objects: 0,
+                cause: Cause::File(Error::io("write", &self.path)(source)),
+            })
+    }
+
+    /// Whether the medium has a mark where the recording ends.
+    pub fn end_is_marked(&self) -> bool {
+        !self.end.unmarked
+    }
+
+    /// The mark at the end of the recording is lost, as when the power goes before it is written. It comes back
+    /// with whatever is written next.
+    pub fn lose_end(&mut self) -> Result<(), Error> {
+        let end = End {
+            sequence: self.end.sequence + 1,
+            unmarked: true,
+            ..self.end
+        };
+        self.mark_end(end)
+    }
+
     /// What a power cut leaves: the oldest `keep` objects of the buffer had made it to the medium, the others
     /// are gone.
     pub fn power_cut(&mut self, keep: u64) -> Result<(), Error> {
@@ -525,7 +554,12 @@ impl Cartridge {
             generation: self.end.generation,
             offset: self.index.offset(objects),
             objects,
+            unmarked: false,
         };
+        self.mark_end(end)
+    }
+
+    fn mark_end(&mut self, end: End) -> Result<(), Error> {
         self.file
             .write_all_at(&end.encode(), end.place())
             .map_err(Error::io("write", &self.path))?;

@@ -14,8 +14,9 @@ use taf_scsi::sense::{Key, Sense, code};
 use taf_scsi::target::{Delivery, Nexus, Response, Target};
 
 use crate::cartridge::{Behaviour, Cartridge, EXTENSION};
+use crate::clock::Clock;
 use crate::drive::Held;
-use crate::faults::{At, Faults};
+use crate::faults::{At, Faults, Scene};
 use crate::initiators::Initiators;
 use crate::wire::{self, Cdb, Check, Identity, Outcome, Reply, cut, illegal, invalid_field};
 use crate::{Drive, Shared};
@@ -27,6 +28,8 @@ pub use geometry::{DRIVES_AT, Geometry, MAIL_SLOTS_AT, SLOTS_AT, TRANSPORT};
 pub(crate) use inventory::barcodes;
 pub use inventory::{Error, Inventory, Volume};
 
+/// How faults name the robot.
+const UNIT: &str = "changer";
 /// The library's product name.
 const PRODUCT: &str = "EMULATED LIBRARY";
 
@@ -67,6 +70,7 @@ pub struct Changer {
     bays: Vec<Bay>,
     behaviour: Behaviour,
     faults: Shared<Faults>,
+    clock: Clock,
     initiators: Initiators,
 }
 
@@ -89,6 +93,7 @@ impl Changer {
             bays: drives.into_iter().map(Bay::new).collect(),
             behaviour,
             faults,
+            clock: Clock::default(),
             initiators: Initiators::new(),
         };
         changer.take_stock()?;
@@ -257,8 +262,9 @@ impl Changer {
         if self.inventory.get(destination).is_some() {
             return Err(illegal(code::DESTINATION_FULL));
         }
-        if let Some(sense) = self.faults.lock().strike(At::Move, &volume.barcode, 0) {
-            return Err(sense.into());
+        let scene = self.scene(At::Move, opcode::MOVE_MEDIUM, &volume.barcode);
+        if let Some(fault) = self.faults.lock().within(&scene) {
+            return Err(fault.to_sense().into());
         }
         // Nobody else takes two drives at once, so the order does not matter.
         let mut from = self.bay(source).map(|bay| bay.drive.lock());
@@ -289,6 +295,17 @@ impl Changer {
         Ok(Vec::new())
     }
 
+    fn scene<'a>(&'a self, at: At, opcode: u8, barcode: &'a str) -> Scene<'a> {
+        Scene {
+            at,
+            unit: (UNIT, &self.serial),
+            opcode,
+            barcode,
+            object: 0,
+            now: self.clock.now(),
+        }
+    }
+
     fn load(&self, barcode: &str) -> Result<Cartridge, Check> {
         Cartridge::open(&self.path(barcode), self.behaviour).map_err(|error| {
             tracing::error!(%error, "the cartridge can't be loaded");
@@ -305,7 +322,7 @@ fn take(drive: &mut MutexGuard<'_, Drive>) -> Option<Cartridge> {
 impl Target for Changer {
     fn execute(&mut self, cdb: &[u8], data_out: &[u8], capacity_in: usize) -> Response {
         let reply = self.reply(Nexus::DIRECT, &Cdb::new(cdb), data_out);
-        wire::respond(reply, capacity_in)
+        wire::respond(reply, capacity_in, false)
     }
 
     fn deliver(
@@ -316,7 +333,7 @@ impl Target for Changer {
         capacity_in: usize,
     ) -> Delivery {
         let reply = self.reply(nexus, &Cdb::new(cdb), data_out);
-        Delivery::Answer(wire::respond(reply, capacity_in))
+        Delivery::Answer(wire::respond(reply, capacity_in, false))
     }
 
     fn disconnected(&mut self, nexus: Nexus) {

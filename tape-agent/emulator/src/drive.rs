@@ -4,27 +4,32 @@
 //! variable blocks only, as LTO drives are used. Reading or moving first empties the buffer to the medium, as
 //! real drives do, so the buffer always lies at the end of the recording.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use taf_scsi::cdb::opcode;
-use taf_scsi::page::block_limits::BlockLimits;
-use taf_scsi::page::inquiry::TYPE_TAPE;
+use taf_scsi::page::log::status::Activity;
 use taf_scsi::page::tape_alert::Flags;
 use taf_scsi::sense::{Key, Sense, code};
-use taf_scsi::target::{Delivery, Nexus, Response, Target};
+use taf_scsi::target::{Gate, Nexus};
 
-use crate::cartridge::{self, Behaviour, Cartridge, Cause, Loss};
+use crate::cartridge::{self, Behaviour, Cartridge, Cause, Kind, Loss};
+use crate::clock::Clock;
 use crate::faults::{At, Faults};
+use crate::generation::Access;
 use crate::initiators::Initiators;
-use crate::wire::{self, Cdb, Check, Identity, Outcome, Reply, illegal, invalid_field};
+use crate::wire::Check;
 use crate::{Generation, Shared};
 
+mod commands;
 mod data;
 mod log;
 mod memory;
 mod mode;
 mod motion;
 mod position;
+mod strike;
+
+/// How often a cleaning cartridge can be used.
+pub const CLEANINGS_MAX: u64 = 50;
 
 /// How fast the drive is; zero is as fast as possible.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -35,11 +40,17 @@ pub struct Speeds {
     pub load: Duration,
     /// Time for any LOCATE, SPACE or REWIND that moves.
     pub locate: Duration,
+    /// Time that an LTO-9 cartridge takes at its first load, when it is optimised.
+    pub initialise: Duration,
+    /// Time that cleaning takes.
+    pub clean: Duration,
 }
 
 /// What kind of drive it is.
 #[derive(Debug, Clone)]
 pub struct Options {
+    /// Its number in the library, from 0, by which faults name it.
+    pub number: u16,
     /// Unit serial number, ASCII.
     pub serial: String,
     /// LTO generation.
@@ -48,21 +59,28 @@ pub struct Options {
     pub block_max: u32,
     /// Bytes between early warning and the hard end; `None`: a 32nd of the capacity, at most 1 GiB.
     pub early_warning: Option<u64>,
+    /// A power cut while something is unflushed leaves a tape without an end-of-data mark.
+    pub loses_end: bool,
     /// How cartridges behave in it.
     pub behaviour: Behaviour,
     /// How fast it is.
     pub speeds: Speeds,
+    /// What time it is for it.
+    pub clock: Clock,
 }
 
 impl Default for Options {
     fn default() -> Self {
         Self {
+            number: 0,
             serial: "0000000001".to_owned(),
             generation: Generation::LTO8,
             block_max: 8 << 20,
             early_warning: None,
+            loses_end: false,
             behaviour: Behaviour::default(),
             speeds: Speeds::default(),
+            clock: Clock::default(),
         }
     }
 }
@@ -81,48 +99,89 @@ pub enum Held {
     Prevented,
 }
 
+/// Something that takes its time while the drive is not ready.
+#[derive(Debug)]
+struct Becoming {
+    activity: Activity,
+    since: Duration,
+    until: Duration,
+    /// What it says meanwhile.
+    code: (u8, u8),
+    /// The medium may have changed, which is told when it is over.
+    attention: bool,
+}
+
+/// A command hangs, and the drive with it.
+#[derive(Debug)]
+struct Hung {
+    gate: Gate,
+    nexus: Nexus,
+    /// Only [`Drive::release`] frees it, not the end of the connection.
+    stubborn: bool,
+}
+
 /// A drive.
 #[derive(Debug)]
+#[allow(clippy::struct_excessive_bools)] // independent facts
 pub struct Drive {
     options: Options,
+    number: String,
     faults: Shared<Faults>,
     cartridge: Option<Cartridge>,
     /// The cartridge is threaded and ready; else it lies in the mouth of the drive.
     threaded: bool,
-    /// While the robot's cartridge is being threaded: when that ends.
-    loading: Option<Instant>,
+    /// The drive can't do anything with the cartridge, and says so.
+    refused: Option<Sense>,
+    /// The drive isn't ready yet.
+    becoming: Option<Becoming>,
+    hung: Option<Hung>,
+    /// The partition in which the head is.
+    partition: u8,
     /// The logical object that comes next.
     position: u64,
     initiators: Initiators,
     deferred: Option<Sense>,
     mode: mode::Mode,
+    /// What ALLOW OVERWRITE allowed.
+    overwrite: data::Overwrite,
+    /// Programmable early warning was told and not left since.
+    warned_early: bool,
     /// `TapeAlert` flags that page 2Eh has not told yet.
     alerts: Flags,
     /// They changed since somebody looked at them.
     alerts_unread: bool,
+    /// The next sense goes out in descriptor format, whatever the mode says.
+    describe: bool,
     /// Something was written since the last flush, and the volume change reference says so.
     changed: bool,
     /// When the medium will have taken what was given to it, at the drive's rate.
-    busy_until: Option<Instant>,
+    busy_until: Duration,
 }
 
 impl Drive {
     /// An empty drive that was just switched on.
     pub fn new(options: Options, faults: Shared<Faults>) -> Self {
         Self {
+            number: options.number.to_string(),
             options,
             faults,
             cartridge: None,
             threaded: false,
-            loading: None,
+            refused: None,
+            becoming: None,
+            hung: None,
+            partition: 0,
             position: 0,
             initiators: Initiators::new(),
             deferred: None,
             mode: mode::Mode::default(),
+            overwrite: data::Overwrite::None,
+            warned_early: false,
             alerts: Flags::NONE,
             alerts_unread: false,
+            describe: false,
             changed: false,
-            busy_until: None,
+            busy_until: Duration::ZERO,
         }
     }
 
@@ -150,17 +209,61 @@ impl Drive {
     /// drive must be empty.
     pub fn insert(&mut self, cartridge: Cartridge) {
         self.cartridge = Some(cartridge);
-        match self.thread() {
-            Ok(()) => self.loading = Some(Instant::now() + self.options.speeds.load),
-            Err(sense) => tracing::info!(%sense, "the drive could not thread its cartridge"),
-        }
+        self.alerts = Flags::NONE;
+        self.thread_by_itself(true);
     }
 
     /// As after a start of the whole library: the cartridge was in the drive and is threaded again.
     pub fn power_on_with(&mut self, cartridge: Cartridge) {
         self.cartridge = Some(cartridge);
-        if let Err(sense) = self.thread() {
-            tracing::info!(%sense, "the drive could not thread its cartridge");
+        self.thread_by_itself(false);
+    }
+
+    fn thread_by_itself(&mut self, attention: bool) {
+        match self.thread() {
+            Ok(time) => {
+                // A cleaning cartridge never makes the drive ready, so no medium has changed.
+                let attention = attention && self.refused.is_none();
+                self.becomes(Activity::Loading, code::BECOMING_READY, time, attention);
+            }
+            Err(sense) => tracing::info!(%sense, "the drive could not thread its cartridge"),
+        }
+    }
+
+    /// The drive is not ready for so long.
+    fn becomes(&mut self, activity: Activity, code: (u8, u8), time: Duration, attention: bool) {
+        let since = self.options.clock.now();
+        let activity = if self.refused.is_some() {
+            Activity::Cleaning
+        } else if self.first_load() {
+            Activity::Calibrating
+        } else {
+            activity
+        };
+        self.becoming = Some(Becoming {
+            activity,
+            since,
+            until: since + time,
+            code,
+            attention,
+        });
+    }
+
+    /// Ends what takes its time, if that is over.
+    fn settle_becoming(&mut self) {
+        let now = self.options.clock.now();
+        let Some(over) = self.becoming.take_if(|becoming| becoming.until <= now) else {
+            return;
+        };
+        if over.activity == Activity::Calibrating
+            && let Some(cartridge) = &mut self.cartridge
+        {
+            cartridge.memory_mut().history.initialised = 1;
+            self.save_memory();
+        }
+        if over.attention {
+            let attentions = &mut self.initiators.attentions;
+            attentions.tell_all(code::MEDIUM_MAY_HAVE_CHANGED);
         }
     }
 
@@ -181,6 +284,8 @@ impl Drive {
     pub fn remove(&mut self) -> Result<Cartridge, Held> {
         self.removable()?;
         self.save_memory();
+        self.refused = None;
+        self.becoming = None;
         self.cartridge.take().ok_or(Held::Empty)
     }
 
@@ -192,32 +297,84 @@ impl Drive {
 
     /// Cuts the power and gives it back: of the buffer, the oldest `keep` objects had reached the medium.
     pub fn power_cut(&mut self, keep: u64) -> Result<(), cartridge::Error> {
+        self.start_anew(code::POWER_ON_OR_RESET, keep)
+    }
+
+    /// The same with a part of the buffer that chance chooses, by the seed of the library.
+    pub fn power_cut_somewhere(&mut self) -> Result<(), cartridge::Error> {
+        let keep = self.somewhere();
+        self.power_cut(keep)
+    }
+
+    /// A reset, as a host gives one when a command took too long: nothing unflushed survives it.
+    pub fn reset(&mut self) -> Result<(), cartridge::Error> {
+        let keep = self.somewhere();
+        self.start_anew(code::DEVICE_RESET, keep)
+    }
+
+    fn somewhere(&mut self) -> u64 {
+        let buffered = self.cartridge.as_ref().map_or(0, |one| one.buffered().0);
+        self.faults.lock().below(buffered + 1)
+    }
+
+    fn start_anew(&mut self, attention: (u8, u8), keep: u64) -> Result<(), cartridge::Error> {
+        self.release();
         self.position = 0;
-        self.loading = None;
+        self.partition = 0;
+        self.becoming = None;
         self.deferred = None;
         self.mode = mode::Mode::default();
+        self.overwrite = data::Overwrite::None;
+        self.warned_early = false;
         self.alerts = Flags::NONE;
-        self.initiators.power_cut();
-        self.threaded = self.cartridge.is_some();
-        match &mut self.cartridge {
-            Some(cartridge) => cartridge.power_cut(keep),
-            None => Ok(()),
+        self.changed = false;
+        self.busy_until = Duration::ZERO;
+        self.initiators.power_cut(attention);
+        let mut outcome = Ok(());
+        if let Some(cartridge) = &mut self.cartridge {
+            let unflushed = cartridge.buffered().0 > 0;
+            outcome = cartridge.power_cut(keep);
+            if unflushed && self.options.loses_end && outcome.is_ok() {
+                outcome = cartridge.lose_end();
+            }
+        }
+        if self.cartridge.is_some() {
+            self.threaded = false;
+            self.thread_by_itself(false);
+        }
+        outcome
+    }
+
+    /// Lets a command that hangs go on.
+    pub fn release(&mut self) {
+        if let Some(hung) = self.hung.take() {
+            hung.gate.open();
         }
     }
 
-    fn thread(&mut self) -> Result<(), Sense> {
+    /// Whether a command hangs.
+    pub fn hangs(&self) -> bool {
+        self.hung.is_some()
+    }
+
+    /// Whether the cartridge is an LTO-9 one that no drive has optimised yet.
+    fn first_load(&self) -> bool {
+        const LTO_9: u8 = 0x60;
+        self.options.generation.number() == 9
+            && !self.options.speeds.initialise.is_zero()
+            && self.cartridge.as_ref().is_some_and(|cartridge| {
+                cartridge.meta().density == LTO_9 && cartridge.memory().history.initialised == 0
+            })
+    }
+
+    /// Threads the cartridge; how long that takes.
+    fn thread(&mut self) -> Result<Duration, Sense> {
+        self.refused = None;
+        let speeds = self.options.speeds;
         let Some(cartridge) = &mut self.cartridge else {
             return Err(Sense::new(Key::NotReady, code::MEDIUM_NOT_PRESENT));
         };
-        let strike = self.faults.lock().strike(At::Load, &cartridge.barcode(), 0);
-        if let Some(sense) = strike {
-            self.alert(log::alert::LOADING_FAILURE);
-            return Err(sense);
-        }
-        if let Err(error) = cartridge.count_load() {
-            // A worn counter is no reason to refuse a cartridge.
-            tracing::warn!(%error, "the load was not counted");
-        }
+        let (kind, density) = (cartridge.meta().kind, cartridge.meta().density);
         let damaged = cartridge.memory_damaged();
         let history = &mut cartridge.memory_mut().history;
         history.last_written = 0;
@@ -225,38 +382,101 @@ impl Drive {
         history.last_write_errors = 0;
         history.last_read_errors = 0;
         history.alert_bits = 0;
-        history.beginning_passes += 1;
-        self.threaded = true;
-        self.position = 0;
-        self.changed = false;
         if damaged {
             self.alert(log::alert::MEMORY_FAILURE);
         }
+        if let Some(fault) = self.struck(At::Load, 0) {
+            self.alert(log::alert::LOADING_FAILURE);
+            return Err(fault.to_sense());
+        }
+        if kind == Kind::Cleaning {
+            return Ok(self.clean());
+        }
+        if self.options.generation.access(density) == Access::Refused {
+            self.alert(log::alert::UNSUPPORTED_FORMAT);
+            let sense = Sense::new(Key::NotReady, code::INCOMPATIBLE_MEDIUM);
+            self.refused = Some(sense);
+            return Err(sense);
+        }
+        let time = if self.first_load() {
+            speeds.load + speeds.initialise
+        } else {
+            speeds.load
+        };
+        if let Some(cartridge) = &mut self.cartridge {
+            cartridge.memory_mut().history.beginning_passes += 1;
+            if let Err(error) = cartridge.count_load() {
+                // A worn counter is no reason to refuse a cartridge.
+                tracing::warn!(%error, "the load was not counted");
+            }
+        }
+        self.threaded = true;
+        self.partition = 0;
+        self.position = 0;
+        self.changed = false;
+        if self.ready_end_unmarked() {
+            self.alert(log::alert::MEDIA);
+        }
         self.save_memory();
-        Ok(())
+        Ok(time)
+    }
+
+    fn ready_end_unmarked(&self) -> bool {
+        self.cartridge
+            .as_ref()
+            .is_some_and(|cartridge| !cartridge.end_is_marked())
+    }
+
+    /// Cleans its heads with the cleaning cartridge, unless that is used up; how long that takes. The drive
+    /// stays not ready until the cartridge is taken out.
+    fn clean(&mut self) -> Duration {
+        let used = self
+            .cartridge
+            .as_ref()
+            .map_or(0, |one| one.memory().history.cleanings);
+        if used >= CLEANINGS_MAX {
+            self.alert(log::alert::EXPIRED_CLEANING);
+            self.refused = Some(Sense::new(Key::NotReady, code::CLEANING_EXPIRED));
+            return Duration::ZERO;
+        }
+        if let Some(cartridge) = &mut self.cartridge {
+            cartridge.memory_mut().history.cleanings += 1;
+            if let Err(error) = cartridge.count_load() {
+                tracing::warn!(%error, "the load was not counted");
+            }
+        }
+        self.alerts.clear(log::alert::CLEAN_NOW);
+        self.alerts.clear(log::alert::CLEAN_PERIODIC);
+        self.alert(log::alert::CLEANING_CARTRIDGE);
+        self.save_memory();
+        self.refused = Some(Sense::new(Key::NotReady, code::CLEANING_CARTRIDGE));
+        self.options.speeds.clean
     }
 
     /// The threaded cartridge, or NOT READY.
     fn ready(&self) -> Result<&Cartridge, Check> {
-        match &self.cartridge {
-            Some(_) if self.loading.is_some() => {
-                Err(Sense::new(Key::NotReady, code::BECOMING_READY).into())
-            }
-            Some(cartridge) if self.threaded => Ok(cartridge),
-            other => Err(not_ready(other.is_some())),
+        if let Some(becoming) = &self.becoming
+            && self.cartridge.is_some()
+        {
+            let whole = becoming.until.saturating_sub(becoming.since);
+            let whole = whole.as_nanos().max(1);
+            let done = self.options.clock.now().saturating_sub(becoming.since);
+            let progress = (done.as_nanos() * 65_536 / whole).min(65_535) as u16;
+            let code = match self.refused {
+                Some(refused) => refused.code(),
+                None => becoming.code,
+            };
+            return Err(Sense::new(Key::NotReady, code)
+                .with_progress(progress)
+                .into());
         }
-    }
-
-    fn strike(&self, at: At) -> Result<(), Check> {
-        self.strike_at(at, self.position)
-    }
-
-    fn strike_at(&self, at: At, object: u64) -> Result<(), Check> {
-        let barcode = self.cartridge.as_ref().map(Cartridge::barcode);
-        let barcode = barcode.unwrap_or_default();
-        match self.faults.lock().strike(at, &barcode, object) {
-            Some(sense) => Err(sense.into()),
-            None => Ok(()),
+        match &self.cartridge {
+            Some(cartridge) if self.threaded => Ok(cartridge),
+            Some(_) => Err(match self.refused {
+                Some(sense) => sense.into(),
+                None => not_ready(true),
+            }),
+            None => Err(not_ready(false)),
         }
     }
 
@@ -275,12 +495,19 @@ impl Drive {
         &mut self,
         work: impl FnOnce(&mut Cartridge, cartridge::Gate<'_>) -> Result<(), Loss>,
     ) -> Result<(), Check> {
+        let now = self.options.clock.now();
         let Some(cartridge) = &mut self.cartridge else {
             return Ok(());
         };
         let barcode = cartridge.barcode();
         let faults = &self.faults;
-        let mut gate = |object| faults.lock().strike(At::Medium, &barcode, object);
+        let unit = (self.number.as_str(), self.options.serial.as_str());
+        let mut struck = None;
+        let mut gate = |object| {
+            let scene = strike::on_medium(unit, &barcode, object, now);
+            struck = faults.lock().within(&scene);
+            struck.as_ref().map(crate::faults::Fault::to_sense)
+        };
         let Err(loss) = work(cartridge, &mut gate) else {
             return Ok(());
         };
@@ -297,6 +524,9 @@ impl Drive {
         history.last_write_errors += 1;
         self.alert(log::alert::HARD_ERROR);
         self.alert(log::alert::WRITE_FAILURE);
+        if let Some(fault) = struck {
+            self.raise(&fault.alerts);
+        }
         Err(sense
             .deferred()
             .with_information(loss.objects as i64)
@@ -311,114 +541,12 @@ impl Drive {
             return;
         }
         let time = |bytes: u64| Duration::from_secs_f64(bytes as f64 / rate as f64);
-        let now = Instant::now();
-        let until = self.busy_until.map_or(now, |until| until.max(now)) + time(bytes);
-        self.busy_until = Some(until);
-        let ahead = until.saturating_duration_since(now);
-        std::thread::sleep(ahead.saturating_sub(time(self.options.behaviour.buffer)));
-    }
-
-    fn reply(&mut self, nexus: Nexus, cdb: &Cdb, data_out: &[u8]) -> Reply {
-        if self.loading.is_some_and(|until| until <= Instant::now()) {
-            self.loading = None;
-            let attentions = &mut self.initiators.attentions;
-            attentions.tell_all(code::MEDIUM_MAY_HAVE_CHANGED);
-        }
-        self.initiators.admit(nexus, cdb, &mut self.deferred)?;
-        match self.initiators.answer(nexus, cdb, data_out) {
-            Some(reply) => reply,
-            None => Ok(self.run(nexus, cdb, data_out)?),
-        }
-    }
-
-    fn run(&mut self, nexus: Nexus, cdb: &Cdb, data_out: &[u8]) -> Outcome {
-        match cdb.byte(0) {
-            opcode::INQUIRY => Identity {
-                device_type: TYPE_TAPE,
-                product: &self.product(),
-                serial: &self.options.serial,
-            }
-            .inquiry(cdb),
-            opcode::REPORT_LUNS => Ok(wire::report_luns(cdb)),
-            opcode::REQUEST_SENSE => Ok(self.request_sense(nexus, cdb)),
-            opcode::TEST_UNIT_READY => self.ready().map(|_| Vec::new()),
-            opcode::READ_BLOCK_LIMITS => Ok(self.block_limits()),
-            opcode::MODE_SENSE_6 | opcode::MODE_SENSE_10 => self.mode_sense(cdb),
-            opcode::MODE_SELECT_6 | opcode::MODE_SELECT_10 => {
-                self.mode_select(cdb, data_out)?;
-                let attentions = &mut self.initiators.attentions;
-                attentions.tell_others(nexus, code::MODE_PARAMETERS_CHANGED);
-                Ok(Vec::new())
-            }
-            opcode::LOG_SENSE => self.log_sense(cdb),
-            opcode::READ_ATTRIBUTE => self.read_attribute(cdb),
-            opcode::WRITE_ATTRIBUTE => self.write_attribute(cdb, data_out),
-            opcode::READ_6 => self.read(cdb),
-            opcode::WRITE_6 => self.write(cdb, data_out),
-            opcode::WRITE_FILEMARKS_6 => self.write_filemarks(cdb.bit(1, 0), cdb.field::<3>(2)),
-            opcode::WRITE_FILEMARKS_16 => self.write_filemarks(cdb.bit(1, 0), cdb.field::<3>(12)),
-            opcode::SPACE_6 | opcode::SPACE_16 => self.space(cdb),
-            opcode::LOCATE_10 | opcode::LOCATE_16 => self.locate(cdb),
-            opcode::REWIND => self.rewind(),
-            opcode::READ_POSITION => self.read_position(cdb),
-            opcode::LOAD_UNLOAD => self.load_unload(cdb),
-            opcode::ERASE_6 => self.erase(),
-            opcode::FORMAT_MEDIUM => self.format_medium(),
-            // Append-only mode is off, so every overwrite is allowed already.
-            opcode::ALLOW_OVERWRITE => self.ready().map(|_| Vec::new()),
-            opcode::SEND_DIAGNOSTIC => Ok(Vec::new()),
-            _ => Err(illegal(code::INVALID_OPCODE)),
-        }
-    }
-
-    fn request_sense(&mut self, nexus: Nexus, cdb: &Cdb) -> Vec<u8> {
-        let sense = if let Some(sense) = self.deferred.take() {
-            sense
-        } else if let Some(attention) = self.initiators.attentions.take(nexus) {
-            Sense::new(Key::UnitAttention, attention)
-        } else {
-            match self.ready() {
-                Ok(_) => Sense::new(Key::NoSense, code::NONE),
-                Err(check) => check.sense,
-            }
-        };
-        wire::sense_data(cdb, &sense)
-    }
-
-    fn block_limits(&self) -> Vec<u8> {
-        BlockLimits {
-            granularity: 0,
-            max: self.options.block_max.min(cartridge::BLOCK_LENGTH_MAX),
-            min: 1,
-        }
-        .build()
-    }
-
-    fn load_unload(&mut self, cdb: &Cdb) -> Outcome {
-        let load = cdb.bit(4, 0);
-        if cdb.byte(4) & !0x01 != 0 {
-            return Err(invalid_field());
-        }
-        if self.cartridge.is_none() {
-            return Err(not_ready(false));
-        }
-        if load {
-            if self.threaded {
-                self.rewind()?;
-            } else {
-                std::thread::sleep(self.options.speeds.load);
-                self.thread()?;
-            }
-        } else if self.threaded {
-            if self.initiators.prevented() {
-                self.alert(log::alert::NO_REMOVAL);
-                return Err(illegal(code::MEDIUM_REMOVAL_PREVENTED));
-            }
-            self.rewind()?;
-            self.save_memory();
-            self.threaded = false;
-        }
-        Ok(Vec::new())
+        let now = self.options.clock.now();
+        let until = self.busy_until.max(now) + time(bytes);
+        self.busy_until = until;
+        let ahead = until.saturating_sub(now);
+        let hidden = time(self.options.behaviour.buffer);
+        self.options.clock.wait(ahead.saturating_sub(hidden));
     }
 }
 
@@ -429,31 +557,6 @@ fn not_ready(inserted: bool) -> Check {
         code::MEDIUM_NOT_PRESENT
     };
     Sense::new(Key::NotReady, code).into()
-}
-
-impl Target for Drive {
-    fn execute(&mut self, cdb: &[u8], data_out: &[u8], capacity_in: usize) -> Response {
-        let reply = self.reply(Nexus::DIRECT, &Cdb::new(cdb), data_out);
-        wire::respond(reply, capacity_in)
-    }
-
-    fn deliver(
-        &mut self,
-        nexus: Nexus,
-        cdb: &[u8],
-        data_out: &[u8],
-        capacity_in: usize,
-    ) -> Delivery {
-        let reply = self.reply(nexus, &Cdb::new(cdb), data_out);
-        if let Err(refusal) = &reply {
-            tracing::debug!(serial = self.options.serial, ?nexus, ?cdb, ?refusal);
-        }
-        Delivery::Answer(wire::respond(reply, capacity_in))
-    }
-
-    fn disconnected(&mut self, nexus: Nexus) {
-        self.initiators.disconnected(nexus);
-    }
 }
 
 #[cfg(test)]

@@ -80,10 +80,10 @@ impl Initiators {
         }
     }
 
-    /// The power was cut, or the unit was reset.
-    pub fn power_cut(&mut self) {
+    /// The power was cut, or the unit was reset: which, the attention says.
+    pub fn power_cut(&mut self, attention: (u8, u8)) {
         self.attentions.forget();
-        self.attentions.tell_all(code::POWER_ON_OR_RESET);
+        self.attentions.tell_all(attention);
         self.preventing.clear();
         self.reservations.power_cut();
     }

@@ -8,6 +8,7 @@
 mod attentions;
 pub mod cartridge;
 pub mod changer;
+pub mod clock;
 pub mod drive;
 pub mod faults;
 pub mod generation;
@@ -21,6 +22,7 @@ mod wire;
 
 pub use cartridge::Cartridge;
 pub use changer::Changer;
+pub use clock::Clock;
 pub use drive::Drive;
 pub use generation::Generation;
 pub use library::Library;

@@ -17,11 +17,11 @@ use std::sync::{Arc, Mutex};
 use taf_scsi::cdb::ElementType;
 use taf_scsi::sense::Sense;
 
-use crate::cartridge::{self, Behaviour, Cartridge, EXTENSION, Meta, Reader};
+use crate::cartridge::{self, Behaviour, Cartridge, EXTENSION, Kind, Meta, Reader};
 use crate::changer::{self, Changer, Inventory};
 use crate::drive::Drive;
 use crate::faults::Faults;
-use crate::{Generation, Shared};
+use crate::{Shared, generation};
 
 mod spec;
 
@@ -247,11 +247,13 @@ pub fn add(dir: &Path, barcode: &str, new: &NewCartridge) -> Result<PathBuf, Err
     if present.len() - elsewhere >= slots.len() {
         return Err(Error::Full(spec.geometry().slots));
     }
-    let generation = Generation::of_barcode(barcode).unwrap_or(spec.generation);
+    let (density, kind) =
+        generation::of_barcode(barcode).unwrap_or((spec.generation.density(), Kind::Data));
     let meta = Meta {
         capacity: new.capacity.unwrap_or(spec.capacity),
         loads: 0,
-        density: generation.density(),
+        density,
+        kind,
         write_protected: new.write_protected,
         serial: format!("{:010X}", rand::random::<u64>() & 0xff_ffff_ffff),
         ..Meta::default()

@@ -83,7 +83,7 @@ fn make(dir: &Path, layout: &arguments::Layout) -> anyhow::Result<()> {
     );
     Library::create(dir, &spec)?;
     for number in 1..=layout.cartridges {
-        let barcode = format!("{}{number:03}L{}", layout.prefix, spec.generation.number());
+        let barcode = format!("{}{number:03}{}", layout.prefix, spec.generation.suffix());
         library::add(dir, &barcode, &NewCartridge::default())?;
     }
     Ok(())

@@ -51,6 +51,7 @@ impl From<Sense> for Refusal {
 pub(crate) type Reply = Result<Vec<u8>, Refusal>;
 
 /// A command of at most 16 bytes, padded, so that every field can be read without asking.
+#[derive(Debug)]
 pub(crate) struct Cdb([u8; 16]);
 
 impl Cdb {
@@ -126,10 +127,18 @@ pub(crate) fn report_luns(cdb: &Cdb) -> Vec<u8> {
     cut(data, cdb.field::<4>(6))
 }
 
-pub(crate) fn respond(reply: Reply, capacity_in: usize) -> Response {
+/// The answer on the wire; its sense in descriptor format if so wanted.
+pub(crate) fn respond(reply: Reply, capacity_in: usize, descriptors: bool) -> Response {
     let (status, sense, mut data_in) = match reply {
         Ok(data) => (status::GOOD, Vec::new(), data),
-        Err(Refusal::Check(check)) => (status::CHECK_CONDITION, check.sense.to_fixed(), check.data),
+        Err(Refusal::Check(check)) => {
+            let sense = if descriptors {
+                check.sense.to_descriptors()
+            } else {
+                check.sense.to_fixed()
+            };
+            (status::CHECK_CONDITION, sense, check.data)
+        }
         Err(Refusal::Status(status)) => (status, Vec::new(), Vec::new()),
     };
     data_in.truncate(capacity_in);

@@ -21,8 +21,9 @@ pub use primary::{
 };
 pub use reservation::{ReserveIn, ReserveOut, persistent_reserve_in, persistent_reserve_out};
 pub use stream::{
-    LocateTo, PositionForm, SpaceOver, allow_overwrite, erase, load_unload, locate_10, locate_16,
-    read_6, read_attribute, read_attribute_list, read_block_limits, read_position, rewind, space_6,
+    Format, LocateTo, PositionForm, SpaceOver, allow_format, allow_overwrite, erase, format_medium,
+    load_unload, locate_10, locate_16, locate_partition, read_6, read_attribute,
+    read_attribute_list, read_block_limits, read_position, report_density_support, rewind, space_6,
     space_16, write_6, write_attribute, write_filemarks_6, write_filemarks_16,
 };
 

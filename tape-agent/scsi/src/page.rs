@@ -6,6 +6,7 @@
 
 pub mod attribute;
 pub mod block_limits;
+pub mod density;
 pub mod element_status;
 pub mod inquiry;
 pub mod log;

@@ -115,6 +115,8 @@ pub(super) struct End {
     /// Behind the last record.
     pub offset: u64,
     pub objects: u64,
+    /// On the medium no mark says that this is the end: power was lost while it was written.
+    pub unmarked: bool,
 }
 
 impl End {
@@ -124,6 +126,7 @@ impl End {
         bytes[8..16].copy_from_slice(&self.generation.to_le_bytes());
         bytes[16..24].copy_from_slice(&self.offset.to_le_bytes());
         bytes[24..32].copy_from_slice(&self.objects.to_le_bytes());
+        bytes[32] = u8::from(self.unmarked);
         let checksum = crc32c::crc32c(&bytes[..60]);
         bytes[60..].copy_from_slice(&checksum.to_le_bytes());
         bytes
@@ -135,6 +138,7 @@ impl End {
             generation: u64_at(bytes, 8),
             offset: u64_at(bytes, 16),
             objects: u64_at(bytes, 24),
+            unmarked: bytes[32] & 1 != 0,
         })
     }
 
@@ -172,6 +176,7 @@ pub(super) fn header(meta: &Meta) -> Vec<u8> {
         generation: 1,
         offset: RECORDS_AT,
         objects: 0,
+        unmarked: false,
     };
     let place = end.place() as usize;
     bytes[place..place + END_LENGTH].copy_from_slice(&end.encode());

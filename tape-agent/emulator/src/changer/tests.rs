@@ -195,6 +195,7 @@ fn impossible_moves_are_refused() {
         key: Key::HardwareError as u8,
         asc: 0x15,
         ascq: 1,
+        ..Fault::default()
     });
     bench.refused(
         &cdb::move_medium(0, SLOT, DRIVE),

@@ -1,11 +1,12 @@
-//! Blocks and filemarks: READ, WRITE, WRITE FILEMARKS, ERASE, FORMAT MEDIUM.
+//! Blocks and filemarks: READ, WRITE, WRITE FILEMARKS, ERASE, FORMAT MEDIUM, and what may be overwritten.
 
 use taf_scsi::sense::{Key, Sense, code};
 
 use super::Drive;
 use super::log::alert;
 use crate::cartridge::{self, Cartridge, History, Object};
-use crate::faults::At;
+use crate::faults::{At, Do};
+use crate::generation::Access;
 use crate::wire::{Cdb, Check, Outcome, illegal, invalid_field};
 
 impl Drive {
@@ -20,13 +21,13 @@ impl Drive {
         if length == 0 {
             return Ok(Vec::new());
         }
-        self.strike(At::Read).inspect_err(|_| self.read_failed())?;
+        let flip = self.strike_read()?;
         let cartridge = self.ready()?;
         let information = length as i64;
         match cartridge.object(self.position) {
-            None => Err(end_of_data().with_information(information).into()),
+            None => Err(self.end().with_information(information).into()),
             Some(Object::Filemark) => {
-                self.position += 1;
+                self.moved(self.position + 1);
                 Err(Sense::new(Key::NoSense, code::FILEMARK_DETECTED)
                     .with_filemark()
                     .with_information(information)
@@ -40,7 +41,8 @@ impl Drive {
                         return Err(unreadable(&error));
                     }
                 };
-                self.position += 1;
+                self.moved(self.position + 1);
+                self.flip(&mut data, flip);
                 self.counted(|history| {
                     history.read += u64::from(recorded);
                     history.last_read += u64::from(recorded);
@@ -71,6 +73,7 @@ impl Drive {
         let Some(data) = data_out.get(..length as usize) else {
             return Err(Sense::new(Key::AbortedCommand, code::DATA_PHASE_ERROR).into());
         };
+        self.overwrites()?;
         self.strike(At::Write)?;
         self.room(data.len())
             .map_err(|full| full.with_information(length as i64))?;
@@ -79,8 +82,9 @@ impl Drive {
         self.position += 1;
         self.written(length);
         if let Err(check) = self.strike_at(At::Deferred, position) {
+            let sense = check.sense;
             let lost = self.with_medium(|cartridge, _| {
-                cartridge.flush(&mut |object| (object == position).then_some(check.sense))
+                cartridge.flush(&mut |object| (object == position).then_some(sense))
             });
             self.deferred = lost.err().map(|check| check.sense);
             return Ok(Vec::new());
@@ -98,6 +102,7 @@ impl Drive {
             self.ready()?;
         } else {
             self.writable()?;
+            self.overwrites()?;
         }
         self.strike(At::Filemark)?;
         let before = self.buffered();
@@ -122,6 +127,7 @@ impl Drive {
 
     pub(super) fn erase(&mut self) -> Outcome {
         self.writable()?;
+        self.overwrites()?;
         let position = self.position;
         self.with_medium(|cartridge, gate| cartridge.erase(position, gate))?;
         self.written(0);
@@ -129,12 +135,111 @@ impl Drive {
         Ok(Vec::new())
     }
 
-    pub(super) fn format_medium(&mut self) -> Outcome {
+    /// FORMAT MEDIUM: everything is gone, and the partitions are those that were asked for.
+    pub(super) fn format_medium(&mut self, cdb: &Cdb) -> Outcome {
         self.writable()?;
-        if self.position != 0 {
-            return Err(illegal(code::SEQUENTIAL_POSITIONING_ERROR));
+        if self.position != 0 || self.partition != 0 {
+            return Err(illegal(code::POSITION_PAST_BEGINNING));
         }
-        self.erase()
+        let second = match cdb.byte(2) & 0x0f {
+            0 => 0,
+            1 | 2 => self.mode.second_partition.unwrap_or(0),
+            _ => return Err(invalid_field()),
+        };
+        let recorded = self.ready()?.objects() > 0;
+        if recorded && self.write_once() {
+            return Err(self.write_once_refusal());
+        }
+        if recorded && self.mode.append_only && self.overwrite != Overwrite::Format {
+            return Err(append_only());
+        }
+        self.overwrite = Overwrite::None;
+        self.with_medium(|cartridge, gate| cartridge.format(second, gate))?;
+        self.written(0);
+        self.save_memory();
+        Ok(Vec::new())
+    }
+
+    /// ALLOW OVERWRITE (SSC-5 7.2): in append-only mode, for one place or for FORMAT MEDIUM.
+    pub(super) fn allow_overwrite(&mut self, cdb: &Cdb) -> Outcome {
+        self.ready()?;
+        if !self.mode.append_only {
+            return Err(illegal(code::NOT_IN_APPEND_ONLY_MODE));
+        }
+        self.overwrite = match cdb.byte(2) & 0x0f {
+            0 => Overwrite::None,
+            1 => {
+                if (cdb.byte(3), cdb.field::<8>(4)) != (self.partition, self.position) {
+                    return Err(illegal(code::SEQUENTIAL_POSITIONING_ERROR));
+                }
+                Overwrite::Here
+            }
+            2 => Overwrite::Format,
+            _ => return Err(invalid_field()),
+        };
+        Ok(Vec::new())
+    }
+
+    /// Refuses a write at the position if it would overwrite what must stay.
+    fn overwrites(&mut self) -> Result<(), Check> {
+        let position = self.position;
+        let cartridge = self.ready()?;
+        let end = cartridge.objects();
+        if position >= end {
+            return Ok(());
+        }
+        if self.write_once() {
+            // Filemarks at the end may be overwritten, but for the first of them.
+            let marks = (position..end).all(|at| cartridge.object(at) == Some(Object::Filemark));
+            let first = position == 0 || cartridge.object(position - 1) != Some(Object::Filemark);
+            if !marks || first {
+                return Err(self.write_once_refusal());
+            }
+        }
+        if self.mode.append_only && self.overwrite != Overwrite::Here {
+            return Err(append_only());
+        }
+        self.overwrite = Overwrite::None;
+        Ok(())
+    }
+
+    fn write_once_refusal(&mut self) -> Check {
+        self.alert(alert::WORM_OVERWRITE);
+        Sense::new(Key::DataProtect, code::WORM_OVERWRITE).into()
+    }
+
+    /// What stops a READ; how many bits are to be turned over otherwise.
+    fn strike_read(&mut self) -> Result<u32, Check> {
+        match self.struck(At::Read, self.position) {
+            None => Ok(0),
+            Some(fault) if fault.action == Do::Flip => Ok(fault.bits),
+            Some(fault) => {
+                let sense = fault.to_sense();
+                if sense.key == Key::MediumError {
+                    self.read_failed();
+                }
+                Err(sense.into())
+            }
+        }
+    }
+
+    fn flip(&mut self, data: &mut [u8], bits: u32) {
+        let mut faults = self.faults.lock();
+        for _ in 0..bits {
+            let at = faults.below(data.len() as u64 * 8) as usize;
+            tracing::info!(object = self.position - 1, bit = at, "a bit is turned over");
+            data[at / 8] ^= 1 << (at % 8);
+        }
+    }
+
+    /// What lies at end of data: its mark, or none.
+    pub(super) fn end(&self) -> Sense {
+        let found = self.cartridge.as_ref().is_none_or(Cartridge::end_is_marked);
+        if found {
+            Sense::new(Key::BlankCheck, code::END_OF_DATA_DETECTED)
+        } else {
+            Sense::new(Key::MediumError, code::END_OF_DATA_NOT_FOUND)
+        }
     }
 
     /// Notes in the cartridge's memory.
@@ -171,6 +276,11 @@ impl Drive {
     }
 
     fn writable(&mut self) -> Result<(), Check> {
+        self.ready()?;
+        if self.options.generation.access(self.density()) == Access::Read {
+            self.alert(alert::READ_ONLY_FORMAT);
+            return Err(Sense::new(Key::DataProtect, code::CANNOT_WRITE_MEDIUM).into());
+        }
         if self.ready()?.write_protected() {
             self.alert(alert::WRITE_PROTECT);
             return Err(Sense::new(Key::DataProtect, code::WRITE_PROTECTED).into());
@@ -191,24 +301,40 @@ impl Drive {
         }
     }
 
-    /// What a write that succeeded answers: GOOD, or early warning.
-    fn warned(&self) -> Outcome {
-        if self.beyond_early_warning() {
-            Err(Sense::new(Key::NoSense, code::END_OF_MEDIUM_DETECTED)
-                .with_eom()
-                .with_information(0)
-                .into())
+    /// What a write that succeeded answers: GOOD, or early warning; the programmable one once when it is crossed.
+    fn warned(&mut self) -> Outcome {
+        let code = if self.beyond_early_warning() {
+            code::END_OF_MEDIUM_DETECTED
+        } else if self.beyond_programmable_warning() && !self.warned_early {
+            code::PROGRAMMABLE_EARLY_WARNING
         } else {
-            Ok(Vec::new())
-        }
+            return Ok(Vec::new());
+        };
+        self.warned_early = true;
+        Err(Sense::new(Key::NoSense, code)
+            .with_eom()
+            .with_information(0)
+            .into())
+    }
+
+    /// Whether the position is beyond programmable early warning.
+    pub(super) fn beyond_programmable_warning(&self) -> bool {
+        let before = u64::from(self.mode.early_warning_megabytes) * 1_000_000;
+        before > 0 && self.beyond(before)
     }
 
     /// Whether the position is in the early warning zone.
     pub(super) fn beyond_early_warning(&self) -> bool {
+        self.beyond(0)
+    }
+
+    /// Whether the position is beyond the place that lies so many bytes before early warning.
+    fn beyond(&self, before: u64) -> bool {
         self.cartridge.as_ref().is_some_and(|cartridge| {
             let capacity = cartridge.capacity();
-            let distance = self.early_warning_distance(capacity);
-            cartridge.used_before(self.position) > capacity.saturating_sub(distance)
+            let distance = self.early_warning_distance(capacity).saturating_add(before);
+            self.partition == 0
+                && cartridge.used_before(self.position) > capacity.saturating_sub(distance)
         })
     }
 
@@ -226,8 +352,20 @@ fn current(mut check: Check) -> Check {
     check
 }
 
-pub(super) fn end_of_data() -> Sense {
-    Sense::new(Key::BlankCheck, code::END_OF_DATA_DETECTED)
+/// What ALLOW OVERWRITE allowed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) enum Overwrite {
+    /// Nothing.
+    #[default]
+    None,
+    /// The next write at this position.
+    Here,
+    /// FORMAT MEDIUM.
+    Format,
+}
+
+fn append_only() -> Check {
+    Sense::new(Key::DataProtect, code::WRITE_APPEND_POSITION).into()
 }
 
 fn unreadable(error: &cartridge::Error) -> Check {

@@ -143,7 +143,7 @@ impl Drive {
 
     fn device_status(&self) -> DeviceStatus {
         let present = self.cartridge.is_some();
-        let mounted = self.threaded && self.loading.is_none();
+        let mounted = self.threaded && self.becoming.is_none();
         let protected = self
             .cartridge
             .as_ref()
@@ -154,16 +154,15 @@ impl Drive {
             compressing: self.mode.compression,
             write_protected: protected,
             cleaning_requested: self.wants_cleaning(),
-            in_transition: self.loading.is_some(),
+            in_transition: self.becoming.is_some(),
             medium_present: present,
             medium_seated: present,
             medium_threaded: self.threaded,
             mounted,
-            activity: if self.loading.is_some() {
-                Activity::Loading
-            } else {
-                Activity::Idle
-            },
+            activity: self
+                .becoming
+                .as_ref()
+                .map_or(Activity::Idle, |becoming| becoming.activity),
             alerts_changed: self.alerts_unread,
             ..DeviceStatus::default()
         }
@@ -187,14 +186,20 @@ impl Drive {
 /// The flags that the drive raises by itself (SSC-5 annex A).
 pub(super) mod alert {
     pub const HARD_ERROR: u8 = 0x03;
+    pub const MEDIA: u8 = 0x04;
     pub const READ_FAILURE: u8 = 0x05;
     pub const WRITE_FAILURE: u8 = 0x06;
     pub const WRITE_PROTECT: u8 = 0x09;
     pub const NO_REMOVAL: u8 = 0x0a;
+    pub const CLEANING_CARTRIDGE: u8 = 0x0b;
+    pub const UNSUPPORTED_FORMAT: u8 = 0x0c;
     pub const MEMORY_FAILURE: u8 = 0x0f;
+    pub const READ_ONLY_FORMAT: u8 = 0x11;
     pub const CLEAN_NOW: u8 = 0x14;
     pub const CLEAN_PERIODIC: u8 = 0x15;
+    pub const EXPIRED_CLEANING: u8 = 0x16;
     pub const LOADING_FAILURE: u8 = 0x37;
+    pub const WORM_OVERWRITE: u8 = 0x3c;
 }
 
 fn errors(bytes: u64, uncorrected: u64, retries: u64) -> Vec<Parameter> {

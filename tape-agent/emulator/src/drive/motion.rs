@@ -4,7 +4,7 @@ use taf_scsi::cdb::opcode;
 use taf_scsi::sense::{Key, Sense, code};
 
 use super::Drive;
-use super::data::end_of_data;
+use super::data::Overwrite;
 use crate::faults::At;
 use crate::wire::{Cdb, Outcome, invalid_field};
 
@@ -20,12 +20,7 @@ impl Drive {
     /// SPACE(6) and SPACE(16). What was not spaced over comes in INFORMATION, as a magnitude.
     pub(super) fn space(&mut self, cdb: &Cdb) -> Outcome {
         self.ready()?;
-        let count = if cdb.byte(0) == opcode::SPACE_16 {
-            cdb.field::<8>(4) as i64
-        } else {
-            // Sign extension of 24 bits.
-            i64::from(((cdb.field::<3>(2) as i32) << 8) >> 8)
-        };
+        let count = count(cdb);
         let over = cdb.byte(1) & 0x0f;
         self.flush()?;
         self.strike(At::Position)?;
@@ -37,7 +32,7 @@ impl Drive {
             (3, _) => {
                 let end = self.ready()?.objects();
                 self.go(end);
-                Ok(Vec::new())
+                self.marked_end()
             }
             _ => Err(invalid_field()),
         }
@@ -58,7 +53,7 @@ impl Drive {
         self.go(end + u64::from(mark.is_some()));
         let sense = match mark {
             Some(_) => Sense::new(Key::NoSense, code::FILEMARK_DETECTED).with_filemark(),
-            None => end_of_data(),
+            None => self.end(),
         };
         Err(sense.with_information(left as i64).into())
     }
@@ -99,7 +94,7 @@ impl Drive {
         let end = cartridge.objects();
         let met = cartridge.filemarks_before(end) - before;
         self.go(end);
-        Err(end_of_data().with_information((count - met) as i64).into())
+        Err(self.end().with_information((count - met) as i64).into())
     }
 
     fn backward_filemarks(&mut self, count: u64) -> Outcome {
@@ -125,12 +120,25 @@ impl Drive {
         } else {
             (0, cdb.field::<4>(3), cdb.byte(8))
         };
-        let change_partition = cdb.bit(1, 1);
-        if change_partition && partition != 0 {
+        let wanted = if cdb.bit(1, 1) {
+            partition
+        } else {
+            self.partition
+        };
+        if wanted > u8::from(self.ready()?.meta().second_partition > 0) {
             return Err(invalid_field());
         }
         self.flush()?;
         self.strike(At::Position)?;
+        self.partition = wanted;
+        if wanted != 0 {
+            self.go(0);
+            return match (kind, number) {
+                (0 | 1, 0) | (3, _) => Ok(Vec::new()),
+                (0 | 1, _) => Err(self.end().into()),
+                _ => Err(invalid_field()),
+            };
+        }
         let cartridge = self.ready()?;
         let end = cartridge.objects();
         let target = match kind {
@@ -142,11 +150,51 @@ impl Drive {
         };
         self.go(target.unwrap_or(end));
         match target {
+            Some(_) if kind == 3 => self.marked_end(),
             Some(_) => Ok(Vec::new()),
-            None => Err(end_of_data().into()),
+            None => Err(self.end().into()),
         }
     }
 
+    /// The end of data was sought: whether it is marked.
+    fn marked_end(&self) -> Outcome {
+        match self.end() {
+            sense if sense.code() == code::END_OF_DATA_NOT_FOUND => Err(sense.into()),
+            _ => Ok(Vec::new()),
+        }
+    }
+
+    /// What a command does to a head in the second partition, in which nothing is ever recorded; `None` for
+    /// commands to which that makes no difference.
+    pub(super) fn in_second_partition(&mut self, cdb: &Cdb) -> Option<Outcome> {
+        if self.partition == 0 || !self.threaded {
+            return None;
+        }
+        let blank = |left: i64| {
+            let sense = Sense::new(Key::BlankCheck, code::END_OF_DATA_DETECTED);
+            Err(sense.with_information(left).into())
+        };
+        Some(match cdb.byte(0) {
+            opcode::READ_6 => blank(cdb.field::<3>(2) as i64),
+            opcode::SPACE_6 | opcode::SPACE_16 => {
+                let count = count(cdb);
+                match cdb.byte(1) & 0x0f {
+                    3 => Ok(Vec::new()),
+                    0 | 1 if count == 0 => Ok(Vec::new()),
+                    0 | 1 if count > 0 => blank(count),
+                    0 | 1 => Err(beginning().with_information(-count).into()),
+                    _ => Err(invalid_field()),
+                }
+            }
+            opcode::WRITE_6
+            | opcode::WRITE_FILEMARKS_6
+            | opcode::WRITE_FILEMARKS_16
+            | opcode::ERASE_6 => Err(Sense::new(Key::DataProtect, code::WRITE_PROTECTED).into()),
+            _ => return None,
+        })
+    }
+
+    /// The head moves along the tape, which takes its time.
     fn go(&mut self, position: u64) {
         debug_assert!(
             self.cartridge
@@ -155,9 +203,29 @@ impl Drive {
             "the head stays before end of data"
         );
         if position != self.position {
-            std::thread::sleep(self.options.speeds.locate);
+            self.options.clock.wait(self.options.speeds.locate);
         }
+        self.moved(position);
+    }
+
+    /// The head stands elsewhere: what was allowed to be overwritten is not any more, and early warning can be
+    /// crossed anew.
+    pub(super) fn moved(&mut self, position: u64) {
         self.position = position;
+        self.overwrite = Overwrite::None;
+        if !self.beyond_programmable_warning() {
+            self.warned_early = false;
+        }
+    }
+}
+
+/// The count of SPACE(6) and SPACE(16).
+fn count(cdb: &Cdb) -> i64 {
+    if cdb.byte(0) == opcode::SPACE_16 {
+        cdb.field::<8>(4) as i64
+    } else {
+        // Sign extension of 24 bits.
+        i64::from(((cdb.field::<3>(2) as i32) << 8) >> 8)
     }
 }
 

@@ -8,12 +8,15 @@ use taf_scsi::page::mode::Mode;
 use taf_scsi::page::position::{Location, Long, Short};
 use taf_scsi::page::vpd;
 use taf_scsi::status;
+use taf_scsi::target::{Delivery, Target};
 use tempfile::TempDir;
 
 use super::*;
 use crate::cartridge::Meta;
-use crate::faults::Fault;
+use crate::faults::{Do, Fault};
 
+mod faults;
+mod media;
 mod model;
 mod records;
 mod several;
@@ -49,6 +52,20 @@ impl Bench {
 
     fn new() -> Self {
         Self::with_capacity(1 << 30, Options::default())
+    }
+
+    /// A cartridge that nobody made before, as `change` has it.
+    fn cartridge(&self, barcode: &str, change: impl FnOnce(&mut Meta)) -> PathBuf {
+        let path = self.dir.path().join(format!("{barcode}.tape"));
+        let mut meta = Meta {
+            capacity: 1 << 30,
+            density: 0x5e,
+            serial: "S".to_owned(),
+            ..Meta::default()
+        };
+        change(&mut meta);
+        Cartridge::create(&path, &meta).unwrap();
+        path
     }
 
     fn blank(&self, barcode: &str, capacity: u64, write_protected: bool) -> PathBuf {
@@ -128,6 +145,7 @@ impl Bench {
             key: Key::MediumError as u8,
             asc: 0x0c,
             ascq: 0,
+            ..Fault::default()
         });
     }
 }
@@ -358,7 +376,6 @@ fn overwriting_and_erasing_cut_what_lies_behind() {
         bench.write(&[number; 10]);
     }
     bench.ok(&cdb::locate_16(LocateTo::Object(2)));
-    bench.ok(&cdb::allow_overwrite(2));
     bench.write(b"new");
     bench.ok(&cdb::space_6(SpaceOver::EndOfData, 0));
     assert_eq!(bench.position().0, 3);

@@ -130,6 +130,7 @@ impl Spec {
     /// Drive `number`'s options; its serial number has ten characters.
     pub fn drive_options(&self, number: u16) -> Options {
         Options {
+            number,
             serial: format!("{}D{number:03}", self.id),
             generation: self.generation,
             block_max: self.block_max,
@@ -139,7 +140,9 @@ impl Spec {
                 rate: self.rate,
                 load: Duration::from_millis(self.load_ms),
                 locate: Duration::from_millis(self.locate_ms),
+                ..Speeds::default()
             },
+            ..Options::default()
         }
     }
 }

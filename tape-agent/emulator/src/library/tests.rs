@@ -96,10 +96,18 @@ fn somebody_elses_bytes_can_be_on_a_tape() {
 
 #[test]
 fn faults_come_from_the_file_when_it_changes() {
-    use crate::faults::At;
+    use crate::faults::{At, Scene};
     let dir = library(1);
     let on = Library::open(dir.path()).unwrap();
-    let strike = || on.faults().lock().strike(At::Read, "A", 3);
+    let scene = Scene {
+        at: At::Read,
+        unit: ("0", "S"),
+        opcode: 0,
+        barcode: "A",
+        object: 3,
+        now: std::time::Duration::ZERO,
+    };
+    let strike = || on.faults().lock().within(&scene);
     assert!(strike().is_none());
     let file = dir.path().join("faults.toml");
     let script = "[[fault]]\nat = \"read\"\nobject = 3\nkey = 3\nasc = 0x11\nascq = 0\n";

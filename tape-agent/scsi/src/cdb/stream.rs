@@ -151,6 +151,64 @@ pub fn allow_overwrite(object: u64) -> [u8; 16] {
     cdb
 }
 
+/// ALLOW OVERWRITE of everything by FORMAT MEDIUM (mode 2), for drives in append-only mode.
+pub fn allow_format() -> [u8; 16] {
+    let mut cdb = [0; 16];
+    cdb[0] = opcode::ALLOW_OVERWRITE;
+    cdb[2] = 2;
+    cdb
+}
+
+/// Which partitions FORMAT MEDIUM makes: byte 2, bits 3 to 0.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Format {
+    /// One.
+    Single = 0,
+    /// Those of mode page 11h as the initiator set it.
+    Partitioned = 1,
+    /// One at first, then those of mode page 11h.
+    SingleThenPartitioned = 2,
+}
+
+/// FORMAT MEDIUM at the beginning of partition 0: everything recorded is gone. With `immediate` the drive
+/// answers at once and is *becoming ready* until done.
+pub fn format_medium(format: Format, immediate: bool) -> [u8; 6] {
+    [
+        opcode::FORMAT_MEDIUM,
+        u8::from(immediate),
+        format as u8,
+        0,
+        0,
+        0,
+    ]
+}
+
+/// REPORT DENSITY SUPPORT: of the drive, or with `medium` of what is in it.
+pub fn report_density_support(medium: bool, allocation: u16) -> [u8; 10] {
+    let [high, low] = allocation.to_be_bytes();
+    [
+        opcode::REPORT_DENSITY_SUPPORT,
+        u8::from(medium),
+        0,
+        0,
+        0,
+        0,
+        0,
+        high,
+        low,
+        0,
+    ]
+}
+
+/// LOCATE(16) to an object of another partition.
+pub fn locate_partition(partition: u8, object: u64) -> [u8; 16] {
+    let mut cdb = locate_16(LocateTo::Object(object));
+    cdb[1] |= 0x02;
+    cdb[3] = partition;
+    cdb
+}
+
 /// READ ATTRIBUTE: values of the medium auxiliary memory from attribute `first` on.
 pub fn read_attribute(first: u16, allocation: u32) -> [u8; 16] {
     let mut cdb = [0; 16];

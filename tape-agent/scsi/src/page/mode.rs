@@ -2,10 +2,16 @@
 
 use super::{Error, at_least, number};
 
+pub mod tape;
+
+/// Page 0Ah: control; its bit `D_SENSE` chooses sense in descriptor format.
+pub const CONTROL: u8 = 0x0a;
 /// Page 0Fh: data compression.
 pub const DATA_COMPRESSION: u8 = 0x0f;
 /// Page 10h: device configuration; its subpage 01h holds append-only mode and early warning.
 pub const DEVICE_CONFIGURATION: u8 = 0x10;
+/// Page 11h: medium partition.
+pub const MEDIUM_PARTITION: u8 = 0x11;
 /// Page 1Dh: medium configuration on tape (WORM), element address assignment on changers.
 pub const MEDIUM_CONFIGURATION: u8 = 0x1d;
 /// Page 3Fh: all pages.

@@ -82,6 +82,7 @@ codes! {
     MEDIUM_NOT_PRESENT_LOADABLE = (0x3a, 0x03, "no medium, loadable");
     MEDIUM_NOT_PRESENT_MAM = (0x3a, 0x04, "no medium threaded, memory accessible");
     SEQUENTIAL_POSITIONING_ERROR = (0x3b, 0x00, "sequential positioning error");
+    POSITION_PAST_BEGINNING = (0x3b, 0x0c, "the position is past the beginning of the medium");
     DESTINATION_FULL = (0x3b, 0x0d, "the destination element is full");
     SOURCE_EMPTY = (0x3b, 0x0e, "the source element is empty");
     MAGAZINE_NOT_ACCESSIBLE = (0x3b, 0x11, "the magazine is not accessible");

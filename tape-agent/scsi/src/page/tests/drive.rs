@@ -2,11 +2,14 @@
 
 use proptest::prelude::*;
 
-use crate::cdb::{self, ReserveIn, ReserveOut};
+use crate::cdb::{self, Format, ReserveIn, ReserveOut};
 use crate::page::attribute::{self, Attribute};
+use crate::page::density::{self, Density};
 use crate::page::log::counters::{ErrorCounters, TapeUsage, VolumeStatistics};
 use crate::page::log::status::{Activity, DeviceStatus};
 use crate::page::log::{self, Parameter};
+use crate::page::mode::Mode;
+use crate::page::mode::tape::{self, Extension, Partitions};
 use crate::page::reservation::{Capabilities, Holder, Keys, Parameters, Reservation, Type};
 use crate::page::tape_alert::Flags;
 
@@ -192,6 +195,77 @@ fn reservations_are_bytes_of_the_standard() {
     assert_eq!(Capabilities::parse(&bytes), Ok(capabilities));
 }
 
+#[test]
+fn early_warning_append_only_and_partitions_are_mode_pages() {
+    let extension = Extension {
+        append_only: true,
+        short_erase: 2,
+        early_warning_megabytes: 0x0102,
+    };
+    let page = extension.build();
+    assert_eq!(page[..8], [0x50, 1, 0, 28, 0, 0x12, 1, 2]);
+    assert_eq!(page.len(), 32);
+    assert_eq!(Extension::parse(&page), Ok(extension));
+    let mode = Mode {
+        pages: page,
+        ..Mode::default()
+    };
+    assert!(mode.page(tape::EXTENSION.0, tape::EXTENSION.1).is_some());
+    let mut given = vec![0xff; 32];
+    extension.put(&mut given);
+    assert_eq!(given[4..9], [0xff, 0x12, 1, 2, 0xff]);
+    extension.put(&mut given[..6]);
+
+    let partitions = Partitions {
+        additional_possible: 3,
+        additional: 1,
+        chosen: true,
+        unit: 9,
+        sizes: vec![38, 0xffff],
+    };
+    let page = partitions.build();
+    assert_eq!(page, [0x11, 10, 3, 1, 0x38, 3, 9, 0, 0, 38, 0xff, 0xff]);
+    assert_eq!(Partitions::parse(&page), Ok(partitions));
+    assert!(Partitions::parse(&page[..7]).is_err());
+}
+
+#[test]
+fn densities_read_back() {
+    let densities = [
+        Density {
+            code: 0x5c,
+            writable: true,
+            default: false,
+            capacity_megabytes: 6_000_000,
+            tracks: 3584,
+            name: "U-716".to_owned(),
+            description: "Ultrium 7/16T".to_owned(),
+        },
+        Density {
+            code: 0x5e,
+            writable: true,
+            default: true,
+            capacity_megabytes: 12_000_000,
+            tracks: 6656,
+            name: "U-816".to_owned(),
+            description: "Ultrium 8/16T".to_owned(),
+        },
+    ];
+    let bytes = density::build(&densities);
+    assert_eq!(bytes[..7], [0, 106, 0, 0, 0x5c, 0x5c, 0x80]);
+    assert_eq!(density::parse(&bytes).unwrap(), densities);
+    assert_eq!(density::parse(&bytes[..100]).unwrap().len(), 1);
+    assert!(density::parse(&[0, 0, 0, 0]).unwrap().is_empty());
+    assert_eq!(
+        cdb::report_density_support(true, 0x0102),
+        [0x44, 1, 0, 0, 0, 0, 0, 1, 2, 0]
+    );
+    assert_eq!(cdb::allow_format()[..4], [0x82, 0, 2, 0]);
+    let format = cdb::format_medium(Format::Partitioned, true);
+    assert_eq!(format, [0x04, 1, 1, 0, 0, 0]);
+    assert_eq!(cdb::locate_partition(1, 2)[..4], [0x92, 2, 0, 1]);
+}
+
 proptest! {
     #[test]
     fn no_parser_panics_here_either(bytes in proptest::collection::vec(any::<u8>(), 0..120)) {
@@ -214,6 +288,9 @@ proptest! {
         let _ = Reservation::parse(&bytes);
         let _ = Capabilities::parse(&bytes);
         let _ = Parameters::parse(&bytes);
+        let _ = density::parse(&bytes);
+        let _ = Extension::parse(&bytes);
+        let _ = Partitions::parse(&bytes);
     }
 
     #[test]

@@ -1,0 +1,192 @@
+//! From a command to its answer: what goes before every command, and which command is answered where.
+
+use taf_scsi::cdb::opcode;
+use taf_scsi::page::block_limits::BlockLimits;
+use taf_scsi::page::density;
+use taf_scsi::page::inquiry::TYPE_TAPE;
+use taf_scsi::page::log::status::Activity;
+use taf_scsi::sense::{Key, Sense, code};
+use taf_scsi::status;
+use taf_scsi::target::{Delivery, Nexus, Response, Target};
+
+use super::{Drive, log, mode, not_ready};
+use crate::cartridge;
+use crate::wire::{self, Cdb, Identity, Outcome, Reply, cut, illegal, invalid_field};
+
+impl Drive {
+    /// Runs a command, whatever faults there are elsewhere.
+    pub(super) fn answer(
+        &mut self,
+        nexus: Nexus,
+        cdb: &Cdb,
+        data_out: &[u8],
+        capacity: usize,
+    ) -> Response {
+        let reply = self.reply(nexus, cdb, data_out);
+        if let Err(refusal) = &reply {
+            tracing::debug!(serial = self.options.serial, ?nexus, ?cdb, ?refusal);
+        }
+        let descriptors = std::mem::take(&mut self.describe) || self.mode.descriptors;
+        wire::respond(reply, capacity, descriptors)
+    }
+
+    fn reply(&mut self, nexus: Nexus, cdb: &Cdb, data_out: &[u8]) -> Reply {
+        self.settle_becoming();
+        self.initiators.admit(nexus, cdb, &mut self.deferred)?;
+        match self.initiators.answer(nexus, cdb, data_out) {
+            Some(reply) => reply,
+            None => Ok(self.run(nexus, cdb, data_out)?),
+        }
+    }
+
+    fn run(&mut self, nexus: Nexus, cdb: &Cdb, data_out: &[u8]) -> Outcome {
+        if self.becoming.is_none()
+            && let Some(outcome) = self.in_second_partition(cdb)
+        {
+            return outcome;
+        }
+        match cdb.byte(0) {
+            opcode::INQUIRY => Identity {
+                device_type: TYPE_TAPE,
+                product: &self.product(),
+                serial: &self.options.serial,
+            }
+            .inquiry(cdb),
+            opcode::REPORT_LUNS => Ok(wire::report_luns(cdb)),
+            opcode::REQUEST_SENSE => Ok(self.request_sense(nexus, cdb)),
+            opcode::TEST_UNIT_READY => self.ready().map(|_| Vec::new()),
+            opcode::READ_BLOCK_LIMITS => Ok(self.block_limits()),
+            opcode::REPORT_DENSITY_SUPPORT => self.density_support(cdb),
+            opcode::MODE_SENSE_6 | opcode::MODE_SENSE_10 => self.mode_sense(cdb),
+            opcode::MODE_SELECT_6 | opcode::MODE_SELECT_10 => {
+                self.mode_select(cdb, data_out)?;
+                let attentions = &mut self.initiators.attentions;
+                attentions.tell_others(nexus, code::MODE_PARAMETERS_CHANGED);
+                Ok(Vec::new())
+            }
+            opcode::LOG_SENSE => self.log_sense(cdb),
+            opcode::READ_ATTRIBUTE => self.read_attribute(cdb),
+            opcode::WRITE_ATTRIBUTE => self.write_attribute(cdb, data_out),
+            opcode::READ_6 => self.read(cdb),
+            opcode::WRITE_6 => self.write(cdb, data_out),
+            opcode::WRITE_FILEMARKS_6 => self.write_filemarks(cdb.bit(1, 0), cdb.field::<3>(2)),
+            opcode::WRITE_FILEMARKS_16 => self.write_filemarks(cdb.bit(1, 0), cdb.field::<3>(12)),
+            opcode::SPACE_6 | opcode::SPACE_16 => self.space(cdb),
+            opcode::LOCATE_10 | opcode::LOCATE_16 => self.locate(cdb),
+            opcode::REWIND => self.rewind(),
+            opcode::READ_POSITION => self.read_position(cdb),
+            opcode::LOAD_UNLOAD => self.load_unload(cdb),
+            opcode::ERASE_6 => self.erase(),
+            opcode::FORMAT_MEDIUM => self.format_medium(cdb),
+            opcode::ALLOW_OVERWRITE => self.allow_overwrite(cdb),
+            opcode::SEND_DIAGNOSTIC => Ok(Vec::new()),
+            _ => Err(illegal(code::INVALID_OPCODE)),
+        }
+    }
+
+    fn request_sense(&mut self, nexus: Nexus, cdb: &Cdb) -> Vec<u8> {
+        let sense = if let Some(sense) = self.deferred.take() {
+            sense
+        } else if let Some(attention) = self.initiators.attentions.take(nexus) {
+            Sense::new(Key::UnitAttention, attention)
+        } else {
+            match self.ready() {
+                Ok(_) => Sense::new(Key::NoSense, code::NONE),
+                Err(check) => check.sense,
+            }
+        };
+        wire::sense_data(cdb, &sense)
+    }
+
+    fn block_limits(&self) -> Vec<u8> {
+        BlockLimits {
+            granularity: 0,
+            max: self.options.block_max.min(cartridge::BLOCK_LENGTH_MAX),
+            min: 1,
+        }
+        .build()
+    }
+
+    fn density_support(&self, cdb: &Cdb) -> Outcome {
+        if cdb.bit(1, 1) {
+            return Err(invalid_field()); // medium types
+        }
+        let mut densities = self.options.generation.densities();
+        if cdb.bit(1, 0) {
+            self.ready()?;
+            let own = self.density();
+            densities.retain(|density| density.code == own);
+        }
+        Ok(cut(density::build(&densities), cdb.field::<2>(7)))
+    }
+
+    fn load_unload(&mut self, cdb: &Cdb) -> Outcome {
+        let (load, immediate) = (cdb.bit(4, 0), cdb.bit(1, 0));
+        if cdb.byte(4) & !0x01 != 0 {
+            return Err(invalid_field());
+        }
+        if self.cartridge.is_none() {
+            return Err(not_ready(false));
+        }
+        if load {
+            if self.threaded {
+                self.rewind()?;
+            } else {
+                let time = self.thread()?;
+                // A first load takes hours, in which the drive can be asked how far it is.
+                if immediate || self.first_load() || self.refused.is_some() {
+                    self.becomes(Activity::Loading, code::BECOMING_READY, time, false);
+                } else {
+                    self.options.clock.wait(time);
+                }
+                if let Some(sense) = self.refused {
+                    return Err(sense.into());
+                }
+            }
+        } else if self.threaded {
+            if self.initiators.prevented() {
+                self.alert(log::alert::NO_REMOVAL);
+                return Err(illegal(code::MEDIUM_REMOVAL_PREVENTED));
+            }
+            self.partition = 0;
+            self.rewind()?;
+            self.save_memory();
+            self.threaded = false;
+            // What is set for a cartridge goes with it.
+            self.mode = mode::Mode {
+                append_only: false,
+                second_partition: None,
+                ..self.mode
+            };
+        }
+        Ok(Vec::new())
+    }
+}
+
+impl Target for Drive {
+    /// As [`Self::deliver`] for somebody without a connection, who is told BUSY when that would break or hang.
+    fn execute(&mut self, cdb: &[u8], data_out: &[u8], capacity_in: usize) -> Response {
+        match self.deliver(Nexus::DIRECT, cdb, data_out, capacity_in) {
+            Delivery::Answer(response) => response,
+            Delivery::Disconnect | Delivery::Hang { .. } => Response {
+                status: status::BUSY,
+                ..Response::default()
+            },
+        }
+    }
+
+    fn deliver(
+        &mut self,
+        nexus: Nexus,
+        cdb: &[u8],
+        data_out: &[u8],
+        capacity_in: usize,
+    ) -> Delivery {
+        self.meet(nexus, &Cdb::new(cdb), data_out, capacity_in)
+    }
+
+    fn disconnected(&mut self, nexus: Nexus) {
+        self.abandoned(nexus);
+        self.initiators.disconnected(nexus);
+    }
+}
