@@ -7,8 +7,8 @@ use serde::Deserialize;
 use taf_peer::config::{self, Size};
 use taf_scsi::transport::Name;
 
-/// Bytes taken from a source and not yet given to the drive, unless configured.
-const RING: u64 = 256 << 20;
+/// Bytes taken from a source and not yet safe on the medium, unless configured: more than a drive buffers itself.
+const RING: u64 = 2 << 30;
 /// A ring must hold several segments.
 const RING_MIN: u64 = 32 << 20;
 
@@ -52,7 +52,7 @@ pub struct Config {
     /// Device names of the media changers, in the same forms.
     #[serde(default)]
     pub libraries: Vec<String>,
-    /// Memory of each drive for what is on its way from source to drive.
+    /// Memory of each drive, at most, for what is on its way from source to medium and may have to be written again.
     #[serde(default = "ring")]
     pub ring: Size,
     /// Logs as JSON.

@@ -28,6 +28,10 @@ struct State {
     last: Instant,
     /// Bytes have flowed that were not shown yet.
     unshown: bool,
+    /// The attempt that the bytes are of: they go on counting through its steps.
+    attempt: u64,
+    /// Bytes received and committed in it.
+    counted: (u64, u64),
 }
 
 impl State {
@@ -58,6 +62,8 @@ impl Gauge {
                 flow: VecDeque::new(),
                 last: Instant::now(),
                 unshown: false,
+                attempt: 0,
+                counted: (0, 0),
             })),
         }
     }
@@ -81,10 +87,16 @@ impl Gauge {
         let mut state = self.lock();
         state.key = Some(key);
         state.flow.clear();
+        if state.attempt != key.attempt {
+            state.attempt = key.attempt;
+            state.counted = (0, 0);
+        }
         state.shown = DriveObservation {
             medium: state.shown.medium,
             barcode: barcode.to_owned(),
             phase: phase.to_owned(),
+            received_byte_count: state.counted.0,
+            committed_byte_count: state.counted.1,
             ..DriveObservation::default()
         };
         self.show(&mut state);
@@ -104,6 +116,7 @@ impl Gauge {
         let mut state = self.lock();
         let now = Instant::now();
         state.shown.received_byte_count += bytes;
+        state.counted.0 += bytes;
         let total = state.shown.received_byte_count;
         state.flow.push_back((now, total));
         state.unshown = true;
@@ -129,6 +142,7 @@ impl Gauge {
     pub fn committed(&self, bytes: u64) {
         let mut state = self.lock();
         state.shown.committed_byte_count += bytes;
+        state.counted.1 += bytes;
         self.show(&mut state);
     }
 

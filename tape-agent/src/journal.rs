@@ -7,7 +7,7 @@
 //! be read `ARCHIVE-NUMBER.corrupt`; they and their records are kept for people. Losing the journal costs a rescan of the tape, never data.
 
 use std::fs::{self, File};
-use std::io::{self, BufWriter, Read as _, Write as _};
+use std::io::{self, BufWriter, Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
 
 use prost::Message as _;
@@ -60,6 +60,7 @@ impl Journal {
         let file = File::create(&path)?;
         Ok(Records {
             file: BufWriter::new(file),
+            length: 0,
             hash: blake3::Hasher::new(),
             path,
         })
@@ -122,6 +123,7 @@ impl Entry {
 /// The records of a part that is being written.
 pub struct Records {
     file: BufWriter<File>,
+    length: u64,
     hash: blake3::Hasher,
     path: PathBuf,
 }
@@ -130,7 +132,25 @@ impl Records {
     /// Adds the records of a segment.
     pub fn add(&mut self, records: &[u8]) -> io::Result<()> {
         self.hash.update(records);
+        self.length += records.len() as u64;
         self.file.write_all(records)
+    }
+
+    /// Bytes so far.
+    pub fn length(&self) -> u64 {
+        self.length
+    }
+
+    /// Leaves the first `length` bytes.
+    pub fn cut(&mut self, length: u64) -> io::Result<()> {
+        self.file.flush()?;
+        let file = self.file.get_mut();
+        file.set_len(length)?;
+        file.seek(SeekFrom::End(0))?;
+        self.hash.reset();
+        self.hash.update_reader(File::open(&self.path)?)?;
+        self.length = length;
+        Ok(())
     }
 
     /// The part is on tape: makes it durable.
@@ -177,7 +197,10 @@ mod tests {
         let journal = Journal::open(folder.path().join("j")).unwrap();
         let mut done = journal.begin(archive, 1).unwrap();
         done.add(b"one").unwrap();
+        done.add(b"too much").unwrap();
+        done.cut(3).unwrap();
         done.add(b"two").unwrap();
+        assert_eq!(done.length(), 6);
         let header = PartHeader {
             part_number: 1,
             segment_table: (&b"table"[..]).into(),

@@ -22,6 +22,8 @@ mod read;
 mod reader;
 #[cfg(test)]
 mod rig;
+pub mod ring;
 pub mod supervisor;
+pub mod transfer;
 pub mod worker;
 mod write;

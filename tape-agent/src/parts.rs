@@ -1,24 +1,33 @@
 //! Writing segments as parts: block 0, blocks, filemark, flush. Runs on the drive's thread.
 //!
-//! Only this sees the medium, so only this ends parts: at the pool's size, at early warning, at the archive's end.
-//! A part counts when WRITE FILEMARKS came back from the medium, and not before.
+//! Only this sees the medium, so only this ends parts: at the pool's size, at early warning, at the archive's end, and where the
+//! medium fails. A part counts when WRITE FILEMARKS came back from the medium, and not before; what counts of one that failed is
+//! the matter of [`rescue`].
+//!
+//! A writer is of one volume. What an archive is at, an [`Archive`], goes on with the writer of the next one, and so does the
+//! [ring](crate::ring), from which it takes the segments and in which they stay for as long as they may be needed again.
 
-use bytes::Bytes;
+mod archive;
+mod open;
+mod rescue;
+
 use taf_drive::{Drive, Error as DriveError, Sync, Written};
 use taf_format::block0::{Block0, Predecessor};
-use taf_format::part::Blocker;
-use taf_format::segment::{Header, records};
-use taf_format::table::SegmentTable;
-use taf_proto::agent::{AssignmentKey, PartHeader, Recording, ReportOrphanRequest, WriteWork};
+use taf_proto::agent::{AssignmentKey, Recording, ReportOrphanRequest, WriteWork};
 use taf_proto::v1::Fault;
 use uuid::Uuid;
 
+pub use self::archive::Archive;
+use self::open::Part;
+pub use self::rescue::Rescued;
 use crate::append::End;
 use crate::clock;
 use crate::fault::{drive_reset, fault, of_drive, protocol};
-use crate::journal::{Entry, Journal, Records};
+use crate::journal::{Entry, Journal};
+use crate::ring::{Outlet, Segment};
 
 /// What became of a segment.
+#[derive(Debug)]
 pub enum Progress {
     /// It is with the drive.
     Buffered,
@@ -26,34 +35,43 @@ pub enum Progress {
     Part(Box<Entry>),
     /// It ended a part, and there is no room for more.
     Full(Box<Entry>),
+    /// It was not begun, since there is no room for more; it comes again.
+    NoRoom,
 }
 
-/// Writes one archive.
+/// Why a segment could not be written.
+#[derive(Debug)]
+pub enum Failure {
+    /// The drive's word. What is on tape of the open part is to be found out: [`Writer::rescue`].
+    Drive(DriveError),
+    /// All else: there is nothing to be saved.
+    Fault(Fault),
+}
+
+impl From<DriveError> for Failure {
+    fn from(error: DriveError) -> Failure {
+        Failure::Drive(error)
+    }
+}
+
+impl From<Fault> for Failure {
+    fn from(fault: Fault) -> Failure {
+        Failure::Fault(fault)
+    }
+}
+
+/// Writes an archive on one volume.
 pub struct Writer<'a> {
     drive: &'a mut dyn Drive,
     journal: &'a Journal,
     work: &'a WriteWork,
     recording: &'a Recording,
     key: AssignmentKey,
-    archive_uuid: Uuid,
+    archive: &'a mut Archive,
+    ring: &'a mut Outlet,
     end: End,
-    number: u32,
-    next_sequence: u64,
-    next_tar_offset: u64,
-    predecessor: Option<Predecessor>,
     open: Option<Part>,
     early_warning: bool,
-    /// Bytes of finished parts.
-    bytes: u64,
-}
-
-struct Part {
-    blocker: Blocker,
-    table: SegmentTable,
-    records: Records,
-    first: Header,
-    blocks: u64,
-    bytes: u64,
 }
 
 impl<'a> Writer<'a> {
@@ -64,9 +82,10 @@ impl<'a> Writer<'a> {
         key: AssignmentKey,
         work: &'a WriteWork,
         end: End,
+        (archive, ring): (&'a mut Archive, &'a mut Outlet),
     ) -> Result<Writer<'a>, Fault> {
-        let (Some(archive), Some(recording)) = (&work.archive, &work.recording) else {
-            return Err(protocol("an assignment without archive or recording"));
+        let Some(recording) = &work.recording else {
+            return Err(protocol("an assignment without a recording"));
         };
         Ok(Writer {
             drive,
@@ -74,16 +93,27 @@ impl<'a> Writer<'a> {
             work,
             recording,
             key,
-            archive_uuid: Uuid::from_slice(&archive.archive_uuid).unwrap_or_default(),
+            archive,
+            ring,
             end,
-            number: 0,
-            next_sequence: 0,
-            next_tar_offset: 0,
-            predecessor: None,
             open: None,
             early_warning: false,
-            bytes: 0,
         })
+    }
+
+    /// The next segment of the ring; none when it has ended.
+    pub fn next_blocking(&mut self) -> Option<Segment> {
+        self.ring.next_blocking()
+    }
+
+    /// The volume.
+    pub fn barcode(&self) -> &str {
+        &self.recording.barcode
+    }
+
+    /// Whether all of the archive is on tape.
+    pub fn is_whole(&self) -> bool {
+        self.archive.is_whole()
     }
 
     /// Whether the medium's end is near: nothing more is to be begun on this volume.
@@ -91,93 +121,59 @@ impl<'a> Writer<'a> {
         self.early_warning
     }
 
-    /// Why the archive can't go on here.
-    pub fn full(&self) -> Fault {
-        let archive = self.work.archive.clone().unwrap_or_default();
-        fault(
-            "VOLUME_FULL",
-            format!(
-                "volume {} is full after {} bytes of version {} of {}; the committed parts are kept",
-                self.recording.barcode, self.bytes, archive.version, archive.plan
-            ),
-            format!(
-                "label another cartridge for pool {} and run again",
-                self.recording.pool
-            ),
-        )
-    }
-
     /// Takes a whole segment, whose header the caller has proved.
-    pub fn segment(&mut self, header: &Header, bytes: Bytes) -> Result<Progress, Fault> {
-        if header.sequence != self.next_sequence || header.tar_offset != self.next_tar_offset {
-            return Err(protocol(format!(
-                "segment {} instead of {}",
-                header.sequence, self.next_sequence
-            )));
+    pub fn segment(&mut self, segment: &Segment) -> Result<Progress, Failure> {
+        let header = &segment.header;
+        self.archive.expect(self.open.as_ref(), header)?;
+        if self.open.is_none() && !self.begin(segment)? {
+            // Nobody has released it.
+            let _ = self.ring.go_back(header.sequence);
+            return Ok(Progress::NoRoom);
         }
-        self.next_sequence += 1;
-        self.next_tar_offset = header.tar_end();
-        if self.open.is_none() {
-            self.begin(header)?;
-        }
-        let Some(mut part) = self.open.take() else {
-            return Err(protocol("a segment without a part"));
+        let Some(part) = self.open.as_mut() else {
+            return Err(protocol("a segment without a part").into());
         };
-        let filled = self.fill(&mut part, header, bytes);
+        for block in part.push(segment)? {
+            let written = self.drive.write_block(&block)?;
+            part.blocks += 1;
+            self.early_warning |= written == Written::EarlyWarning;
+        }
         let large = part.bytes >= self.work.part_size || part.table.is_full();
-        // Also after a failure: what is torn is closed later.
-        self.open = Some(part);
-        filled?;
         if !(header.last || large || self.early_warning) {
+            self.ease()?;
             return Ok(Progress::Buffered);
         }
-        let entry = Box::new(self.finish(header)?);
-        if self.early_warning && !header.last {
-            Ok(Progress::Full(entry))
+        let entry = Box::new(self.finish()?);
+        Ok(if self.early_warning && !header.last {
+            Progress::Full(entry)
         } else {
-            Ok(Progress::Part(entry))
-        }
+            Progress::Part(entry)
+        })
     }
 
-    fn fill(&mut self, part: &mut Part, header: &Header, bytes: Bytes) -> Result<(), Fault> {
-        part.table.push(header).map_err(protocol)?;
-        let payload = records(&bytes).map_err(protocol)?;
-        part.records.add(payload).map_err(|error| {
-            fault(
-                "SPOOL_FULL",
-                format!("the records of a part can't be kept: {error}"),
-                "make room in the tape agent's state folder and run again",
-            )
-        })?;
-        part.bytes += bytes.len() as u64;
-        for block in part.blocker.push(bytes) {
-            part.blocks += 1;
-            let written = self.drive.write_block(&block);
-            self.early_warning |= self.outcome(written)?;
-        }
-        Ok(())
-    }
-
-    fn begin(&mut self, first: &Header) -> Result<(), Fault> {
-        let archive = self
-            .work
-            .archive
-            .as_ref()
-            .map_or_else(Default::default, Clone::clone);
-        let uuid = |bytes: &[u8]| Uuid::from_slice(bytes).unwrap_or_default();
+    /// Begins a part, unless the medium's end is near.
+    fn begin(&mut self, segment: &Segment) -> Result<bool, Failure> {
         self.stand_at_end()?;
-        self.number += 1;
+        // A drive may warn once, and never again. On a cartridge that holds nothing yet a segment is tried all the same: one
+        // that warns from its beginning would otherwise never take anything.
+        if self.early_warning && self.end.tape_file > 1 {
+            return Ok(false);
+        }
+        let first = &segment.header;
+        let uuid = |bytes: &[u8]| Uuid::from_slice(bytes).unwrap_or_default();
+        let archive = self.work.archive.clone().unwrap_or_default();
+        let number = self.archive.number() + 1;
         let block0 = Block0 {
             installation_uuid: uuid(&self.recording.installation_uuid),
             recording_uuid: uuid(&self.recording.recording_uuid),
             volume: self.recording.barcode.clone(),
-            archive_uuid: self.archive_uuid,
+            archive_uuid: self.archive.uuid(),
             archive_ordinal: archive.ordinal,
-            source: archive.source.clone(),
-            plan: archive.plan.clone(),
+            source: archive.source,
+            plan: archive.plan,
             line: uuid(&archive.line_uuid).to_string(),
             version: archive.version,
-            part: self.number,
+            part: number,
             tape_file: self.end.tape_file as u32,
             block_size: self.recording.block_size,
             first_sequence: first.sequence,
@@ -185,7 +181,7 @@ impl<'a> Writer<'a> {
             skip: first.skip(),
             method: first.method,
             suite: first.suite,
-            predecessor: self.predecessor.take(),
+            predecessor: self.archive.predecessor(),
             created_at_unix_nanos: clock::unix_nanos(),
         };
         let encoded = block0.encode().map_err(|e| {
@@ -195,177 +191,167 @@ impl<'a> Writer<'a> {
                 "use larger blocks, or shorter names",
             )
         })?;
-        let records = self
-            .journal
-            .begin(self.archive_uuid, self.number)
-            .map_err(|e| {
-                fault(
-                    "SPOOL_FULL",
-                    format!("the journal can't be written: {e}"),
-                    "make room in the tape agent's state folder and run again",
-                )
-            })?;
-        self.open = Some(Part {
-            blocker: Blocker::new(self.recording.block_size),
-            table: SegmentTable::new(u64::from(self.recording.block_size)),
-            records,
-            first: first.clone(),
-            blocks: 1,
-            bytes: encoded.len() as u64,
-        });
-        let written = self.drive.write_block(&encoded);
-        self.early_warning |= self.outcome(written)?;
-        Ok(())
+        let records = self.journal.begin(self.archive.uuid(), number);
+        let records = records.map_err(|e| open::no_room_for_records(&e))?;
+        let part = Part::new(number, first, self.recording.block_size, records);
+        let part = self.open.insert(part);
+        let written = self.drive.write_block(&encoded)?;
+        part.blocks += 1;
+        self.early_warning |= written == Written::EarlyWarning;
+        Ok(true)
     }
 
     /// Nothing is written but behind all that is known: a drive that was reset stands at the tape's beginning.
-    fn stand_at_end(&mut self) -> Result<(), Fault> {
+    fn stand_at_end(&mut self) -> Result<(), Failure> {
         let position = self.drive.position();
         let position = position
             .map_err(|e| of_drive(&e, "asking the position on", &self.recording.barcode))?;
-        if position.block == self.end.block && position.partition == 0 {
+        if position.block != self.end.block || position.partition != 0 {
+            return Err(Failure::Fault(drive_reset(format!(
+                "volume {} ends at block {}, but the drive stands at block {}",
+                self.recording.barcode, self.end.block, position.block
+            ))));
+        }
+        self.early_warning |= position.end_of_medium || position.programmable_early_warning;
+        Ok(())
+    }
+
+    /// Makes room in the ring when half of it waits for the medium: see [`crate::ring`].
+    fn ease(&mut self) -> Result<(), Failure> {
+        let Some(part) = self.open.as_mut() else {
+            return Ok(());
+        };
+        let half = self.ring.capacity() / 2;
+        let waiting = self.ring.unreleased();
+        if waiting < half {
             return Ok(());
         }
-        Err(drive_reset(format!(
-            "volume {} ends at block {}, but the drive stands at block {}",
-            self.recording.barcode, self.end.block, position.block
-        )))
+        let stands = self.end.block + part.blocks;
+        let buffered = match self.drive.position() {
+            Ok(position) if position.block != stands || position.partition != 0 => {
+                return Err(Failure::Drive(DriveError::PositionUnknown));
+            }
+            Ok(position) => position.on_medium(),
+            Err(DriveError::PositionUnknown) => None,
+            Err(error) => return Err(error.into()),
+        };
+        if let Some(on_medium) = buffered {
+            if let Some(sequence) = part.ended_before(on_medium.saturating_sub(self.end.block)) {
+                self.ring.release(sequence);
+            }
+            // A drive that reports is flushed only if its buffer is too large for the ring.
+            if self.ring.unreleased() < half + half / 2 {
+                return Ok(());
+            }
+        }
+        let flushed = self.drive.flush()?;
+        self.early_warning |= flushed == Written::EarlyWarning;
+        part.flushed = part.blocks;
+        if let Some(sequence) = part.ended_before(part.blocks) {
+            self.ring.release(sequence);
+        }
+        Ok(())
     }
 
     /// Ends the part behind its last segment. Returns when it is on the medium.
-    fn finish(&mut self, last: &Header) -> Result<Entry, Fault> {
-        let Some(mut part) = self.open.take() else {
-            return Err(protocol("an end without a part"));
+    fn finish(&mut self) -> Result<Entry, Failure> {
+        let Some(part) = self.open.as_mut() else {
+            return Err(protocol("an end without a part").into());
         };
-        if let Some(block) = std::mem::replace(&mut part.blocker, Blocker::new(1)).finish() {
+        if let Some(block) = part.rest() {
+            let written = self.drive.write_block(&block)?;
             part.blocks += 1;
-            let written = self.drive.write_block(&block);
-            match self.outcome(written) {
-                Ok(warning) => self.early_warning |= warning,
-                Err(fault) => {
-                    self.open = Some(part);
-                    return Err(fault);
-                }
-            }
+            self.early_warning |= written == Written::EarlyWarning;
         }
-        let flushed = self.drive.write_filemarks(1, Sync::Synchronous);
-        match self.outcome(flushed) {
-            Ok(warning) => self.early_warning |= warning,
-            Err(fault) => {
-                self.open = Some(part);
-                return Err(fault);
-            }
-        }
+        let marked = self.drive.write_filemarks(1, Sync::Synchronous)?;
+        self.early_warning |= marked == Written::EarlyWarning;
+        // From here on its blocks are on the medium. What comes now can only keep us from saying so.
         let position = self.drive.position();
-        let next_block = match position {
-            Ok(position) => position.block,
-            Err(error) => {
-                return Err(of_drive(
-                    &error,
-                    "asking the position on",
-                    &self.recording.barcode,
-                ));
-            }
+        let Some(part) = self.open.take() else {
+            return Err(protocol("an end without a part").into());
         };
-        let first_block = self.end.block;
-        self.bytes += part.bytes;
-        if next_block != first_block + part.blocks + 1 {
-            return Err(fault(
+        let position = position
+            .map_err(|e| of_drive(&e, "asking the position on", &self.recording.barcode))?;
+        let next_block = position.block;
+        if next_block != self.end.block + part.blocks + 1 || position.partition != 0 {
+            return Err(Failure::Fault(fault(
                 "POSITION_UNEXPECTED",
                 format!(
-                    "{} blocks and a filemark were written from block {first_block}, but the drive stands at {next_block}",
-                    part.blocks
+                    "{} blocks and a filemark were written from block {}, but the drive stands at {next_block}",
+                    part.blocks, self.end.block
                 ),
                 "nothing of this part counts; look at the drive",
-            ));
+            )));
         }
-        let header = PartHeader {
-            key: Some(self.key),
-            archive_uuid: self.archive_uuid.as_bytes().to_vec().into(),
-            part_number: self.number,
-            recording_uuid: self.recording.recording_uuid.clone(),
-            tape_file: self.end.tape_file,
-            first_block,
-            block_count: part.blocks,
-            byte_count: part.bytes,
-            first_sequence: part.first.sequence,
-            last_sequence: last.sequence,
-            first_tar_offset: part.first.tar_offset,
-            end_tar_offset: last.tar_end(),
-            last: last.last,
-            truncated: false,
-            segment_table: part.table.encode().into(),
-            next_tape_file: self.end.tape_file + 1,
-            next_block,
-        };
-        self.predecessor = Some(Predecessor {
+        let entry = self.commit(part, None, next_block)?;
+        Ok(entry)
+    }
+
+    /// Makes a part that is proved to be on tape count, up to `cut` bytes if it was torn. The ring lets it go.
+    fn commit(&mut self, part: Part, cut: Option<u64>, next_block: u64) -> Result<Entry, Fault> {
+        let mut header = part.header(cut.is_some());
+        header.key = Some(self.key);
+        header.archive_uuid = self.archive.uuid().as_bytes().to_vec().into();
+        header.recording_uuid = self.recording.recording_uuid.clone();
+        header.tape_file = self.end.tape_file;
+        header.first_block = self.end.block;
+        header.next_tape_file = self.end.tape_file + 1;
+        header.next_block = next_block;
+        let predecessor = Predecessor {
             volume: self.recording.barcode.clone(),
             tape_file: self.end.tape_file as u32,
-            bytes: None,
-        });
+            bytes: cut,
+        };
         self.end = End {
-            tape_file: self.end.tape_file + 1,
+            tape_file: header.next_tape_file,
             block: next_block,
         };
-        part.records.finish(header).map_err(|e| {
+        let entry = part.records.finish(header).map_err(|e| {
             fault(
                 "SPOOL_FULL",
                 format!("the journal can't be written: {e}"),
                 "make room in the tape agent's state folder and run again; the part on tape is found as an orphan",
             )
-        })
-    }
-
-    /// Early warning, or what a failure means.
-    fn outcome(&self, written: Result<Written, DriveError>) -> Result<bool, Fault> {
-        match written {
-            Ok(written) => Ok(written == Written::EarlyWarning),
-            Err(error) => Err(of_drive(&error, "writing to", &self.recording.barcode)),
-        }
+        })?;
+        self.archive.part_is_on_tape(&entry.header, predecessor);
+        self.ring.release(entry.header.last_sequence);
+        Ok(entry)
     }
 
     /// Closes a part that will not be finished: it gets a filemark and is an orphan. Nothing is written unless the drive stands
     /// within this part, and nothing is said of one that can't be closed; the next mount finds it.
     pub fn abandon(mut self, reason: &str) -> Option<ReportOrphanRequest> {
         let part = self.open.take()?;
+        let (first, blocks, number) = (self.end.block, part.blocks, part.number);
         if let Err(error) = part.records.discard() {
             tracing::warn!(%error, "the records of an abandoned part stay until the next start");
         }
-        // After a reset the drive stands at the tape's beginning, and a filemark there would end everything.
-        match self.drive.position() {
-            Ok(torn) if torn.block == self.end.block && torn.partition == 0 => return None,
-            Ok(torn)
-                if torn.partition == 0
-                    && (self.end.block..=self.end.block + part.blocks).contains(&torn.block) => {}
-            Ok(elsewhere) => {
-                tracing::warn!(
-                    block = elsewhere.block,
-                    "the drive does not stand in the part that was torn; the next mount finds it"
-                );
-                return None;
+        match rescue::close(self.drive, first, blocks) {
+            Ok(torn) if torn.closed => Some(self.orphan(number, torn.end + 1, reason)),
+            Ok(torn) if torn.end == first => None,
+            Ok(_) => {
+                tracing::warn!("a torn tape file could not be closed; the next mount finds it");
+                None
             }
-            Err(error) => {
-                tracing::warn!(%error, "the drive can't tell where the torn part ends; the next mount finds it");
-                return None;
-            }
-        }
-        let closed = self.drive.write_filemarks(1, Sync::Synchronous);
-        let position = closed.and_then(|_| self.drive.position());
-        match position {
-            Ok(position) if position.block > self.end.block => Some(ReportOrphanRequest {
-                key: None,
-                recording_uuid: self.recording.recording_uuid.clone(),
-                tape_file: self.end.tape_file,
-                first_block: self.end.block,
-                next_tape_file: self.end.tape_file + 1,
-                next_block: position.block,
-                reason: format!("part {} was not finished: {reason}", self.number),
-            }),
-            Ok(_) => None,
             Err(error) => {
                 tracing::warn!(%error, "a torn tape file could not be closed; the next mount finds it");
                 None
             }
         }
     }
+
+    fn orphan(&self, number: u32, next_block: u64, reason: &str) -> ReportOrphanRequest {
+        ReportOrphanRequest {
+            key: None,
+            recording_uuid: self.recording.recording_uuid.clone(),
+            tape_file: self.end.tape_file,
+            first_block: self.end.block,
+            next_tape_file: self.end.tape_file + 1,
+            next_block,
+            reason: format!("part {number} was not finished: {reason}"),
+        }
+    }
 }
+
+#[cfg(test)]
+mod tests;

@@ -42,6 +42,24 @@ impl Rig {
         rig
     }
 
+    /// Takes out what is in the drive and puts another cartridge in.
+    pub fn replace(&self, barcode: &str, cartridge: &NewCartridge) {
+        self.drive().unload().unwrap();
+        library::add(self.library.dir(), barcode, cartridge).unwrap();
+        let transport = InProcess::new("robot", self.library.changer_target());
+        let mut robot = ScsiChanger::new(Box::new(transport)).unwrap();
+        robot.attentions().unwrap();
+        let inventory = robot.inventory().unwrap();
+        let drive = inventory.drives[0].address;
+        let empty = inventory.slots.iter().find(|slot| !slot.full).unwrap();
+        robot.move_medium(drive, empty.address).unwrap();
+        let mut slots = inventory.slots.iter();
+        let slot = slots
+            .find(|slot| slot.barcode.as_deref() == Some(barcode))
+            .unwrap();
+        robot.move_medium(slot.address, drive).unwrap();
+    }
+
     /// A way to the drive; its news are taken and it is set up.
     pub fn drive(&self) -> ScsiDrive {
         let mut drive = self.raw();

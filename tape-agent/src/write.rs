@@ -6,44 +6,50 @@
 //!       ▲────────────── durable ◄──────────────────────────────────────────┘
 //! ```
 //! The receiver reads only when the ring has room: that is the backpressure. Nothing is reported before the flush.
+//!
+//! When the volume is full, or fails, the assignment ends with why, and the [transfer](crate::transfer) is parked: the next
+//! assignment of the attempt goes on with it on another volume.
 
-use std::sync::Arc;
-use std::time::Duration;
-
-use bytes::{Bytes, BytesMut};
-use taf_format::segment::{self, Header};
+use bytes::Bytes;
 use taf_proto::agent::drive_observation::Medium;
 use taf_proto::agent::report_volume_request::Verdict;
 use taf_proto::agent::{
     AssignmentKey, ReportOrphanRequest, WriteCommitted, WriteDone, WriteDurable, WriteReady,
-    WriteRequest, WriteResponse, WriteWork, write_request, write_response,
+    WriteWork, write_response,
 };
 use taf_proto::v1::Fault;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
-use tokio_stream::StreamExt as _;
+use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
-use tonic::{Status, Streaming};
+use uuid::Uuid;
 
 use crate::append::{self, End, Refused};
 use crate::commit;
-use crate::door::Visit;
-use crate::fault::{drive_reset, fault, peer_lost, protocol, stopped};
+use crate::door::{Open, Visit};
+use crate::fault::{drive_reset, fault, of_drive, peer_lost, protocol, stopped};
 use crate::journal::Entry;
 use crate::medium;
-use crate::parts::{Progress, Writer};
+use crate::parts::{Archive, Failure, Progress, Writer};
+use crate::ring::Outlet;
+use crate::transfer::{Answers, Transfer, say};
 use crate::worker::drive::Surroundings;
 
-/// Ring permits are of so many bytes.
-const PERMIT: usize = 4096;
 /// Parts on tape that wait behind the one that is being delivered. With the one that the drive's thread then holds in its hand,
 /// three at most are on tape and not with the controller.
 const WAITING: usize = 1;
-/// A source agent that does not listen is not told for longer.
-const FAREWELL: Duration = Duration::from_secs(5);
 /// The writer's own word for a part that the controller refused; the controller's is better.
 const COMMIT_REFUSED: &str = "COMMIT_REFUSED";
+/// After so many volumes in a row that failed before they held a part it is the drive, and no further cartridge is tried.
+const BARREN_MAX: u32 = 2;
+/// Megabytes before early warning at which a part ends: room for the rest of a segment, a filemark, and an index of the volume.
+const EARLY_WARNING_MEGABYTES: u16 = 32;
 
-type Answers = mpsc::Sender<Result<WriteResponse, Status>>;
+/// How the work on a volume ended.
+enum Ending {
+    /// All of the archive is on tape.
+    Whole,
+    /// It goes on with another volume; why not with this one.
+    NextVolume(String),
+}
 
 /// Does it all. The outcome is for the controller; the source agent is told the same.
 pub async fn run(
@@ -58,8 +64,75 @@ pub async fn run(
         .map_or("", |r| r.barcode.as_str())
         .to_owned();
     around.gauge.begin(key, &barcode, "mounting");
-    let proved = prove(around, key, &work, stop).await?;
+    let parked = around.parking.take(key);
+    if work.continues && parked.is_none() {
+        return Err(peer_lost("the archive can't go on without it"));
+    }
+    let proved = prove(around, key, &work, stop).await;
+    // The door knows whom it let in for as long as there is work.
+    let (mut transfer, _open) = match (parked, &proved) {
+        (Some(parked), _) => (parked, None),
+        (None, Ok(_)) => {
+            let (transfer, open) = come_in(around, key, &work, stop).await?;
+            (transfer, Some(open))
+        }
+        (None, Err(fault)) => return Err(fault.clone()),
+    };
+    let ending = match proved {
+        Ok(proved) => write(around, key, &work, proved, &mut transfer, stop).await,
+        Err(fault) => turned_away(&mut transfer, fault),
+    };
+    let part_count = transfer
+        .load
+        .as_ref()
+        .map_or(0, |(archive, _)| archive.number());
+    match ending {
+        Ok(Ending::Whole) => {
+            let committed = WriteCommitted { part_count };
+            transfer
+                .farewell(write_response::Message::Committed(committed))
+                .await;
+            Ok(WriteDone {
+                part_count,
+                ..WriteDone::default()
+            })
+        }
+        Ok(Ending::NextVolume(next_volume_reason)) => {
+            tracing::info!(
+                attempt = key.attempt,
+                volume = barcode,
+                reason = next_volume_reason,
+                "the archive goes on with another volume"
+            );
+            around.parking.put(transfer);
+            Ok(WriteDone {
+                part_count,
+                next_volume_reason,
+            })
+        }
+        Err(mut fault) => {
+            if let Some((archive, _)) = &transfer.load {
+                fault.message = format!("{}; {}", fault.message, archive.told());
+            }
+            transfer
+                .farewell(write_response::Message::Fault(fault.clone()))
+                .await;
+            Err(fault)
+        }
+    }
+}
+
+/// Waits for the source agent.
+async fn come_in(
+    around: &Surroundings,
+    key: AssignmentKey,
+    work: &WriteWork,
+    stop: &CancellationToken,
+) -> Result<(Transfer, Open), Fault> {
     around.gauge.phase("waiting");
+    let archive = work.archive.as_ref();
+    let archive = archive.and_then(|archive| Uuid::from_slice(&archive.archive_uuid).ok());
+    let archive = archive.ok_or_else(|| protocol("an assignment without an archive"))?;
     let mut open = around.door.expect(key, &work.peer_agent_id, true);
     let visit = tokio::select! {
         () = stop.cancelled() => return Err(stopped()),
@@ -68,22 +141,31 @@ pub async fn run(
     let Some(Visit::Write { requests, answers }) = visit else {
         return Err(peer_lost("nobody came"));
     };
-    let outcome = transfer(around, key, work, proved, requests, &answers, stop).await;
-    let last = match &outcome {
-        Ok(done) => write_response::Message::Committed(WriteCommitted {
-            part_count: done.part_count,
-        }),
-        Err(fault) => write_response::Message::Fault(fault.clone()),
-    };
-    // If the source agent is gone it need not hear it.
-    let _ = tokio::time::timeout(FAREWELL, answers.send(Ok(say(last)))).await;
-    outcome
+    let _ = answers
+        .send(Ok(say(write_response::Message::Ready(WriteReady {}))))
+        .await;
+    let transfer = Transfer::begin(key, archive, around.ring, requests, answers);
+    Ok((transfer, open))
 }
 
-fn say(message: write_response::Message) -> WriteResponse {
-    WriteResponse {
-        message: Some(message),
+/// A further volume that can't be written is no reason to give up an archive: there may be others.
+fn turned_away(transfer: &mut Transfer, fault: Fault) -> Result<Ending, Fault> {
+    let of_volume = matches!(
+        fault.reason.as_str(),
+        "WRITE_PROTECTED"
+            | "WRONG_VOLUME"
+            | "VOLUME_TRUNCATED"
+            | "POSITION_UNEXPECTED"
+            | "LABEL_UNREADABLE"
+            | "MEDIUM_ERROR"
+            | "INCOMPATIBLE_MEDIUM"
+            | "BLOCK_TOO_LARGE"
+    );
+    transfer.barren += 1;
+    if of_volume && transfer.barren < BARREN_MAX {
+        return Ok(Ending::NextVolume(fault.message));
     }
+    Err(fault)
 }
 
 /// A volume that is proved.
@@ -117,6 +199,16 @@ async fn prove(
                     let state =
                         medium::mount(drive, &wanted.barcode, &stopping).map_err(Problem::Fault)?;
                     gauge.medium(Medium::Loaded);
+                    match drive.set_early_warning(EARLY_WARNING_MEGABYTES) {
+                        Ok(_) => {}
+                        Err(e) => {
+                            return Err(Problem::Fault(of_drive(
+                                &e,
+                                "setting up",
+                                &wanted.barcode,
+                            )));
+                        }
+                    }
                     if state.write_protected {
                         return Err(Problem::Fault(medium::write_protected(&wanted.barcode)));
                     }
@@ -165,79 +257,68 @@ enum Problem {
     Volume(Verdict, Fault),
 }
 
-struct Segment {
-    header: Header,
-    bytes: Bytes,
-    _room: OwnedSemaphorePermit,
-}
-
 /// What the drive's thread leaves behind.
 struct Written {
-    outcome: Result<(), Fault>,
+    load: (Archive, Outlet),
+    /// None if the source agent sends no more, though it is not at its end.
+    outcome: Result<Option<Ending>, Fault>,
     orphan: Option<ReportOrphanRequest>,
-    /// The medium's end is near.
-    full: bool,
+    /// What the volume is like now.
+    verdict: Option<(Verdict, String)>,
+    /// Whether drive or medium failed.
+    failed: bool,
     /// A part that is on tape, for which the way to the controller was closed already.
     left: Option<Entry>,
 }
 
-async fn transfer(
+/// Writes on one volume.
+async fn write(
     around: &Surroundings,
     key: AssignmentKey,
-    work: WriteWork,
+    work: &WriteWork,
     proved: Proved,
-    requests: Streaming<WriteRequest>,
-    answers: &Answers,
+    transfer: &mut Transfer,
     stop: &CancellationToken,
-) -> Result<WriteDone, Fault> {
-    let _ = answers
-        .send(Ok(say(write_response::Message::Ready(WriteReady {}))))
-        .await;
+) -> Result<Ending, Fault> {
+    let Some(load) = transfer.load.take() else {
+        return Err(protocol("a transfer without its ring"));
+    };
     around.gauge.phase("writing");
-    let archive = work.archive.clone().unwrap_or_default();
-    let recording = work.recording.clone().unwrap_or_default();
-    let (segments, for_drive) = mpsc::channel::<Segment>(64);
+    let parts_before = load.0.number();
+    let halt = load.1.halt();
     let (parts, for_controller) = mpsc::channel::<Entry>(WAITING);
-    let (failed, drive_failed) = oneshot::channel::<()>();
-    let writing = spawn_writer(around, key, work, proved, for_drive, parts, failed);
+    let (ended, drive_ended) = oneshot::channel::<()>();
+    let writing = spawn_writer(around, key, work.clone(), proved, load, parts, ended);
     let refused = CancellationToken::new();
     let committing = tokio::spawn(commit_all(
         around.clone(),
         for_controller,
-        answers.clone(),
+        transfer.answers.clone(),
         refused.clone(),
     ));
-
-    let receiver = Receiver {
-        archive_uuid: archive.archive_uuid.clone(),
-        ring: Arc::new(Semaphore::new((around.ring / PERMIT as u64) as usize)),
-        ring_permits: (around.ring / PERMIT as u64) as u32,
-        segments,
-    };
-    // Dropping the receiver closes the ring: the drive's thread then ends what it has.
-    let received = tokio::select! {
-        () = stop.cancelled() => Err(stopped()),
+    let cause = tokio::select! {
+        () = stop.cancelled() => Some(stopped()),
         // Its own fault comes with its thread's end.
-        _ = drive_failed => Ok(()),
+        _ = drive_ended => None,
         // So does that of the commits. Nothing more of this archive is worth its tape.
-        () = refused.cancelled() => Ok(()),
-        received = receiver.run(requests) => received,
+        () = refused.cancelled() => None,
+        failed = transfer.receiving_failed() => Some(failed),
     };
-    let written = writing.await.map_err(|e| {
+    if cause.is_some() || refused.is_cancelled() {
+        halt.now();
+    }
+    let died = |what: &str, error: tokio::task::JoinError| {
         fault(
             "INTERNAL",
-            format!("the drive's thread died: {e}"),
+            format!("{what} died: {error}"),
             "see the tape agent's log",
         )
-    })?;
+    };
+    let written = writing.await.map_err(|e| died("the drive's thread", e))?;
     around.gauge.phase("committing");
-    let committed = committing.await.map_err(|e| {
-        fault(
-            "INTERNAL",
-            format!("the committing task died: {e}"),
-            "see the tape agent's log",
-        )
-    })?;
+    let committed = committing
+        .await
+        .map_err(|e| died("the committing task", e))?;
     if let Some(left) = &written.left
         && let Err(refused) = commit::deliver(&around.link, left).await
     {
@@ -247,29 +328,55 @@ async fn transfer(
             "a further part is refused"
         );
     }
-    let reported = report(around, key, &recording.recording_uuid, &written).await;
+    let reported = report(around, key, work, &written).await;
+    let fruitless = written.load.0.number() == parts_before;
+    transfer.barren = if written.failed && fruitless {
+        transfer.barren + 1
+    } else {
+        0
+    };
+    transfer.load = Some(written.load);
     // The cause before the consequence: what the drive says, then the controller, then the peer.
     let outcome = match (written.outcome, committed) {
         (Err(fault), Err(cause)) if fault.reason == COMMIT_REFUSED => Err(cause),
-        (Err(fault), _) | (Ok(()), Err(fault)) => Err(fault),
-        (Ok(()), Ok(part_count)) => received.map(|()| part_count),
+        (Err(fault), _) | (Ok(_), Err(fault)) => Err(fault),
+        (Ok(ending), Ok(())) => match (ending, cause) {
+            (_, Some(fault)) => Err(fault),
+            (Some(Ending::Whole), None) => all_received(transfer, stop).await,
+            (Some(Ending::NextVolume(why)), None) if transfer.barren >= BARREN_MAX => Err(fault(
+                "DRIVE_FAILED",
+                format!(
+                    "no part could be written on {BARREN_MAX} volumes one after the other: {why}"
+                ),
+                "look at the drive's panel, clean it, or use another drive",
+            )),
+            (Some(next), None) => Ok(next),
+            (None, None) => Err(transfer
+                .received()
+                .await
+                .err()
+                .unwrap_or_else(|| protocol("it ended before its last segment"))),
+        },
     };
     match (outcome, reported) {
-        (Ok(part_count), Ok(())) => Ok(WriteDone {
-            part_count,
-            ..WriteDone::default()
-        }),
         (Ok(_), Err(fault)) => Err(fault),
-        (Err(fault), reported) => {
-            if let Err(refused) = reported {
-                tracing::warn!(
-                    reason = refused.reason,
-                    message = refused.message,
-                    "the controller does not take a report"
-                );
-            }
+        (Err(fault), Err(refused)) => {
+            tracing::warn!(
+                reason = refused.reason,
+                message = refused.message,
+                "the controller does not take a report"
+            );
             Err(fault)
         }
+        (outcome, Ok(())) => outcome,
+    }
+}
+
+/// Everything is on tape; the source agent still has to say that it was everything.
+async fn all_received(transfer: &mut Transfer, stop: &CancellationToken) -> Result<Ending, Fault> {
+    tokio::select! {
+        () = stop.cancelled() => Err(stopped()),
+        received = transfer.received() => received.map(|()| Ending::Whole),
     }
 }
 
@@ -277,41 +384,33 @@ async fn transfer(
 async fn report(
     around: &Surroundings,
     key: AssignmentKey,
-    recording_uuid: &Bytes,
+    work: &WriteWork,
     written: &Written,
 ) -> Result<(), Fault> {
     if let Some(orphan) = &written.orphan {
         commit::orphans(&around.link, key, vec![orphan.clone()]).await?;
     }
-    let near_end = "early warning: the end of the medium is near";
-    let verdict = match &written.outcome {
-        Err(fault) => match fault.reason.as_str() {
-            "VOLUME_FULL" => Some((Verdict::Full, fault.message.as_str())),
-            "MEDIUM_ERROR" | "POSITION_UNEXPECTED" => {
-                Some((Verdict::ReadOnly, fault.message.as_str()))
-            }
-            _ => None,
-        },
-        Ok(()) => None,
-    };
-    let verdict = verdict.or(written.full.then_some((Verdict::Full, near_end)));
-    match verdict {
-        Some((verdict, why)) => {
-            commit::volume(&around.link, key, recording_uuid, verdict, why).await
+    let uuid = work
+        .recording
+        .as_ref()
+        .map_or_else(Bytes::new, |r| r.recording_uuid.clone());
+    match (&written.verdict, &written.outcome) {
+        (Some((verdict, why)), _) => commit::volume(&around.link, key, &uuid, *verdict, why).await,
+        (None, Err(fault)) if fault.reason == "POSITION_UNEXPECTED" => {
+            commit::volume(&around.link, key, &uuid, Verdict::ReadOnly, &fault.message).await
         }
-        None => Ok(()),
+        _ => Ok(()),
     }
 }
 
-/// Commits parts in order. Returns how many. After a refusal the writing is stopped, but those that are on tape are offered all
-/// the same: otherwise they would come from the journal one day, long after the next mount called them orphans.
+/// Commits parts in order. After a refusal the writing is stopped, but those that are on tape are offered all the same:
+/// otherwise they would come from the journal one day, long after the next mount called them orphans.
 async fn commit_all(
     around: Surroundings,
     mut parts: mpsc::Receiver<Entry>,
     answers: Answers,
     stop: CancellationToken,
-) -> Result<u32, Fault> {
-    let mut count = 0;
+) -> Result<(), Fault> {
     let mut refused = None;
     while let Some(entry) = parts.recv().await {
         if let Err(fault) = commit::deliver(&around.link, &entry).await {
@@ -320,7 +419,6 @@ async fn commit_all(
             refused.get_or_insert(fault);
             continue;
         }
-        count += 1;
         around.gauge.committed(entry.header.byte_count);
         let durable = write_response::Message::Durable(WriteDurable {
             sequence: entry.header.last_sequence,
@@ -328,7 +426,7 @@ async fn commit_all(
         // The next one says more; the last word is not sent this way.
         let _ = answers.try_send(Ok(say(durable)));
     }
-    refused.map_or(Ok(count), Err)
+    refused.map_or(Ok(()), Err)
 }
 
 fn spawn_writer(
@@ -336,16 +434,18 @@ fn spawn_writer(
     key: AssignmentKey,
     work: WriteWork,
     proved: Proved,
-    mut segments: mpsc::Receiver<Segment>,
+    load: (Archive, Outlet),
     parts: mpsc::Sender<Entry>,
-    failed: oneshot::Sender<()>,
+    ended: oneshot::Sender<()>,
 ) -> tokio::task::JoinHandle<Written> {
     let around = around.clone();
     tokio::task::spawn_blocking(move || {
         let mut written = Written {
-            outcome: Ok(()),
+            load,
+            outcome: Ok(None),
             orphan: None,
-            full: false,
+            verdict: None,
+            failed: false,
             left: None,
         };
         let outcome = around.device.work(|drive| {
@@ -355,133 +455,112 @@ fn spawn_writer(
                     "it was reset, or its cartridge changed, since the volume was proved",
                 ));
             }
-            let mut writer = Writer::new(drive, &around.journal, key, &work, proved.end)?;
-            let outcome = take_all(
-                &around,
-                &mut writer,
-                &mut segments,
-                &parts,
-                &mut written.left,
-            );
-            written.full = writer.near_end();
-            let why = outcome
-                .as_ref()
-                .err()
-                .map_or("the source agent stopped", |f| f.reason.as_str());
-            written.orphan = writer.abandon(why);
-            outcome
+            let (archive, ring) = &mut written.load;
+            let writer = Writer::new(
+                drive,
+                &around.journal,
+                key,
+                &work,
+                proved.end,
+                (archive, ring),
+            )?;
+            let mut desk = Desk {
+                parts,
+                orphan: &mut written.orphan,
+                verdict: &mut written.verdict,
+                failed: &mut written.failed,
+                left: &mut written.left,
+            };
+            take_all(&around, writer, &mut desk)
         });
         written.outcome = outcome;
-        // Whoever waits for room in the ring is told first.
-        segments.close();
-        let _ = failed.send(());
+        let _ = ended.send(());
         written
     })
 }
 
-fn take_all(
-    around: &Surroundings,
-    writer: &mut Writer<'_>,
-    segments: &mut mpsc::Receiver<Segment>,
-    parts: &mpsc::Sender<Entry>,
-    left: &mut Option<Entry>,
-) -> Result<(), Fault> {
-    let mut hand_over = |entry: Entry| {
-        parts.blocking_send(entry).map_err(|unsent| {
-            *left = Some(unsent.0);
+/// Where the drive's thread puts what it has to say.
+struct Desk<'a> {
+    parts: mpsc::Sender<Entry>,
+    orphan: &'a mut Option<ReportOrphanRequest>,
+    verdict: &'a mut Option<(Verdict, String)>,
+    failed: &'a mut bool,
+    left: &'a mut Option<Entry>,
+}
+
+impl Desk<'_> {
+    fn hand_over(&mut self, entry: Entry) -> Result<(), Fault> {
+        self.parts.blocking_send(entry).map_err(|unsent| {
+            *self.left = Some(unsent.0);
             fault(
                 COMMIT_REFUSED,
                 "the controller refused a part of this archive",
                 "the controller's log says why",
             )
         })
-    };
-    while let Some(segment) = segments.blocking_recv() {
+    }
+
+    fn full(&mut self, barcode: &str) -> Ending {
+        let near_end = "early warning: the end of the medium is near";
+        *self.verdict = Some((Verdict::Full, near_end.to_owned()));
+        Ending::NextVolume(format!("volume {barcode} is full"))
+    }
+}
+
+/// Writes what comes, until the archive or the volume is at its end.
+fn take_all(
+    around: &Surroundings,
+    mut writer: Writer<'_>,
+    desk: &mut Desk<'_>,
+) -> Result<Option<Ending>, Fault> {
+    let barcode = writer.barcode().to_owned();
+    loop {
+        let Some(segment) = writer.next_blocking() else {
+            if writer.near_end() {
+                desk.full(&barcode);
+            }
+            let whole = writer.is_whole();
+            *desk.orphan = writer.abandon("the source agent stopped");
+            return Ok(whole.then_some(Ending::Whole));
+        };
         let length = segment.bytes.len() as u64;
-        let progress = writer.segment(&segment.header, segment.bytes)?;
+        let progress = match writer.segment(&segment) {
+            Ok(progress) => progress,
+            Err(Failure::Fault(fault)) => {
+                *desk.orphan = writer.abandon(&fault.reason);
+                return Err(fault);
+            }
+            Err(Failure::Drive(error)) => {
+                let rescued = writer.rescue(&error);
+                *desk.orphan = rescued.orphan;
+                *desk.verdict = rescued.verdict;
+                *desk.failed = rescued.failed;
+                if let Some(entry) = rescued.entry {
+                    desk.hand_over(entry)?;
+                }
+                return Ok(Some(match rescued.outcome? {
+                    None => Ending::Whole,
+                    Some(why) => Ending::NextVolume(why),
+                }));
+            }
+        };
         around.gauge.flowed(length);
         match progress {
             Progress::Buffered => {}
-            Progress::Part(entry) => hand_over(*entry)?,
+            Progress::Part(entry) => {
+                desk.hand_over(*entry)?;
+                if writer.is_whole() {
+                    if writer.near_end() {
+                        desk.full(&barcode);
+                    }
+                    return Ok(Some(Ending::Whole));
+                }
+            }
             Progress::Full(entry) => {
-                hand_over(*entry)?;
-                return Err(writer.full());
+                desk.hand_over(*entry)?;
+                return Ok(Some(desk.full(&barcode)));
             }
+            Progress::NoRoom => return Ok(Some(desk.full(&barcode))),
         }
     }
-    Ok(())
-}
-
-/// Takes the source agent's messages apart into segments.
-struct Receiver {
-    archive_uuid: Bytes,
-    ring: Arc<Semaphore>,
-    ring_permits: u32,
-    segments: mpsc::Sender<Segment>,
-}
-
-impl Receiver {
-    async fn run(self, mut requests: Streaming<WriteRequest>) -> Result<(), Fault> {
-        let mut building = BytesMut::new();
-        let mut last: Option<Header> = None;
-        loop {
-            let message = match requests.next().await {
-                Some(Ok(request)) => request.message,
-                Some(Err(status)) => return Err(peer_lost(status.message())),
-                None => return Err(peer_lost("it closed the stream before its end")),
-            };
-            match message {
-                Some(write_request::Message::Chunk(chunk)) => {
-                    if last.as_ref().is_some_and(|h| h.last) {
-                        return Err(protocol("more behind the last segment"));
-                    }
-                    if building.len() + chunk.data.len() > segment_limit() {
-                        return Err(protocol("a segment is larger than the format allows"));
-                    }
-                    building.extend_from_slice(&chunk.data);
-                    if chunk.end {
-                        let segment = self.segment(building.split().freeze()).await?;
-                        last = Some(segment.header.clone());
-                        // The drive's thread has ended: its fault is the cause.
-                        if self.segments.send(segment).await.is_err() {
-                            return Ok(());
-                        }
-                    }
-                }
-                Some(write_request::Message::Finish(finish)) => {
-                    let whole = last
-                        .as_ref()
-                        .is_some_and(|h| h.last && h.sequence == finish.last_sequence);
-                    if !whole || !building.is_empty() {
-                        return Err(protocol("it ended before its last segment"));
-                    }
-                    return Ok(());
-                }
-                _ => return Err(protocol("an unexpected message")),
-            }
-        }
-    }
-
-    async fn segment(&self, bytes: Bytes) -> Result<Segment, Fault> {
-        let header = segment::verify(&bytes).map_err(protocol)?;
-        if header.archive_uuid.as_bytes()[..] != self.archive_uuid[..] {
-            return Err(protocol("a segment of another archive"));
-        }
-        let permits = (bytes.len().div_ceil(PERMIT) as u32).min(self.ring_permits);
-        let room = Arc::clone(&self.ring)
-            .acquire_many_owned(permits)
-            .await
-            .map_err(|_| protocol("the ring is closed"))?;
-        Ok(Segment {
-            header,
-            bytes,
-            _room: room,
-        })
-    }
-}
-
-/// Bytes of the largest segment.
-fn segment_limit() -> usize {
-    use taf_format::limits::{RECORDS, SEGMENT_DATA};
-    segment::HEADER_LEN + SEGMENT_DATA + RECORDS + 1024
 }

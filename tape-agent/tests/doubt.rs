@@ -39,7 +39,7 @@ async fn bytes_on_their_way(site: &Site, recording: &Recording) {
     .await;
 }
 
-/// A backup that meets this fault of the drive: its reason.
+/// A backup that meets this fault of the drive: why it needs another volume.
 async fn backup_with(site: &mut Site, recording: &Recording, fault: Fault) -> String {
     site.library.faults().lock().add(fault);
     let (key, archive) = site.assign_write(recording, SMALL);
@@ -47,9 +47,7 @@ async fn backup_with(site: &mut Site, recording: &Recording, fault: Fault) -> St
     for segment in &Segments::new(31, 6, SEGMENT).seal(&archive) {
         writing.segment(segment).await;
     }
-    let heard = writing.committed().await.unwrap_err().reason;
-    assert_eq!(site.fault(key).await, heard);
-    heard
+    site.next_volume(key).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -111,10 +109,8 @@ async fn a_bad_drive_does_not_condemn_its_cartridge() {
     let _worker = site.drive_worker().await;
     let mut recording = site.labelled().await;
     let bad = fault(At::Write, recording.next_block + 2, 4, 0x44);
-    assert_eq!(
-        backup_with(&mut site, &recording, bad).await,
-        "DRIVE_FAILED"
-    );
+    let why = backup_with(&mut site, &recording, bad).await;
+    assert!(why.contains("hardware error"), "{why}");
     assert_eq!(site.controller.verdicts(), []);
     assert_eq!(site.controller.parts().len(), 0);
     if let Some(orphan) = site.controller.orphans().pop() {
@@ -126,18 +122,18 @@ async fn a_bad_drive_does_not_condemn_its_cartridge() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_filemark_that_fails_proves_nothing() {
+async fn behind_a_filemark_that_fails_the_part_is_read_back() {
     let mut site = Site::with_blank().await;
     let _worker = site.drive_worker().await;
     let recording = site.labelled().await;
     let mut bad = fault(At::Filemark, 0, 3, 0x0c);
     bad.object = None;
-    assert_eq!(
-        backup_with(&mut site, &recording, bad).await,
-        "MEDIUM_ERROR"
-    );
+    let why = backup_with(&mut site, &recording, bad).await;
+    assert!(why.contains("medium error"), "{why}");
     assert_eq!(site.controller.verdicts(), [Verdict::ReadOnly]);
-    assert_eq!(site.controller.parts().len(), 0);
+    let part = site.controller.parts().pop().unwrap().header;
+    assert_eq!(part.first_block, recording.next_block);
+    assert_eq!(part.next_block, site.cartridge().objects());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -209,7 +205,7 @@ async fn a_cartridge_is_locked_in_while_there_is_work_and_no_longer() {
     theirs.unload().unwrap();
 }
 
-/// Sends an archive that does not fit: the reason it ends with, and the parts that are committed.
+/// Sends an archive that does not fit: the parts that are committed.
 async fn too_much(site: &mut Site, recording: &Recording, part_size: u64) -> Vec<PartHeader> {
     let (key, archive) = site.assign_write(recording, part_size);
     let mut writing = site.writing(key).await;
@@ -218,8 +214,7 @@ async fn too_much(site: &mut Site, recording: &Recording, part_size: u64) -> Vec
         writing.segment(segment).await;
     }
     writing.finish(79).await;
-    assert_eq!(writing.committed().await.unwrap_err().reason, "VOLUME_FULL");
-    assert_eq!(site.fault(key).await, "VOLUME_FULL");
+    assert!(site.next_volume(key).await.contains("is full"));
     assert_eq!(site.controller.verdicts(), [Verdict::Full]);
     let parts = site.controller.parts();
     parts.into_iter().map(|part| part.header).collect()
@@ -239,7 +234,8 @@ async fn the_hard_end_without_a_warning_costs_the_open_part_alone() {
     assert!(parts.len() >= 2, "{parts:?}");
     // All that is reported is there, and the tape goes no further than what was reported.
     for part in &parts {
-        assert_eq!(site.tape_file(part.tape_file).len() as u64, part.byte_count);
+        let length = site.tape_file(part.tape_file).len() as u64;
+        assert!(length == part.byte_count || part.truncated && length > part.byte_count);
     }
     let last = parts.last().unwrap();
     match site.controller.orphans().pop() {

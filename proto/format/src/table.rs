@@ -131,6 +131,20 @@ impl SegmentTable {
         Ok(())
     }
 
+    /// Leaves the first `count` segments, at least one, as if the others had never been added.
+    pub fn truncate(&mut self, count: usize) {
+        let kept = count.max(1);
+        if let Some(last) = self.segments.get(kept - 1) {
+            self.next = Located {
+                sequence: last.sequence + 1,
+                byte_offset: last.byte_end(),
+                tar_offset: last.tar_end(),
+                ..self.next
+            };
+            self.segments.truncate(kept);
+        }
+    }
+
     /// The segments in order.
     pub fn segments(&self) -> &[Located] {
         &self.segments

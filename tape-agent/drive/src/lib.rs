@@ -59,6 +59,13 @@ pub trait Drive: Send {
     /// each reset. Compression stays as it is.
     fn prepare(&mut self) -> Result<MediumState, Error>;
 
+    /// Has the drive warn so many megabytes before early warning (programmable early warning). `Ok(false)` if it can't; it then
+    /// warns at early warning alone. Needed after each reset.
+    fn set_early_warning(&mut self, megabytes: u16) -> Result<bool, Error> {
+        let _ = megabytes;
+        Ok(false)
+    }
+
     /// Writes one block. `Ok` means that the drive has it, in its buffer at least; with `EarlyWarning` too.
     fn write_block(&mut self, block: &[u8]) -> Result<Written, Error>;
 

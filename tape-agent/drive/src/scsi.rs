@@ -20,6 +20,7 @@ use crate::outcome::{
 };
 
 mod data;
+mod early_warning;
 mod logs;
 mod positioning;
 #[cfg(test)]
@@ -202,6 +203,10 @@ impl Drive for ScsiDrive {
             density: mode.block.map_or(0, |block| block.density),
             compression: self.mode_flag(mode::DATA_COMPRESSION, 0x80)?,
         })
+    }
+
+    fn set_early_warning(&mut self, megabytes: u16) -> Result<bool, Error> {
+        self.program_early_warning(megabytes)
     }
 
     fn write_block(&mut self, block: &[u8]) -> Result<Written, Error> {

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use taf_drive::Identity;
+use taf_peer::config::Size;
 use taf_peer::serve::{self, Limits};
 use taf_peer::tls::{self, ClientAuth};
 use taf_peer::{DATA_MESSAGE_LIMIT, session::Session};
@@ -27,10 +28,14 @@ use crate::door::Door;
 use crate::fault::{fault, of_drive};
 use crate::gauge::Gauge;
 use crate::journal::Journal;
+use crate::ring;
+use crate::transfer::Parking;
 use crate::{labelling, read, write};
 
 /// An idle drive is looked at so often.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// What drives buffer themselves, at most: LTO-7 and later have up to a gigabyte.
+const DRIVE_BUFFER: u64 = 1 << 30;
 /// Work gets so long to clean up when the process ends.
 const DRAIN: Duration = Duration::from_secs(10);
 
@@ -49,6 +54,8 @@ pub struct Surroundings {
     pub journal: Journal,
     /// Bytes of the ring.
     pub ring: u64,
+    /// Where a transfer waits for its next volume.
+    pub parking: Parking,
 }
 
 impl Surroundings {
@@ -138,13 +145,27 @@ pub async fn run(config: Config, device_name: &str) -> anyhow::Result<()> {
         gauge: Gauge::new(session.clone()),
         journal,
         ring: config.ring.0,
+        parking: Parking::default(),
     };
+    name_small_ring(config.ring.0);
     tracing::info!(drive = serial, port, "the drive's worker is ready");
     work(&around, &session, &shutdown).await;
     session_stop.cancel();
     stop_serving.cancel();
     let _ = serving.await;
     Ok(())
+}
+
+/// Says what a ring costs that is smaller than a drive's own buffer may be.
+fn name_small_ring(ring: u64) {
+    if ring < DRIVE_BUFFER {
+        tracing::warn!(
+            ring = %Size(ring),
+            "a drive that buffers more than this ring, or can't tell how much it buffers, has to be flushed after every half of it \
+             and stands still for about {:.0} % of the time; set `ring` to 2GiB or more if it is a real one",
+            ring::flush_cost(ring) * 100.0
+        );
+    }
 }
 
 /// Opens the device, for as long as that takes. None at shutdown.
@@ -337,6 +358,7 @@ async fn perform(
     work: Work,
     stop: &CancellationToken,
 ) -> Result<Option<Done>, Fault> {
+    around.parking.leave_to(key);
     match work {
         Work::Write(work) => Ok(Some(Done::Write(
             write::run(around, key, work, stop).await?,

@@ -200,8 +200,36 @@ impl Site {
         changer.move_medium(slot, drive).unwrap();
     }
 
+    /// Has the drive unload, takes out what is in it, and puts this cartridge in.
+    pub async fn exchange(&mut self, barcode: &str) {
+        let key = self.assign(Work::Unload(UnloadWork {}));
+        assert_eq!(self.result(key).await.fault, None);
+        self.carry(barcode);
+    }
+
+    /// Takes out what the drive has unloaded, and puts this cartridge in.
+    pub fn carry(&self, barcode: &str) {
+        let mut changer = self.changer();
+        let inventory = changer.inventory().unwrap();
+        let drive = inventory.drives[0].address;
+        let mut slots = inventory.slots.iter();
+        let empty = slots.find(|slot| !slot.full).unwrap();
+        changer.move_medium(drive, empty.address).unwrap();
+        let mut slots = inventory.slots.iter();
+        let wanted = |slot: &&_| {
+            let slot: &taf_drive::changer::SlotElement = slot;
+            slot.barcode.as_deref() == Some(barcode)
+        };
+        let slot = slots.find(wanted).unwrap();
+        changer.move_medium(slot.address, drive).unwrap();
+    }
+
     pub fn cartridge(&self) -> Reader {
-        let path = library::cartridges(self.library.dir()).join(format!("{BARCODE}.tape"));
+        self.cartridge_of(BARCODE)
+    }
+
+    pub fn cartridge_of(&self, barcode: &str) -> Reader {
+        let path = library::cartridges(self.library.dir()).join(format!("{barcode}.tape"));
         Reader::open(&path).unwrap()
     }
 
@@ -245,6 +273,31 @@ impl Site {
         key
     }
 
+    /// The attempt goes on with its next step.
+    pub fn assign_next(&mut self, before: AssignmentKey, work: Work) -> AssignmentKey {
+        let key = AssignmentKey {
+            step: before.step + 1,
+            ..before
+        };
+        let assignment = Assignment {
+            key: Some(key),
+            work: Some(work),
+        };
+        self.controller.assign(vec![assignment]);
+        key
+    }
+
+    /// Why the archive goes on with another volume, which the assignment must end with.
+    pub async fn next_volume(&self, key: AssignmentKey) -> String {
+        let result = self.result(key).await;
+        assert_eq!(result.fault, None);
+        let Some(result::Done::Write(done)) = result.done else {
+            panic!("{result:?}")
+        };
+        assert!(!done.next_volume_reason.is_empty(), "{done:?}");
+        done.next_volume_reason
+    }
+
     pub async fn result(&self, key: AssignmentKey) -> agent::Result {
         until("a result", || self.controller.result(key)).await
     }
@@ -276,6 +329,27 @@ impl Site {
         };
         recording.next_block = done.next_block;
         recording
+    }
+
+    /// The same of a further cartridge, which is in the drive.
+    pub async fn labelled_as(&mut self, barcode: &str) -> Recording {
+        let mut recording = Recording {
+            barcode: barcode.into(),
+            recording_uuid: self.recording_uuid_of(barcode),
+            ..self.recording()
+        };
+        let result = self.label(&recording).await;
+        let Some(result::Done::Label(done)) = result.done else {
+            panic!("{result:?}");
+        };
+        recording.next_block = done.next_block;
+        recording
+    }
+
+    /// The recording that [`Site::labelled_as`] gives this cartridge.
+    pub fn recording_uuid_of(&self, barcode: &str) -> Bytes {
+        let digest = blake3::hash(barcode.as_bytes());
+        Bytes::copy_from_slice(&digest.as_bytes()[..16])
     }
 
     /// Assigns a write of an archive by source agent "files".

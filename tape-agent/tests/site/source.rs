@@ -164,6 +164,11 @@ impl Writing {
         }
     }
 
+    /// Hears until the worker hangs up, whatever it says.
+    pub async fn ended(mut self) {
+        while let Ok(Some(_)) = self.responses.message().await {}
+    }
+
     /// Hears the worker to its end: how many parts are committed, or its fault.
     pub async fn committed(mut self) -> Result<u32, Fault> {
         loop {
