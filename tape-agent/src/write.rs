@@ -10,6 +10,8 @@
 //! When the volume is full, or fails, the assignment ends with why, and the [transfer](crate::transfer) is parked: the next
 //! assignment of the attempt goes on with it on another volume.
 
+mod thread;
+
 use bytes::Bytes;
 use taf_proto::agent::drive_observation::Medium;
 use taf_proto::agent::report_volume_request::Verdict;
@@ -28,8 +30,6 @@ use crate::door::{Open, Visit};
 use crate::fault::{drive_reset, fault, of_drive, peer_lost, protocol, stopped};
 use crate::journal::Entry;
 use crate::medium;
-use crate::parts::{Archive, Failure, Progress, Writer};
-use crate::ring::Outlet;
 use crate::transfer::{Answers, Transfer, say};
 use crate::worker::drive::Surroundings;
 
@@ -257,20 +257,6 @@ enum Problem {
     Volume(Verdict, Fault),
 }
 
-/// What the drive's thread leaves behind.
-struct Written {
-    load: (Archive, Outlet),
-    /// None if the source agent sends no more, though it is not at its end.
-    outcome: Result<Option<Ending>, Fault>,
-    orphan: Option<ReportOrphanRequest>,
-    /// What the volume is like now.
-    verdict: Option<(Verdict, String)>,
-    /// Whether drive or medium failed.
-    failed: bool,
-    /// A part that is on tape, for which the way to the controller was closed already.
-    left: Option<Entry>,
-}
-
 /// Writes on one volume.
 async fn write(
     around: &Surroundings,
@@ -288,7 +274,7 @@ async fn write(
     let halt = load.1.halt();
     let (parts, for_controller) = mpsc::channel::<Entry>(WAITING);
     let (ended, drive_ended) = oneshot::channel::<()>();
-    let writing = spawn_writer(around, key, work.clone(), proved, load, parts, ended);
+    let writing = thread::spawn(around, key, work.clone(), proved, load, (parts, ended));
     let refused = CancellationToken::new();
     let committing = tokio::spawn(commit_all(
         around.clone(),
@@ -385,7 +371,7 @@ async fn report(
     around: &Surroundings,
     key: AssignmentKey,
     work: &WriteWork,
-    written: &Written,
+    written: &thread::Written,
 ) -> Result<(), Fault> {
     if let Some(orphan) = &written.orphan {
         commit::orphans(&around.link, key, vec![orphan.clone()]).await?;
@@ -427,140 +413,4 @@ async fn commit_all(
         let _ = answers.try_send(Ok(say(durable)));
     }
     refused.map_or(Ok(()), Err)
-}
-
-fn spawn_writer(
-    around: &Surroundings,
-    key: AssignmentKey,
-    work: WriteWork,
-    proved: Proved,
-    load: (Archive, Outlet),
-    parts: mpsc::Sender<Entry>,
-    ended: oneshot::Sender<()>,
-) -> tokio::task::JoinHandle<Written> {
-    let around = around.clone();
-    tokio::task::spawn_blocking(move || {
-        let mut written = Written {
-            load,
-            outcome: Ok(None),
-            orphan: None,
-            verdict: None,
-            failed: false,
-            left: None,
-        };
-        let outcome = around.device.work(|drive| {
-            // Whoever took the drive's news before us has also taken the only warning.
-            if around.device.changes() != proved.changes {
-                return Err(drive_reset(
-                    "it was reset, or its cartridge changed, since the volume was proved",
-                ));
-            }
-            let (archive, ring) = &mut written.load;
-            let writer = Writer::new(
-                drive,
-                &around.journal,
-                key,
-                &work,
-                proved.end,
-                (archive, ring),
-            )?;
-            let mut desk = Desk {
-                parts,
-                orphan: &mut written.orphan,
-                verdict: &mut written.verdict,
-                failed: &mut written.failed,
-                left: &mut written.left,
-            };
-            take_all(&around, writer, &mut desk)
-        });
-        written.outcome = outcome;
-        let _ = ended.send(());
-        written
-    })
-}
-
-/// Where the drive's thread puts what it has to say.
-struct Desk<'a> {
-    parts: mpsc::Sender<Entry>,
-    orphan: &'a mut Option<ReportOrphanRequest>,
-    verdict: &'a mut Option<(Verdict, String)>,
-    failed: &'a mut bool,
-    left: &'a mut Option<Entry>,
-}
-
-impl Desk<'_> {
-    fn hand_over(&mut self, entry: Entry) -> Result<(), Fault> {
-        self.parts.blocking_send(entry).map_err(|unsent| {
-            *self.left = Some(unsent.0);
-            fault(
-                COMMIT_REFUSED,
-                "the controller refused a part of this archive",
-                "the controller's log says why",
-            )
-        })
-    }
-
-    fn full(&mut self, barcode: &str) -> Ending {
-        let near_end = "early warning: the end of the medium is near";
-        *self.verdict = Some((Verdict::Full, near_end.to_owned()));
-        Ending::NextVolume(format!("volume {barcode} is full"))
-    }
-}
-
-/// Writes what comes, until the archive or the volume is at its end.
-fn take_all(
-    around: &Surroundings,
-    mut writer: Writer<'_>,
-    desk: &mut Desk<'_>,
-) -> Result<Option<Ending>, Fault> {
-    let barcode = writer.barcode().to_owned();
-    loop {
-        let Some(segment) = writer.next_blocking() else {
-            if writer.near_end() {
-                desk.full(&barcode);
-            }
-            let whole = writer.is_whole();
-            *desk.orphan = writer.abandon("the source agent stopped");
-            return Ok(whole.then_some(Ending::Whole));
-        };
-        let length = segment.bytes.len() as u64;
-        let progress = match writer.segment(&segment) {
-            Ok(progress) => progress,
-            Err(Failure::Fault(fault)) => {
-                *desk.orphan = writer.abandon(&fault.reason);
-                return Err(fault);
-            }
-            Err(Failure::Drive(error)) => {
-                let rescued = writer.rescue(&error);
-                *desk.orphan = rescued.orphan;
-                *desk.verdict = rescued.verdict;
-                *desk.failed = rescued.failed;
-                if let Some(entry) = rescued.entry {
-                    desk.hand_over(entry)?;
-                }
-                return Ok(Some(match rescued.outcome? {
-                    None => Ending::Whole,
-                    Some(why) => Ending::NextVolume(why),
-                }));
-            }
-        };
-        around.gauge.flowed(length);
-        match progress {
-            Progress::Buffered => {}
-            Progress::Part(entry) => {
-                desk.hand_over(*entry)?;
-                if writer.is_whole() {
-                    if writer.near_end() {
-                        desk.full(&barcode);
-                    }
-                    return Ok(Some(Ending::Whole));
-                }
-            }
-            Progress::Full(entry) => {
-                desk.hand_over(*entry)?;
-                return Ok(Some(desk.full(&barcode)));
-            }
-            Progress::NoRoom => return Ok(Some(desk.full(&barcode))),
-        }
-    }
 }

@@ -66,7 +66,7 @@ fn as_a_person_reads_them(site: &Site) -> Vec<u8> {
         let recording = &part.header.recording_uuid;
         let barcode = [BARCODE, SECOND, THIRD]
             .into_iter()
-            .find(|barcode| site.recording_uuid_of(barcode) == *recording)
+            .find(|barcode| site::recording_uuid_of(barcode) == *recording)
             .unwrap();
         let cartridge = site.cartridge_of(barcode);
         let blocks = cartridge.blocks(part.header.tape_file).unwrap();

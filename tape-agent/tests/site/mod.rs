@@ -335,7 +335,7 @@ impl Site {
     pub async fn labelled_as(&mut self, barcode: &str) -> Recording {
         let mut recording = Recording {
             barcode: barcode.into(),
-            recording_uuid: self.recording_uuid_of(barcode),
+            recording_uuid: recording_uuid_of(barcode),
             ..self.recording()
         };
         let result = self.label(&recording).await;
@@ -344,12 +344,6 @@ impl Site {
         };
         recording.next_block = done.next_block;
         recording
-    }
-
-    /// The recording that [`Site::labelled_as`] gives this cartridge.
-    pub fn recording_uuid_of(&self, barcode: &str) -> Bytes {
-        let digest = blake3::hash(barcode.as_bytes());
-        Bytes::copy_from_slice(&digest.as_bytes()[..16])
     }
 
     /// Assigns a write of an archive by source agent "files".
@@ -418,6 +412,12 @@ impl Site {
         follow(recording, &committed);
         committed
     }
+}
+
+/// The recording that [`Site::labelled_as`] gives this cartridge.
+pub fn recording_uuid_of(barcode: &str) -> Bytes {
+    let digest = blake3::hash(barcode.as_bytes());
+    Bytes::copy_from_slice(&digest.as_bytes()[..16])
 }
 
 /// Moves the recording's end behind these parts, as the catalog would.
