@@ -13,13 +13,14 @@
 mod thread;
 
 use bytes::Bytes;
+use taf_drive::{Drive, Error as DriveError};
 use taf_proto::agent::drive_observation::Medium;
 use taf_proto::agent::report_volume_request::Verdict;
 use taf_proto::agent::{
-    AssignmentKey, ReportOrphanRequest, WriteCommitted, WriteDone, WriteDurable, WriteReady,
-    WriteWork, write_response,
+    AssignmentKey, WriteCommitted, WriteDone, WriteDurable, WriteReady, WriteWork, write_response,
 };
 use taf_proto::v1::Fault;
+use taf_scsi::page::attribute::{self, Attribute};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -27,7 +28,7 @@ use uuid::Uuid;
 use crate::append::{self, End, Refused};
 use crate::commit;
 use crate::door::{Open, Visit};
-use crate::fault::{drive_reset, fault, of_drive, peer_lost, protocol, stopped};
+use crate::fault::{fault, of_drive, peer_lost, protocol, stopped};
 use crate::journal::Entry;
 use crate::medium;
 use crate::transfer::{Answers, Transfer, say};
@@ -40,8 +41,13 @@ const WAITING: usize = 1;
 const COMMIT_REFUSED: &str = "COMMIT_REFUSED";
 /// After so many volumes in a row that failed before they held a part it is the drive, and no further cartridge is tried.
 const BARREN_MAX: u32 = 2;
-/// Megabytes before early warning at which a part ends: room for the rest of a segment, a filemark, and an index of the volume.
-const EARLY_WARNING_MEGABYTES: u16 = 32;
+/// A part ends so large a piece of the cartridge before early warning: room for the rest of a segment, a filemark, and an
+/// index of the volume.
+const WARNING_SHARE: u64 = 128;
+/// And never more megabytes than this.
+const WARNING_MEGABYTES_MAX: u64 = 1024;
+/// Of a cartridge that does not tell its capacity so many.
+const WARNING_MEGABYTES: u64 = 32;
 
 /// How the work on a volume ended.
 enum Ending {
@@ -199,16 +205,9 @@ async fn prove(
                     let state =
                         medium::mount(drive, &wanted.barcode, &stopping).map_err(Problem::Fault)?;
                     gauge.medium(Medium::Loaded);
-                    match drive.set_early_warning(EARLY_WARNING_MEGABYTES) {
-                        Ok(_) => {}
-                        Err(e) => {
-                            return Err(Problem::Fault(of_drive(
-                                &e,
-                                "setting up",
-                                &wanted.barcode,
-                            )));
-                        }
-                    }
+                    warn_early(drive).map_err(|error| {
+                        Problem::Fault(of_drive(&error, "setting up", &wanted.barcode))
+                    })?;
                     if state.write_protected {
                         return Err(Problem::Fault(medium::write_protected(&wanted.barcode)));
                     }
@@ -250,6 +249,17 @@ async fn prove(
             Err(fault)
         }
     }
+}
+
+/// Has the drive warn before its own early warning, if it can.
+fn warn_early(drive: &mut dyn Drive) -> Result<(), DriveError> {
+    let attributes = drive.attributes()?.unwrap_or_default();
+    let capacity = attribute::find(&attributes, attribute::MAXIMUM_CAPACITY);
+    let megabytes = capacity
+        .and_then(Attribute::number)
+        .map_or(WARNING_MEGABYTES, |capacity| capacity / WARNING_SHARE)
+        .min(WARNING_MEGABYTES_MAX);
+    drive.set_early_warning(megabytes as u16).map(|_| ())
 }
 
 enum Problem {

@@ -150,12 +150,11 @@ async fn a_drive_that_fails_on_two_cartridges_gets_no_third() {
     let (mut site, _worker, [first, second, _]) = site_of_three(300 << 10).await;
     let bad = Fault {
         at: At::Write,
-        barcode: None,
         object: Some(first.next_block + 1),
         times: 0,
         key: 4,
         asc: 0x44,
-        ascq: 0,
+        ..Fault::default()
     };
     site.library.faults().lock().add(bad);
     let (key, archive) = site.assign_write(&first, PART);

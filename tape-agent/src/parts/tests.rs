@@ -318,6 +318,7 @@ fn strike(at: At, object: Option<u64>, times: u32, (key, asc, ascq): (u8, u8, u8
         key,
         asc,
         ascq,
+        ..Strike::default()
     }
 }
 

@@ -1,14 +1,13 @@
 //! Programmable early warning: mode page 10h, subpage 01h (SSC-5, device configuration extension).
 
 use taf_scsi::cdb::{self, PageControl};
-use taf_scsi::page::mode::{self, Mode};
+use taf_scsi::page::mode::Mode;
+use taf_scsi::page::mode::tape::EXTENSION;
 use taf_scsi::transport::Data;
 
 use super::ScsiDrive;
 use crate::error::Error;
 
-/// The subpage.
-const EXTENSION: u8 = 0x01;
 /// Where the page has PEWS: megabytes between programmable early warning and early warning, big endian.
 const PEWS: std::ops::Range<usize> = 6..8;
 /// PS of a page's first byte, which is reserved in MODE SELECT.
@@ -19,7 +18,7 @@ impl ScsiDrive {
         let Some(mode) = self.extension()? else {
             return Ok(false);
         };
-        let Some(page) = mode.page(mode::DEVICE_CONFIGURATION, EXTENSION) else {
+        let Some(page) = mode.page(EXTENSION.0, EXTENSION.1) else {
             return Ok(false);
         };
         let wanted = megabytes.to_be_bytes();
@@ -46,7 +45,7 @@ impl ScsiDrive {
         }
         // A drive may round it, or take it and forget it.
         let taken = self.extension()?.is_some_and(|mode| {
-            mode.page(mode::DEVICE_CONFIGURATION, EXTENSION)
+            mode.page(EXTENSION.0, EXTENSION.1)
                 .and_then(|page| page.get(PEWS))
                 .is_some_and(|now| now != [0, 0])
         });
@@ -54,12 +53,7 @@ impl ScsiDrive {
     }
 
     fn extension(&mut self) -> Result<Option<Mode>, Error> {
-        let cdb = cdb::mode_sense_6(
-            PageControl::Current,
-            mode::DEVICE_CONFIGURATION,
-            EXTENSION,
-            255,
-        );
+        let cdb = cdb::mode_sense_6(PageControl::Current, EXTENSION.0, EXTENSION.1, 255);
         match self.device.fetch(&cdb, 255) {
             Ok(bytes) => Ok(Mode::parse_6(&bytes).ok()),
             Err(Error::IllegalRequest(_)) => Ok(None),
