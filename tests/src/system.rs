@@ -62,6 +62,8 @@ pub struct Options {
     pub emulator_file_limit: Option<u64>,
     /// After this long a silent unit is lost, as in `5s`.
     pub lease: String,
+    /// Further lines of the controller's configuration.
+    pub controller: String,
     /// Further lines of the source agent's configuration.
     pub source_agent: String,
     /// Further lines of the tape agent's configuration.
@@ -77,6 +79,7 @@ impl Default for Options {
             emulator: Vec::new(),
             emulator_file_limit: None,
             lease: "15s".into(),
+            controller: String::new(),
             source_agent: String::new(),
             tape_agent: String::new(),
         }
@@ -165,7 +168,8 @@ impl System {
         self.write(
             "etc/controller.toml",
             &format!(
-                "listen = \"{address}\"\nhome = \"{home}/controller\"\ndatabase = \"embedded\"\nlease = \"{lease}\"\n"
+                "listen = \"{address}\"\nhome = \"{home}/controller\"\ndatabase = \"embedded\"\nlease = \"{lease}\"\n{}",
+                self.options.controller
             ),
         )?;
         self.write(

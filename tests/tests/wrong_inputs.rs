@@ -378,6 +378,7 @@ fn the_emulators_disk_is_full() {
     let system = System::start(Options {
         emulator: vec!["--buffer".into(), "1MiB".into()],
         emulator_file_limit: Some(20_000_000),
+        controller: "volume_wait = \"1s\"\n".into(),
         ..Options::default()
     })
     .unwrap();
@@ -401,12 +402,13 @@ fn the_emulators_disk_is_full() {
     assert_eq!(system.versions("small").unwrap().len(), 2);
 }
 
-/// A cartridge that is full: the job fails clearly and keeps what it committed.
+/// A cartridge that is full, and no other: the job waits for one, and fails clearly when none comes.
 #[test]
 fn a_cartridge_is_full() {
     let system = System::start(Options {
         capacity: "64MB".into(),
         emulator: vec!["--buffer".into(), "1MiB".into()],
+        controller: "volume_wait = \"1s\"\n".into(),
         ..Options::default()
     })
     .unwrap();
@@ -418,7 +420,7 @@ fn a_cartridge_is_full() {
     system.plan("large", &large, "default").unwrap();
     system.taf(&["run", "small"]).unwrap().expect(0).unwrap();
     let said = system.taf(&["run", "large"]).unwrap();
-    refused(&said, 1, "VOLUME_FULL", &["full", "label another"]);
+    refused(&said, 1, "NO_VOLUME", &["pool default", "taf volume label"]);
     assert_eq!(system.versions("large").unwrap().len(), 0);
     let restored = system.restore("small", &[], "small", &small).unwrap();
     ensure_equal(&small, &restored).unwrap();
