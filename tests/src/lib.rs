@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 pub mod again;
+pub mod lab;
 pub mod nasty;
 pub mod patience;
 pub mod said;

@@ -111,6 +111,11 @@ pub trait Drive: Send {
     /// All attributes of the memory in the cartridge; `None` if the drive does not show it or there is none.
     fn attributes(&mut self) -> Result<Option<Vec<taf_scsi::page::attribute::Attribute>>, Error>;
 
+    /// What the drive turned out not to know since it was opened, and what is done instead; for reports.
+    fn workarounds(&self) -> Vec<&'static str> {
+        Vec::new()
+    }
+
     /// Erases from here on: end of data is here afterwards. `long` overwrites the whole rest, which takes hours.
     fn erase(&mut self, long: bool) -> Result<(), Error>;
 }

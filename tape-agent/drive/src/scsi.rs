@@ -271,6 +271,21 @@ impl Drive for ScsiDrive {
         self.fetch_attributes()
     }
 
+    fn workarounds(&self) -> Vec<&'static str> {
+        let mut found = Vec::new();
+        match self.locating {
+            Locating::Sixteen => {}
+            Locating::Ten => {
+                found.push("no LOCATE(16): the one of 10 bytes reaches 4 billion objects")
+            }
+            Locating::Spacing => found.push("no LOCATE: it goes to the beginning and spaces"),
+        }
+        if !self.long_position {
+            found.push("no long READ POSITION: it doesn't count tape files");
+        }
+        found
+    }
+
     fn erase(&mut self, long: bool) -> Result<(), Error> {
         self.move_by(&cdb::erase(long, false)).map(|_| ())
     }

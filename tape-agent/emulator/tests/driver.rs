@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use taf_drive::conformance::{self, Verdict};
+use taf_drive::conformance::{self, Scope, Verdict};
 use taf_drive::{Drive, ScsiChanger, ScsiDrive};
 use taf_emulator::cartridge::{Cartridge, Meta};
 use taf_emulator::drive::{Drive as Emulated, Options};
@@ -46,7 +46,7 @@ fn the_driver_conforms_in_process() {
             let transport = InProcess::new("emulated", drive.target());
             Ok(Box::new(ScsiDrive::new(Box::new(transport))?) as Box<dyn Drive>)
         };
-        all_pass(&conformance::run(&mut open, block).unwrap());
+        all_pass(&conformance::run(&mut open, Scope { block, fill: 0 }).unwrap());
     }
 }
 
@@ -73,7 +73,16 @@ fn the_driver_conforms_over_the_socket_after_the_robot_loaded_the_cartridge() {
 
     let device = &served[2].device;
     let mut open = || taf_drive::open(device);
-    all_pass(&conformance::run(&mut open, 65_536).unwrap());
+    all_pass(
+        &conformance::run(
+            &mut open,
+            Scope {
+                block: 65_536,
+                fill: 0,
+            },
+        )
+        .unwrap(),
+    );
 
     let mut drive = taf_drive::open(device).unwrap();
     assert_eq!(
