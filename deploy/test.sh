@@ -27,7 +27,7 @@ PATH=$target/tools/bin:$PATH
 locked=()
 [[ ${CI:-} != true ]] || locked=(--locked)
 
-current='' done_steps=() finished=no
+current='' done_steps=() skipped=() finished=no
 
 # step NAME COMMAND...  runs one check; the first that fails ends it all.
 step() {
@@ -43,6 +43,7 @@ step() {
 summary() {
     say "summary"
     [[ ${#done_steps[@]} -eq 0 ]] || printf '  ok %s\n' "${done_steps[@]}" >&2
+    [[ ${#skipped[@]} -eq 0 ]] || printf '  SKIPPED: %s\n' "${skipped[@]}" >&2
     if [[ $finished == yes ]]; then
         say "all good after ${SECONDS}s"
     else
@@ -70,13 +71,26 @@ prepare() {
     if [[ $mode == all ]]; then
         tool nextest 0.9.143
         tool deny 0.20.2
+        guest_kernel
     fi
+}
+
+# A guest with Linux's own SCSI drivers and somebody else's tape library, for one test. Nothing is installed: it lies in the
+# build folder. Without apt, or on another processor, that test says so and does nothing.
+guest_kernel() {
+    local status=0 reason
+    reason=$(tests/lab/setup.sh "$target/lab" 2>&1) || status=$?
+    case $status in
+        0) ;;
+        3) skipped+=("the drivers of Linux on a foreign tape library: $reason") ;;
+        *) die "tests/lab/setup.sh failed: $reason" ;;
+    esac
 }
 
 scripts() {
     local script
-    for script in deploy/*.sh .ci/run; do bash -n "$script"; done
-    if have shellcheck; then shellcheck --external-sources --severity=warning deploy/*.sh .ci/run
+    for script in deploy/*.sh tests/lab/*.sh .ci/run; do bash -n "$script"; done
+    if have shellcheck; then shellcheck --external-sources --severity=warning deploy/*.sh tests/lab/*.sh .ci/run
     else say "shellcheck is not here: only the syntax was checked"
     fi
 }

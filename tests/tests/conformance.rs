@@ -2,12 +2,19 @@
 //! on tgt, which is not ours and lacks much. A further transport is one more line below.
 #![allow(clippy::unwrap_used, missing_docs)]
 
+use std::io::ErrorKind;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::time::Duration;
+
 use taf_drive::changer::DriveElement;
 use taf_drive::conformance::{Scope, Step, Verdict, Way};
 use taf_drive::{Changer, Drive, Error, ScsiChanger, ScsiDrive};
 use taf_emulator::library::{self, Library, NewCartridge, Spec};
 use taf_emulator::server;
+use taf_scsi::cdb;
+use taf_scsi::host::{Host, Kind};
 use taf_scsi::transport::in_process::InProcess;
+use taf_scsi::transport::{self, Data};
 use taf_tests::lab::Lab;
 use tempfile::TempDir;
 
@@ -25,6 +32,92 @@ conforms! {
     the_emulator_in_process_with_large_blocks: in_process(512 << 10), lacking [], failing [];
     the_emulator_over_its_socket: over_the_socket(), lacking [], failing [];
     tgt_through_the_kernels_sg_driver: in_the_guest(), lacking TGT, failing TGT_FAILS;
+}
+
+/// What only a kernel with devices can show. Passes at once elsewhere: it is the last command of the test above.
+#[test]
+fn inside_the_guest() {
+    if std::env::var_os(INSIDE).is_none() {
+        return;
+    }
+    let serial = std::env::var("DRIVE").unwrap();
+    let host = Host::this();
+    let devices = host.devices().unwrap();
+    let kinds: Vec<Kind> = devices.iter().map(|device| device.kind).collect();
+    assert_eq!(
+        kinds,
+        [Kind::Drive, Kind::Drive, Kind::Changer],
+        "{devices:?}"
+    );
+    let device = devices
+        .iter()
+        .find(|one| one.serial.as_ref() == Some(&serial))
+        .unwrap();
+    let (st, node) = (
+        device.st_node.clone().unwrap(),
+        device.node.display().to_string(),
+    );
+    assert_eq!(device.driver.as_deref(), Some("st"));
+    // Opening an st device waits two minutes for a cartridge, unless told not to.
+    let stray = || {
+        let flags = nix::fcntl::OFlag::O_NONBLOCK.bits();
+        std::fs::OpenOptions::new()
+            .read(true)
+            .custom_flags(flags)
+            .open(&st)
+    };
+
+    // While a path is open, others find the tape busy, and are told by whom.
+    let name = format!("serial:{serial}");
+    let mut path = transport::open(&name).unwrap();
+    assert_eq!(path.name(), format!("{name} ({node})"));
+    assert_eq!(stray().unwrap_err().kind(), ErrorKind::ResourceBusy);
+    let error = transport::open(&node).err().unwrap().to_string();
+    let own = format!("({})", std::process::id());
+    assert!(
+        error.contains("another program is at its tape") && error.contains(&own),
+        "{error}"
+    );
+    assert!(
+        host.users(device)
+            .seen
+            .iter()
+            .any(|user| user.pid == std::process::id())
+    );
+
+    // It is measured what the path carries, and a refusal leaves the path as it was.
+    let largest = path.max_transfer();
+    assert!(
+        (512 << 10..=transport::TRANSFER_MAX).contains(&largest),
+        "{largest}"
+    );
+    let block = vec![0; largest + 1];
+    let minute = Duration::from_mins(1);
+    let refused = path.execute(&cdb::write_6(block.len() as u32), Data::Out(&block), minute);
+    assert!(
+        matches!(refused, Err(transport::Error::TooLarge { .. })),
+        "{refused:?}"
+    );
+    path.execute(&cdb::test_unit_ready(), Data::None, minute)
+        .unwrap();
+    drop(path);
+
+    // Without one they don't; and then it is we who find it busy.
+    let held = stray().unwrap();
+    assert!(transport::open(&node).is_err());
+    drop(held);
+    transport::open(&node).unwrap();
+
+    // The kernel's tape driver is not what TAF uses; a robot is not a drive, also by its number.
+    let error = transport::open(&st.display().to_string())
+        .err()
+        .unwrap()
+        .to_string();
+    assert!(error.contains(&format!("use {name} or {node}")), "{error}");
+    let robot = std::env::var("CHANGER").unwrap();
+    let as_drive = transport::open_as(&format!("serial:{robot}"), Some(Kind::Drive));
+    assert!(as_drive.err().unwrap().to_string().contains("no device"));
+    transport::open_as(&format!("serial:{robot}"), Some(Kind::Changer)).unwrap();
 }
 
 /// What tgt can't do, as it was found out. One line less is news, one line more is a loss.
@@ -52,8 +145,9 @@ const TGT_FAILS: [&str; 1] = ["a block shorter than what was asked for comes who
 /// A step's name and what came of it, from whatever ran the suite.
 type Report = Vec<(String, &'static str)>;
 
-fn check(report: Option<Report>, lacking: &[&str], failing: &[&str]) {
-    let Some(report) = report else { return };
+fn check(report: impl Into<Option<Report>>, lacking: &[&str], failing: &[&str]) {
+    // None: this host can't have it, which was said.
+    let Some(report) = report.into() else { return };
     let of = |word| {
         let names = report.iter().filter(move |(_, verdict)| *verdict == word);
         names.map(|(name, _)| name.as_str()).collect::<Vec<_>>()
@@ -97,7 +191,7 @@ fn emulated(dir: &TempDir) -> Library {
     Library::open(dir.path()).unwrap()
 }
 
-fn in_process(block: usize) -> Option<Report> {
+fn in_process(block: usize) -> Report {
     let dir = TempDir::new().unwrap();
     let library = emulated(&dir);
     let robot = || InProcess::new("robot", library.changer_target());
@@ -117,10 +211,10 @@ fn in_process(block: usize) -> Option<Report> {
         ),
         bay: Box::new(bay),
     };
-    Some(read(&way.run(None, scope(block)).unwrap()))
+    read(&way.run(None, scope(block)).unwrap())
 }
 
-fn over_the_socket() -> Option<Report> {
+fn over_the_socket() -> Report {
     let dir = TempDir::new().unwrap();
     let library = emulated(&dir);
     let served = server::serve(&library).unwrap();
@@ -129,14 +223,19 @@ fn over_the_socket() -> Option<Report> {
     };
     let drives: Vec<&str> = drives.iter().map(|one| one.device.as_str()).collect();
     let mut way = Way::by_names(&changer.device, &drives);
-    Some(read(&way.run(Some("A00002L8"), scope(64 << 10)).unwrap()))
+    read(&way.run(Some("A00002L8"), scope(64 << 10)).unwrap())
 }
+
+/// Set in the guest.
+const INSIDE: &str = "TAF_INSIDE_THE_GUEST";
 
 fn in_the_guest() -> Option<Report> {
     let lab = Lab::open().unwrap()?;
     let program = env!("CARGO_BIN_EXE_taf-conformance");
+    let own = std::env::current_exe().unwrap();
     let command = format!(
-        "RUST_BACKTRACE=0 {program} --scratch --changer serial:$CHANGER --drive serial:$DRIVE --block 262144 --fill 32000000; true"
+        "RUST_BACKTRACE=0 {program} --scratch --changer serial:$CHANGER --drive serial:$DRIVE --block 262144 --fill 32000000; {INSIDE}=1 {} --exact inside_the_guest",
+        own.display()
     );
     let text = lab.run(&command).unwrap();
     println!("{text}");

@@ -276,7 +276,7 @@ impl Drive for ScsiDrive {
         match self.locating {
             Locating::Sixteen => {}
             Locating::Ten => {
-                found.push("no LOCATE(16): the one of 10 bytes reaches 4 billion objects")
+                found.push("no LOCATE(16): the one of 10 bytes reaches 4 billion objects");
             }
             Locating::Spacing => found.push("no LOCATE: it goes to the beginning and spaces"),
         }

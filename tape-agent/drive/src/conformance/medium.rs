@@ -66,9 +66,8 @@ fn fill(bench: &mut Bench) -> Outcome {
         }
     };
     match bench.drive().flush() {
-        Ok(_) => {}
         // A drive may tell here that nothing more fits; what it took before, it has.
-        Err(Error::VolumeOverflow) => {}
+        Ok(_) | Err(Error::VolumeOverflow) => {}
         Err(error) => return Err(error.into()),
     }
     bench.drive().rewind()?;
