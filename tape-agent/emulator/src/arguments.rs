@@ -8,12 +8,49 @@ use taf_emulator::Generation;
 use taf_emulator::library::Spec;
 
 /// A virtual tape library: robot, drives and cartridges in a folder, served over unix sockets.
+///
+/// Whatever drives a real library drives this one: device names are `unix:DIR/sockets/changer.sock`,
+/// `unix:DIR/sockets/drive0.sock` and so on. While it is on, `stat` tells what it counts, `fault` has things go
+/// wrong, and `drive`, `door`, `mail` and `exception` do what a person or bad luck does to a real one.
 #[derive(Debug, Parser)]
-#[command(version, about)]
+#[command(version, about, after_help = EXAMPLES)]
 pub struct Arguments {
     #[command(subcommand)]
     pub command: Command,
 }
+
+const EXAMPLES: &str = "Examples:
+  taf-emulator serve --dir lib --create --drives 2 --slots 8 --cartridges 4 --capacity 4GB
+  taf-emulator serve --dir lib9 --create --generation 9 --capacity 18TB --real-speeds
+  taf-emulator stat --dir lib --json
+  taf-emulator fault add --dir lib at=medium barcode=TAF001L8 object=100 asc=0x0c
+  taf-emulator fault add --dir lib drive=1 opcode=0x0a nth=20 do=hang
+  taf-emulator drive power-cut --dir lib 0
+  taf-emulator add --dir lib --outside NEW001L8 && taf-emulator mail put --dir lib NEW001L8";
+
+const FAULTS: &str = "A fault is written as KEY=VALUE, with the keys of `faults.toml` in the library's folder:
+  at=WHERE       command (default), write, medium, deferred, read, filemark, position, load, move
+  drive=NAME     only at this drive (number or serial number) or at the changer
+  barcode=LABEL  only with this cartridge
+  object=N       only at this logical object (block or filemark); objects=M: and at so many from it on
+  opcode=0xNN    only with commands of this operation code
+  nth=N          only from the n-th time on that all else fits
+  after_ms=N     not before so many milliseconds have passed
+  chance=P       strikes with this probability, by the library's seed
+  times=N        how often it strikes (default 1); 0 for ever
+  do=WHAT        sense (default), hang, hang-after, hang-until-released, drop-before, drop-after, busy,
+                 task-set-full, reservation-conflict, flip, power-cut, reset
+  key= asc= ascq=  the sense (default 3, 0, 0); deferred=true, descriptors=true, eom=true, information=N
+  bits=N         how many bits flip turns over
+  alerts=[N,…]   TapeAlert flags that are raised besides
+`medium`: the object is lost on its way from the buffer to the medium, and all behind it; a deferred error tells.
+`deferred`: the same for the block just written, told with whatever command comes next.
+
+Examples:
+  taf-emulator fault add --dir lib at=read barcode=TAF001L8 object=700 objects=40 times=0 asc=0x11
+  taf-emulator fault add --dir lib opcode=0x34 deferred=true asc=0x0c
+  taf-emulator fault add --dir lib drive=0 at=write nth=50 do=drop-after
+  taf-emulator fault add --dir lib drive=changer at=move key=4 asc=0x15 ascq=1";
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
@@ -41,6 +78,51 @@ pub enum Command {
         #[arg(long)]
         dir: PathBuf,
     },
+    /// Tell what drives and robot are and count since the library was switched on
+    Stat {
+        /// The library's folder
+        #[arg(long)]
+        dir: PathBuf,
+        /// As one JSON object: `drives` (number, serial, barcode, threaded, hangs, counters), `changer`, `seed`,
+        /// `faults`
+        #[arg(long)]
+        json: bool,
+    },
+    /// Have things go wrong in a library that is on
+    #[command(subcommand, after_help = FAULTS)]
+    Fault(FaultCommand),
+    /// What happens to a drive: power, reset, alerts
+    #[command(subcommand)]
+    Drive(DriveCommand),
+    /// Open or close the library's door
+    Door {
+        /// The library's folder
+        #[arg(long)]
+        dir: PathBuf,
+        /// What to do
+        action: DoorAction,
+    },
+    /// Put cartridges into mail slots, and take them out
+    #[command(subcommand)]
+    Mail(MailCommand),
+    /// Have an element of the library in an abnormal state
+    Exception {
+        /// The library's folder
+        #[arg(long)]
+        dir: PathBuf,
+        /// The element's address
+        element: u16,
+        /// Additional sense code and qualifier in hexadecimal, such as 30/00; omitted: no more
+        code: Option<SenseCode>,
+    },
+    /// Let simulated time pass
+    Advance {
+        /// The library's folder
+        #[arg(long)]
+        dir: PathBuf,
+        /// Milliseconds
+        milliseconds: u64,
+    },
     /// Write one tape file of a cartridge to stdout, also while the library is on
     Cat {
         /// The cartridge's file
@@ -48,6 +130,110 @@ pub enum Command {
         /// Number of the tape file, from 0
         file: u64,
     },
+}
+
+/// The library that an order is for.
+#[derive(Debug, Args)]
+pub struct At {
+    /// The library's folder
+    #[arg(long)]
+    pub dir: PathBuf,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum FaultCommand {
+    /// Add a fault to the script
+    #[command(after_help = FAULTS)]
+    Add {
+        #[command(flatten)]
+        at: At,
+        /// `KEY=VALUE` words
+        #[arg(required = true)]
+        words: Vec<String>,
+    },
+    /// List the faults still to come, as TOML
+    List(At),
+    /// Take back all faults
+    Clear(At),
+    /// Let commands go on that hang
+    Release {
+        #[command(flatten)]
+        at: At,
+        /// Only at this drive (number or serial number), or at the `changer`
+        unit: Option<String>,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum DriveCommand {
+    /// Cut its power and give it back; of its buffer, a part by chance has reached the medium
+    PowerCut {
+        #[command(flatten)]
+        at: At,
+        /// Number or serial number
+        drive: String,
+        /// Exactly so many objects of its buffer have reached the medium
+        #[arg(long)]
+        keep: Option<u64>,
+    },
+    /// Reset it, as a host does when a command took too long
+    Reset {
+        #[command(flatten)]
+        at: At,
+        /// Number or serial number
+        drive: String,
+    },
+    /// Raise `TapeAlert` flags, such as 20: clean now
+    Alert {
+        #[command(flatten)]
+        at: At,
+        /// Number or serial number
+        drive: String,
+        /// 1 to 64
+        #[arg(required = true, value_parser = clap::value_parser!(u8).range(1..=64))]
+        flags: Vec<u8>,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum MailCommand {
+    /// Put a cartridge from the folder `outside` into an empty mail slot; prints the slot's address
+    Put {
+        #[command(flatten)]
+        at: At,
+        /// Name of the cartridge's file, without its ending
+        name: String,
+    },
+    /// Take a cartridge out of a mail slot, into the folder `outside`
+    Take {
+        #[command(flatten)]
+        at: At,
+        /// Name of the cartridge's file, without its ending
+        name: String,
+    },
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum DoorAction {
+    /// Open it: nothing moves
+    Open,
+    /// Close it: the library looks at its slots anew
+    Close,
+}
+
+/// Additional sense code and qualifier: `ASC/ASCQ` in hexadecimal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SenseCode(pub (u8, u8));
+
+impl FromStr for SenseCode {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let byte = |text: &str| u8::from_str_radix(text, 16).ok();
+        text.split_once('/')
+            .and_then(|(asc, ascq)| Some(Self((byte(asc)?, byte(ascq)?))))
+            .ok_or_else(|| "it must be two hexadecimal bytes, such as 30/00".to_owned())
+    }
 }
 
 #[derive(Debug, Args)]
@@ -60,6 +246,7 @@ pub struct Create {
 }
 
 #[derive(Debug, Args)]
+#[allow(clippy::struct_excessive_bools)] // flags of the command line
 pub struct Layout {
     /// Drives
     #[arg(long, default_value_t = 2)]
@@ -103,11 +290,27 @@ pub struct Layout {
     /// Milliseconds for every movement of a tape
     #[arg(long, default_value_t = 0)]
     pub locate_ms: u64,
+    /// Drives and robot as fast and as slow as real ones of their generation: streaming, stopping, winding,
+    /// loading; each speed can be changed in library.toml
+    #[arg(long, conflicts_with_all = ["rate", "load_ms", "locate_ms"])]
+    pub real_speeds: bool,
+    /// Time passes only by what each drive does, and by `taf-emulator advance`
+    #[arg(long)]
+    pub simulated_time: bool,
+    /// A power cut while something is unflushed leaves a tape without an end-of-data mark
+    #[arg(long)]
+    pub loses_end: bool,
+    /// The robot refuses to tell volume tags and identifiers at once, as some do
+    #[arg(long)]
+    pub tags_or_identifiers: bool,
+    /// What chance goes by [default: another number each time, which is logged]
+    #[arg(long)]
+    pub seed: Option<u64>,
 }
 
 impl Layout {
     pub fn spec(&self) -> Spec {
-        Spec {
+        let spec = Spec {
             generation: self.generation,
             mail_slots: self.mail_slots,
             buffer: self.buffer.0,
@@ -117,12 +320,22 @@ impl Layout {
             rate: self.rate.0,
             load_ms: self.load_ms,
             locate_ms: self.locate_ms,
+            simulated_time: self.simulated_time,
+            loses_end: self.loses_end,
+            tags_or_identifiers: self.tags_or_identifiers,
+            seed: self.seed,
             ..Spec::new(self.drives, self.slots, self.capacity.0)
+        };
+        if self.real_speeds {
+            spec.with_real_speeds()
+        } else {
+            spec
         }
     }
 }
 
 #[derive(Debug, Args)]
+#[allow(clippy::struct_excessive_bools)] // flags of the command line
 pub struct Add {
     /// The library's folder
     #[arg(long)]
@@ -142,6 +355,21 @@ pub struct Add {
     /// Length of the foreign blocks
     #[arg(long, default_value = "10KiB")]
     pub foreign_block: Size,
+    /// To be written once, also if the barcode doesn't say so (endings LV, LW, LX, LY, LZ do)
+    #[arg(long)]
+    pub write_once: bool,
+    /// Of two partitions, as a tape that LTFS used: so many bytes of the capacity are the second one's
+    #[arg(long)]
+    pub second_partition: Option<Size>,
+    /// Another one with a barcode that there is already
+    #[arg(long)]
+    pub another: bool,
+    /// Without a label: the barcode only names its file
+    #[arg(long)]
+    pub unlabelled: bool,
+    /// Outside the library, to be put into a mail slot
+    #[arg(long)]
+    pub outside: bool,
 }
 
 /// A size in bytes: a number, with KB, MB, GB, TB or KiB, MiB, GiB, TiB behind it if so wanted.

@@ -244,7 +244,7 @@ impl Cartridge {
         &self.path
     }
 
-    /// The barcode: the file's name without its ending.
+    /// The barcode: the file's name without its ending, up to a `+`.
     pub fn barcode(&self) -> String {
         barcode_of(&self.path)
     }
@@ -390,6 +390,11 @@ impl Cartridge {
             Record::Filemark => self.index.push_filemark(),
         }
         Ok(())
+    }
+
+    /// Writes the oldest buffered objects to the medium until at most so many bytes are left in the buffer.
+    pub fn drain_to(&mut self, left: u64, gate: Gate<'_>) -> Result<(), Loss> {
+        self.drain(left, gate)
     }
 
     /// Writes everything buffered to the medium. If that fails, what was not written yet is lost.
@@ -570,9 +575,20 @@ impl Cartridge {
 
 /// The barcode of the cartridge in the file `path`.
 pub fn barcode_of(path: &Path) -> String {
+    label_of(&name_of(path)).to_owned()
+}
+
+/// The name of a cartridge's file, without its ending.
+pub fn name_of(path: &Path) -> String {
     path.file_stem()
         .map(|stem| stem.to_string_lossy().into_owned())
         .unwrap_or_default()
+}
+
+/// What the label of a cartridge says whose file has this name: what is before the `+`. Several cartridges may
+/// bear one label, and one may have none.
+pub fn label_of(name: &str) -> &str {
+    name.split('+').next().unwrap_or(name)
 }
 
 #[cfg(test)]

@@ -3,30 +3,36 @@
 //! Owns the inventory and the moves. It takes no cartridge from a drive that has not let go of it. What a
 //! cartridge holds is not its business.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::MutexGuard;
+use std::time::Duration;
 
 use taf_scsi::cdb::{ElementType, opcode};
 use taf_scsi::page::element_status::{Element, Identifier, Report};
 use taf_scsi::page::inquiry::{TYPE_CHANGER, TYPE_TAPE};
 use taf_scsi::page::mode::{ALL_PAGES, MEDIUM_CONFIGURATION, Mode};
 use taf_scsi::sense::{Key, Sense, code};
+use taf_scsi::status;
 use taf_scsi::target::{Delivery, Nexus, Response, Target};
 
 use crate::cartridge::{Behaviour, Cartridge, EXTENSION};
 use crate::clock::Clock;
 use crate::drive::Held;
-use crate::faults::{At, Faults, Scene};
+use crate::faults::{At, Fault, Faults, Scene};
 use crate::initiators::Initiators;
+use crate::unit::{Hung, Unit};
 use crate::wire::{self, Cdb, Check, Identity, Outcome, Reply, cut, illegal, invalid_field};
 use crate::{Drive, Shared};
 
 mod geometry;
 mod inventory;
+mod operator;
 
 pub use geometry::{DRIVES_AT, Geometry, MAIL_SLOTS_AT, SLOTS_AT, TRANSPORT};
-pub(crate) use inventory::barcodes;
+pub(crate) use inventory::names;
 pub use inventory::{Error, Inventory, Volume};
+pub use operator::Refused;
 
 /// How faults name the robot.
 const UNIT: &str = "changer";
@@ -59,43 +65,66 @@ impl Bay {
     }
 }
 
+/// What kind of robot it is.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Unit serial number, ASCII.
+    pub serial: String,
+    /// Its elements.
+    pub geometry: Geometry,
+    /// How cartridges behave in its drives.
+    pub behaviour: Behaviour,
+    /// It refuses to tell volume tags and identifiers at once.
+    pub tags_or_identifiers: bool,
+    /// Time that a move takes.
+    pub move_time: Duration,
+    /// What time it is for it.
+    pub clock: Clock,
+}
+
 /// The robot.
 #[derive(Debug)]
 pub struct Changer {
     serial: String,
     geometry: Geometry,
+    options: Options,
     inventory: Inventory,
     /// Where the cartridges' files lie.
     cartridges: PathBuf,
     bays: Vec<Bay>,
-    behaviour: Behaviour,
     faults: Shared<Faults>,
-    clock: Clock,
     initiators: Initiators,
+    hung: Option<Hung>,
+    door_open: bool,
+    /// Elements in an abnormal state.
+    exceptions: BTreeMap<u16, (u8, u8)>,
+    moves: u64,
 }
 
 impl Changer {
     /// A robot that was just switched on. Cartridges that the inventory has in drives are put there.
     pub fn new(
-        serial: String,
-        geometry: Geometry,
+        options: Options,
         inventory: Inventory,
         cartridges: PathBuf,
         drives: Vec<Shared<Drive>>,
-        behaviour: Behaviour,
         faults: Shared<Faults>,
     ) -> Result<Self, Error> {
         let mut changer = Self {
-            serial,
-            geometry,
+            serial: options.serial.clone(),
+            geometry: options.geometry,
+            options,
             inventory,
             cartridges,
             bays: drives.into_iter().map(Bay::new).collect(),
-            behaviour,
             faults,
-            clock: Clock::default(),
             initiators: Initiators::new(),
+            hung: None,
+            door_open: false,
+            exceptions: BTreeMap::new(),
+            moves: 0,
         };
+        let behaviour = changer.options.behaviour;
         changer.take_stock()?;
         for (number, bay) in changer.bays.iter().enumerate() {
             let address = DRIVES_AT + number as u16;
@@ -113,6 +142,26 @@ impl Changer {
     /// What lies where.
     pub fn inventory(&self) -> &Inventory {
         &self.inventory
+    }
+
+    /// What kind of robot it is.
+    pub fn options(&self) -> &Options {
+        &self.options
+    }
+
+    /// How often it moved a cartridge since it was switched on.
+    pub fn moves(&self) -> u64 {
+        self.moves
+    }
+
+    /// Lets a command that hangs go on.
+    pub fn let_go(&mut self) {
+        self.release();
+    }
+
+    /// Whether a command hangs.
+    pub fn hangs(&self) -> bool {
+        self.hung.is_some()
     }
 
     /// Looks for cartridges that were put into the folder or taken from it.
@@ -137,6 +186,18 @@ impl Changer {
     }
 
     fn run(&mut self, nexus: Nexus, cdb: &Cdb) -> Outcome {
+        if self.door_open
+            && matches!(
+                cdb.byte(0),
+                opcode::TEST_UNIT_READY
+                    | opcode::INITIALIZE_ELEMENT_STATUS
+                    | opcode::INITIALIZE_ELEMENT_STATUS_WITH_RANGE
+                    | opcode::READ_ELEMENT_STATUS
+                    | opcode::MOVE_MEDIUM
+            )
+        {
+            return Err(Sense::new(Key::NotReady, code::DOOR_OPEN).into());
+        }
         match cdb.byte(0) {
             opcode::INQUIRY => Identity {
                 device_type: TYPE_CHANGER,
@@ -215,6 +276,9 @@ impl Changer {
         let start = cdb.field::<2>(2) as u16;
         let count = cdb.field::<2>(4) as usize;
         let identify = cdb.bit(6, 0);
+        if tags && identify && self.options.tags_or_identifiers {
+            return Err(invalid_field());
+        }
         let elements: Vec<_> = self
             .geometry
             .addresses()
@@ -230,9 +294,11 @@ impl Changer {
         let mut element = Element::new(kind, address);
         if let Some(volume) = self.inventory.get(address) {
             element.full = true;
-            element.volume_tag = Some(volume.barcode.clone());
+            element.volume_tag = volume.tag().map(str::to_owned);
             element.source = volume.source;
+            element.imported = volume.imported;
         }
+        element.exception = self.exceptions.get(&address).copied();
         if let Some(bay) = self.bay(address) {
             // A drive that is busy with a command has its cartridge threaded.
             element.accessible = bay
@@ -262,7 +328,8 @@ impl Changer {
         if self.inventory.get(destination).is_some() {
             return Err(illegal(code::DESTINATION_FULL));
         }
-        let scene = self.scene(At::Move, opcode::MOVE_MEDIUM, &volume.barcode);
+        let label = volume.tag().unwrap_or_default();
+        let scene = self.scene(At::Move, opcode::MOVE_MEDIUM, label);
         if let Some(fault) = self.faults.lock().within(&scene) {
             return Err(fault.to_sense().into());
         }
@@ -274,6 +341,7 @@ impl Changer {
         {
             return Err(illegal(code::MEDIUM_REMOVAL_PREVENTED));
         }
+        self.options.clock.wait(self.options.move_time);
         // All that can fail comes before anything changes: opening the file, then keeping the new inventory.
         let opened = match (&from, &to) {
             (None, Some(_)) => Some(self.load(&volume.barcode)?),
@@ -291,6 +359,7 @@ impl Changer {
         }
         drop((from, to));
         self.inventory = moved;
+        self.moves += 1;
         tracing::info!(barcode = volume.barcode, source, destination, "moved");
         Ok(Vec::new())
     }
@@ -302,12 +371,12 @@ impl Changer {
             opcode,
             barcode,
             object: 0,
-            now: self.clock.now(),
+            now: self.options.clock.now(),
         }
     }
 
     fn load(&self, barcode: &str) -> Result<Cartridge, Check> {
-        Cartridge::open(&self.path(barcode), self.behaviour).map_err(|error| {
+        Cartridge::open(&self.path(barcode), self.options.behaviour).map_err(|error| {
             tracing::error!(%error, "the cartridge can't be loaded");
             Sense::new(Key::HardwareError, code::MEDIA_LOAD_FAILED).into()
         })
@@ -319,10 +388,55 @@ fn take(drive: &mut MutexGuard<'_, Drive>) -> Option<Cartridge> {
     drive.remove().ok()
 }
 
+impl Unit for Changer {
+    fn hung(&mut self) -> &mut Option<Hung> {
+        &mut self.hung
+    }
+
+    fn before(&mut self, cdb: &Cdb) -> Option<Fault> {
+        let (at, barcode) = if cdb.byte(0) == opcode::MOVE_MEDIUM {
+            let source = cdb.field::<2>(4) as u16;
+            let volume = self.inventory.get(source);
+            (At::Move, volume.and_then(Volume::tag).unwrap_or_default())
+        } else {
+            (At::Command, "")
+        };
+        let scene = self.scene(at, cdb.byte(0), barcode);
+        self.faults.lock().before(&scene)
+    }
+
+    fn answer(&mut self, nexus: Nexus, cdb: &Cdb, data_out: &[u8], capacity: usize) -> Response {
+        wire::respond(self.reply(nexus, cdb, data_out), capacity, false)
+    }
+
+    fn sense(&mut self, fault: &Fault) -> Sense {
+        fault.to_sense()
+    }
+
+    fn start_again(&mut self, power_cut: bool) {
+        self.release();
+        self.initiators.power_cut(if power_cut {
+            code::POWER_ON_OR_RESET
+        } else {
+            code::DEVICE_RESET
+        });
+    }
+
+    fn descriptors(&self) -> bool {
+        false
+    }
+}
+
 impl Target for Changer {
+    /// As [`Self::deliver`] for somebody without a connection, who is told BUSY when that would break or hang.
     fn execute(&mut self, cdb: &[u8], data_out: &[u8], capacity_in: usize) -> Response {
-        let reply = self.reply(Nexus::DIRECT, &Cdb::new(cdb), data_out);
-        wire::respond(reply, capacity_in, false)
+        match self.deliver(Nexus::DIRECT, cdb, data_out, capacity_in) {
+            Delivery::Answer(response) => response,
+            Delivery::Disconnect | Delivery::Hang { .. } => Response {
+                status: status::BUSY,
+                ..Response::default()
+            },
+        }
     }
 
     fn deliver(
@@ -332,11 +446,11 @@ impl Target for Changer {
         data_out: &[u8],
         capacity_in: usize,
     ) -> Delivery {
-        let reply = self.reply(nexus, &Cdb::new(cdb), data_out);
-        Delivery::Answer(wire::respond(reply, capacity_in, false))
+        self.meet(nexus, &Cdb::new(cdb), data_out, capacity_in)
     }
 
     fn disconnected(&mut self, nexus: Nexus) {
+        self.abandoned(nexus);
         self.initiators.disconnected(nexus);
     }
 }

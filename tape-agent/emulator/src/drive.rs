@@ -6,16 +6,17 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
 use taf_scsi::page::log::status::Activity;
 use taf_scsi::page::tape_alert::Flags;
 use taf_scsi::sense::{Key, Sense, code};
-use taf_scsi::target::{Gate, Nexus};
 
 use crate::cartridge::{self, Behaviour, Cartridge, Cause, Kind, Loss};
 use crate::clock::Clock;
 use crate::faults::{At, Faults};
 use crate::generation::Access;
 use crate::initiators::Initiators;
+use crate::unit::{Hung, Unit};
 use crate::wire::Check;
 use crate::{Generation, Shared};
 
@@ -25,26 +26,17 @@ mod log;
 mod memory;
 mod mode;
 mod motion;
+mod motor;
 mod position;
+mod stats;
 mod strike;
+
+pub use motor::Speeds;
+use motor::{Direction, Motor};
+pub use stats::Stats;
 
 /// How often a cleaning cartridge can be used.
 pub const CLEANINGS_MAX: u64 = 50;
-
-/// How fast the drive is; zero is as fast as possible.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Speeds {
-    /// Bytes a second to and from the medium.
-    pub rate: u64,
-    /// Time to thread a cartridge.
-    pub load: Duration,
-    /// Time for any LOCATE, SPACE or REWIND that moves.
-    pub locate: Duration,
-    /// Time that an LTO-9 cartridge takes at its first load, when it is optimised.
-    pub initialise: Duration,
-    /// Time that cleaning takes.
-    pub clean: Duration,
-}
 
 /// What kind of drive it is.
 #[derive(Debug, Clone)]
@@ -111,15 +103,6 @@ struct Becoming {
     attention: bool,
 }
 
-/// A command hangs, and the drive with it.
-#[derive(Debug)]
-struct Hung {
-    gate: Gate,
-    nexus: Nexus,
-    /// Only [`Drive::release`] frees it, not the end of the connection.
-    stubborn: bool,
-}
-
 /// A drive.
 #[derive(Debug)]
 #[allow(clippy::struct_excessive_bools)] // independent facts
@@ -154,14 +137,16 @@ pub struct Drive {
     describe: bool,
     /// Something was written since the last flush, and the volume change reference says so.
     changed: bool,
-    /// When the medium will have taken what was given to it, at the drive's rate.
-    busy_until: Duration,
+    motor: Motor,
+    stats: Stats,
+    /// A copy for those who look from outside while the drive is busy with a command.
+    seen: Shared<Status>,
 }
 
 impl Drive {
     /// An empty drive that was just switched on.
     pub fn new(options: Options, faults: Shared<Faults>) -> Self {
-        Self {
+        let mut drive = Self {
             number: options.number.to_string(),
             options,
             faults,
@@ -181,8 +166,12 @@ impl Drive {
             alerts_unread: false,
             describe: false,
             changed: false,
-            busy_until: Duration::ZERO,
-        }
+            motor: Motor::default(),
+            stats: Stats::default(),
+            seen: Shared::new(Status::default()),
+        };
+        drive.show();
+        drive
     }
 
     /// What kind of drive it is.
@@ -211,12 +200,14 @@ impl Drive {
         self.cartridge = Some(cartridge);
         self.alerts = Flags::NONE;
         self.thread_by_itself(true);
+        self.show();
     }
 
     /// As after a start of the whole library: the cartridge was in the drive and is threaded again.
     pub fn power_on_with(&mut self, cartridge: Cartridge) {
         self.cartridge = Some(cartridge);
         self.thread_by_itself(false);
+        self.show();
     }
 
     fn thread_by_itself(&mut self, attention: bool) {
@@ -286,7 +277,9 @@ impl Drive {
         self.save_memory();
         self.refused = None;
         self.becoming = None;
-        self.cartridge.take().ok_or(Held::Empty)
+        let taken = self.cartridge.take().ok_or(Held::Empty);
+        self.show();
+        taken
     }
 
     /// Empties the buffer to the medium, as before an orderly power-off.
@@ -319,6 +312,8 @@ impl Drive {
 
     fn start_anew(&mut self, attention: (u8, u8), keep: u64) -> Result<(), cartridge::Error> {
         self.release();
+        self.stats.resets += 1;
+        self.motor.rest(self.options.clock.now());
         self.position = 0;
         self.partition = 0;
         self.becoming = None;
@@ -328,11 +323,11 @@ impl Drive {
         self.warned_early = false;
         self.alerts = Flags::NONE;
         self.changed = false;
-        self.busy_until = Duration::ZERO;
         self.initiators.power_cut(attention);
         let mut outcome = Ok(());
         if let Some(cartridge) = &mut self.cartridge {
             let unflushed = cartridge.buffered().0 > 0;
+            self.stats.objects_lost += cartridge.buffered().0.saturating_sub(keep);
             outcome = cartridge.power_cut(keep);
             if unflushed && self.options.loses_end && outcome.is_ok() {
                 outcome = cartridge.lose_end();
@@ -342,19 +337,51 @@ impl Drive {
             self.threaded = false;
             self.thread_by_itself(false);
         }
+        self.show();
         outcome
     }
 
     /// Lets a command that hangs go on.
-    pub fn release(&mut self) {
-        if let Some(hung) = self.hung.take() {
-            hung.gate.open();
-        }
+    pub fn let_go(&mut self) {
+        self.release();
+        self.show();
     }
 
     /// Whether a command hangs.
     pub fn hangs(&self) -> bool {
         self.hung.is_some()
+    }
+
+    /// Raises `TapeAlert` flags, 1 to 64.
+    pub fn raise_alerts(&mut self, flags: &[u8]) {
+        self.raise(flags);
+    }
+
+    /// What it counted since it was switched on.
+    pub fn stats(&self) -> Stats {
+        Stats {
+            repositions: self.motor.repositions,
+            time_ms: self.options.clock.now().as_millis() as u64,
+            ..self.stats
+        }
+    }
+
+    /// What it is and counts, readable also while a command keeps the drive.
+    pub fn seen(&self) -> Shared<Status> {
+        self.seen.clone()
+    }
+
+    /// Shows those who look from outside how things are.
+    fn show(&mut self) {
+        let status = Status {
+            number: self.options.number,
+            serial: self.options.serial.clone(),
+            barcode: self.cartridge.as_ref().map(Cartridge::barcode),
+            threaded: self.threaded,
+            hangs: self.hung.is_some(),
+            counters: self.stats(),
+        };
+        *self.seen.lock() = status;
     }
 
     /// Whether the cartridge is an LTO-9 one that no drive has optimised yet.
@@ -410,6 +437,8 @@ impl Drive {
                 tracing::warn!(%error, "the load was not counted");
             }
         }
+        self.stats.mounts += 1;
+        self.motor.rest(self.options.clock.now());
         self.threaded = true;
         self.partition = 0;
         self.position = 0;
@@ -486,6 +515,12 @@ impl Drive {
             self.changed = false;
             self.save_memory();
         }
+        if self.motor.unwritten() > 0 {
+            let buffer = self.options.behaviour.buffer;
+            let now = self.options.clock.now();
+            let wait = self.motor.settle(&self.options.speeds, buffer, now);
+            self.wait(wait);
+        }
         self.with_medium(|cartridge, gate| cartridge.flush(gate))
     }
 
@@ -519,6 +554,8 @@ impl Drive {
             }
         };
         self.position = cartridge.objects();
+        self.stats.objects_lost += loss.objects;
+        self.motor.rest(now);
         let history = &mut cartridge.memory_mut().history;
         history.write_errors += 1;
         history.last_write_errors += 1;
@@ -533,21 +570,60 @@ impl Drive {
             .into())
     }
 
-    /// Waits as long as a real drive would to have `bytes` more on or from the medium, beyond what its buffer
-    /// hides.
-    fn pace(&mut self, bytes: u64) {
-        let rate = self.options.speeds.rate;
-        if rate == 0 {
+    /// The host waits for the drive.
+    fn wait(&mut self, time: Duration) {
+        if !time.is_zero() {
+            self.stats.waited_ms += time.as_millis() as u64;
+            self.options.clock.wait(time);
+        }
+    }
+
+    /// `bytes` go to or from the buffer, at the speed of the tape behind it.
+    fn stream(&mut self, direction: Direction, bytes: u64) {
+        let (speeds, buffer) = (self.options.speeds, self.options.behaviour.buffer);
+        let now = self.options.clock.now();
+        let wait = self.motor.transfer(&speeds, buffer, direction, bytes, now);
+        self.wait(wait);
+    }
+
+    /// Brings the medium up to now: what the tape took meanwhile is out of the buffer, and what it could not
+    /// take is told with the next command.
+    fn catch_up(&mut self) {
+        let (speeds, buffer) = (self.options.speeds, self.options.behaviour.buffer);
+        if speeds.rate == 0 {
             return;
         }
-        let time = |bytes: u64| Duration::from_secs_f64(bytes as f64 / rate as f64);
-        let now = self.options.clock.now();
-        let until = self.busy_until.max(now) + time(bytes);
-        self.busy_until = until;
-        let ahead = until.saturating_sub(now);
-        let hidden = time(self.options.behaviour.buffer);
-        self.options.clock.wait(ahead.saturating_sub(hidden));
+        let before = self.motor.repositions;
+        self.motor
+            .advance(&speeds, buffer, self.options.clock.now());
+        let stops = self.motor.repositions - before;
+        let left = self.motor.unwritten();
+        if let Some(cartridge) = &mut self.cartridge {
+            if stops > 0 {
+                cartridge.memory_mut().history.suspended_writes += stops;
+            }
+            if let Err(check) = self.with_medium(|cartridge, gate| cartridge.drain_to(left, gate)) {
+                self.deferred.get_or_insert(check.sense);
+            }
+        }
     }
+}
+
+/// A drive as one sees it from outside.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Status {
+    /// Its number in the library.
+    pub number: u16,
+    /// Its serial number.
+    pub serial: String,
+    /// The cartridge in it.
+    pub barcode: Option<String>,
+    /// Whether that is threaded.
+    pub threaded: bool,
+    /// Whether a command hangs.
+    pub hangs: bool,
+    /// What it counted since it was switched on.
+    pub counters: Stats,
 }
 
 fn not_ready(inserted: bool) -> Check {

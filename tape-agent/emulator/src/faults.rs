@@ -243,7 +243,7 @@ impl Fault {
         Self::parse(&text)
     }
 
-    fn check(&self) -> Result<(), String> {
+    pub(crate) fn check(&self) -> Result<(), String> {
         let in_command = matches!(self.action, Do::Sense | Do::Flip);
         if matches!(self.at, At::Medium | At::Deferred) && self.action != Do::Sense {
             return Err("`medium` and `deferred` can only give sense".to_owned());

@@ -219,6 +219,14 @@ impl Generation {
         .expect("each of these densities is in the table")
     }
 
+    /// The generation of drives that a cartridge of this density was made for.
+    pub fn of_density(density: u8) -> Option<Self> {
+        if density == TYPE_M {
+            return Some(Self::LTO8);
+        }
+        of_density(density).and_then(|format| Self::try_from(format.generation).ok())
+    }
+
     /// What a drive of this generation can do with a cartridge of that density: own and previous generation are
     /// written, the one before read up to LTO-7; LTO-8 takes type M too, LTO-10 nothing but its own.
     pub fn access(self, density: u8) -> Access {
@@ -317,6 +325,7 @@ mod tests {
                 .collect();
             assert_eq!(found, row, "{drive}");
             assert_eq!(drive.access(0x99), Access::Refused);
+            assert_eq!(Generation::of_density(drive.density()), Some(drive));
             let known = drive.densities();
             assert_eq!(known.iter().filter(|density| density.default).count(), 1);
         }

@@ -9,6 +9,7 @@ mod attentions;
 pub mod cartridge;
 pub mod changer;
 pub mod clock;
+pub mod control;
 pub mod drive;
 pub mod faults;
 pub mod generation;
@@ -18,6 +19,7 @@ mod reservations;
 pub mod server;
 mod shared;
 pub mod single;
+mod unit;
 mod wire;
 
 pub use cartridge::Cartridge;

@@ -5,8 +5,9 @@
 //! | `library.toml` | what the library consists of; may be edited while it is switched off |
 //! | `inventory.json` | which cartridge is in which element |
 //! | `cartridges/BARCODE.tape` | the cartridges; copy one here and it appears in a free slot |
+//! | `outside/NAME.tape` | cartridges that were taken out by a mail slot |
 //! | `faults.toml` | the script of faults, if there is one |
-//! | `sockets/` | one unix socket a logical unit, while it is served |
+//! | `sockets/` | one unix socket a logical unit, and one for orders, while it is served |
 //! | `lock` | held by the one process that has the library switched on |
 
 use std::fs::{File, TryLockError};
@@ -19,6 +20,7 @@ use taf_scsi::sense::Sense;
 
 use crate::cartridge::{self, Behaviour, Cartridge, EXTENSION, Kind, Meta, Reader};
 use crate::changer::{self, Changer, Inventory};
+use crate::control::Control;
 use crate::drive::Drive;
 use crate::faults::Faults;
 use crate::{Shared, generation};
@@ -97,9 +99,7 @@ fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Error 
 pub struct Library {
     dir: PathBuf,
     spec: Spec,
-    drives: Vec<Shared<Drive>>,
-    changer: Shared<Changer>,
-    faults: Shared<Faults>,
+    control: Control,
     /// Held as long as the library is on.
     _lock: File,
 }
@@ -141,25 +141,34 @@ impl Library {
             Err(TryLockError::WouldBlock) => return Err(Error::InUse(dir.to_owned())),
             Err(TryLockError::Error(error)) => return Err(failed("lock", &path)(error)),
         }
-        let faults = Faults::new(Some(&dir.join("faults.toml")));
+        let seed = spec.seed.unwrap_or_else(rand::random);
+        let faults = Faults::seeded(Some(&dir.join("faults.toml")), seed);
         let drives: Vec<_> = (0..spec.geometry().drives)
             .map(|number| Shared::new(Drive::new(spec.drive_options(number), faults.clone())))
             .collect();
         let changer = Changer::new(
-            spec.changer_serial(),
-            spec.geometry(),
+            spec.changer_options(),
             Inventory::open(&inventory_file(dir))?,
             cartridges(dir),
             drives.clone(),
-            spec.behaviour(),
             faults.clone(),
         )?;
+        let clocks = drives
+            .iter()
+            .map(|drive| drive.lock().options().clock.clone())
+            .chain([changer.options().clock.clone()])
+            .collect();
+        let control = Control {
+            seen: drives.iter().map(|drive| drive.lock().seen()).collect(),
+            drives: drives.clone(),
+            changer: Shared::new(changer),
+            faults: faults.clone(),
+            clocks,
+        };
         Ok(Self {
             dir: dir.to_owned(),
             spec,
-            drives,
-            changer: Shared::new(changer),
-            faults,
+            control,
             _lock: lock,
         })
     }
@@ -176,33 +185,38 @@ impl Library {
 
     /// Its drives, in the order of their element addresses.
     pub fn drives(&self) -> &[Shared<Drive>] {
-        &self.drives
+        &self.control.drives
     }
 
     /// Its robot.
     pub fn changer(&self) -> &Shared<Changer> {
-        &self.changer
+        &self.control.changer
     }
 
     /// Drive `number` for a transport.
     pub fn drive_target(&self, number: usize) -> Option<Arc<Mutex<Drive>>> {
-        self.drives.get(number).map(Shared::target)
+        self.control.drives.get(number).map(Shared::target)
     }
 
     /// The robot for a transport.
     pub fn changer_target(&self) -> Arc<Mutex<Changer>> {
-        self.changer.target()
+        self.control.changer.target()
+    }
+
+    /// For orders to it beside its SCSI.
+    pub fn control(&self) -> Control {
+        self.control.clone()
     }
 
     /// The script of faults, to add to.
     pub fn faults(&self) -> &Shared<Faults> {
-        &self.faults
+        &self.control.faults
     }
 
     /// Brings what is buffered to the media, as before switching off in good order.
     pub fn settle(&self) -> Result<(), Error> {
         let mut outcome = Ok(());
-        for drive in &self.drives {
+        for drive in self.drives() {
             let mut drive = drive.lock();
             if let Err(sense) = drive.settle() {
                 outcome = Err(Error::Unsettled {
@@ -217,6 +231,7 @@ impl Library {
 
 /// A cartridge to be made.
 #[derive(Debug, Clone, Default)]
+#[allow(clippy::struct_excessive_bools)] // independent wishes
 pub struct NewCartridge {
     /// Bytes that fit; `None`: as the library says.
     pub capacity: Option<u64>,
@@ -224,6 +239,16 @@ pub struct NewCartridge {
     pub write_protected: bool,
     /// Recorded on it as the first tape file: somebody else's bytes, and the length of their blocks.
     pub foreign: Option<(PathBuf, u32)>,
+    /// To be written once, whatever its barcode says.
+    pub write_once: bool,
+    /// Bytes of the capacity that a second partition takes, as on a tape that LTFS used.
+    pub second_partition: u64,
+    /// Another one with a barcode that there is already.
+    pub another: bool,
+    /// Without a label: the barcode only names its file.
+    pub unlabelled: bool,
+    /// Outside, to be put into a mail slot.
+    pub outside: bool,
 }
 
 /// Puts a new cartridge into a free slot of the library in `dir`, switched on or off. A library that is on
@@ -234,18 +259,42 @@ pub fn add(dir: &Path, barcode: &str, new: &NewCartridge) -> Result<PathBuf, Err
     if !(1..=32).contains(&barcode.len()) || !barcode.chars().all(fitting) {
         return Err(Error::Barcode(barcode.to_owned()));
     }
-    let folder = cartridges(dir);
-    let present = changer::barcodes(&folder)?;
-    if present.contains(barcode) {
+    let inside = cartridges(dir);
+    let present = changer::names(&inside)?;
+    let folder = if new.outside {
+        dir.join("outside")
+    } else {
+        inside
+    };
+    std::fs::create_dir_all(&folder).map_err(failed("make", &folder))?;
+    let taken =
+        |name: &str| present.contains(name) || folder.join(format!("{name}.{EXTENSION}")).exists();
+    let mut name = if new.unlabelled {
+        format!("+{barcode}")
+    } else {
+        barcode.to_owned()
+    };
+    if new.another {
+        let free = (2..).map(|number| format!("{name}+{number}"));
+        name = free
+            .into_iter()
+            .find(|name| !taken(name))
+            .unwrap_or(name.clone());
+    }
+    if taken(&name) {
         return Err(Error::Duplicate(barcode.to_owned()));
     }
-    let slots = spec.geometry().range(ElementType::Storage);
-    let elsewhere = Inventory::open(&inventory_file(dir))?
-        .iter()
-        .filter(|(address, volume)| !slots.contains(address) && present.contains(&volume.barcode))
-        .count();
-    if present.len() - elsewhere >= slots.len() {
-        return Err(Error::Full(spec.geometry().slots));
+    if !new.outside {
+        let slots = spec.geometry().range(ElementType::Storage);
+        let elsewhere = Inventory::open(&inventory_file(dir))?
+            .iter()
+            .filter(|(address, volume)| {
+                !slots.contains(address) && present.contains(&volume.barcode)
+            })
+            .count();
+        if present.len() - elsewhere >= slots.len() {
+            return Err(Error::Full(spec.geometry().slots));
+        }
     }
     let (density, kind) =
         generation::of_barcode(barcode).unwrap_or((spec.generation.density(), Kind::Data));
@@ -253,13 +302,17 @@ pub fn add(dir: &Path, barcode: &str, new: &NewCartridge) -> Result<PathBuf, Err
         capacity: new.capacity.unwrap_or(spec.capacity),
         loads: 0,
         density,
-        kind,
+        kind: if new.write_once {
+            Kind::WriteOnce
+        } else {
+            kind
+        },
+        second_partition: new.second_partition,
         write_protected: new.write_protected,
         serial: format!("{:010X}", rand::random::<u64>() & 0xff_ffff_ffff),
-        ..Meta::default()
     };
-    let path = folder.join(format!("{barcode}.{EXTENSION}"));
-    let staging = folder.join(format!("{barcode}.{}.new", std::process::id()));
+    let path = folder.join(format!("{name}.{EXTENSION}"));
+    let staging = folder.join(format!("{name}.{}.new", std::process::id()));
     let made = Cartridge::create(&staging, &meta)
         .map_err(Error::from)
         .and_then(|()| match &new.foreign {
@@ -278,7 +331,7 @@ pub fn shelf(dir: &Path) -> Result<Vec<(String, Reader)>, Error> {
     read_spec(dir)?;
     let folder = cartridges(dir);
     let mut shelf = Vec::new();
-    for barcode in changer::barcodes(&folder)? {
+    for barcode in changer::names(&folder)? {
         let reader = Reader::open(&folder.join(format!("{barcode}.{EXTENSION}")))?;
         shelf.push((barcode, reader));
     }

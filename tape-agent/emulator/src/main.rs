@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod arguments;
+mod orders;
 
 use std::io::{self, IsTerminal, Write};
 use std::path::Path;
@@ -11,6 +12,7 @@ use anyhow::Context;
 use clap::Parser;
 use nix::sys::signal::{SigSet, Signal};
 use taf_emulator::cartridge::Reader;
+use taf_emulator::control::Order;
 use taf_emulator::library::{self, Library, NewCartridge};
 use taf_emulator::server;
 
@@ -54,6 +56,11 @@ fn run(command: Command) -> anyhow::Result<()> {
                 foreign: add
                     .foreign
                     .map(|file| (file, add.foreign_block.0.try_into().unwrap_or(u32::MAX))),
+                write_once: add.write_once,
+                second_partition: add.second_partition.map_or(0, |size| size.0),
+                another: add.another,
+                unlabelled: add.unlabelled,
+                outside: add.outside,
             };
             for barcode in &add.barcodes {
                 let path = library::add(&add.dir, barcode, &new)?;
@@ -62,6 +69,21 @@ fn run(command: Command) -> anyhow::Result<()> {
             Ok(())
         }
         Command::List { dir } => list(&dir),
+        Command::Stat { dir, json } => orders::stat(&dir, json),
+        Command::Fault(command) => orders::fault(command),
+        Command::Drive(command) => orders::drive(command),
+        Command::Door { dir, action } => {
+            let open = action == arguments::DoorAction::Open;
+            orders::give(&dir, &Order::Door { open })
+        }
+        Command::Mail(command) => orders::mail(command),
+        Command::Exception { dir, element, code } => {
+            let code = code.map(|code| code.0);
+            orders::give(&dir, &Order::Exception { element, code })
+        }
+        Command::Advance { dir, milliseconds } => {
+            orders::give(&dir, &Order::Advance { milliseconds })
+        }
         Command::Cat { cartridge, file } => {
             let reader = Reader::open(&cartridge)?;
             let mut out = io::stdout().lock();

@@ -1,4 +1,5 @@
-//! A library's logical units as unix sockets: `DIR/sockets/{changer,drive0,drive1,…}.sock`.
+//! A library's logical units as unix sockets: `DIR/sockets/{changer,drive0,drive1,…}.sock`, and `control.sock`
+//! for orders.
 //!
 //! A client that goes away leaves the state of the unit as it is: killing the agent does not kill the drive.
 
@@ -51,6 +52,11 @@ pub fn sockets(dir: &Path) -> PathBuf {
     dir.join("sockets")
 }
 
+/// Where the library in `dir` takes orders (see [`crate::control`]).
+pub fn control(dir: &Path) -> PathBuf {
+    sockets(dir).join("control.sock")
+}
+
 /// Serves every logical unit of `library` in threads of their own, as long as the process lives. When this
 /// returns, clients can connect.
 pub fn serve(library: &Library) -> Result<Vec<Served>, Error> {
@@ -75,6 +81,11 @@ pub fn serve(library: &Library) -> Result<Vec<Served>, Error> {
             drive.target(),
         )?);
     }
+    let listener = listen(&control(library.dir()))?;
+    let orders = library.control();
+    spawn("control", &control(library.dir()), move || {
+        crate::control::serve(&listener, &orders)
+    })?;
     Ok(served)
 }
 
@@ -85,37 +96,50 @@ fn unit<T: Target + 'static>(
     target: Arc<Mutex<T>>,
 ) -> Result<Served, Error> {
     let path = dir.join(format!("{name}.sock"));
-    if path.as_os_str().as_bytes().len() > PATH_MAX {
-        return Err(Error::PathTooLong(path));
-    }
-    let failed = |action| {
-        let path = path.clone();
-        move |source| Error::Io {
-            action,
-            path,
-            source,
-        }
-    };
-    // The library's lock is ours, so a socket that is there was left behind by a dead process.
-    match std::fs::remove_file(&path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            return Err(failed("remove the stale socket")(error));
-        }
-        _ => {}
-    }
-    let listener = UnixListener::bind(&path).map_err(failed("listen on"))?;
-    let unit = name.to_owned();
-    thread::Builder::new()
-        .name(unit.clone())
-        .spawn(move || {
-            if let Err(error) = unix::serve(&listener, &target) {
-                tracing::error!(unit, %error, "this logical unit is served no more");
-            }
-        })
-        .map_err(failed("start a thread for"))?;
+    let listener = listen(&path)?;
+    spawn(name, &path, move || unix::serve(&listener, &target))?;
     Ok(Served {
         unit: name.to_owned(),
         device: format!("unix:{}", path.display()),
         serial,
     })
+}
+
+fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Error {
+    move |source| Error::Io {
+        action,
+        path: path.to_owned(),
+        source,
+    }
+}
+
+fn listen(path: &Path) -> Result<UnixListener, Error> {
+    if path.as_os_str().as_bytes().len() > PATH_MAX {
+        return Err(Error::PathTooLong(path.to_owned()));
+    }
+    // The library's lock is ours, so a socket that is there was left behind by a dead process.
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            return Err(failed("remove the stale socket", path)(error));
+        }
+        _ => {}
+    }
+    UnixListener::bind(path).map_err(failed("listen on", path))
+}
+
+fn spawn(
+    name: &str,
+    path: &Path,
+    serve: impl FnOnce() -> io::Result<()> + Send + 'static,
+) -> Result<(), Error> {
+    let unit = name.to_owned();
+    thread::Builder::new()
+        .name(unit.clone())
+        .spawn(move || {
+            if let Err(error) = serve() {
+                tracing::error!(unit, %error, "nobody is served there any more");
+            }
+        })
+        .map(|_| ())
+        .map_err(failed("start a thread for", path))
 }

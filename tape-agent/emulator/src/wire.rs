@@ -35,6 +35,22 @@ pub(crate) enum Refusal {
     Status(u8),
 }
 
+impl Refusal {
+    /// Whether it is an error, rather than news such as a filemark or early warning.
+    pub fn is_error(&self) -> bool {
+        match self {
+            Self::Check(check) => {
+                check.sense.deferred
+                    || !matches!(
+                        check.sense.key,
+                        Key::NoSense | Key::RecoveredError | Key::UnitAttention
+                    )
+            }
+            Self::Status(_) => true,
+        }
+    }
+}
+
 impl From<Check> for Refusal {
     fn from(check: Check) -> Self {
         Self::Check(check)

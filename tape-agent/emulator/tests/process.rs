@@ -144,6 +144,103 @@ fn a_cartridge_that_is_added_appears_while_it_runs() {
     assert_eq!(report.elements[1].volume_tag.as_deref(), Some("NEW001L8"));
 }
 
+/// Runs the program with `--dir` and these words; what it wrote, or its complaint.
+fn order(dir: &Path, words: &[&str]) -> Result<String, String> {
+    let (command, rest) = words.split_at(words.len().min(2));
+    let out = program()
+        .args(command)
+        .arg("--dir")
+        .arg(dir)
+        .args(rest)
+        .output()
+        .unwrap();
+    if out.status.success() {
+        Ok(String::from_utf8(out.stdout).unwrap())
+    } else {
+        Err(String::from_utf8(out.stderr).unwrap())
+    }
+}
+
+#[test]
+fn orders_reach_a_library_that_is_on() {
+    let dir = TempDir::new().unwrap();
+    assert!(
+        order(dir.path(), &["stat"])
+            .unwrap_err()
+            .contains("taf-emulator serve")
+    );
+    let options = ["--cartridges", "1", "--mail-slots", "1", "--seed", "42"];
+    let running = serve(dir.path(), &options);
+    let mut changer = Unit::new(&running.devices[0]);
+    changer.ready();
+    changer.ok(&cdb::move_medium(0, 1024, 256));
+    let mut drive = Unit::new(&running.devices[1]);
+    drive.ready();
+    drive.write(&[1; 1000]);
+
+    let stat: serde_json::Value =
+        serde_json::from_str(&order(dir.path(), &["stat", "--json"]).unwrap()).unwrap();
+    assert_eq!(stat["seed"], 42);
+    assert_eq!(stat["changer"]["moves"], 1);
+    assert_eq!(stat["drives"][0]["barcode"], "TAF001L8");
+    assert_eq!(stat["drives"][0]["counters"]["bytes_written"], 1000);
+    let text = order(dir.path(), &["stat"]).unwrap();
+    assert!(text.contains("drive0\tblocks_written\t1\n"), "{text}");
+
+    // A command hangs, others see it, and it goes on when it is released.
+    order(
+        dir.path(),
+        &["fault", "add", "drive=0", "opcode=0x0a", "do=hang"],
+    )
+    .unwrap();
+    let listed = order(dir.path(), &["fault", "list"]).unwrap();
+    assert!(listed.contains("do = \"hang\""), "{listed}");
+    let writing = std::thread::spawn(move || {
+        drive.write(&[2; 500]);
+        drive
+    });
+    while !order(dir.path(), &["stat"])
+        .unwrap()
+        .contains("drive0\thangs\tyes")
+    {}
+    order(dir.path(), &["fault", "release"]).unwrap();
+    let mut drive = writing.join().unwrap();
+    assert_eq!(drive.object(), 2);
+    let wrong = order(dir.path(), &["fault", "add", "do=dance"]).unwrap_err();
+    assert!(
+        wrong.contains("dance") && wrong.contains("--help"),
+        "{wrong}"
+    );
+
+    order(dir.path(), &["drive", "power-cut", "0", "--keep", "1"]).unwrap();
+    drive.ready();
+    drive.ok(&cdb::space_6(cdb::SpaceOver::EndOfData, 0));
+    assert_eq!(drive.object(), 1);
+    let door = |action: &str| {
+        program()
+            .args(["door", "--dir"])
+            .arg(dir.path())
+            .arg(action)
+            .status()
+            .unwrap()
+    };
+    assert!(door("open").success());
+    let sense = changer
+        .run(&cdb::test_unit_ready(), Data::None)
+        .unwrap_err();
+    assert_eq!(sense.code(), taf_scsi::sense::code::DOOR_OPEN);
+    assert!(door("close").success());
+    changer.ready();
+    order(dir.path(), &["add", "--outside", "NEW001L8"]).unwrap();
+    assert_eq!(
+        order(dir.path(), &["mail", "put", "NEW001L8"]).unwrap(),
+        "16\n"
+    );
+    let again = order(dir.path(), &["mail", "put", "NEW001L8"]).unwrap_err();
+    assert!(again.contains("outside"), "{again}");
+    order(dir.path(), &["mail", "take", "NEW001L8"]).unwrap();
+}
+
 #[test]
 fn mistakes_have_a_reason_and_a_next_step() {
     let dir = TempDir::new().unwrap();

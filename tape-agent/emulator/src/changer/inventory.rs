@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use taf_scsi::cdb::ElementType;
 
 use super::Geometry;
-use crate::cartridge::{EXTENSION, barcode_of};
+use crate::cartridge::{EXTENSION, label_of, name_of};
 
 /// The inventory could not be read or kept.
 #[derive(Debug, thiserror::Error)]
@@ -40,11 +40,22 @@ pub enum Error {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Volume {
-    /// What its label says.
+    /// The name of its file without the ending: what its label says, and behind a `+` what tells several of
+    /// one barcode apart.
     pub barcode: String,
     /// The slot it was taken from last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source: Option<u16>,
+    /// A person put it into the mail slot in which it is.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub imported: bool,
+}
+
+impl Volume {
+    /// What a reader makes of its label; `None` if there is none.
+    pub fn tag(&self) -> Option<&str> {
+        Some(label_of(&self.barcode)).filter(|label| !label.is_empty())
+    }
 }
 
 /// What lies where.
@@ -94,10 +105,21 @@ impl Inventory {
         let Some(mut volume) = self.volumes.remove(&source) else {
             return;
         };
+        volume.imported = false;
         if geometry.kind(source) == Some(ElementType::Storage) {
             volume.source = Some(source);
         }
         self.volumes.insert(destination, volume);
+    }
+
+    /// Something is in an element that was empty.
+    pub(super) fn put(&mut self, address: u16, volume: Volume) {
+        self.volumes.insert(address, volume);
+    }
+
+    /// An element is empty.
+    pub(super) fn take(&mut self, address: u16) {
+        self.volumes.remove(&address);
     }
 
     /// Writes the file anew, whole or not at all.
@@ -120,7 +142,7 @@ impl Inventory {
 
     /// Compares with the folder of cartridges, and keeps what changed.
     pub(super) fn take_stock(&mut self, geometry: Geometry, folder: &Path) -> Result<(), Error> {
-        let mut present = barcodes(folder)?;
+        let mut present = names(folder)?;
         let before = self.volumes.len();
         self.volumes.retain(|&address, volume| {
             // A drive holds its cartridge's file open; it stays even if its name is gone.
@@ -143,6 +165,7 @@ impl Inventory {
             let volume = Volume {
                 barcode,
                 source: None,
+                imported: false,
             };
             self.volumes.insert(address, volume);
             changed = true;
@@ -151,8 +174,8 @@ impl Inventory {
     }
 }
 
-/// The barcodes of the cartridges in `folder`.
-pub(crate) fn barcodes(folder: &Path) -> Result<BTreeSet<String>, Error> {
+/// The names of the cartridges' files in `folder`, without their ending.
+pub(crate) fn names(folder: &Path) -> Result<BTreeSet<String>, Error> {
     let io = |source| Error::Io {
         action: "list",
         path: folder.to_owned(),
@@ -162,7 +185,7 @@ pub(crate) fn barcodes(folder: &Path) -> Result<BTreeSet<String>, Error> {
     for entry in std::fs::read_dir(folder).map_err(io)? {
         let path = entry.map_err(io)?.path();
         if path.extension().is_some_and(|ending| ending == EXTENSION) {
-            found.insert(barcode_of(&path));
+            found.insert(name_of(&path));
         }
     }
     Ok(found)

@@ -226,6 +226,201 @@ fn a_file_that_is_no_cartridge_stays_in_its_slot() {
 }
 
 #[test]
+fn an_open_door_stops_everything_until_it_is_closed() {
+    let mut bench = Bench::new();
+    bench.library.changer().lock().door(true).unwrap();
+    for cdb in [
+        &cdb::test_unit_ready()[..],
+        &cdb::move_medium(0, SLOT, DRIVE),
+        &cdb::read_element_status(ElementType::Storage, 0, 10, true, false, 1000),
+        &cdb::initialize_element_status(),
+    ] {
+        bench.refused(cdb, Key::NotReady, code::DOOR_OPEN);
+    }
+    // Somebody exchanges what is in a slot meanwhile.
+    let folder = library::cartridges(bench.dir.path());
+    std::fs::rename(folder.join("A.tape"), folder.join("C.tape")).unwrap();
+    bench.library.changer().lock().door(false).unwrap();
+    bench.refused(
+        &cdb::test_unit_ready(),
+        Key::UnitAttention,
+        code::MEDIUM_MAY_HAVE_CHANGED,
+    );
+    assert_eq!(bench.tags(ElementType::Storage)[0].as_deref(), Some("C"));
+}
+
+#[test]
+fn mail_slots_let_cartridges_in_and_out() {
+    let mut bench = Bench::new();
+    let new = NewCartridge {
+        outside: true,
+        ..NewCartridge::default()
+    };
+    for name in ["IN1", "IN2"] {
+        library::add(bench.dir.path(), name, &new).unwrap();
+    }
+    assert!(
+        !bench
+            .tags(ElementType::Storage)
+            .contains(&Some("IN1".to_owned()))
+    );
+    let put = |bench: &Bench, name: &str| bench.library.changer().lock().mail_put(name);
+    let take = |bench: &Bench, name: &str| bench.library.changer().lock().mail_take(name);
+    assert!(matches!(put(&bench, "NONE"), Err(Refused::NotOutside(_))));
+    assert_eq!(put(&bench, "IN1").unwrap(), MAIL_SLOTS_AT);
+    bench.refused(
+        &cdb::test_unit_ready(),
+        Key::UnitAttention,
+        code::IMPORT_EXPORT_ACCESSED,
+    );
+    assert!(matches!(put(&bench, "IN2"), Err(Refused::NoMailSlot)));
+    let mail = &bench.elements(ElementType::ImportExport)[0];
+    assert!(mail.imported && mail.full);
+    bench.carry(MAIL_SLOTS_AT, SLOT + 2);
+    assert!(!bench.elements(ElementType::Storage)[2].imported);
+
+    assert!(matches!(take(&bench, "A"), Err(Refused::NotInMailSlot(_))));
+    bench.carry(SLOT, MAIL_SLOTS_AT);
+    assert!(!bench.elements(ElementType::ImportExport)[0].imported);
+    bench.run(&cdb::prevent_allow_medium_removal(true)).unwrap();
+    assert!(matches!(take(&bench, "A"), Err(Refused::Prevented)));
+    bench
+        .run(&cdb::prevent_allow_medium_removal(false))
+        .unwrap();
+    take(&bench, "A").unwrap();
+    bench.refused(
+        &cdb::test_unit_ready(),
+        Key::UnitAttention,
+        code::IMPORT_EXPORT_ACCESSED,
+    );
+    assert_eq!(bench.tags(ElementType::ImportExport), [None]);
+    // What is outside is not looked for in the slots, also after a restart, and can come back.
+    let mut bench = bench.restart();
+    let _ = bench.run(&cdb::test_unit_ready());
+    assert!(!bench.tags(ElementType::All).contains(&Some("A".to_owned())));
+    put(&bench, "A").unwrap();
+    let _ = bench.run(&cdb::test_unit_ready());
+    assert_eq!(
+        bench.tags(ElementType::ImportExport),
+        [Some("A".to_owned())]
+    );
+}
+
+#[test]
+fn labels_may_be_double_or_missing_and_elements_out_of_order() {
+    let mut bench = Bench::new();
+    let another = NewCartridge {
+        another: true,
+        ..NewCartridge::default()
+    };
+    let path = library::add(bench.dir.path(), "A", &another).unwrap();
+    assert_eq!(crate::cartridge::barcode_of(&path), "A");
+    let unlabelled = NewCartridge {
+        unlabelled: true,
+        ..NewCartridge::default()
+    };
+    library::add(bench.dir.path(), "B", &unlabelled).unwrap();
+    let mut tags = bench.tags(ElementType::Storage);
+    tags.sort();
+    assert_eq!(
+        tags,
+        [
+            None,
+            Some("A".to_owned()),
+            Some("A".to_owned()),
+            Some("B".to_owned())
+        ]
+    );
+    assert!(
+        bench
+            .elements(ElementType::Storage)
+            .iter()
+            .all(|slot| slot.full)
+    );
+    // They are two: each goes its way, and each is known by its serial number.
+    let twins: Vec<u16> = bench
+        .elements(ElementType::Storage)
+        .iter()
+        .filter(|slot| slot.volume_tag.as_deref() == Some("A"))
+        .map(|slot| slot.address)
+        .collect();
+    bench.carry(twins[0], DRIVE);
+    bench.carry(twins[1], DRIVE + 1);
+    let serial = |drive: usize| {
+        let drive = bench.library.drives()[drive].lock();
+        drive.cartridge().unwrap().meta().serial.clone()
+    };
+    assert_ne!(serial(0), serial(1));
+
+    let exception = |element, code| {
+        let mut changer = bench.library.changer().lock();
+        changer.exception(element, code)
+    };
+    assert!(matches!(exception(9, None), Err(Refused::NoElement(9))));
+    exception(SLOT, Some((0x30, 0x00))).unwrap();
+    exception(DRIVE, Some((0x3b, 0x11))).unwrap();
+    exception(SLOT, None).unwrap();
+    assert_eq!(bench.elements(ElementType::Storage)[0].exception, None);
+    let drive = &bench.elements(ElementType::DataTransfer)[0];
+    assert_eq!(drive.exception, Some((0x3b, 0x11)));
+}
+
+#[test]
+fn a_robot_may_refuse_tags_and_identifiers_at_once() {
+    let dir = TempDir::new().unwrap();
+    let spec = Spec {
+        tags_or_identifiers: true,
+        ..Spec::new(1, 1, 1 << 20)
+    };
+    Library::create(dir.path(), &spec).unwrap();
+    let library = Library::open(dir.path()).unwrap();
+    let mut bench = Bench { library, dir };
+    let _ = bench.run(&cdb::test_unit_ready());
+    let ask = |tags, identify| {
+        cdb::read_element_status(ElementType::DataTransfer, 0, 10, tags, identify, 1000)
+    };
+    bench.refused(
+        &ask(true, true),
+        Key::IllegalRequest,
+        code::INVALID_FIELD_IN_CDB,
+    );
+    bench.run(&ask(true, false)).unwrap();
+    bench.run(&ask(false, true)).unwrap();
+}
+
+#[test]
+fn the_robot_can_hang_and_be_reset_too() {
+    let mut bench = Bench::new();
+    let fault = |text: &str| Fault::parse(text).unwrap();
+    let faults = bench.library.faults().clone();
+    faults.lock().add(fault(
+        "drive = 'changer'\nopcode = 0xa5\nbarcode = 'A'\ndo = 'hang'",
+    ));
+    let nexus = Nexus::new();
+    let deliver = |cdb: &[u8]| {
+        let mut changer = bench.library.changer().lock();
+        changer.deliver(nexus, cdb, &[], 1000)
+    };
+    let answered = deliver(&cdb::move_medium(0, SLOT + 1, SLOT + 2));
+    assert!(
+        matches!(answered, Delivery::Answer(_)),
+        "it is B that moves"
+    );
+    let hangs = deliver(&cdb::move_medium(0, SLOT, DRIVE));
+    assert!(matches!(hangs, Delivery::Hang { answer: None, .. }));
+    assert!(bench.library.changer().lock().hangs());
+    bench.library.changer().lock().disconnected(nexus);
+    assert!(!bench.library.changer().lock().hangs());
+    assert!(!bench.elements(ElementType::DataTransfer)[0].full);
+    faults.lock().add(fault("drive = 'changer'\ndo = 'reset'"));
+    bench.refused(
+        &cdb::test_unit_ready(),
+        Key::UnitAttention,
+        code::DEVICE_RESET,
+    );
+}
+
+#[test]
 fn places_survive_a_restart() {
     let mut bench = Bench::new();
     bench.carry(SLOT, DRIVE);

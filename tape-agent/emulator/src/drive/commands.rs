@@ -11,11 +11,12 @@ use taf_scsi::target::{Delivery, Nexus, Response, Target};
 
 use super::{Drive, log, mode, not_ready};
 use crate::cartridge;
+use crate::unit::Unit;
 use crate::wire::{self, Cdb, Identity, Outcome, Reply, cut, illegal, invalid_field};
 
 impl Drive {
     /// Runs a command, whatever faults there are elsewhere.
-    pub(super) fn answer(
+    pub(super) fn carry_out(
         &mut self,
         nexus: Nexus,
         cdb: &Cdb,
@@ -24,6 +25,7 @@ impl Drive {
     ) -> Response {
         let reply = self.reply(nexus, cdb, data_out);
         if let Err(refusal) = &reply {
+            self.stats.errors += u64::from(refusal.is_error());
             tracing::debug!(serial = self.options.serial, ?nexus, ?cdb, ?refusal);
         }
         let descriptors = std::mem::take(&mut self.describe) || self.mode.descriptors;
@@ -32,6 +34,7 @@ impl Drive {
 
     fn reply(&mut self, nexus: Nexus, cdb: &Cdb, data_out: &[u8]) -> Reply {
         self.settle_becoming();
+        self.catch_up();
         self.initiators.admit(nexus, cdb, &mut self.deferred)?;
         match self.initiators.answer(nexus, cdb, data_out) {
             Some(reply) => reply,
@@ -76,7 +79,7 @@ impl Drive {
             opcode::REWIND => self.rewind(),
             opcode::READ_POSITION => self.read_position(cdb),
             opcode::LOAD_UNLOAD => self.load_unload(cdb),
-            opcode::ERASE_6 => self.erase(),
+            opcode::ERASE_6 => self.erase(cdb),
             opcode::FORMAT_MEDIUM => self.format_medium(cdb),
             opcode::ALLOW_OVERWRITE => self.allow_overwrite(cdb),
             opcode::SEND_DIAGNOSTIC => Ok(Vec::new()),
@@ -137,7 +140,7 @@ impl Drive {
                 if immediate || self.first_load() || self.refused.is_some() {
                     self.becomes(Activity::Loading, code::BECOMING_READY, time, false);
                 } else {
-                    self.options.clock.wait(time);
+                    self.wait(time);
                 }
                 if let Some(sense) = self.refused {
                     return Err(sense.into());
@@ -151,6 +154,8 @@ impl Drive {
             self.partition = 0;
             self.rewind()?;
             self.save_memory();
+            self.wait(self.options.speeds.unload);
+            self.stats.unmounts += 1;
             self.threaded = false;
             // What is set for a cartridge goes with it.
             self.mode = mode::Mode {
@@ -182,11 +187,15 @@ impl Target for Drive {
         data_out: &[u8],
         capacity_in: usize,
     ) -> Delivery {
-        self.meet(nexus, &Cdb::new(cdb), data_out, capacity_in)
+        self.stats.commands += 1;
+        let delivered = self.meet(nexus, &Cdb::new(cdb), data_out, capacity_in);
+        self.show();
+        delivered
     }
 
     fn disconnected(&mut self, nexus: Nexus) {
         self.abandoned(nexus);
         self.initiators.disconnected(nexus);
+        self.show();
     }
 }

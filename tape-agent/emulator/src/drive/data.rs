@@ -1,9 +1,12 @@
 //! Blocks and filemarks: READ, WRITE, WRITE FILEMARKS, ERASE, FORMAT MEDIUM, and what may be overwritten.
 
+use std::time::Duration;
+
+use taf_scsi::page::log::status::Activity;
 use taf_scsi::sense::{Key, Sense, code};
 
-use super::Drive;
 use super::log::alert;
+use super::{Direction, Drive};
 use crate::cartridge::{self, Cartridge, History, Object};
 use crate::faults::{At, Do};
 use crate::generation::Access;
@@ -47,7 +50,9 @@ impl Drive {
                     history.read += u64::from(recorded);
                     history.last_read += u64::from(recorded);
                 });
-                self.pace(u64::from(recorded));
+                self.stats.blocks_read += 1;
+                self.stats.bytes_read += u64::from(recorded);
+                self.stream(Direction::Reading, Cartridge::footprint(recorded as usize));
                 data.truncate(length as usize);
                 // With SILI and variable blocks neither a shorter nor a longer block is told (SSC-5 READ(6)).
                 if suppress || u64::from(recorded) == length {
@@ -77,8 +82,11 @@ impl Drive {
         self.strike(At::Write)?;
         self.room(data.len())
             .map_err(|full| full.with_information(length as i64))?;
+        self.stream(Direction::Writing, Cartridge::footprint(data.len()));
         let position = self.position;
         self.with_medium(|cartridge, gate| cartridge.write_block(position, data, gate))?;
+        self.stats.blocks_written += 1;
+        self.stats.bytes_written += length;
         self.position += 1;
         self.written(length);
         if let Err(check) = self.strike_at(At::Deferred, position) {
@@ -93,7 +101,6 @@ impl Drive {
             // Nothing was answered before its time, so this is no deferred error.
             self.flush().map_err(current)?;
         }
-        self.pace(length);
         self.warned()
     }
 
@@ -109,12 +116,15 @@ impl Drive {
         for written in 0..count {
             self.room(0)
                 .map_err(|full| full.with_information((count - written) as i64))?;
+            self.stream(Direction::Writing, Cartridge::footprint(0));
             let position = self.position;
             self.with_medium(|cartridge, gate| cartridge.write_filemark(position, gate))?;
+            self.stats.filemarks_written += 1;
             self.position += 1;
             self.written(0);
         }
         if !immediate || !self.mode.buffered {
+            self.stats.flushes += 1;
             // With nothing older in the buffer, it is this command that failed.
             self.flush()
                 .map_err(|check| if before == 0 { current(check) } else { check })?;
@@ -125,14 +135,37 @@ impl Drive {
         self.warned()
     }
 
-    pub(super) fn erase(&mut self) -> Outcome {
+    /// ERASE: short, it ends the recording here; long, it runs over the rest of the tape besides.
+    pub(super) fn erase(&mut self, cdb: &Cdb) -> Outcome {
+        let (long, immediate) = (cdb.bit(1, 0), cdb.bit(1, 1));
         self.writable()?;
         self.overwrites()?;
         let position = self.position;
+        self.flush()?;
         self.with_medium(|cartridge, gate| cartridge.erase(position, gate))?;
         self.written(0);
         self.save_memory();
+        let rate = self.options.speeds.rate;
+        if long && rate > 0 {
+            let rest = self.ready()?.remaining();
+            let time = Duration::from_secs_f64(rest as f64 / rate as f64);
+            self.takes(
+                Activity::Erasing,
+                code::OPERATION_IN_PROGRESS,
+                time,
+                immediate,
+            );
+        }
         Ok(Vec::new())
+    }
+
+    /// Something takes its time: the host waits, or the drive is not ready meanwhile.
+    fn takes(&mut self, activity: Activity, code: (u8, u8), time: Duration, immediate: bool) {
+        if immediate {
+            self.becomes(activity, code, time, false);
+        } else {
+            self.wait(time);
+        }
     }
 
     /// FORMAT MEDIUM: everything is gone, and the partitions are those that were asked for.
@@ -157,6 +190,19 @@ impl Drive {
         self.with_medium(|cartridge, gate| cartridge.format(second, gate))?;
         self.written(0);
         self.save_memory();
+        // LTO-9 cartridges are optimised again.
+        let time = if self.options.generation.number() == 9 {
+            self.options.speeds.initialise
+        } else {
+            self.options.speeds.wind
+        };
+        let immediate = cdb.bit(1, 0);
+        self.takes(
+            Activity::Formatting,
+            code::FORMAT_IN_PROGRESS,
+            time,
+            immediate,
+        );
         Ok(Vec::new())
     }
 
@@ -243,7 +289,7 @@ impl Drive {
     }
 
     /// Notes in the cartridge's memory.
-    fn counted(&mut self, note: impl FnOnce(&mut History)) {
+    pub(super) fn counted(&mut self, note: impl FnOnce(&mut History)) {
         if let Some(cartridge) = &mut self.cartridge {
             note(&mut cartridge.memory_mut().history);
         }

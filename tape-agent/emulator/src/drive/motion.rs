@@ -202,10 +202,38 @@ impl Drive {
                 .is_some_and(|cartridge| position <= cartridge.objects()),
             "the head stays before end of data"
         );
-        if position != self.position {
-            self.options.clock.wait(self.options.speeds.locate);
+        if let Some(cartridge) = &self.cartridge
+            && position != self.position
+        {
+            let (from, to) = (
+                cartridge.used_before(self.position),
+                cartridge.used_before(position),
+            );
+            let way = self.options.speeds.way(from, to, cartridge.capacity());
+            let middle = cartridge.capacity() / 2;
+            if (from < middle) != (to < middle) {
+                self.counted(|history| history.middle_passes += 1);
+            }
+            self.travelled(position);
+            self.wait(way);
         }
+        self.motor.rest(self.options.clock.now());
         self.moved(position);
+    }
+
+    fn travelled(&mut self, position: u64) {
+        let stats = &mut self.stats;
+        if position > self.position {
+            stats.locates_forward += 1;
+            stats.objects_forward += position - self.position;
+        } else {
+            stats.locates_backward += 1;
+            stats.objects_backward += self.position - position;
+        }
+        if position == 0 {
+            stats.rewinds += 1;
+            self.counted(|history| history.beginning_passes += 1);
+        }
     }
 
     /// The head stands elsewhere: what was allowed to be overwritten is not any more, and early warning can be

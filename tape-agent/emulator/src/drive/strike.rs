@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use taf_scsi::cdb::opcode;
 use taf_scsi::sense::Sense;
-use taf_scsi::status;
-use taf_scsi::target::{Delivery, Gate, Nexus, Response};
+use taf_scsi::target::{Nexus, Response};
 
-use super::{Drive, Hung};
+use super::Drive;
 use crate::cartridge::Cartridge;
-use crate::faults::{At, Do, Fault, Scene};
-use crate::wire::{self, Cdb, Check, Refusal};
+use crate::faults::{At, Fault, Scene};
+use crate::unit::{Hung, Unit};
+use crate::wire::{Cdb, Check};
 
 /// The scene of an object on its way to the medium.
 pub(super) fn on_medium<'a>(
@@ -45,91 +45,9 @@ fn moment(operation: u8) -> At {
     }
 }
 
-impl Drive {
-    /// Runs a command unless the drive hangs or a fault has it otherwise.
-    pub(super) fn meet(
-        &mut self,
-        nexus: Nexus,
-        cdb: &Cdb,
-        data_out: &[u8],
-        capacity: usize,
-    ) -> Delivery {
-        if let Some(hung) = &self.hung {
-            return Delivery::Hang {
-                gate: hung.gate.clone(),
-                answer: None,
-            };
-        }
-        let Some(fault) = self.before(cdb) else {
-            return Delivery::Answer(self.answer(nexus, cdb, data_out, capacity));
-        };
-        self.raise(&fault.alerts);
-        let status = |status| {
-            Delivery::Answer(Response {
-                status,
-                ..Response::default()
-            })
-        };
-        match fault.action {
-            Do::Busy => status(status::BUSY),
-            Do::TaskSetFull => status(status::TASK_SET_FULL),
-            Do::ReservationConflict => status(status::RESERVATION_CONFLICT),
-            Do::DropBefore => Delivery::Disconnect,
-            Do::DropAfter => {
-                self.answer(nexus, cdb, data_out, capacity);
-                Delivery::Disconnect
-            }
-            Do::Hang | Do::HangUntilReleased => {
-                self.hang(nexus, fault.action == Do::HangUntilReleased, None)
-            }
-            Do::HangAfter => {
-                let answer = self.answer(nexus, cdb, data_out, capacity);
-                self.hang(nexus, false, Some(answer))
-            }
-            Do::PowerCut => {
-                if let Err(error) = self.power_cut_somewhere() {
-                    tracing::error!(%error, "the cartridge did not survive the power cut");
-                }
-                Delivery::Disconnect
-            }
-            Do::Reset => {
-                if let Err(error) = self.reset() {
-                    tracing::error!(%error, "the cartridge did not survive the reset");
-                }
-                Delivery::Answer(self.answer(nexus, cdb, data_out, capacity))
-            }
-            Do::Sense | Do::Flip => {
-                let sense = if fault.deferred {
-                    self.lose_buffered(&fault)
-                } else {
-                    fault.to_sense()
-                };
-                let reply = Err(Refusal::Check(sense.into()));
-                let descriptors = fault.descriptors || self.mode.descriptors;
-                Delivery::Answer(wire::respond(reply, capacity, descriptors))
-            }
-        }
-    }
-
-    fn hang(&mut self, nexus: Nexus, stubborn: bool, answer: Option<Response>) -> Delivery {
-        let gate = Gate::default();
-        self.hung = Some(Hung {
-            gate: gate.clone(),
-            nexus,
-            stubborn,
-        });
-        Delivery::Hang { gate, answer }
-    }
-
-    /// The connection of a command that hangs is gone: the drive is free again, unless it is stubborn.
-    pub(super) fn abandoned(&mut self, nexus: Nexus) {
-        if self
-            .hung
-            .as_ref()
-            .is_some_and(|hung| hung.nexus == nexus && !hung.stubborn)
-        {
-            self.release();
-        }
+impl Unit for Drive {
+    fn hung(&mut self) -> &mut Option<Hung> {
+        &mut self.hung
     }
 
     fn before(&mut self, cdb: &Cdb) -> Option<Fault> {
@@ -142,9 +60,40 @@ impl Drive {
             object: self.position,
             now: self.options.clock.now(),
         };
-        self.faults.lock().before(&scene)
+        let fault = self.faults.lock().before(&scene)?;
+        self.raise(&fault.alerts);
+        Some(fault)
     }
 
+    fn answer(&mut self, nexus: Nexus, cdb: &Cdb, data_out: &[u8], capacity: usize) -> Response {
+        self.carry_out(nexus, cdb, data_out, capacity)
+    }
+
+    fn sense(&mut self, fault: &Fault) -> Sense {
+        if fault.deferred {
+            self.lose_buffered(fault)
+        } else {
+            fault.to_sense()
+        }
+    }
+
+    fn start_again(&mut self, power_cut: bool) {
+        let outcome = if power_cut {
+            self.power_cut_somewhere()
+        } else {
+            self.reset()
+        };
+        if let Err(error) = outcome {
+            tracing::error!(%error, "the cartridge did not survive it");
+        }
+    }
+
+    fn descriptors(&self) -> bool {
+        self.mode.descriptors
+    }
+}
+
+impl Drive {
     fn barcode(&self) -> String {
         let barcode = self.cartridge.as_ref().map(Cartridge::barcode);
         barcode.unwrap_or_default()

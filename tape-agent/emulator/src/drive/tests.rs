@@ -8,7 +8,7 @@ use taf_scsi::page::mode::Mode;
 use taf_scsi::page::position::{Location, Long, Short};
 use taf_scsi::page::vpd;
 use taf_scsi::status;
-use taf_scsi::target::{Delivery, Target};
+use taf_scsi::target::{Delivery, Nexus, Target};
 use tempfile::TempDir;
 
 use super::*;
@@ -20,6 +20,7 @@ mod media;
 mod model;
 mod records;
 mod several;
+mod time;
 
 /// An initiator with a drive of its own.
 struct Bench {

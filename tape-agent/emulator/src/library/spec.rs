@@ -4,12 +4,13 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::Generation;
 use crate::cartridge::{BLOCK_LENGTH_MAX, Behaviour};
-use crate::changer::Geometry;
+use crate::changer::{self, Geometry};
 use crate::drive::{Options, Speeds};
+use crate::{Clock, Generation};
 
 /// What a library consists of and how it behaves. Sizes in bytes.
+#[allow(clippy::struct_excessive_bools)] // independent settings
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Spec {
@@ -43,12 +44,63 @@ pub struct Spec {
     /// Bytes a second to and from the medium; 0: as fast as can be.
     #[serde(default)]
     pub rate: u64,
+    /// The slowest at which the tape streams; 0: it knows no other speed than `rate`.
+    #[serde(default, skip_serializing_if = "zero")]
+    pub floor: u64,
+    /// Milliseconds to stop, go back and start again.
+    #[serde(default, skip_serializing_if = "zero")]
+    pub reposition_ms: u64,
     /// Milliseconds to thread a cartridge.
     #[serde(default)]
     pub load_ms: u64,
-    /// Milliseconds for every movement of the tape.
+    /// Milliseconds to unthread it.
+    #[serde(default, skip_serializing_if = "zero")]
+    pub unload_ms: u64,
+    /// Milliseconds for every movement of the tape, besides the way.
     #[serde(default)]
     pub locate_ms: u64,
+    /// Milliseconds to wind the tape from one end to the other.
+    #[serde(default, skip_serializing_if = "zero")]
+    pub wind_ms: u64,
+    /// How often the tape runs from one end to the other until its capacity is written.
+    #[serde(default, skip_serializing_if = "none")]
+    pub wraps: u32,
+    /// Milliseconds for an LTO-9 cartridge's first load.
+    #[serde(default, skip_serializing_if = "zero")]
+    pub initialise_ms: u64,
+    /// Milliseconds for cleaning.
+    #[serde(default, skip_serializing_if = "zero")]
+    pub clean_ms: u64,
+    /// Milliseconds for a move by the robot.
+    #[serde(default, skip_serializing_if = "zero")]
+    pub move_ms: u64,
+    /// Time passes only by what each drive does, and by `taf-emulator advance`.
+    #[serde(default, skip_serializing_if = "no")]
+    pub simulated_time: bool,
+    /// A power cut while something is unflushed leaves a tape without an end-of-data mark.
+    #[serde(default, skip_serializing_if = "no")]
+    pub loses_end: bool,
+    /// The robot refuses to tell volume tags and identifiers at once, as some do.
+    #[serde(default, skip_serializing_if = "no")]
+    pub tags_or_identifiers: bool,
+    /// What chance goes by; omitted: another number each time, which is logged.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seed: Option<u64>,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)] // as serde wants it
+fn zero(number: &u64) -> bool {
+    *number == 0
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)] // as serde wants it
+fn none(number: &u32) -> bool {
+    *number == 0
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)] // as serde wants it
+fn no(value: &bool) -> bool {
+    !*value
 }
 
 fn buffer() -> u64 {
@@ -74,8 +126,41 @@ impl Spec {
             early_warning: None,
             sync: false,
             rate: 0,
+            floor: 0,
+            reposition_ms: 0,
             load_ms: 0,
+            unload_ms: 0,
             locate_ms: 0,
+            wind_ms: 0,
+            wraps: 0,
+            initialise_ms: 0,
+            clean_ms: 0,
+            move_ms: 0,
+            simulated_time: false,
+            loses_end: false,
+            tags_or_identifiers: false,
+            seed: None,
+        }
+    }
+
+    /// The same with drives as fast and as slow as real ones of its generation.
+    #[must_use]
+    pub fn with_real_speeds(self) -> Self {
+        let real = Speeds::of_generation(self.generation.number());
+        let ms = |time: Duration| time.as_millis() as u64;
+        Self {
+            rate: real.rate,
+            floor: real.floor,
+            reposition_ms: ms(real.reposition),
+            load_ms: ms(real.load),
+            unload_ms: ms(real.unload),
+            locate_ms: ms(real.locate),
+            wind_ms: ms(real.wind),
+            wraps: real.wraps,
+            initialise_ms: ms(real.initialise),
+            clean_ms: ms(real.clean),
+            move_ms: 10_000,
+            ..self
         }
     }
 
@@ -122,9 +207,30 @@ impl Spec {
         }
     }
 
+    /// A clock for one unit.
+    pub fn clock(&self) -> Clock {
+        if self.simulated_time {
+            Clock::simulated()
+        } else {
+            Clock::Real
+        }
+    }
+
     /// The robot's serial number.
     pub fn changer_serial(&self) -> String {
         format!("{}L000", self.id)
+    }
+
+    /// The robot's options.
+    pub fn changer_options(&self) -> changer::Options {
+        changer::Options {
+            serial: self.changer_serial(),
+            geometry: self.geometry(),
+            behaviour: self.behaviour(),
+            tags_or_identifiers: self.tags_or_identifiers,
+            move_time: Duration::from_millis(self.move_ms),
+            clock: self.clock(),
+        }
     }
 
     /// Drive `number`'s options; its serial number has ten characters.
@@ -136,13 +242,20 @@ impl Spec {
             block_max: self.block_max,
             early_warning: self.early_warning,
             behaviour: self.behaviour(),
+            loses_end: self.loses_end,
             speeds: Speeds {
                 rate: self.rate,
+                floor: self.floor,
+                reposition: Duration::from_millis(self.reposition_ms),
                 load: Duration::from_millis(self.load_ms),
+                unload: Duration::from_millis(self.unload_ms),
                 locate: Duration::from_millis(self.locate_ms),
-                ..Speeds::default()
+                wind: Duration::from_millis(self.wind_ms),
+                wraps: self.wraps,
+                initialise: Duration::from_millis(self.initialise_ms),
+                clean: Duration::from_millis(self.clean_ms),
             },
-            ..Options::default()
+            clock: self.clock(),
         }
     }
 }

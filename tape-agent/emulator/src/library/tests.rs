@@ -117,3 +117,70 @@ fn faults_come_from_the_file_when_it_changes() {
     std::fs::write(&file, format!("{script}colour = 1\n")).unwrap();
     assert!(strike().is_none());
 }
+
+#[test]
+fn barcodes_say_kinds_and_tapes_are_made_as_wished() {
+    let dir = library(9);
+    for barcode in ["A00001LY", "CLN001CU", "A00002M8"] {
+        add(dir.path(), barcode, &NewCartridge::default()).unwrap();
+    }
+    let new = NewCartridge {
+        write_once: true,
+        second_partition: 4096,
+        ..NewCartridge::default()
+    };
+    add(dir.path(), "LTFS", &new).unwrap();
+    let shelf = shelf(dir.path()).unwrap();
+    let kinds: Vec<_> = shelf
+        .iter()
+        .map(|(_, reader)| (reader.meta().density, reader.meta().kind))
+        .collect();
+    assert_eq!(
+        kinds,
+        [
+            (0x5e, Kind::WriteOnce),
+            (0x5d, Kind::Data),
+            (0, Kind::Cleaning),
+            (0x5e, Kind::WriteOnce),
+        ]
+    );
+    assert_eq!(shelf[3].1.meta().second_partition, 4096);
+}
+
+#[test]
+fn orders_are_obeyed_or_refused_in_words() {
+    use crate::control::Order;
+    let dir = library(2);
+    let on = Library::open(dir.path()).unwrap();
+    let control = on.control();
+    let report = control.report();
+    assert_eq!((report.drives.len(), report.faults), (1, 0));
+    let serial = report.drives[0].serial.clone();
+    for drive in ["0", &serial] {
+        let order = Order::Alert {
+            drive: drive.to_owned(),
+            flags: vec![20],
+        };
+        control.obey(order).unwrap();
+    }
+    let cut = |drive: &str| Order::PowerCut {
+        drive: drive.to_owned(),
+        keep: None,
+    };
+    assert!(control.obey(cut("7")).unwrap_err().contains("no drive 7"));
+    control.obey(cut("0")).unwrap();
+    assert_eq!(control.report().drives[0].counters.resets, 1);
+    let advance = Order::Advance { milliseconds: 1 };
+    assert!(
+        control
+            .obey(advance)
+            .unwrap_err()
+            .contains("simulated_time")
+    );
+    let fault = crate::faults::Fault {
+        chance: 7.0,
+        ..crate::faults::Fault::default()
+    };
+    let add = Order::FaultAdd { fault };
+    assert!(control.obey(add).unwrap_err().contains("between 0 and 1"));
+}

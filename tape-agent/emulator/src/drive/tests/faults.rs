@@ -129,7 +129,7 @@ fn a_hanging_command_hangs_the_drive_until_it_is_released_or_its_initiator_goes(
         assert!(bench.drive.hangs(), "it was not theirs");
         bench.drive.disconnected(a);
         assert_eq!(bench.drive.hangs(), !frees_itself);
-        bench.drive.release();
+        bench.drive.let_go();
         assert!(gate.wait(Duration::ZERO) && !bench.drive.hangs());
     }
     assert_eq!(bench.position().0, 0, "nothing ran");
@@ -138,7 +138,7 @@ fn a_hanging_command_hangs_the_drive_until_it_is_released_or_its_initiator_goes(
         panic!("it hangs");
     };
     assert_eq!(answer.unwrap().status, status::GOOD);
-    bench.drive.release();
+    bench.drive.let_go();
     assert_eq!(bench.position().0, 1, "it had run");
 }
 
