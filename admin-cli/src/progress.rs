@@ -17,7 +17,25 @@ pub fn what(job: &Job) -> String {
         JobKind::Backup => format!("backup of {}", id(&job.plan)),
         JobKind::Restore => format!("restore of {}", job.version),
         JobKind::Label => format!("label of {}", id(&job.volume)),
+        JobKind::Erase => format!("erase of {}", id(&job.volume)),
+        JobKind::Format => format!("format of {}", id(&job.volume)),
+        JobKind::Load => format!("load of {}", id(&job.drive)),
+        JobKind::Unload => format!("unload of {}", id(&job.drive)),
+        JobKind::Rewind => format!("rewind of {}", id(&job.drive)),
+        JobKind::Clean => format!("clean of {}", id(&job.drive)),
+        JobKind::Inventory => format!("inventory of {}", id(&job.library)),
+        JobKind::Move => format!("move of {}", cartridge(job)),
+        JobKind::Import => format!("import of {}", cartridge(job)),
+        JobKind::Export => format!("export of {}", cartridge(job)),
         JobKind::Unspecified => "job".to_owned(),
+    }
+}
+
+/// The cartridge that a job carries, by its barcode or by where it was.
+fn cartridge(job: &Job) -> String {
+    match id(&job.volume) {
+        "" => format!("what is in element {}", job.from_address),
+        barcode => barcode.to_owned(),
     }
 }
 
@@ -123,7 +141,7 @@ pub fn summary(job: &Job) -> String {
     let mut parts = Vec::new();
     let took = human::between(job.start_time.as_ref(), job.end_time.as_ref());
     if let Some(progress) = &job.progress
-        && job.kind() != JobKind::Label
+        && matches!(job.kind(), JobKind::Backup | JobKind::Restore)
     {
         parts.push(human::counted(progress.file_count, "file", "files"));
         parts.push(human::counted(

@@ -1,5 +1,6 @@
 //! The tape agent's configuration: which devices this host has, and where its state is.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv6Addr};
 use std::path::{Path, PathBuf};
 
@@ -52,6 +53,9 @@ pub struct Config {
     /// Device names of the media changers, in the same forms.
     #[serde(default)]
     pub libraries: Vec<String>,
+    /// Serial number of a drive = its element address, for a library that does not tell which drive is where.
+    #[serde(default)]
+    pub drive_elements: BTreeMap<String, u16>,
     /// Memory of each drive, at most, for what is on its way from source to medium and may have to be written again.
     #[serde(default = "ring")]
     pub ring: Size,
@@ -109,6 +113,10 @@ impl Config {
         devices.dedup();
         if devices.len() < all {
             wrong.push("a device is named twice".to_owned());
+        }
+        let places: BTreeSet<u16> = config.drive_elements.values().copied().collect();
+        if places.len() < config.drive_elements.len() {
+            wrong.push("drive_elements gives one element to two drives".to_owned());
         }
         if wrong.is_empty() {
             Ok(config)

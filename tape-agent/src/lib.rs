@@ -16,6 +16,7 @@ pub mod gauge;
 pub mod journal;
 pub mod labelling;
 pub mod medium;
+pub mod operate;
 pub mod overwrite;
 pub mod parts;
 mod read;
@@ -23,6 +24,7 @@ mod reader;
 #[cfg(test)]
 mod rig;
 pub mod ring;
+pub mod robot;
 pub mod supervisor;
 pub mod transfer;
 pub mod worker;

@@ -48,6 +48,13 @@ pub fn mount(
                 }
                 READY_WITHIN
             }
+            Ok(Readiness::CleaningExpired) => {
+                return Err(fault(
+                    "INCOMPATIBLE_MEDIUM",
+                    format!("cartridge {barcode} is a cleaning cartridge that is used up"),
+                    "take it out of the library",
+                ));
+            }
             Ok(Readiness::IncompatibleMedium) => {
                 return Err(fault(
                     "INCOMPATIBLE_MEDIUM",

@@ -109,6 +109,7 @@ impl Medium {
             Readiness::NoMedium => "it is empty",
             Readiness::LoadRequired => "the tape is not loaded",
             Readiness::Cleaning => "a cleaning cartridge is in it",
+            Readiness::CleaningExpired => "a cleaning cartridge that is used up is in it",
             Readiness::IncompatibleMedium => "it can't use the tape that is in it",
         };
         if !state.is_empty() {

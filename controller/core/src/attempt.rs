@@ -5,6 +5,10 @@
 //!   (none) ───────────────────► work ──── all parts in ────► succeeded [with issues]
 //!      ▲                         │
 //!      └──── without a volume ◄──┘ goes on with the next volume
+//!      │ unload/carry          it is where it was to get         ▲
+//!      ├─────────────────────────────────────────────────────────┤
+//!      │ scan; mount, clean, carry home         done and home    │
+//!      ├─────────────────────────────────────────────────────────┘
 //!      └──────────── fault, loss, cancel ─────────────────► failed | cancelled
 //! ```
 //!
@@ -14,7 +18,10 @@
 //! A verdict comes first; the attempt ends when its drive has cleaned up behind it or is lost. A lost drive keeps
 //! the volume reserved: it may still be writing.
 
-use crate::{Fault, mount};
+use crate::{Fault, carry, mount};
+
+#[cfg(test)]
+mod tests;
 
 /// What the attempt is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,6 +32,14 @@ pub enum Kind {
     Restore,
     /// Writes a label.
     Label,
+    /// Anything else that a drive does with a cartridge for an operator: erases, formats, loads, rewinds.
+    Drive,
+    /// Carries a cartridge to where it is wanted outside a drive.
+    Carry(carry::To),
+    /// Cleans a drive, and brings the cleaning cartridge home.
+    Clean,
+    /// Has the robot look at all its elements anew.
+    Scan,
 }
 
 /// Where the attempt stands.
@@ -32,9 +47,9 @@ pub enum Kind {
 pub enum Stage {
     /// No step is under way.
     Between,
-    /// The drive unloads what is in it.
+    /// The drive unloads what is in it, or cleans itself.
     Unloading,
-    /// The robot moves a cartridge.
+    /// The robot moves a cartridge, or looks at its elements.
     Moving,
     /// Drive and source work.
     Working,
@@ -84,6 +99,7 @@ pub enum Verdict {
 
 /// All that is known of a live attempt without a verdict.
 #[derive(Debug, Clone)]
+#[allow(clippy::struct_excessive_bools)] // facts, each by itself
 pub struct Facts<'a> {
     /// What it is for.
     pub kind: Kind,
@@ -93,24 +109,32 @@ pub struct Facts<'a> {
     pub steps: u32,
     /// Whether a person asked to stop it.
     pub cancel_asked: bool,
-    /// The volume; empty while there is none.
+    /// The volume, or whatever cartridge; empty while there is none, or if its barcode can't be read.
     pub barcode: &'a str,
     /// What an attempt without a volume waits for, for people.
     pub waiting_for: &'a str,
     /// After so long without a volume it fails, milliseconds.
     pub volume_wait_millis: u64,
-    /// The drive.
+    /// The element that a cartridge to carry was in when it was asked for.
+    pub from: Option<u32>,
+    /// Of a cleaning or a look at the elements: whether that is done.
+    pub worked: bool,
+    /// The drive; empty if none takes part.
     pub drive_serial: &'a str,
     /// What the drive says of its medium.
     pub medium: mount::Medium,
-    /// The drive's worker.
-    pub drive: Unit,
+    /// The drive's worker, if a drive takes part.
+    pub drive: Option<Unit>,
     /// The source agent, if one takes part.
     pub source: Option<Unit>,
     /// Name of the source agent, for people.
     pub source_name: &'a str,
     /// The robot's worker; none if no library shows the drive.
     pub robot: Option<Unit>,
+    /// Whether the robot works for another attempt.
+    pub robot_busy: bool,
+    /// Why the robot moves nothing now, for people: an open door.
+    pub robot_pause: Option<&'a str>,
     /// Serial number of the library, for people.
     pub library_serial: &'a str,
     /// The library's elements.
@@ -132,6 +156,8 @@ pub struct Facts<'a> {
 pub enum Next {
     /// Nothing: it goes on.
     Stay,
+    /// Nothing: it waits for a person, for this.
+    Pause(String),
     /// A new step begins.
     Step(mount::Step),
     /// The present volume is let go; the planner reserves the next one.
@@ -180,28 +206,82 @@ pub fn next(facts: &Facts<'_>) -> Next {
         Stage::WithoutVolume { millis } if millis > facts.volume_wait_millis => {
             return Next::Verdict(Verdict::Failed(no_volume(facts)));
         }
+        Stage::Moving => {
+            return facts
+                .robot_pause
+                .map_or(Next::Stay, |why| Next::Pause(why.to_owned()));
+        }
         _ => return Next::Stay,
     }
     if facts.steps > STEPS_MAX {
         let fault = Fault::new(
             "MOUNT_LOOP",
             format!(
-                "volume {} did not come into drive {} in {STEPS_MAX} moves",
-                facts.barcode, facts.drive_serial
+                "volume {} did not come to where it is needed in {STEPS_MAX} moves",
+                facts.barcode
             ),
             "look at the library: `taf library` shows what it reports",
         );
         return Next::Verdict(Verdict::Failed(fault));
     }
+    match step(facts) {
+        Ok(mount::Step::Work) if facts.is_about_moves() => {
+            Next::Verdict(Verdict::Succeeded { with_issues: false })
+        }
+        Ok(step) if step.is_robots() => match facts.robot_pause {
+            Some(why) => Next::Pause(why.to_owned()),
+            // The elements that the step was decided on are just changing.
+            None if facts.robot_busy => Next::Stay,
+            None => Next::Step(step),
+        },
+        Ok(step) => Next::Step(step),
+        Err(fault) => Next::Verdict(Verdict::Failed(fault)),
+    }
+}
+
+/// The step that brings an attempt nearer to its end.
+fn step(facts: &Facts<'_>) -> Result<mount::Step, Fault> {
     // A drive whose cartridge was pushed out says that it is empty. That counts once we have taken a step: before,
     // it may be what the drive said of a cartridge that is only just being loaded.
     let medium = match facts.medium {
         mount::Medium::Empty if facts.steps > 1 => mount::Medium::Unloaded,
         medium => medium,
     };
-    match mount::next(facts.barcode, facts.drive_serial, medium, facts.elements) {
-        Ok(step) => Next::Step(step),
-        Err(fault) => Next::Verdict(Verdict::Failed(fault)),
+    let to_drive = || mount::next(facts.barcode, facts.drive_serial, medium, facts.elements);
+    let carried = |to| {
+        let cartridge = carry::Cartridge {
+            barcode: facts.barcode,
+            from: facts.from,
+            moved: facts.steps > 1,
+        };
+        let drive = facts.drive.map(|_| (facts.drive_serial, medium));
+        carry::next(&cartridge, to, drive, facts.elements)
+    };
+    match facts.kind {
+        // Whatever is in the drive, wherever that is.
+        Kind::Drive if facts.barcode.is_empty() => Ok(mount::Step::Work),
+        Kind::Backup | Kind::Restore | Kind::Label | Kind::Drive => to_drive(),
+        Kind::Carry(to) => carried(to),
+        Kind::Clean if facts.worked => carried(carry::To::Slot),
+        Kind::Clean => Ok(match to_drive()? {
+            mount::Step::Work => mount::Step::Clean,
+            step => step,
+        }),
+        Kind::Scan if facts.worked => Ok(mount::Step::Work),
+        Kind::Scan => Ok(mount::Step::Scan),
+    }
+}
+
+impl Facts<'_> {
+    /// Whether the attempt is done when everything is where it was to get.
+    fn is_about_moves(&self) -> bool {
+        matches!(self.kind, Kind::Carry(_) | Kind::Clean | Kind::Scan)
+    }
+
+    /// Whether the drive is lost. One that does not take part can't be.
+    fn is_drive_lost(&self) -> bool {
+        self.drive
+            .is_some_and(|drive| lost(drive, self.lease_millis))
     }
 }
 
@@ -226,11 +306,11 @@ fn no_volume(facts: &Facts<'_>) -> Fault {
 fn success(facts: &Facts<'_>) -> Option<u64> {
     match (facts.kind, &facts.drive_outcome, &facts.source_outcome) {
         (Kind::Backup, drive, Some(Outcome::Done { issues })) => {
-            let drive_is_done = drive.is_some() || lost(facts.drive, facts.lease_millis);
+            let drive_is_done = drive.is_some() || facts.is_drive_lost();
             (facts.parts_complete && drive_is_done).then_some(*issues)
         }
         (Kind::Restore, _, Some(Outcome::Done { issues })) => Some(*issues),
-        (Kind::Label, Some(Outcome::Done { .. }), _) => Some(0),
+        (Kind::Label | Kind::Drive, Some(Outcome::Done { .. }), _) => Some(0),
         _ => None,
     }
 }
@@ -240,14 +320,16 @@ fn success(facts: &Facts<'_>) -> Option<u64> {
 pub fn is_over(
     stage: &Stage,
     drive_reported: bool,
-    drive: Unit,
+    drive: Option<Unit>,
     robot: Option<Unit>,
     lease_millis: u64,
 ) -> bool {
     drive_reported
         || match stage {
             Stage::Between | Stage::WithoutVolume { .. } => true,
-            Stage::Unloading | Stage::Working => lost(drive, lease_millis),
+            Stage::Unloading | Stage::Working => {
+                drive.is_none_or(|drive| lost(drive, lease_millis))
+            }
             Stage::Moving => robot.is_none_or(|robot| lost(robot, lease_millis)),
         }
 }
@@ -293,13 +375,15 @@ fn how(unit: Unit) -> &'static str {
 
 /// Who was lost that has not yet said how it ended.
 fn loss(facts: &Facts<'_>) -> Option<Fault> {
-    if facts.drive_outcome.is_none() && lost(facts.drive, facts.lease_millis) {
+    if let Some(drive) = facts.drive.filter(|_| facts.drive_outcome.is_none())
+        && lost(drive, facts.lease_millis)
+    {
         return Some(Fault::new(
             "DRIVE_LOST",
             format!(
                 "the worker of drive {} {} while it worked",
                 facts.drive_serial,
-                how(facts.drive)
+                how(drive)
             ),
             "committed parts are safe; run again when `taf drive` shows the drive ready",
         ));
@@ -333,264 +417,4 @@ fn loss(facts: &Facts<'_>) -> Option<Fault> {
         ));
     }
     None
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::mount::{Element, ElementKind, Medium};
-
-    const WELL: Unit = Unit {
-        same_incarnation: true,
-        silent_millis: 0,
-    };
-    const RESTARTED: Unit = Unit {
-        same_incarnation: false,
-        silent_millis: 0,
-    };
-
-    fn facts(elements: &[Element]) -> Facts<'_> {
-        Facts {
-            kind: Kind::Backup,
-            stage: Stage::Working,
-            steps: 1,
-            cancel_asked: false,
-            barcode: "A",
-            waiting_for: "",
-            volume_wait_millis: 3_600_000,
-            drive_serial: "D1",
-            medium: Medium::Empty,
-            drive: WELL,
-            source: Some(WELL),
-            source_name: "host",
-            robot: Some(WELL),
-            library_serial: "L1",
-            elements,
-            drive_outcome: None,
-            source_outcome: None,
-            reported_millis: 0,
-            parts_complete: false,
-            lease_millis: 20_000,
-        }
-    }
-
-    #[test]
-    fn a_backup_needs_both_sides_and_all_parts() {
-        let mut f = facts(&[]);
-        assert_eq!(next(&f), Next::Stay);
-        f.source_outcome = Some(Outcome::Done { issues: 2 });
-        assert_eq!(next(&f), Next::Stay);
-        f.drive_outcome = Some(Outcome::Done { issues: 0 });
-        assert!(
-            matches!(next(&f), Next::Verdict(Verdict::Failed(fault)) if fault.reason == "PARTS_MISSING")
-        );
-        f.parts_complete = true;
-        assert_eq!(
-            next(&f),
-            Next::Verdict(Verdict::Succeeded { with_issues: true })
-        );
-    }
-
-    #[test]
-    fn a_worker_that_dies_after_the_last_commit_costs_nothing() {
-        let f = Facts {
-            source_outcome: Some(Outcome::Done { issues: 0 }),
-            parts_complete: true,
-            drive: RESTARTED,
-            ..facts(&[])
-        };
-        assert_eq!(
-            next(&f),
-            Next::Verdict(Verdict::Succeeded { with_issues: false })
-        );
-    }
-
-    #[test]
-    fn the_cause_is_reported_not_the_consequence() {
-        let peer_lost = Fault::new("PEER_LOST", "the source agent hung up", "");
-        let f = Facts {
-            drive_outcome: Some(Outcome::Fault(peer_lost.clone())),
-            source: Some(RESTARTED),
-            ..facts(&[])
-        };
-        let Next::Verdict(Verdict::Failed(fault)) = next(&f) else {
-            panic!("must fail")
-        };
-        assert_eq!(fault.reason, "SOURCE_LOST");
-        let full = Fault::new("VOLUME_FULL", "full", "");
-        let f = Facts {
-            drive_outcome: Some(Outcome::Fault(full)),
-            source_outcome: Some(Outcome::Fault(peer_lost)),
-            ..facts(&[])
-        };
-        let Next::Verdict(Verdict::Failed(fault)) = next(&f) else {
-            panic!("must fail")
-        };
-        assert_eq!(fault.reason, "VOLUME_FULL");
-    }
-
-    #[test]
-    fn silence_beyond_the_lease_is_loss() {
-        let mut f = facts(&[]);
-        f.drive.silent_millis = 20_000;
-        assert_eq!(next(&f), Next::Stay);
-        f.drive.silent_millis = 20_001;
-        assert!(
-            matches!(next(&f), Next::Verdict(Verdict::Failed(fault)) if fault.reason == "DRIVE_LOST")
-        );
-    }
-
-    #[test]
-    fn between_steps_the_mount_goes_on() {
-        let elements = [Element {
-            kind: ElementKind::Drive,
-            address: 1,
-            full: true,
-            barcode: Some("A".into()),
-            drive_serial: Some("D1".into()),
-            source_address: None,
-        }];
-        let f = Facts {
-            stage: Stage::Between,
-            ..facts(&elements)
-        };
-        assert_eq!(next(&f), Next::Step(mount::Step::Work));
-        let f = Facts {
-            steps: 17,
-            ..f.clone()
-        };
-        assert!(matches!(next(&f), Next::Verdict(Verdict::Failed(_))));
-    }
-
-    fn reason(facts: &Facts<'_>) -> String {
-        match next(facts) {
-            Next::Verdict(Verdict::Failed(fault)) => fault.reason,
-            other => panic!("must fail: {other:?}"),
-        }
-    }
-
-    #[test]
-    fn a_side_that_only_lost_its_peer_waits_for_the_other_but_not_for_ever() {
-        let mut f = Facts {
-            source_outcome: Some(Outcome::Fault(Fault::new("PEER_LOST", "no way there", ""))),
-            ..facts(&[])
-        };
-        assert_eq!(next(&f), Next::Stay);
-        f.reported_millis = 20_001;
-        assert_eq!(reason(&f), "PEER_LOST");
-        f.reported_millis = 0;
-        f.drive_outcome = Some(Outcome::Fault(Fault::new("STOPPED", "", "")));
-        assert_eq!(reason(&f), "STOPPED");
-    }
-
-    #[test]
-    fn a_drive_that_has_reported_may_go() {
-        let mut f = Facts {
-            drive_outcome: Some(Outcome::Done { issues: 0 }),
-            drive: RESTARTED,
-            ..facts(&[])
-        };
-        assert_eq!(next(&f), Next::Stay, "the source is about to report");
-        f.kind = Kind::Restore;
-        f.drive_outcome = Some(Outcome::Fault(Fault::new("PEER_LOST", "", "")));
-        f.source_outcome = Some(Outcome::Done { issues: 0 });
-        assert_eq!(
-            next(&f),
-            Next::Verdict(Verdict::Succeeded { with_issues: false })
-        );
-    }
-
-    #[test]
-    fn a_robot_may_be_restarted_while_it_moves_but_not_stay_away() {
-        let silent = Unit {
-            silent_millis: 20_001,
-            ..WELL
-        };
-        let mut f = Facts {
-            stage: Stage::Moving,
-            ..facts(&[])
-        };
-        assert_eq!(next(&f), Next::Stay);
-        f.robot = Some(silent);
-        assert_eq!(reason(&f), "LIBRARY_LOST");
-        f.robot = None;
-        assert_eq!(reason(&f), "DRIVE_NOT_IN_LIBRARY");
-        f.stage = Stage::Working;
-        assert_eq!(next(&f), Next::Stay, "nobody needs the robot now");
-    }
-
-    #[test]
-    fn a_drive_that_pushes_its_cartridge_out_is_cleared_after_one_unload() {
-        let slot = Element {
-            kind: ElementKind::Slot,
-            address: 2,
-            full: false,
-            barcode: None,
-            drive_serial: None,
-            source_address: None,
-        };
-        let full = |address, kind, barcode: &str, serial: Option<&str>| Element {
-            kind,
-            address,
-            full: true,
-            barcode: Some(barcode.into()),
-            drive_serial: serial.map(str::to_owned),
-            source_address: None,
-        };
-        let elements = [
-            full(1, ElementKind::Drive, "B", Some("D1")),
-            full(3, ElementKind::Slot, "A", None),
-            slot,
-        ];
-        let mut f = Facts {
-            stage: Stage::Between,
-            medium: Medium::Empty,
-            ..facts(&elements)
-        };
-        assert_eq!(next(&f), Next::Step(mount::Step::Unload));
-        f.steps = 2;
-        assert!(matches!(next(&f), Next::Step(mount::Step::Clear(_))));
-    }
-
-    #[test]
-    fn a_full_volume_is_followed_by_the_next_and_the_wait_for_it_has_an_end() {
-        let mut f = Facts {
-            drive_outcome: Some(Outcome::NextVolume),
-            ..facts(&[])
-        };
-        assert_eq!(next(&f), Next::ChangeVolume);
-        // Whoever stopped meanwhile decides.
-        f.source_outcome = Some(Outcome::Fault(Fault::new("UNREADABLE", "", "")));
-        assert_eq!(reason(&f), "UNREADABLE");
-        let mut f = Facts {
-            stage: Stage::WithoutVolume { millis: 3_600_000 },
-            barcode: "",
-            waiting_for: "a volume of pool p: label one",
-            ..facts(&[])
-        };
-        assert_eq!(next(&f), Next::Stay);
-        f.stage = Stage::WithoutVolume { millis: 3_600_001 };
-        let Next::Verdict(Verdict::Failed(fault)) = next(&f) else {
-            panic!("must fail")
-        };
-        assert_eq!(fault.reason, "NO_VOLUME");
-        assert!(fault.message.contains("60 minutes") && fault.message.contains("pool p"));
-        // The transfer is in the worker's memory: with it the archive is gone.
-        f.stage = Stage::WithoutVolume { millis: 0 };
-        f.drive = RESTARTED;
-        assert_eq!(reason(&f), "DRIVE_LOST");
-        assert!(is_over(&f.stage, false, WELL, Some(WELL), 20_000));
-    }
-
-    #[test]
-    fn an_attempt_is_over_when_nobody_touches_its_drive_any_more() {
-        let over = |stage, reported, drive, robot| is_over(&stage, reported, drive, robot, 20_000);
-        assert!(!over(Stage::Working, false, WELL, None));
-        assert!(over(Stage::Working, true, WELL, None));
-        assert!(over(Stage::Working, false, RESTARTED, None));
-        assert!(over(Stage::Between, false, WELL, Some(WELL)));
-        assert!(!over(Stage::Unloading, false, WELL, Some(WELL)));
-        assert!(!over(Stage::Moving, false, RESTARTED, Some(WELL)));
-        assert!(over(Stage::Moving, false, WELL, None));
-    }
 }

@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 pub mod attempt;
+pub mod carry;
 pub mod fault;
 pub mod health;
 pub mod mount;

@@ -3,7 +3,7 @@
 //! No sequence is remembered. Whatever a person or a crash did in between, the next step follows from the
 //! newest inventory.
 
-use crate::Fault;
+use crate::{Fault, carry};
 
 /// What a library element is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,6 +31,8 @@ pub struct Element {
     pub drive_serial: Option<String>,
     /// Where what is in a drive came from.
     pub source_address: Option<u32>,
+    /// What the library says is wrong with it, for people.
+    pub exception: Option<String>,
 }
 
 /// What a drive says of its medium.
@@ -66,8 +68,24 @@ pub enum Step {
     Clear(Move),
     /// The robot is to bring the volume.
     Mount(Move),
-    /// The volume is in the drive.
+    /// The robot is to carry the cartridge to where it is wanted outside a drive.
+    Carry(Move),
+    /// The cleaning cartridge is in the drive: it is to clean itself.
+    Clean,
+    /// The robot is to look at all its elements anew.
+    Scan,
+    /// The volume is in the drive, or the cartridge where it was to get.
     Work,
+}
+
+impl Step {
+    /// Whether the robot takes it.
+    pub fn is_robots(&self) -> bool {
+        matches!(
+            self,
+            Step::Clear(_) | Step::Mount(_) | Step::Carry(_) | Step::Scan
+        )
+    }
 }
 
 /// Decides the next step for `barcode` to be in the drive `serial`, or says why it can't get there.
@@ -90,19 +108,9 @@ pub fn next(
     let mut places = elements
         .iter()
         .filter(|e| e.full && e.barcode.as_deref() == Some(barcode));
-    let place = places.next().ok_or_else(|| {
-        Fault::new(
-            "VOLUME_NOT_IN_LIBRARY",
-            format!("volume {barcode} is not in the library any more"),
-            "put it into a slot of the library and run again",
-        )
-    })?;
+    let place = places.next().ok_or_else(|| not_there(barcode))?;
     if places.next().is_some() {
-        return Err(Fault::new(
-            "BARCODE_TWICE",
-            format!("the library shows two cartridges with barcode {barcode}"),
-            "take one of them out and run again",
-        ));
+        return Err(twice(barcode));
     }
     if place.kind == ElementKind::Drive {
         return Err(Fault::new(
@@ -118,6 +126,24 @@ pub fn next(
     }))
 }
 
+/// The cartridge is gone.
+pub(crate) fn not_there(barcode: &str) -> Fault {
+    Fault::new(
+        "VOLUME_NOT_IN_LIBRARY",
+        format!("volume {barcode} is not in the library any more"),
+        "put it into a slot of the library and run again",
+    )
+}
+
+/// Two cartridges can't be told apart.
+pub(crate) fn twice(barcode: &str) -> Fault {
+    Fault::new(
+        "BARCODE_TWICE",
+        format!("the library shows two cartridges with barcode {barcode}"),
+        "take one of them out and run again",
+    )
+}
+
 /// No library shows the drive.
 pub(crate) fn not_in_library(serial: &str) -> Fault {
     Fault::new(
@@ -131,19 +157,7 @@ fn take_out(drive: &Element, medium: Medium, elements: &[Element]) -> Result<Ste
     if medium != Medium::Unloaded {
         return Ok(Step::Unload);
     }
-    let free = |e: &&Element| e.kind == ElementKind::Slot && !e.full;
-    let home = elements
-        .iter()
-        .filter(free)
-        .find(|e| Some(e.address) == drive.source_address)
-        .or_else(|| elements.iter().find(free))
-        .ok_or_else(|| {
-            Fault::new(
-                "NO_EMPTY_SLOT",
-                "the drive holds another cartridge and the library has no empty slot for it",
-                "take a cartridge out of the library and run again",
-            )
-        })?;
+    let home = carry::home(drive, elements).ok_or_else(carry::no_slot)?;
     Ok(Step::Clear(Move {
         barcode: drive.barcode.clone().unwrap_or_default(),
         from: drive.address,
@@ -164,6 +178,7 @@ mod tests {
             barcode: barcode.map(str::to_owned),
             drive_serial: None,
             source_address: None,
+            exception: None,
         }
     }
 
@@ -264,6 +279,9 @@ mod tests {
                         break;
                     }
                     Step::Unload => medium = Medium::Unloaded,
+                    Step::Carry(_) | Step::Clean | Step::Scan => {
+                        panic!("a mount needs none of these")
+                    }
                     Step::Clear(m) | Step::Mount(m) => {
                         for e in &mut elements {
                             if e.address == m.from {

@@ -1,37 +1,31 @@
-//! What waiting jobs get: a drive and a volume each, or the reason why they wait.
+//! What waiting jobs get: a cartridge, a drive, a robot, whatever they need of these, or the reason why they wait.
 //!
 //! Jobs are served in the order they were asked for, those first that have begun and need a further volume; one that must wait
 //! does not hold up the others.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
-use crate::Fault;
+use crate::{Fault, carry};
 
-/// What a job needs.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Need {
-    /// Any volume of the pool that can be appended to.
-    Append {
-        /// Pool's row.
-        pool: i64,
-        /// Pool's name, for people.
-        pool_name: String,
-    },
-    /// This very volume.
-    Volume(i64),
-}
+mod needs;
+#[cfg(test)]
+mod tests;
+
+pub use needs::{DriveNeed, Needs, RobotNeed, Wanted};
 
 /// A job that has no attempt, or whose attempt has no volume.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Job {
     /// Row.
     pub id: i64,
-    /// Volume it needs.
-    pub need: Need,
+    /// What it needs.
+    pub needs: Needs,
     /// Source agent it needs, and whether that is connected.
     pub agent: Option<Agent>,
     /// Whether a person asked to stop it.
     pub cancel_asked: bool,
+    /// Whether it takes only what nobody else wants.
+    pub background: bool,
     /// Set if its attempt goes on with a further volume.
     pub running: Option<Running>,
 }
@@ -59,7 +53,6 @@ pub struct Agent {
 
 /// A drive.
 #[derive(Debug, Clone, PartialEq, Eq)]
-#[allow(clippy::struct_excessive_bools)] // facts, each by itself
 pub struct Drive {
     /// Row.
     pub id: i64,
@@ -67,8 +60,6 @@ pub struct Drive {
     pub serial: String,
     /// Whether its worker is connected.
     pub connected: bool,
-    /// Whether its worker is connected, and that of the library's robot.
-    pub usable: bool,
     /// Whether an attempt holds it.
     pub busy: bool,
     /// Library that it is in.
@@ -77,40 +68,86 @@ pub struct Drive {
     pub full: bool,
 }
 
-/// A volume.
+/// A library.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Volume {
+pub struct Library {
     /// Row.
     pub id: i64,
+    /// Serial number.
+    pub serial: String,
+    /// Whether its robot's worker is connected.
+    pub connected: bool,
+    /// Why its robot moves nothing now, for people: an open door.
+    pub pause: Option<String>,
+    /// Free storage slots.
+    pub slots_free: usize,
+    /// Free mail slots.
+    pub mail_free: usize,
+    /// What is in its mail slots, for people.
+    pub mail: Vec<String>,
+}
+
+/// A cartridge: a volume of the catalog, or one that a library shows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[allow(clippy::struct_excessive_bools)] // facts, each by itself
+pub struct Cartridge {
+    /// Volume's row, if the catalog knows it.
+    pub volume: Option<i64>,
     /// Barcode.
     pub barcode: String,
-    /// Pool.
-    pub pool: i64,
+    /// Pool of a volume.
+    pub pool: Option<i64>,
     /// Whether it may be appended to.
     pub appendable: bool,
     /// Whether an attempt holds it, or a lost drive may still write to it.
     pub reserved: bool,
     /// Bytes on it.
     pub byte_count: u64,
+    /// Of a cleaning cartridge: how often it can still be used.
+    pub cleanings_left: Option<u32>,
     /// Library that shows it.
     pub library: Option<i64>,
     /// Whether libraries show more than one cartridge with this barcode.
     pub twice: bool,
+    /// Whether it lies in a mail slot, where people take it out.
+    pub in_mail_slot: bool,
     /// Drive that the library shows it in.
     pub in_drive: Option<i64>,
+}
+
+/// All that jobs are planned on.
+#[derive(Debug, Clone, Default)]
+pub struct World {
+    /// Drives.
+    pub drives: Vec<Drive>,
+    /// Libraries.
+    pub libraries: Vec<Library>,
+    /// Cartridges that a job may get.
+    pub cartridges: Vec<Cartridge>,
+}
+
+/// What a job gets.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Grant {
+    /// Drive.
+    pub drive: Option<i64>,
+    /// Volume of the catalog.
+    pub volume: Option<i64>,
+    /// Barcode of the cartridge, if it has one and one is needed.
+    pub barcode: Option<String>,
+    /// Library whose robot works for it.
+    pub library: Option<i64>,
 }
 
 /// What is decided of one job.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Decision {
-    /// It gets a drive and a volume.
+    /// It gets what it needs.
     Start {
         /// Job.
         job: i64,
-        /// Drive.
-        drive: i64,
-        /// Volume.
-        volume: i64,
+        /// What it gets.
+        grant: Grant,
     },
     /// It waits.
     Wait {
@@ -133,365 +170,371 @@ pub enum Decision {
     },
 }
 
-/// Decides on every job, in order.
-pub fn plan(jobs: &[Job], drives: &[Drive], volumes: &[Volume]) -> Vec<Decision> {
+/// Decides on every job, in order; what is done in the background comes behind all else.
+pub fn plan(jobs: &[Job], world: &World) -> Vec<Decision> {
     let mut taken = Taken::default();
-    jobs.iter()
-        .map(|job| decide(job, drives, volumes, &mut taken))
+    let (behind, first): (Vec<&Job>, Vec<&Job>) = jobs.iter().partition(|job| job.background);
+    first
+        .into_iter()
+        .chain(behind)
+        .map(|job| decide(job, world, &mut taken))
         .collect()
 }
 
 #[derive(Default)]
 struct Taken {
     drives: HashSet<i64>,
-    volumes: HashSet<i64>,
+    barcodes: HashSet<String>,
+    slots: HashMap<i64, usize>,
+    mail_slots: HashMap<i64, usize>,
 }
 
-fn decide(job: &Job, drives: &[Drive], volumes: &[Volume], taken: &mut Taken) -> Decision {
+enum Obstacle {
+    Wait(String),
+    Never(Fault),
+}
+
+fn wait<T>(why: impl Into<String>) -> Result<T, Obstacle> {
+    Err(Obstacle::Wait(why.into()))
+}
+
+fn decide(job: &Job, world: &World, taken: &mut Taken) -> Decision {
     if job.running.is_none() && job.cancel_asked {
         return Decision::Cancel { job: job.id };
     }
-    let wait = |why: String| Decision::Wait { job: job.id, why };
     if let Some(agent) = &job.agent
         && job.running.is_none()
         && !agent.connected
     {
-        return wait(format!("source agent {} is not connected", agent.name));
+        let why = format!("source agent {} is not connected", agent.name);
+        return Decision::Wait { job: job.id, why };
     }
-    if !drives.iter().any(|d| d.usable) {
-        let connected = drives.iter().any(|d| d.connected);
-        return wait(if connected {
-            "no library with a connected drive is connected".to_owned()
-        } else {
-            "no drive is connected".to_owned()
-        });
-    }
-    let mut candidates: Vec<&Volume> = match &job.need {
-        Need::Volume(id) => volumes.iter().filter(|v| v.id == *id).collect(),
-        Need::Append { pool, .. } => volumes
-            .iter()
-            .filter(|v| v.pool == *pool && v.appendable)
-            // One that failed here would fail again.
-            .filter(|v| job.running.as_ref().is_none_or(|r| !r.used.contains(&v.id)))
-            .collect(),
-    };
-    if candidates.is_empty() && job.running.is_some() {
-        let fault = no_volume(&job.need);
-        return wait(match &job.need {
-            Need::Append { pool_name, .. } => {
-                format!("a volume of pool {pool_name}: {}", fault.next_step)
+    match find(&job.needs, job.running.as_ref(), world, taken) {
+        Ok(grant) => {
+            taken.drives.extend(grant.drive);
+            taken.barcodes.extend(grant.barcode.clone());
+            if let (Some(to), Some(library)) = (job.needs.to, grant.library) {
+                let places = match to {
+                    carry::To::MailSlot => &mut taken.mail_slots,
+                    carry::To::Slot | carry::To::Element(_) => &mut taken.slots,
+                };
+                *places.entry(library).or_default() += 1;
             }
-            Need::Volume(_) => fault.message,
-        });
+            Decision::Start { job: job.id, grant }
+        }
+        Err(Obstacle::Wait(why)) => Decision::Wait { job: job.id, why },
+        Err(Obstacle::Never(fault)) => Decision::Fail { job: job.id, fault },
+    }
+}
+
+/// All that a job needs, or what is in its way.
+fn find(
+    needs: &Needs,
+    running: Option<&Running>,
+    world: &World,
+    taken: &Taken,
+) -> Result<Grant, Obstacle> {
+    if needs.cartridge == Wanted::Whatever {
+        return without_cartridge(needs, world, taken);
+    }
+    if needs.drive == DriveNeed::Any {
+        any_drive(world)?;
+    }
+    let mut candidates: Vec<&Cartridge> = world
+        .cartridges
+        .iter()
+        .filter(|c| match &needs.cartridge {
+            Wanted::Whatever => false,
+            Wanted::Append { pool, .. } => {
+                // One that failed here would fail again.
+                let used = |r: &Running| c.volume.is_some_and(|id| r.used.contains(&id));
+                c.pool == Some(*pool) && c.appendable && !running.is_some_and(used)
+            }
+            Wanted::Volume(id) => c.volume == Some(*id),
+            Wanted::Barcode(barcode) => c.barcode == *barcode,
+            Wanted::Cleaning => c.cleanings_left.is_some_and(|left| left > 0),
+        })
+        .collect();
+    if let (Wanted::Cleaning, DriveNeed::This(id)) = (&needs.cartridge, needs.drive) {
+        let library = world.drive(id).and_then(|d| d.library);
+        candidates.retain(|c| c.library.is_some() && c.library == library);
     }
     if candidates.is_empty() {
-        return Decision::Fail {
-            job: job.id,
-            fault: no_volume(&job.need),
+        let fault = nothing_fits(&needs.cartridge);
+        return match (&needs.cartridge, running) {
+            (_, None) => Err(Obstacle::Never(fault)),
+            (Wanted::Append { pool_name, .. }, Some(_)) => {
+                wait(format!("a volume of pool {pool_name}: {}", fault.next_step))
+            }
+            (_, Some(_)) => wait(fault.message),
         };
     }
     // Where it is saves a move; the fullest first fills one tape before the next is begun.
-    candidates.sort_by_key(|v| {
+    candidates.sort_by_key(|c| {
         (
-            v.in_drive.is_none(),
-            std::cmp::Reverse(v.byte_count),
-            v.barcode.clone(),
+            c.in_drive.is_none(),
+            std::cmp::Reverse(c.byte_count),
+            c.barcode.clone(),
         )
     });
-    let mut why = String::new();
-    for volume in candidates {
-        match drive_for(volume, job.running.as_ref(), drives, taken) {
-            Ok(drive) => {
-                taken.drives.insert(drive);
-                taken.volumes.insert(volume.id);
-                return Decision::Start {
-                    job: job.id,
-                    drive,
-                    volume: volume.id,
-                };
-            }
-            Err(reason) if why.is_empty() => why = reason,
-            Err(_) => {}
+    let mut first = None;
+    for cartridge in candidates {
+        match with_cartridge(needs, running, cartridge, world, taken) {
+            Ok(grant) => return Ok(grant),
+            Err(obstacle) => first = first.or(Some(obstacle)),
         }
     }
-    wait(why)
+    Err(first.unwrap_or_else(|| Obstacle::Never(nothing_fits(&needs.cartridge))))
 }
 
-fn no_volume(need: &Need) -> Fault {
-    match need {
-        Need::Append { pool_name, .. } => Fault::new(
+/// Whether there is a drive that anything could be done with.
+fn any_drive(world: &World) -> Result<(), Obstacle> {
+    let connected: Vec<&Drive> = world.drives.iter().filter(|d| d.connected).collect();
+    if connected.is_empty() {
+        return wait("no drive is connected");
+    }
+    let mut why = None;
+    for drive in connected {
+        match world.robot(drive.library) {
+            Ok(_) => return Ok(()),
+            Err(reason) => why = why.or(drive.library.map(|_| reason)),
+        }
+    }
+    wait(why.unwrap_or_else(|| "no library with a connected drive is connected".to_owned()))
+}
+
+fn nothing_fits(wanted: &Wanted) -> Fault {
+    match wanted {
+        Wanted::Append { pool_name, .. } => Fault::new(
             "NO_VOLUME",
             format!("no volume of pool {pool_name} can be appended to"),
             format!(
                 "label a blank cartridge with `taf volume label BARCODE --pool {pool_name}`; `taf library` shows what is in the slots"
             ),
         ),
-        Need::Volume(_) => Fault::new(
+        Wanted::Volume(_) | Wanted::Whatever => Fault::new(
             "VOLUME_GONE",
             "the volume is not in the catalog any more",
             "choose another version with `taf versions`",
         ),
+        Wanted::Barcode(barcode) => Fault::new(
+            "VOLUME_NOT_IN_LIBRARY",
+            format!("no library shows cartridge {barcode} any more"),
+            "put it into a slot of the library and run again",
+        ),
+        Wanted::Cleaning => Fault::new(
+            "NO_CLEANING_CARTRIDGE",
+            "the drive's library has no cleaning cartridge that is not used up",
+            "put one in (its barcode begins with CLN) with `taf library import`, or name one: taf drive clean DRIVE --cartridge BARCODE",
+        ),
     }
 }
 
-/// The drive to use for a volume, or what it waits for.
-fn drive_for(
-    volume: &Volume,
-    running: Option<&Running>,
-    drives: &[Drive],
-    taken: &Taken,
-) -> Result<i64, String> {
-    let barcode = &volume.barcode;
-    if volume.reserved || taken.volumes.contains(&volume.id) {
-        return Err(format!("volume {barcode} is in use by another job"));
+/// What a job gets that needs no particular cartridge.
+fn without_cartridge(needs: &Needs, world: &World, taken: &Taken) -> Result<Grant, Obstacle> {
+    let mut grant = Grant::default();
+    if let DriveNeed::This(id) = needs.drive {
+        let drive = free_drive(id, world, taken)?;
+        grant.drive = Some(drive.id);
+        grant.library = drive.library;
+        if let Some(inside) = world.cartridges.iter().find(|c| c.in_drive == Some(id)) {
+            is_free(inside, taken)?;
+            grant.volume = inside.volume;
+            grant.barcode = Some(inside.barcode.clone());
+        }
     }
-    let Some(library) = volume.library else {
-        return Err(format!(
+    let library = match needs.robot {
+        RobotNeed::None => return Ok(grant),
+        RobotNeed::This(library) => Some(library),
+        RobotNeed::OfCartridge => grant.library,
+    };
+    let library = world.robot(library).map_err(Obstacle::Wait)?;
+    if let Some(to) = needs.to {
+        room(to, library, taken)?;
+    }
+    grant.library = Some(library.id);
+    Ok(grant)
+}
+
+fn is_free(cartridge: &Cartridge, taken: &Taken) -> Result<(), Obstacle> {
+    if cartridge.reserved || taken.barcodes.contains(&cartridge.barcode) {
+        return wait(format!(
+            "volume {} is in use by another job",
+            cartridge.barcode
+        ));
+    }
+    Ok(())
+}
+
+/// A drive by its row, if nobody has it.
+fn free_drive<'a>(id: i64, world: &'a World, taken: &Taken) -> Result<&'a Drive, Obstacle> {
+    let Some(drive) = world.drive(id) else {
+        return wait("the drive is not known");
+    };
+    let serial = &drive.serial;
+    if !drive.connected {
+        return wait(format!("drive {serial} is not connected"));
+    }
+    if drive.busy || taken.drives.contains(&id) {
+        return wait(format!("drive {serial} is busy"));
+    }
+    Ok(drive)
+}
+
+/// What a job gets with this cartridge.
+fn with_cartridge(
+    needs: &Needs,
+    running: Option<&Running>,
+    cartridge: &Cartridge,
+    world: &World,
+    taken: &Taken,
+) -> Result<Grant, Obstacle> {
+    let barcode = &cartridge.barcode;
+    is_free(cartridge, taken)?;
+    let Some(library) = cartridge.library else {
+        return wait(format!(
             "volume {barcode} is in no library: put it into a slot"
         ));
     };
-    if volume.twice {
-        return Err(format!(
+    if cartridge.twice && needs.to.is_none() {
+        return wait(format!(
             "two cartridges have barcode {barcode}: take one of them out"
         ));
     }
+    if cartridge.in_mail_slot && needs.to.is_none() {
+        return wait(format!(
+            "volume {barcode} is in a mail slot: bring it in with `taf library import`"
+        ));
+    }
+    let drive = match needs.drive {
+        DriveNeed::None => None,
+        DriveNeed::Holder => match cartridge.in_drive {
+            Some(holder) => Some(holding(holder, barcode, world, taken)?),
+            None => None,
+        },
+        DriveNeed::Any => Some(any_of(library, running, cartridge, world, taken)?),
+        DriveNeed::This(id) => {
+            let drive = free_drive(id, world, taken)?;
+            if let Some(holder) = cartridge.in_drive
+                && holder != id
+            {
+                return wait(format!("volume {barcode} is in another drive"));
+            }
+            if drive.library != Some(library) {
+                return Err(Obstacle::Never(Fault::new(
+                    "OTHER_LIBRARY",
+                    format!(
+                        "cartridge {barcode} is not in the library of drive {}",
+                        drive.serial
+                    ),
+                    "choose a cartridge of the drive's library; `taf library` shows both",
+                )));
+            }
+            Some(id)
+        }
+    };
+    let robot = world.robot(Some(library)).map_err(Obstacle::Wait)?;
+    if let Some(to) = needs.to {
+        room(to, robot, taken)?;
+    }
+    Ok(Grant {
+        drive,
+        volume: cartridge.volume,
+        barcode: Some(barcode.clone()),
+        library: Some(library),
+    })
+}
+
+fn holding(holder: i64, barcode: &str, world: &World, taken: &Taken) -> Result<i64, Obstacle> {
+    match free_drive(holder, world, taken) {
+        Ok(drive) => Ok(drive.id),
+        Err(_) => wait(format!(
+            "volume {barcode} is in a drive that is busy or not connected"
+        )),
+    }
+}
+
+/// The drive to use for a cartridge, of those of its library.
+fn any_of(
+    library: i64,
+    running: Option<&Running>,
+    cartridge: &Cartridge,
+    world: &World,
+    taken: &Taken,
+) -> Result<i64, Obstacle> {
+    let barcode = &cartridge.barcode;
     let own = |d: &Drive| running.is_some_and(|r| r.drive == d.id);
     let allowed = |d: &Drive| running.is_none_or(|r| !r.bound) || own(d);
-    let free =
-        |d: &&Drive| d.usable && (!d.busy || own(d)) && allowed(d) && !taken.drives.contains(&d.id);
-    if let Some(holder) = volume.in_drive {
-        return match drives.iter().filter(free).find(|d| d.id == holder) {
+    let free = |d: &&Drive| {
+        d.connected && (!d.busy || own(d)) && allowed(d) && !taken.drives.contains(&d.id)
+    };
+    if let Some(holder) = cartridge.in_drive {
+        return match world.drives.iter().filter(free).find(|d| d.id == holder) {
             Some(drive) => Ok(drive.id),
-            None if drives.iter().any(|d| d.id == holder && !allowed(d)) => Err(format!(
+            None if world.drives.iter().any(|d| d.id == holder && !allowed(d)) => wait(format!(
                 "volume {barcode} is in another drive: put it into a slot"
             )),
-            None => Err(format!(
+            None => wait(format!(
                 "volume {barcode} is in a drive that is busy or not connected"
             )),
         };
     }
-    drives
+    world
+        .drives
         .iter()
         .filter(free)
         .filter(|d| d.library == Some(library))
         // Who has a drive keeps it: another one may be wanted by others.
         .min_by_key(|d| (!own(d), d.full, d.serial.clone()))
         .map(|d| d.id)
-        .ok_or_else(|| match running {
-            Some(Running { bound: true, .. }) => format!(
-                "volume {barcode} is in another library than the drive, or that one is not connected"
-            ),
-            _ => "every drive of the library is busy or not connected".to_owned(),
+        .ok_or_else(|| {
+            Obstacle::Wait(match running {
+                Some(Running { bound: true, .. }) => format!(
+                    "volume {barcode} is in another library than the drive, or that one is not connected"
+                ),
+                _ => "every drive of the library is busy or not connected".to_owned(),
+            })
         })
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    fn job(id: i64) -> Job {
-        Job {
-            id,
-            need: Need::Append {
-                pool: 1,
-                pool_name: "p".into(),
-            },
-            agent: Some(Agent {
-                name: "host".into(),
-                connected: true,
-            }),
-            cancel_asked: false,
-            running: None,
+/// Whether there is a free place of the kind that a cartridge is to be carried to.
+fn room(to: carry::To, library: &Library, taken: &Taken) -> Result<(), Obstacle> {
+    let used = |places: &HashMap<i64, usize>| places.get(&library.id).copied().unwrap_or(0);
+    match to {
+        carry::To::Element(_) => Ok(()),
+        carry::To::Slot if used(&taken.slots) < library.slots_free => Ok(()),
+        carry::To::Slot => wait(format!("library {} has no empty slot", library.serial)),
+        carry::To::MailSlot if used(&taken.mail_slots) < library.mail_free => Ok(()),
+        carry::To::MailSlot if library.mail.is_empty() && library.mail_free == 0 => {
+            Err(Obstacle::Never(carry::mail_full(&[])))
         }
-    }
-
-    fn drive(id: i64) -> Drive {
-        Drive {
-            id,
-            serial: format!("D{id}"),
-            connected: true,
-            usable: true,
-            busy: false,
-            library: Some(1),
-            full: false,
-        }
-    }
-
-    fn volume(id: i64) -> Volume {
-        Volume {
-            id,
-            barcode: format!("V{id}"),
-            pool: 1,
-            appendable: true,
-            reserved: false,
-            byte_count: 0,
-            library: Some(1),
-            twice: false,
-            in_drive: None,
-        }
-    }
-
-    #[test]
-    fn a_mounted_volume_is_used_where_it_is() {
-        let mounted = Volume {
-            in_drive: Some(2),
-            ..volume(1)
-        };
-        let decisions = plan(&[job(7)], &[drive(1), drive(2)], &[volume(2), mounted]);
-        assert_eq!(
-            decisions,
-            [Decision::Start {
-                job: 7,
-                drive: 2,
-                volume: 1
-            }]
-        );
-    }
-
-    #[test]
-    fn a_pool_without_volumes_fails_and_says_how_to_make_one() {
-        let Decision::Fail { fault, .. } = &plan(&[job(7)], &[drive(1)], &[])[0] else {
-            panic!("must fail")
-        };
-        assert_eq!(fault.reason, "NO_VOLUME");
-        assert!(fault.next_step.contains("taf volume label"));
-    }
-
-    #[test]
-    fn a_waiting_job_says_for_what_and_holds_up_nobody() {
-        let absent = Job {
-            agent: Some(Agent {
-                name: "host".into(),
-                connected: false,
-            }),
-            ..job(1)
-        };
-        let decisions = plan(&[absent, job(2)], &[drive(1)], &[volume(1)]);
-        assert!(matches!(&decisions[0], Decision::Wait { why, .. } if why.contains("host")));
-        assert!(matches!(decisions[1], Decision::Start { job: 2, .. }));
-    }
-
-    #[test]
-    fn what_is_missing_is_named() {
-        let why = |drives: &[Drive], volumes: &[Volume]| match plan(&[job(7)], drives, volumes)
-            .remove(0)
-        {
-            Decision::Wait { why, .. } => why,
-            other => panic!("must wait: {other:?}"),
-        };
-        assert!(why(&[], &[volume(1)]).contains("no drive"));
-        let alone = Drive {
-            usable: false,
-            library: None,
-            ..drive(1)
-        };
-        assert!(why(&[alone], &[volume(1)]).contains("no library"));
-        let doubled = Volume {
-            twice: true,
-            ..volume(1)
-        };
-        assert!(why(&[drive(1)], &[doubled]).contains("two cartridges"));
-    }
-
-    fn goes_on(id: i64, bound: bool, used: &[i64]) -> Job {
-        Job {
-            running: Some(Running {
-                drive: 1,
-                bound,
-                used: used.to_vec(),
-            }),
-            ..job(id)
-        }
-    }
-
-    #[test]
-    fn an_archive_goes_on_in_its_drive_and_never_on_a_volume_that_it_had() {
-        let held = Drive {
-            busy: true,
-            full: true,
-            ..drive(1)
-        };
-        let drives = [held, drive(2)];
-        let decisions = plan(
-            &[goes_on(7, true, &[1]), job(8)],
-            &drives,
-            &[volume(1), volume(2)],
-        );
-        assert_eq!(
-            decisions,
-            [
-                Decision::Start {
-                    job: 7,
-                    drive: 1,
-                    volume: 2
-                },
-                Decision::Start {
-                    job: 8,
-                    drive: 2,
-                    volume: 1
-                }
-            ]
-        );
-        let Decision::Wait { why, .. } =
-            plan(&[goes_on(7, true, &[1])], &drives, &[volume(1)]).remove(0)
-        else {
-            panic!("must wait")
-        };
-        assert!(
-            why.contains("taf volume label") && why.contains("pool p"),
-            "{why}"
-        );
-        let elsewhere = Volume {
-            in_drive: Some(2),
-            ..volume(2)
-        };
-        let Decision::Wait { why, .. } = plan(
-            &[goes_on(7, true, &[1])],
-            &drives,
-            std::slice::from_ref(&elsewhere),
-        )
-        .remove(0) else {
-            panic!("must wait")
-        };
-        assert!(why.contains("another drive"), "{why}");
-        // What is read may come from wherever it is.
-        let restore = Job {
-            need: Need::Volume(2),
-            ..goes_on(7, false, &[1])
-        };
-        assert!(matches!(
-            plan(&[restore], &drives, &[elsewhere])[0],
-            Decision::Start {
-                drive: 2,
-                volume: 2,
-                ..
+        carry::To::MailSlot => wait(format!(
+            "the mail slots of library {} are full: take out {}",
+            library.serial,
+            if library.mail.is_empty() {
+                "what other jobs put there".to_owned()
+            } else {
+                library.mail.join(", ")
             }
-        ));
+        )),
+    }
+}
+
+impl World {
+    fn drive(&self, id: i64) -> Option<&Drive> {
+        self.drives.iter().find(|d| d.id == id)
     }
 
-    proptest! {
-        #[test]
-        fn no_drive_and_no_volume_is_given_twice(
-            jobs in 1..6_i64, drives in 0..4_i64, volumes in 0..5_i64, busy in any::<u8>(), held in any::<u8>(), placed in any::<u8>(),
-        ) {
-            let jobs: Vec<Job> = (1..=jobs).map(job).collect();
-            let drives: Vec<Drive> = (1..=drives).map(|i| Drive { busy: busy >> i & 1 == 1, ..drive(i) }).collect();
-            let volumes: Vec<Volume> = (1..=volumes)
-                .map(|i| Volume { reserved: held >> i & 1 == 1, in_drive: (placed >> i & 1 == 1).then_some(i), ..volume(i) })
-                .collect();
-            let decisions = plan(&jobs, &drives, &volumes);
-            prop_assert_eq!(&decisions, &plan(&jobs, &drives, &volumes));
-            prop_assert_eq!(decisions.len(), jobs.len());
-            let mut seen_drives = HashSet::new();
-            let mut seen_volumes = HashSet::new();
-            for decision in decisions {
-                if let Decision::Start { drive, volume, .. } = decision {
-                    prop_assert!(seen_drives.insert(drive) && seen_volumes.insert(volume));
-                    prop_assert!(!drives.iter().any(|d| d.id == drive && d.busy));
-                    prop_assert!(!volumes.iter().any(|v| v.id == volume && v.reserved));
-                }
-            }
+    /// A library whose robot can move things now, or why it can't.
+    fn robot(&self, library: Option<i64>) -> Result<&Library, String> {
+        let found = self.libraries.iter().find(|l| Some(l.id) == library);
+        let Some(library) = found else {
+            return Err("the drive is in no library that is known".to_owned());
+        };
+        match &library.pause {
+            _ if !library.connected => Err(format!("library {} is not connected", library.serial)),
+            Some(why) => Err(format!("library {}: {why}", library.serial)),
+            None => Ok(library),
         }
     }
 }

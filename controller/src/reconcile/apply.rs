@@ -3,19 +3,19 @@
 //! Each attempt and each job is decided within a savepoint of its own: a row that the catalog does not take must not hold up the
 //! others, and one that it never takes fails, since nobody would ever end it else.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
 
 use prost::Message as _;
 use taf_core::attempt::{Next, Verdict};
 use taf_core::mount::{Move, Step};
-use taf_core::plan::Decision;
+use taf_core::plan::{Decision, Grant};
 use taf_core::{Fault, attempt, plan};
 use taf_proto::agent::{self, result::Done};
 use uuid::Uuid;
 
-use super::Limits;
 use super::facts::{State, from_proto, is_bound, stage, to_proto};
+use super::{Limits, operator};
 use crate::catalog;
 use crate::store::attempts::{self, LiveAttempt};
 use crate::store::{Error, Transaction, attempt_volumes, jobs, savepoints, volumes};
@@ -42,9 +42,16 @@ pub(super) async fn decide_on(
 ) -> Result<bool, Error> {
     let before = std::mem::take(refused);
     let mut changed = false;
+    let moves = |a: &&LiveAttempt| stage(a) == attempt::Stage::Moving;
+    let mut robots: HashSet<i64> = state
+        .attempts
+        .iter()
+        .filter(moves)
+        .filter_map(|a| a.library_id)
+        .collect();
     for live in &state.attempts {
         savepoints::savepoint_begin_on(tx).await?;
-        let outcome = attempt_on(tx, state, live, limits).await;
+        let outcome = attempt_on(tx, state, live, limits, &mut robots).await;
         let Some(error) = settle_on(tx, outcome, &mut changed).await? else {
             continue;
         };
@@ -55,11 +62,11 @@ pub(super) async fn decide_on(
             settle_on(tx, outcome, &mut changed).await?;
         }
     }
-    let (jobs, drives, volumes) = state.planning();
+    let (jobs, world) = state.planning();
     if jobs.is_empty() {
         return Ok(changed);
     }
-    for decision in plan::plan(&jobs, &drives, &volumes) {
+    for decision in plan::plan(&jobs, &world) {
         let job = match &decision {
             Decision::Start { job, .. }
             | Decision::Wait { job, .. }
@@ -139,8 +146,8 @@ async fn condemn_on(
     error: &Error,
 ) -> Result<bool, Error> {
     let fault = refusal(error);
-    if live.kind == "label" {
-        match volumes::volume_unlabelled_on(tx, held(live)?, &fault.message).await {
+    if let (Some(volume), "label") = (live.volume, live.kind.as_str()) {
+        match volumes::volume_unlabelled_on(tx, volume.id, &fault.message).await {
             // The volume's own state may be what is odd.
             Ok(()) | Err(Error::Stale(_)) => {}
             Err(error) => return Err(error),
@@ -156,16 +163,34 @@ async fn attempt_on(
     state: &State,
     live: &LiveAttempt,
     limits: Limits,
+    robots: &mut HashSet<i64>,
 ) -> Result<bool, Error> {
     if live.verdict != "none" {
         return end_on(tx, state, live, limits.lease).await;
     }
-    let Some(facts) = state.about(live, limits) else {
+    let Some(facts) = state.about(live, limits, robots) else {
         return Err(Error::Stale("attempt's drive or volume"));
     };
-    match attempt::next(&facts) {
-        Next::Stay => return Ok(false),
-        Next::Step(step) => begin_step_on(tx, live, &step).await?,
+    let next = attempt::next(&facts);
+    // What an attempt without a volume waits for is the planner's to say.
+    let without_volume = matches!(facts.stage, attempt::Stage::WithoutVolume { .. });
+    let why = match &next {
+        Next::Pause(why) => Some(why.as_str()),
+        _ => None,
+    };
+    if !without_volume && live.waiting_for.as_deref() != why {
+        jobs::job_pause_on(tx, live.job_id, why).await?;
+    }
+    match next {
+        Next::Stay | Next::Pause(_) => return Ok(false),
+        Next::Step(step) => {
+            let library = state
+                .library_of(live)
+                .map(|l| l.id)
+                .filter(|_| step.is_robots());
+            begin_step_on(tx, live, &step, library).await?;
+            robots.extend(library);
+        }
         Next::ChangeVolume => leave_volume_on(tx, live).await?,
         Next::Verdict(verdict) => pronounce_on(tx, live, &verdict).await?,
     }
@@ -182,7 +207,7 @@ async fn decided_on(
             jobs::job_wait_on(tx, job, &why).await?;
             return Ok(false);
         }
-        Decision::Start { job, drive, volume } => start_on(tx, state, job, drive, volume).await?,
+        Decision::Start { job, grant } => start_on(tx, state, job, &grant).await?,
         Decision::Fail { job, fault } => {
             tracing::warn!(
                 job,
@@ -222,10 +247,12 @@ async fn start_on(
     tx: &Transaction<'_>,
     state: &State,
     job: i64,
-    drive: i64,
-    volume: i64,
+    grant: &Grant,
 ) -> Result<(), Error> {
     if let Some(live) = state.waiting_attempt(job) {
+        let (Some(drive), Some(volume)) = (grant.drive, grant.volume) else {
+            return Err(Error::Stale("attempt's drive or volume"));
+        };
         attempts::attempt_volume_next_on(tx, live.id, drive, volume).await?;
         jobs::job_waited_on(tx, job).await?;
         tracing::info!(
@@ -240,15 +267,25 @@ async fn start_on(
     let Some(queued) = state.queued_job(job) else {
         return Ok(());
     };
+    if let Some(fault) = operator::refusal_on(tx, queued).await? {
+        tracing::warn!(
+            job,
+            reason = fault.reason,
+            message = fault.message,
+            "job failed"
+        );
+        jobs::job_end_on(tx, job, "failed", Some(&fault)).await?;
+        return Ok(());
+    }
     let agent = queued.agent.as_ref().map(|(id, _, _)| *id);
-    let attempt = attempts::attempt_start_on(tx, job, drive, volume, agent).await?;
+    let attempt = attempts::attempt_start_on(tx, job, grant, agent).await?;
     let mut version = None;
     if let (Some(line), "backup") = (queued.line_id, queued.kind.as_str()) {
         let opened = catalog::open_version_on(tx, line, attempt, job).await?;
         version = Some(opened.version);
     }
     jobs::job_start_on(tx, job, version).await?;
-    tracing::info!(job, attempt, drive, volume, "job started");
+    tracing::info!(job, attempt, ?grant, "job started");
     Ok(())
 }
 
@@ -279,7 +316,12 @@ async fn leave_volume_on(tx: &Transaction<'_>, live: &LiveAttempt) -> Result<(),
     attempts::attempt_volume_leave_on(tx, live.id, wanted, is_bound(live)).await
 }
 
-async fn begin_step_on(tx: &Transaction<'_>, live: &LiveAttempt, step: &Step) -> Result<(), Error> {
+async fn begin_step_on(
+    tx: &Transaction<'_>,
+    live: &LiveAttempt,
+    step: &Step,
+    library: Option<i64>,
+) -> Result<(), Error> {
     let encode = |m: &Move| {
         agent::MoveWork {
             barcode: m.barcode.clone(),
@@ -292,9 +334,12 @@ async fn begin_step_on(tx: &Transaction<'_>, live: &LiveAttempt, step: &Step) ->
         Step::Unload => ("unload", None),
         Step::Clear(m) => ("clear", Some(encode(m))),
         Step::Mount(m) => ("mount", Some(encode(m))),
+        Step::Carry(m) => ("carry", Some(encode(m))),
+        Step::Clean => ("clean", None),
+        Step::Scan => ("scan", None),
         Step::Work => ("work", None),
     };
-    attempts::attempt_step_on(tx, live.id, kind, detail.as_deref()).await
+    attempts::attempt_step_on(tx, live.id, kind, detail.as_deref(), library).await
 }
 
 /// Writes a verdict with all that follows from it in the catalog.
@@ -309,20 +354,23 @@ async fn pronounce_on(
         Verdict::Failed(fault) => ("failed", Some(fault)),
         Verdict::Cancelled => ("cancelled", None),
     };
-    match (live.kind.as_str(), verdict) {
-        ("backup", Verdict::Succeeded { .. }) => {
+    match (live.kind.as_str(), verdict, live.volume) {
+        ("backup", Verdict::Succeeded { .. }, _) => {
             let done = backup_done(live).ok_or(Error::Corrupt("a backup's result"))?;
             catalog::publish_on(tx, live.id, &done).await?;
         }
-        ("label", Verdict::Succeeded { .. }) => {
+        ("label", Verdict::Succeeded { .. }, Some(volume)) => {
             let block = label_done(live).ok_or(Error::Corrupt("a label's result"))?;
-            volumes::volume_labelled_on(tx, held(live)?, block).await?;
+            volumes::volume_labelled_on(tx, volume.id, block).await?;
         }
-        ("label", Verdict::Failed(fault)) => {
-            volumes::volume_unlabelled_on(tx, held(live)?, &fault.message).await?;
+        ("label", Verdict::Failed(fault), Some(volume)) => {
+            volumes::volume_unlabelled_on(tx, volume.id, &fault.message).await?;
         }
-        ("label", Verdict::Cancelled) => {
-            volumes::volume_unlabelled_on(tx, held(live)?, "the labelling was cancelled").await?;
+        ("label", Verdict::Cancelled, Some(volume)) => {
+            volumes::volume_unlabelled_on(tx, volume.id, "the labelling was cancelled").await?;
+        }
+        ("erase" | "format", verdict, Some(volume)) => {
+            operator::erase_decided_on(tx, live, volume.id, verdict).await?;
         }
         _ => {}
     }
@@ -334,13 +382,6 @@ async fn pronounce_on(
     );
     let encoded = fault.map(|f| to_proto(f).encode_to_vec());
     attempts::attempt_verdict_on(tx, live.id, name, encoded.as_deref()).await
-}
-
-/// The volume that a label's attempt holds.
-fn held(live: &LiveAttempt) -> Result<i64, Error> {
-    live.volume
-        .map(|held| held.id)
-        .ok_or(Error::Stale("attempt's volume"))
 }
 
 fn backup_done(live: &LiveAttempt) -> Option<agent::BackupDone> {
@@ -366,21 +407,25 @@ async fn end_on(
     live: &LiveAttempt,
     lease: Duration,
 ) -> Result<bool, Error> {
-    let Some(drive) = state.drives.get(&live.drive_id) else {
-        return Ok(false);
+    let drive = match live.drive_id {
+        Some(id) => match state.drives.get(&id) {
+            Some(drive) => Some(drive),
+            None => return Ok(false),
+        },
+        None => None,
     };
     let lease = lease.as_millis() as u64;
-    let unit = state.drive_unit(live, drive);
+    let unit = drive.map(|drive| state.drive_unit(live, drive));
     let working = live.step_kind == "work";
     let reported = live.drive_result.is_some();
-    if !attempt::is_over(&stage(live), reported, unit, state.robot_unit(drive), lease) {
+    if !attempt::is_over(&stage(live), reported, unit, state.robot_unit(live), lease) {
         return Ok(false);
     }
     // A worker that was restarted delivered its journal before it connected; one that is silent may still write.
-    let lost = working && !reported && unit.same_incarnation;
+    let lost = working && !reported && unit.is_some_and(|unit| unit.same_incarnation);
     attempts::attempt_end_on(tx, live.id, lost).await?;
-    if lost {
-        attempts::attempt_drive_lost_on(tx, live.drive_id).await?;
+    if let Some(drive) = live.drive_id.filter(|_| lost) {
+        attempts::attempt_drive_lost_on(tx, drive).await?;
     }
     let fault = (live.verdict == "failed").then(|| fault_of(live));
     if !jobs::job_end_on(tx, live.job_id, &live.verdict, fault.as_ref()).await? {

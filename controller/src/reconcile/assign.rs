@@ -30,9 +30,10 @@ pub(super) fn sets(state: &State, installation: Uuid) -> (Sets, Vec<Binding>) {
     let mut sets = Sets::new();
     let mut bindings = Vec::new();
     for live in &state.attempts {
-        let Some(drive) = state.drives.get(&live.drive_id) else {
+        let drive = live.drive_id.and_then(|id| state.drives.get(&id));
+        if live.drive_id.is_some() && drive.is_none() {
             continue;
-        };
+        }
         let mut give = |unit: Unit, incarnation: Uuid, key: AssignmentKey, work: Work| {
             let assignment = Assignment {
                 key: Some(key),
@@ -53,6 +54,7 @@ pub(super) fn sets(state: &State, installation: Uuid) -> (Sets, Vec<Binding>) {
             && let Some(agent) = &live.source
             && let Some(incarnation) = agent.incarnation
             && is_theirs(live.source_incarnation, incarnation)
+            && let Some(drive) = drive
             && let Some(work) = source_work(live, drive, installation)
         {
             let key = AssignmentKey {
@@ -67,29 +69,38 @@ pub(super) fn sets(state: &State, installation: Uuid) -> (Sets, Vec<Binding>) {
         if withdrawn || (live.step_kind != "work" && live.drive_result.is_some()) {
             continue;
         }
-        match live.step_kind.as_str() {
-            "unload" => give(
+        match (live.step_kind.as_str(), drive) {
+            ("unload", Some(drive)) => give(
                 Unit::Drive(drive.id),
                 drive.incarnation,
                 key(live),
                 Work::Unload(agent::UnloadWork {}),
             ),
-            "clear" | "mount" => {
-                let library = drive
-                    .library
-                    .as_ref()
-                    .and_then(|(id, _, _)| state.libraries.get(id));
+            ("clean", Some(drive)) => give(
+                Unit::Drive(drive.id),
+                drive.incarnation,
+                key(live),
+                Work::Clean(agent::CleanWork {
+                    barcode: live.cartridge.clone().unwrap_or_default(),
+                }),
+            ),
+            ("clear" | "mount" | "carry" | "scan", _) => {
                 let detail = live.step_detail.as_deref().map(agent::MoveWork::decode);
-                if let (Some(library), Some(Ok(detail))) = (library, detail) {
+                let work = match detail {
+                    Some(Ok(detail)) => Some(Work::Move(detail)),
+                    None if live.step_kind == "scan" => Some(Work::Scan(agent::ScanWork {})),
+                    _ => None,
+                };
+                if let (Some(library), Some(work)) = (state.library_of(live), work) {
                     give(
                         Unit::Library(library.id),
                         library.incarnation,
                         key(live),
-                        Work::Move(detail),
+                        work,
                     );
                 }
             }
-            "work" => {
+            ("work", Some(drive)) => {
                 if live.drive_incarnation.is_none() {
                     bindings.push(Binding {
                         attempt: live.id,
@@ -99,7 +110,7 @@ pub(super) fn sets(state: &State, installation: Uuid) -> (Sets, Vec<Binding>) {
                 }
                 if live.drive_result.is_none()
                     && is_theirs(live.drive_incarnation, drive.incarnation)
-                    && let Some(volume) = live.volume.and_then(|held| state.volumes.get(&held.id))
+                    && let volume = live.volume.and_then(|held| state.volumes.get(&held.id))
                     && let Some(work) = drive_work(live, volume, installation)
                 {
                     give(Unit::Drive(drive.id), drive.incarnation, key(live), work);
@@ -122,30 +133,58 @@ fn key(live: &LiveAttempt) -> AssignmentKey {
     }
 }
 
-fn drive_work(live: &LiveAttempt, volume: &PlannedVolume, installation: Uuid) -> Option<Work> {
-    let recording = Some(recording(volume, installation));
+fn drive_work(
+    live: &LiveAttempt,
+    volume: Option<&PlannedVolume>,
+    installation: Uuid,
+) -> Option<Work> {
+    let recording = volume.map(|volume| recording(volume, installation));
     let peer_agent_id = live
         .source
         .as_ref()
         .map(|s| s.name.clone())
         .unwrap_or_default();
+    let barcode = live.cartridge.clone().unwrap_or_default();
     Some(match live.kind.as_str() {
         "backup" => Work::Write(agent::WriteWork {
-            recording,
+            recording: Some(recording?),
             archive: Some(archive(live, installation)?),
             peer_agent_id,
             part_size: live.archive.as_ref()?.part_size as u64,
             continues: live.volumes.len() > 1,
         }),
         "restore" => Work::Read(agent::ReadWork {
-            recording,
+            recording: Some(recording?),
             peer_agent_id,
         }),
-        _ => Work::Label(agent::LabelWork {
-            recording,
+        "label" => Work::Label(agent::LabelWork {
+            recording: Some(recording?),
             expired: None,
-            force: false,
+            force: live.task.forced,
         }),
+        "erase" | "format" => Work::Erase(agent::EraseWork {
+            barcode,
+            method: match (live.kind.as_str(), live.task.thorough) {
+                ("format", _) => agent::EraseMethod::Format,
+                (_, true) => agent::EraseMethod::Long,
+                (_, false) => agent::EraseMethod::Quick,
+            }
+            .into(),
+            installation_uuid: installation.as_bytes().to_vec().into(),
+            volume_uuid: volume
+                .map(|v| v.volume_uuid.as_bytes().to_vec().into())
+                .unwrap_or_default(),
+            // The controller has made sure that nothing lives on it, or was told to force it.
+            expired: volume.map(|v| agent::ExpiredRecording {
+                recording_uuid: v.recording_uuid.as_bytes().to_vec().into(),
+                next_block: v.next_block as u64,
+            }),
+            force: live.task.forced,
+        }),
+        "drive-load" => Work::Load(agent::LoadWork { barcode }),
+        "drive-rewind" => Work::Rewind(agent::RewindWork {}),
+        "drive-unload" => Work::Unload(agent::UnloadWork {}),
+        _ => return None,
     })
 }
 

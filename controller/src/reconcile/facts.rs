@@ -6,11 +6,11 @@ use std::time::Duration;
 use prost::Message as _;
 use taf_core::attempt::{self, Outcome};
 use taf_core::mount::{Element, ElementKind, Medium};
-use taf_core::{Fault, plan};
+use taf_core::{Fault, carry, plan};
 use taf_proto::{agent, v1};
 use uuid::Uuid;
 
-use super::Limits;
+use super::{Limits, needs};
 use crate::catalog;
 use crate::session::Unit;
 use crate::store::attempts::{self, LiveAttempt};
@@ -18,7 +18,7 @@ use crate::store::drives::{self, DriveRow};
 use crate::store::jobs::{self, QueuedJob};
 use crate::store::libraries::{self, ElementRow, LibraryRow};
 use crate::store::volumes::{self, PlannedVolume};
-use crate::store::{Error, Transaction};
+use crate::store::{Error, Transaction, attempt_volumes, cleaning};
 
 /// More devices than any installation has; the reconciler looks at all of them.
 const ALL: i64 = 10_000;
@@ -33,6 +33,10 @@ pub(super) struct State {
     pub libraries: HashMap<i64, LibraryRow>,
     pub elements: HashMap<i64, Vec<Element>>,
     pub volumes: HashMap<i64, PlannedVolume>,
+    /// Barcodes of cartridges that attempts hold.
+    pub held: HashSet<String>,
+    /// How often cleaning cartridges can still be used.
+    pub cleanings_left: HashMap<String, u32>,
     /// Source agents' processes.
     pub sources: Vec<(i64, Uuid)>,
     /// Since when this controller watches.
@@ -69,7 +73,15 @@ pub(super) async fn load_on(tx: &Transaction<'_>, watching: Duration) -> Result<
         let wanted = volumes::volume_list_planned_on(tx).await?;
         volumes.extend(wanted.into_iter().map(|v| (v.id, v)));
     }
+    let mut held = HashSet::new();
+    let mut cleanings_left = HashMap::new();
+    if !queued.is_empty() || !attempts.is_empty() {
+        held = attempt_volumes::cartridge_list_held_on(tx).await?;
+        cleanings_left = cleaning::cleaning_list(tx).await?;
+    }
     Ok(State {
+        held,
+        cleanings_left,
         queued,
         attempts,
         complete,
@@ -95,6 +107,7 @@ fn element(row: &ElementRow) -> Element {
         barcode: row.barcode.clone(),
         drive_serial: row.drive_serial.clone(),
         source_address: row.source_address.map(|a| a as u32),
+        exception: row.exception.clone(),
     }
 }
 
@@ -156,7 +169,9 @@ fn outcome(encoded: Option<&[u8]>, kind: attempt::Kind, side: Side) -> Option<Ou
         (attempt::Kind::Restore, Side::Drive, Some(Done::Read(_))) => {
             return Some(Outcome::NextVolume);
         }
-        (attempt::Kind::Backup | attempt::Kind::Restore, Side::Drive, _) => 0,
+        (attempt::Kind::Backup | attempt::Kind::Restore | attempt::Kind::Drive, Side::Drive, _) => {
+            0
+        }
         _ => return unfit(),
     };
     Some(Outcome::Done { issues })
@@ -183,6 +198,7 @@ impl Side {
 struct Place<'a> {
     library: i64,
     connected: bool,
+    kind: ElementKind,
     drive_serial: Option<&'a str>,
 }
 
@@ -243,39 +259,32 @@ impl State {
     }
 
     /// Facts for the planner.
-    pub(super) fn planning(&self) -> (Vec<plan::Job>, Vec<plan::Drive>, Vec<plan::Volume>) {
+    pub(super) fn planning(&self) -> (Vec<plan::Job>, plan::World) {
         let running = self.attempts.iter().filter(|live| waits_for_volume(live));
         let running = running.map(|live| plan::Job {
             id: live.job_id,
-            need: match (live.wanted_volume_id, &live.pool) {
-                (None, Some((pool, name))) => plan::Need::Append {
-                    pool: *pool,
-                    pool_name: name.clone(),
-                },
-                (wanted, _) => plan::Need::Volume(wanted.unwrap_or_default()),
+            needs: match (live.wanted_volume_id, &live.pool) {
+                (None, Some((pool, name))) => plan::Needs::append(*pool, name),
+                (wanted, _) => plan::Needs::volume(wanted.unwrap_or_default()),
             },
             agent: None,
             cancel_asked: false,
-            running: Some(plan::Running {
-                drive: live.drive_id,
+            background: false,
+            running: live.drive_id.map(|drive| plan::Running {
+                drive,
                 bound: is_bound(live),
                 used: live.volumes.clone(),
             }),
         });
         let queued = self.queued.iter().map(|job| plan::Job {
             id: job.id,
-            need: match (&job.pool, job.volume_id) {
-                (Some((pool, name)), None) => plan::Need::Append {
-                    pool: *pool,
-                    pool_name: name.clone(),
-                },
-                (_, volume) => plan::Need::Volume(volume.unwrap_or_default()),
-            },
+            needs: needs::of(job, self),
             agent: job.agent.as_ref().map(|(_, name, connected)| plan::Agent {
                 name: name.clone(),
                 connected: *connected,
             }),
             cancel_asked: job.cancel_asked,
+            background: job.background,
             running: None,
         });
         let jobs = running.chain(queued).collect();
@@ -283,56 +292,119 @@ impl State {
             id: d.id,
             serial: d.serial.clone(),
             connected: d.connected,
-            usable: d.connected
-                && d.library
-                    .as_ref()
-                    .is_some_and(|(_, _, connected)| *connected),
             busy: d.job.is_some(),
             library: d.library.as_ref().map(|(id, _, _)| *id),
             full: d.full,
         });
+        let world = plan::World {
+            drives: drives.collect(),
+            libraries: self.libraries.values().map(|l| self.library(l)).collect(),
+            cartridges: self.cartridges(),
+        };
+        (jobs, world)
+    }
+
+    fn library(&self, library: &LibraryRow) -> plan::Library {
+        let elements = self.elements.get(&library.id);
+        let of = |kind| {
+            elements
+                .into_iter()
+                .flatten()
+                .filter(move |e| e.kind == kind)
+        };
+        let free = |kind| {
+            of(kind)
+                .filter(|e| !e.full && e.exception.is_none())
+                .count()
+        };
+        let inside = of(ElementKind::MailSlot).filter(|e| e.full);
+        plan::Library {
+            id: library.id,
+            serial: library.serial.clone(),
+            connected: library.connected,
+            pause: library.pause.clone(),
+            slots_free: free(ElementKind::Slot),
+            mail_free: free(ElementKind::MailSlot),
+            mail: inside
+                .map(|e| match &e.barcode {
+                    Some(barcode) => barcode.clone(),
+                    None => format!("what is in element {}", e.address),
+                })
+                .collect(),
+        }
+    }
+
+    /// Cartridges that a waiting job could get: volumes, what else jobs name, cleaning cartridges, and what is in drives.
+    fn cartridges(&self) -> Vec<plan::Cartridge> {
         let places = self.places();
         let rows: HashMap<&str, i64> = self
             .drives
             .values()
             .map(|d| (d.serial.as_str(), d.id))
             .collect();
-        let volumes = self.volumes.values().map(|v| {
-            let found = places
-                .get(v.barcode.as_str())
-                .map_or(&[][..], Vec::as_slice);
+        let cartridge = |barcode: &str, volume: Option<&PlannedVolume>| {
+            let found = places.get(barcode).map_or(&[][..], Vec::as_slice);
             let place = found.first();
-            plan::Volume {
-                id: v.id,
-                barcode: v.barcode.clone(),
-                pool: v.pool_id,
-                appendable: v.state == "appendable",
-                reserved: v.reserved,
-                byte_count: v.byte_count as u64,
+            plan::Cartridge {
+                volume: volume.map(|v| v.id),
+                barcode: barcode.to_owned(),
+                pool: volume.map(|v| v.pool_id),
+                appendable: volume.is_some_and(|v| v.state == "appendable" && !v.condemned),
+                reserved: self.held.contains(barcode),
+                byte_count: volume.map_or(0, |v| v.byte_count as u64),
+                cleanings_left: match volume {
+                    None => self.cleanings_left(barcode),
+                    Some(_) => None,
+                },
                 library: place.map(|p| p.library),
                 twice: found.len() > 1,
+                in_mail_slot: place.is_some_and(|p| p.kind == ElementKind::MailSlot),
                 in_drive: place
                     .and_then(|p| p.drive_serial)
                     .and_then(|serial| rows.get(serial).copied()),
             }
-        });
-        (jobs, drives.collect(), volumes.collect())
+        };
+        let volumes: HashMap<&str, &PlannedVolume> = self
+            .volumes
+            .values()
+            .map(|v| (v.barcode.as_str(), v))
+            .collect();
+        let mut all: Vec<plan::Cartridge> = volumes
+            .iter()
+            .map(|(barcode, volume)| cartridge(barcode, Some(volume)))
+            .collect();
+        let others = places
+            .keys()
+            .filter(|barcode| !volumes.contains_key(*barcode));
+        all.extend(others.map(|barcode| cartridge(barcode, None)));
+        all
     }
 
-    /// Where the volumes are. What a library shows that is not connected counts only if no other one shows it: it may have been
+    /// How often a cartridge can still clean a drive; `None` if it is for data.
+    fn cleanings_left(&self, barcode: &str) -> Option<u32> {
+        let known = self.cleanings_left.get(barcode).copied();
+        known.or_else(|| cleaning::is_cleaning(barcode).then_some(cleaning::USES))
+    }
+
+    /// Where cartridges are. What a library shows that is not connected counts only if no other one shows it: it may have been
     /// taken away long ago.
     fn places(&self) -> HashMap<&str, Vec<Place<'_>>> {
-        let wanted: HashSet<&str> = self.volumes.values().map(|v| v.barcode.as_str()).collect();
+        let volumes = self.volumes.values().map(|v| v.barcode.as_str());
+        let named = self.queued.iter().filter_map(|j| j.cartridge.as_deref());
+        let wanted: HashSet<&str> = volumes.chain(named).collect();
         let mut places: HashMap<&str, Vec<Place<'_>>> = HashMap::new();
         for (library, elements) in &self.elements {
             let connected = self.libraries.get(library).is_some_and(|l| l.connected);
             for element in elements.iter().filter(|e| e.full) {
                 if let Some(barcode) = element.barcode.as_deref()
-                    && wanted.contains(barcode)
+                    && (wanted.contains(barcode)
+                        || element.kind == ElementKind::Drive
+                        || self.cleanings_left(barcode).is_some())
                 {
                     places.entry(barcode).or_default().push(Place {
                         library: *library,
                         connected,
+                        kind: element.kind,
                         drive_serial: element.drive_serial.as_deref(),
                     });
                 }
@@ -346,30 +418,42 @@ impl State {
         places
     }
 
-    /// Facts about a live attempt, for the core. `None` while a row that it needs is missing.
+    /// The library whose robot works for an attempt: that of its drive as things are now, else the one it was given.
+    pub(super) fn library_of(&self, attempt: &LiveAttempt) -> Option<&LibraryRow> {
+        let drive = attempt.drive_id.and_then(|id| self.drives.get(&id));
+        let id = match drive {
+            Some(drive) => drive.library.as_ref().map(|(id, _, _)| *id),
+            None => attempt.library_id,
+        };
+        self.libraries.get(&id?)
+    }
+
+    /// Facts about a live attempt, for the core. `None` while a row that it needs is missing. `robots` are those that work for
+    /// somebody.
     pub(super) fn about<'a>(
         &'a self,
         attempt: &'a LiveAttempt,
         limits: Limits,
+        robots: &HashSet<i64>,
     ) -> Option<attempt::Facts<'a>> {
-        let drive = self.drives.get(&attempt.drive_id)?;
-        let (barcode, first_step) = match attempt.volume {
+        let drive = match attempt.drive_id {
+            Some(id) => Some(self.drives.get(&id)?),
+            None => None,
+        };
+        let barcode = attempt.cartridge.as_deref().unwrap_or_default();
+        let first_step = match attempt.volume {
             Some(held) => {
-                let volume = self.volumes.get(&held.id)?;
-                (volume.barcode.as_str(), held.first_step)
+                self.volumes.get(&held.id)?;
+                held.first_step
             }
-            None => ("", attempt.step),
+            None if attempt.waiting_seconds.is_some() => attempt.step,
+            None => 1,
         };
-        let elements = drive
-            .library
-            .as_ref()
-            .and_then(|(id, _, _)| self.elements.get(id))
+        let library = self.library_of(attempt);
+        let elements = library
+            .and_then(|l| self.elements.get(&l.id))
             .map_or(&[][..], Vec::as_slice);
-        let kind = match attempt.kind.as_str() {
-            "backup" => attempt::Kind::Backup,
-            "restore" => attempt::Kind::Restore,
-            _ => attempt::Kind::Label,
-        };
+        let kind = kind(attempt);
         Some(attempt::Facts {
             kind,
             stage: stage(attempt),
@@ -378,22 +462,26 @@ impl State {
             barcode,
             waiting_for: attempt.waiting_for.as_deref().unwrap_or_default(),
             volume_wait_millis: limits.volume_wait.as_millis() as u64,
-            drive_serial: &drive.serial,
-            medium: match drive.medium.as_str() {
+            from: attempt.task.from_address.map(|a| a as u32),
+            worked: attempt.worked,
+            drive_serial: drive.map_or("", |d| d.serial.as_str()),
+            medium: match drive.map_or("unknown", |d| d.medium.as_str()) {
                 "empty" => Medium::Empty,
                 "loaded" => Medium::Loaded,
                 "unloaded" => Medium::Unloaded,
                 _ => Medium::Unknown,
             },
-            drive: self.drive_unit(attempt, drive),
+            drive: drive.map(|drive| self.drive_unit(attempt, drive)),
             source: attempt.source.as_ref().map(|source| attempt::Unit {
                 same_incarnation: attempt.source_incarnation.is_none()
                     || attempt.source_incarnation == source.incarnation,
                 silent_millis: self.silence(source.silent_seconds),
             }),
             source_name: attempt.source.as_ref().map_or("", |s| s.name.as_str()),
-            robot: self.robot_unit(drive),
-            library_serial: drive.library.as_ref().map_or("", |(_, s, _)| s.as_str()),
+            robot: self.robot_unit(attempt),
+            robot_busy: library.is_some_and(|l| robots.contains(&l.id)),
+            robot_pause: library.and_then(|l| l.pause.as_deref()),
+            library_serial: library.map_or("", |l| l.serial.as_str()),
             elements,
             drive_outcome: outcome(attempt.drive_result.as_deref(), kind, Side::Drive),
             source_outcome: outcome(attempt.source_result.as_deref(), kind, Side::Source),
@@ -416,10 +504,9 @@ impl State {
         }
     }
 
-    /// How the robot of a drive is; it works for whoever asks, so any process of it will do.
-    pub(super) fn robot_unit(&self, drive: &DriveRow) -> Option<attempt::Unit> {
-        let (id, _, _) = drive.library.as_ref()?;
-        let library = self.libraries.get(id)?;
+    /// How the robot of an attempt is; it works for whoever asks, so any process of it will do.
+    pub(super) fn robot_unit(&self, attempt: &LiveAttempt) -> Option<attempt::Unit> {
+        let library = self.library_of(attempt)?;
         Some(attempt::Unit {
             same_incarnation: true,
             silent_millis: self.silence(library.silent_seconds),
@@ -436,8 +523,8 @@ impl State {
 /// The step that is under way.
 pub(super) fn stage(attempt: &LiveAttempt) -> attempt::Stage {
     match attempt.step_kind.as_str() {
-        "unload" => attempt::Stage::Unloading,
-        "clear" | "mount" => attempt::Stage::Moving,
+        "unload" | "clean" => attempt::Stage::Unloading,
+        "clear" | "mount" | "carry" | "scan" => attempt::Stage::Moving,
         "work" => attempt::Stage::Working,
         _ => match attempt.waiting_seconds {
             Some(seconds) => attempt::Stage::WithoutVolume {
@@ -456,4 +543,24 @@ fn waits_for_volume(attempt: &LiveAttempt) -> bool {
 /// Whether an attempt can't leave its drive's worker: of a backup that holds what is not on tape yet.
 pub(super) fn is_bound(attempt: &LiveAttempt) -> bool {
     attempt.kind != "restore"
+}
+
+/// What an attempt is for.
+pub(super) fn kind(attempt: &LiveAttempt) -> attempt::Kind {
+    match attempt.kind.as_str() {
+        "backup" => attempt::Kind::Backup,
+        "restore" => attempt::Kind::Restore,
+        "label" => attempt::Kind::Label,
+        "drive-clean" => attempt::Kind::Clean,
+        "inventory" => attempt::Kind::Scan,
+        "export" => attempt::Kind::Carry(carry::To::MailSlot),
+        "import" => attempt::Kind::Carry(carry::To::Slot),
+        "move" => {
+            let to = attempt.task.to_address.unwrap_or_default();
+            attempt::Kind::Carry(carry::To::Element(to as u32))
+        }
+        // A drive in no library has nobody to take the cartridge home.
+        "drive-unload" if attempt.library_id.is_some() => attempt::Kind::Carry(carry::To::Slot),
+        _ => attempt::Kind::Drive,
+    }
 }

@@ -7,6 +7,8 @@
 mod apply;
 mod assign;
 mod facts;
+mod needs;
+mod operator;
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};

@@ -85,6 +85,16 @@ pub fn message(row: JobRow) -> Job {
     let kind = match row.kind.as_str() {
         "backup" => JobKind::Backup,
         "restore" => JobKind::Restore,
+        "erase" => JobKind::Erase,
+        "format" => JobKind::Format,
+        "drive-load" => JobKind::Load,
+        "drive-unload" => JobKind::Unload,
+        "drive-rewind" => JobKind::Rewind,
+        "drive-clean" => JobKind::Clean,
+        "inventory" => JobKind::Inventory,
+        "move" => JobKind::Move,
+        "import" => JobKind::Import,
+        "export" => JobKind::Export,
         _ => JobKind::Label,
     };
     let state = match row.state.as_str() {
@@ -129,6 +139,13 @@ pub fn message(row: JobRow) -> Job {
         create_time: Some(timestamp(row.created_at)),
         start_time: row.started_at.map(timestamp),
         end_time: row.ended_at.map(timestamp),
+        library: row
+            .library
+            .as_deref()
+            .map(names::library)
+            .unwrap_or_default(),
+        from_address: row.addresses.0.unwrap_or_default() as u32,
+        to_address: row.addresses.1.unwrap_or_default() as u32,
     }
 }
 
@@ -171,8 +188,18 @@ fn progress(row: &JobRow) -> Progress {
         progress.bytes_per_second = 0;
         progress.drive_bytes_per_second = 0;
         progress.current_path = None;
-    } else if matches!(row.step_kind.as_deref(), Some("unload" | "clear" | "mount")) {
-        "mounting".clone_into(&mut progress.phase);
+    } else {
+        let step = match (row.step_kind.as_deref(), row.kind.as_str()) {
+            (Some("unload"), "drive-unload" | "export" | "import" | "move") => Some("unloading"),
+            (Some("unload" | "clear" | "mount"), _) => Some("mounting"),
+            (Some("carry"), _) => Some("moving"),
+            (Some("clean"), _) => Some("cleaning"),
+            (Some("scan"), _) => Some("reading the elements"),
+            _ => None,
+        };
+        if let Some(step) = step {
+            step.clone_into(&mut progress.phase);
+        }
     }
     progress.estimated_file_count = row.estimated_files.unwrap_or_default() as u64;
     progress.estimated_byte_count = row.estimated_bytes.unwrap_or_default() as u64;

@@ -64,6 +64,15 @@ impl Versions {
     ) -> Result<RestoreVersionResponse, Status> {
         let wanted = Wanted::read(request)?;
         let (version, parts) = self.version("version", &request.version).await?;
+        if let Some(why) = &version.lost_reason {
+            return Err(status::precondition(
+                "VERSION_LOST",
+                format!(
+                    "{} can't be restored any more: {why}; choose another with `taf versions`",
+                    request.version
+                ),
+            ));
+        }
         let (agent_id, agent) = self.agent(&version, &request.agent).await?;
         if let Some(mutation) = mutation {
             // Counting takes a while: a repeated request does not do it again.
@@ -226,6 +235,7 @@ fn message(version: &Version, parts: &[Located]) -> v1::Version {
         issue_count: version.issue_count as u64,
         volumes: volumes(parts),
         job: names::job(version.job_id),
+        lost_reason: version.lost_reason.clone().unwrap_or_default(),
     }
 }
 

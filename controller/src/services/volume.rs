@@ -16,7 +16,9 @@ use crate::access::Caller;
 use crate::app::App;
 use crate::session::Registry;
 use crate::store::{
-    self, Store, jobs, libraries,
+    self, Store,
+    jobs::{self, NewTask},
+    libraries,
     volumes::{self, TapeFileRow, VolumeRow},
 };
 
@@ -69,7 +71,12 @@ impl Volumes {
         else {
             return Err(living(volumes::volume_get(&tx, barcode).await?, barcode));
         };
-        let job = jobs::job_create_label_on(&tx, volume, mutation.actor()).await?;
+        let new = NewTask {
+            kind: "label",
+            volume_id: Some(volume),
+            ..NewTask::default()
+        };
+        let job = jobs::job_create_task_on(&tx, &new, mutation.actor()).await?;
         let answer = LabelVolumeResponse {
             job: names::job(job),
         };

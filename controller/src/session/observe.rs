@@ -11,7 +11,7 @@ use crate::store::{
     attempts::{self, Report},
     clip, drives,
     drives::Unit,
-    libraries::{self, ElementRow, UnitIdentity},
+    libraries::{self, Condition, ElementRow, UnitIdentity},
 };
 
 /// Most elements that a library may report.
@@ -151,7 +151,17 @@ pub(super) async fn observe(
                 .filter_map(element_row)
                 .filter(|element| addresses.insert(element.address))
                 .collect();
-            libraries::library_inventory_on(&tx, id, incarnation, &elements).await?;
+            let text = |t: &str| Some(clip(t, 400)).filter(|t| !t.is_empty());
+            let condition = Condition {
+                pause: text(&library.pause),
+                picker_exception: text(&library.picker_exception),
+            };
+            let is_current =
+                libraries::library_condition_on(&tx, id, incarnation, &condition).await?;
+            // Behind an open door nothing can be read, and what was there is still believed.
+            if is_current && !(elements.is_empty() && condition.pause.is_some()) {
+                libraries::library_inventory_on(&tx, id, &elements).await?;
+            }
         }
         _ => {}
     }
@@ -176,6 +186,7 @@ fn element_row(element: &agent::Element) -> Option<ElementRow> {
         source_address: i32::try_from(element.source_address)
             .ok()
             .filter(|a| *a > 0),
+        exception: Some(clip(&element.exception, 400)).filter(|t| !t.is_empty()),
     })
 }
 
@@ -198,7 +209,7 @@ pub(super) async fn finish(store: &Store, unit: Unit, result: &agent::Result) ->
         step: key.step as i32,
         unit,
         result: &kept.encode_to_vec(),
-        failed: result.fault.is_some(),
+        fault: kept.fault.as_ref().map(|f| f.reason.as_str()),
     };
     attempts::attempt_result_on(&tx, &report).await?;
     tx.commit().await?;

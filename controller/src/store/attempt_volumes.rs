@@ -1,6 +1,6 @@
 //! The volumes of attempts: which one an attempt holds, and which ones it has had before.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use uuid::Uuid;
 
@@ -9,13 +9,38 @@ use super::{Error, GenericClient, Transaction};
 /// Reserves a volume for an attempt as its next one, before anything moves. [`Error::Exists`] if it is held.
 pub async fn volume_hold_on(tx: &Transaction<'_>, attempt: i64, volume: i64) -> Result<(), Error> {
     tx.execute(
-        "INSERT INTO attempt_volumes (attempt_id, ordinal, volume_id, held, first_step, reserved_at) \
-         SELECT t.id, 1 + (SELECT count(*) FROM attempt_volumes x WHERE x.attempt_id = t.id)::integer, $2::bigint, true, t.step, \
-         clock_timestamp() FROM attempts t WHERE t.id = $1",
+        "INSERT INTO attempt_volumes (attempt_id, ordinal, volume_id, cartridge, held, first_step, reserved_at) \
+         SELECT t.id, 1 + (SELECT count(*) FROM attempt_volumes x WHERE x.attempt_id = t.id)::integer, v.id, v.barcode, true, \
+         t.step, clock_timestamp() FROM attempts t, volumes v WHERE t.id = $1 AND v.id = $2",
         &[&attempt, &volume],
     )
     .await?;
     Ok(())
+}
+
+/// Reserves a cartridge for an attempt, before anything moves; `volume` if it is one of the catalog. [`Error::Exists`] if it is
+/// held.
+pub async fn cartridge_hold_on(
+    tx: &Transaction<'_>,
+    attempt: i64,
+    barcode: &str,
+    volume: Option<i64>,
+) -> Result<(), Error> {
+    tx.execute(
+        "INSERT INTO attempt_volumes (attempt_id, ordinal, volume_id, cartridge, held, first_step, reserved_at) \
+         SELECT t.id, 1, $2::bigint, $3::varchar, true, t.step, clock_timestamp() FROM attempts t WHERE t.id = $1",
+        &[&attempt, &volume, &barcode],
+    )
+    .await?;
+    Ok(())
+}
+
+/// Barcodes of the cartridges that attempts hold, or that a lost drive may still write to.
+pub async fn cartridge_list_held_on(tx: &Transaction<'_>) -> Result<HashSet<String>, Error> {
+    let rows = tx
+        .query("SELECT cartridge FROM attempt_volumes WHERE held", &[])
+        .await?;
+    Ok(rows.iter().map(|row| row.get(0)).collect())
 }
 
 /// The attempt has done with the volume that it holds.
@@ -33,7 +58,7 @@ pub async fn volume_list_live_on(tx: &Transaction<'_>) -> Result<HashMap<i64, Ve
     let rows = tx
         .query(
             "SELECT v.attempt_id, v.volume_id FROM attempt_volumes v JOIN attempts t ON t.id = v.attempt_id \
-             WHERE t.ended_at IS NULL ORDER BY v.attempt_id, v.ordinal",
+             WHERE t.ended_at IS NULL AND v.volume_id IS NOT NULL ORDER BY v.attempt_id, v.ordinal",
             &[],
         )
         .await?;

@@ -1,9 +1,10 @@
 //! Attempts: one try at a job, with the drive and the volume that it holds. Its volumes are in `attempt_volumes`.
 
+use taf_core::plan::Grant;
 use tokio_postgres::Row;
 use uuid::Uuid;
 
-use super::{Error, Store, Transaction, attempt_volumes, drives::Unit};
+use super::{Error, Store, Transaction, attempt_volumes, cleaning, drives::Unit};
 
 /// An attempt that has not ended, with all that the reconciler asks about it.
 pub struct LiveAttempt {
@@ -27,21 +28,29 @@ pub struct LiveAttempt {
     pub step_kind: String,
     /// Encoded move of a step of the robot.
     pub step_detail: Option<Vec<u8>>,
-    /// Drive.
-    pub drive_id: i64,
+    /// Drive, if one takes part.
+    pub drive_id: Option<i64>,
     /// Process of the drive that was given work.
     pub drive_incarnation: Option<Uuid>,
     /// Encoded result of the drive.
     pub drive_result: Option<Vec<u8>>,
-    /// Volume that it holds.
+    /// Volume of the catalog that it holds.
     pub volume: Option<HeldVolume>,
+    /// Barcode of the cartridge that it holds, volume or not.
+    pub cartridge: Option<String>,
+    /// Library whose robot works for it.
+    pub library_id: Option<i64>,
+    /// Of a cleaning or a look at the elements: whether that is done.
+    pub worked: bool,
+    /// What the job asks for, of an operator.
+    pub task: Task,
     /// Every volume that it has had, the present one last.
     pub volumes: Vec<i64>,
     /// Volume that a restore needs next.
     pub wanted_volume_id: Option<i64>,
     /// For how long it has waited for its next volume, seconds; none if it does not wait for one.
     pub waiting_seconds: Option<f64>,
-    /// What it waits for.
+    /// What the job is known to wait for.
     pub waiting_for: Option<String>,
     /// Source agent.
     pub source: Option<SourceAgent>,
@@ -68,6 +77,19 @@ pub struct HeldVolume {
     pub id: i64,
     /// The attempt's step when it was reserved.
     pub first_step: i32,
+}
+
+/// What an operator asked for besides drive, library and cartridge.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Task {
+    /// Element that the cartridge comes from.
+    pub from_address: Option<i32>,
+    /// Element that it goes to.
+    pub to_address: Option<i32>,
+    /// Whether to erase the whole tape.
+    pub thorough: bool,
+    /// Whether to overwrite what would be refused.
+    pub forced: bool,
 }
 
 /// The source agent of an attempt.
@@ -116,7 +138,8 @@ const LIVE_SELECT: &str = "SELECT t.id, t.job_id, j.kind, j.cancel_asked, t.epoc
      COALESCE(j.entry_count, 0), COALESCE(j.byte_total, 0), \
      r.id, r.archive_uuid, l.line_uuid, r.version, r.ordinal, p.plan_name, s.source_name, p.compression_level, \
      p.compression_threads, s.one_file_system, po.part_size, v.first_step, t.wanted_volume_id, \
-     extract(epoch FROM clock_timestamp() - t.waiting_since)::float8, j.waiting_for, po.id, po.pool_name \
+     extract(epoch FROM clock_timestamp() - t.waiting_since)::float8, j.waiting_for, po.id, po.pool_name, \
+     v.cartridge, t.library_id, t.worked, j.from_address, j.to_address, j.thorough, j.forced \
      FROM attempts t JOIN jobs j ON j.id = t.job_id \
      LEFT JOIN agents a ON a.id = t.agent_id \
      LEFT JOIN archives r ON r.attempt_id = t.id \
@@ -146,6 +169,15 @@ fn live_attempt(row: &Row) -> LiveAttempt {
             id,
             first_step: row.get(36),
         }),
+        cartridge: row.get(42),
+        library_id: row.get(43),
+        worked: row.get(44),
+        task: Task {
+            from_address: row.get(45),
+            to_address: row.get(46),
+            thorough: row.get(47),
+            forced: row.get(48),
+        },
         volumes: Vec::new(),
         wanted_volume_id: row.get(37),
         waiting_seconds: row.get(38),
@@ -189,24 +221,33 @@ pub async fn attempt_list_live_on(tx: &Transaction<'_>) -> Result<Vec<LiveAttemp
     Ok(live)
 }
 
-/// Begins an attempt: from here on it holds the drive and the volume. [`Error::Exists`] if either is held.
+/// Begins an attempt: from here on it holds what it was granted. [`Error::Exists`] if the drive, the volume or the cartridge
+/// is held.
 pub async fn attempt_start_on(
     tx: &Transaction<'_>,
     job_id: i64,
-    drive_id: i64,
-    volume_id: i64,
+    grant: &Grant,
     agent_id: Option<i64>,
 ) -> Result<i64, Error> {
     let (epoch, counter) = Store::generation_next_on(tx).await?;
     let row = tx
         .query_one(
-            "INSERT INTO attempts (job_id, epoch, generation, drive_id, agent_id, started_at) \
-             VALUES ($1, $2, $3, $4, $5, clock_timestamp()) RETURNING id",
-            &[&job_id, &epoch, &counter, &drive_id, &agent_id],
+            "INSERT INTO attempts (job_id, epoch, generation, drive_id, agent_id, library_id, started_at) \
+             VALUES ($1, $2, $3, $4::bigint, $5::bigint, $6::bigint, clock_timestamp()) RETURNING id",
+            &[
+                &job_id,
+                &epoch,
+                &counter,
+                &grant.drive,
+                &agent_id,
+                &grant.library,
+            ],
         )
         .await?;
     let id = row.get(0);
-    attempt_volumes::volume_hold_on(tx, id, volume_id).await?;
+    if let Some(barcode) = &grant.barcode {
+        attempt_volumes::cartridge_hold_on(tx, id, barcode, grant.volume).await?;
+    }
     Ok(id)
 }
 
@@ -250,18 +291,21 @@ pub async fn attempt_volume_next_on(
     attempt_volumes::volume_hold_on(tx, id, volume_id).await
 }
 
-/// A step begins; `detail` is the encoded move of a step of the robot.
+/// A step begins; `detail` is the encoded move of a step of the robot, and `library` the robot's.
+/// [`Error::Exists`] if that robot does something else.
 pub async fn attempt_step_on(
     tx: &Transaction<'_>,
     id: i64,
     kind: &str,
     detail: Option<&[u8]>,
+    library: Option<i64>,
 ) -> Result<(), Error> {
     let rows = tx
         .execute(
-            "UPDATE attempts SET step = step + 1, step_kind = $2, step_detail = $3::bytea WHERE id = $1 \
+            "UPDATE attempts SET step = step + 1, step_kind = $2, step_detail = $3::bytea, \
+             library_id = COALESCE($4::bigint, library_id) WHERE id = $1 \
              AND ended_at IS NULL AND verdict = 'none' AND step_kind = 'none' AND waiting_since IS NULL",
-            &[&id, &kind, &detail],
+            &[&id, &kind, &detail, &library],
         )
         .await?;
     Error::expect_one(rows, "attempt")
@@ -342,8 +386,14 @@ pub struct Report<'a> {
     pub unit: Unit,
     /// Encoded `taf.agent.v1.Result`.
     pub result: &'a [u8],
-    /// Whether it is a fault.
-    pub failed: bool,
+    /// Reason of its fault, if it is one.
+    pub fault: Option<&'a str>,
+}
+
+impl Report<'_> {
+    fn failed(&self) -> bool {
+        self.fault.is_some()
+    }
 }
 
 /// Stores a result. What is no longer asked for is dropped: the attempt has gone on without it.
@@ -360,26 +410,28 @@ pub async fn attempt_result_on(tx: &Transaction<'_>, report: &Report<'_>) -> Res
             .await?;
         }
         Unit::Drive(drive) => {
+            attempt_clean_count_on(tx, report, drive).await?;
             // The outcome of the work, or a fault on the way to it, is kept; a step that went well only ends.
             tx.execute(
                 "UPDATE attempts SET drive_result = $4 WHERE id = $1 AND epoch = $2 AND generation = $3 AND drive_id = $7 \
                  AND step = $5 AND ended_at IS NULL AND drive_result IS NULL \
-                 AND (step_kind = 'work' OR step_kind = 'unload' AND $6::boolean)",
+                 AND (step_kind = 'work' OR step_kind IN ('unload', 'clean') AND $6::boolean)",
                 &[
                     &report.attempt,
                     &epoch,
                     &counter,
                     &report.result,
                     &report.step,
-                    &report.failed,
+                    &report.failed(),
                     &drive,
                 ],
             )
             .await?;
             tx.execute(
-                "UPDATE attempts SET step_kind = 'none', step_detail = NULL WHERE id = $1 AND epoch = $2 AND generation = $3 \
-                 AND drive_id = $6 AND step = $4 AND ended_at IS NULL AND step_kind = 'unload' AND NOT $5::boolean",
-                &[&report.attempt, &epoch, &counter, &report.step, &report.failed, &drive],
+                "UPDATE attempts SET worked = worked OR step_kind = 'clean', step_kind = 'none', step_detail = NULL \
+                 WHERE id = $1 AND epoch = $2 AND generation = $3 AND drive_id = $6 AND step = $4 AND ended_at IS NULL \
+                 AND step_kind IN ('unload', 'clean') AND NOT $5::boolean",
+                &[&report.attempt, &epoch, &counter, &report.step, &report.failed(), &drive],
             )
             .await?;
             // A drive that was given up has come back and says that it is done with this.
@@ -391,27 +443,55 @@ pub async fn attempt_result_on(tx: &Transaction<'_>, report: &Report<'_>) -> Res
             .await?;
         }
         Unit::Library(library) => {
-            // Only the library that the drive is in has a say.
+            // Only the library that was asked for the step has a say.
             tx.execute(
                 "UPDATE attempts SET drive_result = CASE WHEN $5::boolean THEN $4::bytea ELSE drive_result END, \
                  step_kind = CASE WHEN $5::boolean THEN step_kind ELSE 'none' END, \
-                 step_detail = CASE WHEN $5::boolean THEN step_detail ELSE NULL END \
+                 step_detail = CASE WHEN $5::boolean THEN step_detail ELSE NULL END, \
+                 worked = worked OR (step_kind = 'scan' AND NOT $5::boolean) \
                  WHERE id = $1 AND epoch = $2 AND generation = $3 AND step = $6 AND ended_at IS NULL AND drive_result IS NULL \
-                 AND step_kind IN ('clear', 'mount') \
-                 AND EXISTS (SELECT 1 FROM drives d JOIN elements e ON e.drive_serial = d.serial \
-                             WHERE d.id = attempts.drive_id AND e.library_id = $7)",
+                 AND step_kind IN ('clear', 'mount', 'carry', 'scan') AND library_id = $7",
                 &[
                     &report.attempt,
                     &epoch,
                     &counter,
                     &report.result,
-                    &report.failed,
+                    &report.failed(),
                     &report.step,
                     &library,
                 ],
             )
             .await?;
         }
+    }
+    Ok(())
+}
+
+/// Counts the use of a cleaning cartridge, once: only while its step is under way.
+async fn attempt_clean_count_on(
+    tx: &Transaction<'_>,
+    report: &Report<'_>,
+    drive: i64,
+) -> Result<(), Error> {
+    let is_use = matches!(
+        report.fault,
+        None | Some("CLEANING_EXPIRED" | "CLEANING_FAILED")
+    );
+    if !is_use {
+        return Ok(());
+    }
+    let (epoch, counter) = report.generation;
+    let row = tx
+        .query_opt(
+            "SELECT v.cartridge FROM attempts t JOIN attempt_volumes v ON v.attempt_id = t.id AND v.held \
+             WHERE t.id = $1 AND t.epoch = $2 AND t.generation = $3 AND t.drive_id = $4 AND t.step = $5 \
+             AND t.ended_at IS NULL AND t.drive_result IS NULL AND t.step_kind = 'clean' FOR UPDATE OF t",
+            &[&report.attempt, &epoch, &counter, &drive, &report.step],
+        )
+        .await?;
+    if let Some(row) = row {
+        let used_up = report.fault == Some("CLEANING_EXPIRED");
+        cleaning::cleaning_use_on(tx, row.get(0), used_up).await?;
     }
     Ok(())
 }

@@ -4,6 +4,7 @@ use jiff::Timestamp;
 use taf_core::Fault;
 use tokio_postgres::Row;
 
+use super::attempts::Task;
 use super::{Error, GenericClient, Transaction, clip};
 
 /// Adds a backup of a plan. The caller has made sure that none is active.
@@ -68,20 +69,72 @@ pub async fn job_create_restore_on(
     Ok(row.get(0))
 }
 
-/// Adds the labelling of a volume.
-pub async fn job_create_label_on(
+/// What an operator's job is made from.
+#[derive(Debug, Clone, Default)]
+pub struct NewTask<'a> {
+    /// Kind as stored.
+    pub kind: &'a str,
+    /// Volume of the catalog.
+    pub volume_id: Option<i64>,
+    /// Drive.
+    pub drive_id: Option<i64>,
+    /// Library.
+    pub library_id: Option<i64>,
+    /// Barcode of the cartridge.
+    pub cartridge: Option<&'a str>,
+    /// The rest.
+    pub task: Task,
+    /// Whether it takes only what nobody else wants.
+    pub background: bool,
+}
+
+/// Adds an operator's job.
+pub async fn job_create_task_on(
     tx: &Transaction<'_>,
-    volume_id: i64,
+    new: &NewTask<'_>,
     creator: &str,
 ) -> Result<i64, Error> {
     let row = tx
         .query_one(
-            "INSERT INTO jobs (kind, state, creator, volume_id, created_at) \
-             VALUES ('label', 'queued', $1, $2, clock_timestamp()) RETURNING id",
-            &[&creator, &volume_id],
+            "INSERT INTO jobs (kind, state, creator, volume_id, drive_id, library_id, cartridge, from_address, to_address, \
+             thorough, forced, background, created_at) \
+             VALUES ($1, 'queued', $2, $3::bigint, $4::bigint, $5::bigint, $6::varchar, $7::integer, $8::integer, \
+             $9, $10, $11, clock_timestamp()) RETURNING id",
+            &[
+                &new.kind,
+                &creator,
+                &new.volume_id,
+                &new.drive_id,
+                &new.library_id,
+                &new.cartridge,
+                &new.task.from_address,
+                &new.task.to_address,
+                &new.task.thorough,
+                &new.task.forced,
+                &new.background,
+            ],
         )
         .await?;
     Ok(row.get(0))
+}
+
+/// A job that has not ended and is about this cartridge, volume or drive, of one of these kinds.
+pub async fn job_active_about_on(
+    tx: &Transaction<'_>,
+    kinds: &[&str],
+    barcode: Option<&str>,
+    drive_id: Option<i64>,
+) -> Result<Option<i64>, Error> {
+    let row = tx
+        .query_opt(
+            "SELECT min(j.id) AS id FROM jobs j LEFT JOIN volumes v ON v.id = j.volume_id \
+             WHERE j.ended_at IS NULL AND j.kind = ANY($1::varchar[]) \
+             AND ($2::varchar IS NULL OR COALESCE(j.cartridge, v.barcode) = $2::varchar) \
+             AND ($3::bigint IS NULL OR j.drive_id = $3::bigint)",
+            &[&kinds, &barcode, &drive_id],
+        )
+        .await?;
+    Ok(row.and_then(|row| row.get(0)))
 }
 
 /// The job of a plan that has not ended, if there is one.
@@ -107,6 +160,16 @@ pub async fn job_cancel_on(tx: &Transaction<'_>, id: i64) -> Result<bool, Error>
         )
         .await?;
     Ok(rows == 1)
+}
+
+/// Says what a running job waits for, or that it does not wait any more.
+pub async fn job_pause_on(tx: &Transaction<'_>, id: i64, why: Option<&str>) -> Result<(), Error> {
+    tx.execute(
+        "UPDATE jobs SET waiting_for = $2::varchar WHERE id = $1 AND state = 'running'",
+        &[&id, &why.map(|why| clip(why, 400))],
+    )
+    .await?;
+    Ok(())
 }
 
 /// Says what a job waits for: a queued one for anything, a running one for its next volume.
@@ -174,7 +237,7 @@ pub async fn job_end_on(
 pub struct JobRow {
     /// Row.
     pub id: i64,
-    /// `backup`, `restore` or `label`.
+    /// Kind as stored.
     pub kind: String,
     /// State as stored.
     pub state: String,
@@ -186,10 +249,14 @@ pub struct JobRow {
     pub version: Option<i64>,
     /// Source agent.
     pub agent: Option<String>,
-    /// Volume in use, or used last, or needed first.
+    /// Volume or other cartridge in use, or used last, or needed first.
     pub volume: Option<String>,
     /// Volumes that the newest attempt has used, in order.
     pub volumes: Vec<String>,
+    /// Library in use.
+    pub library: Option<String>,
+    /// Addresses that a cartridge is carried from and to.
+    pub addresses: (Option<i32>, Option<i32>),
     /// Drive in use.
     pub drive: Option<String>,
     /// Encoded request of a restore.
@@ -223,19 +290,20 @@ pub struct JobRow {
 }
 
 const JOB_SELECT: &str = "SELECT j.id, j.kind, j.state, p.plan_name, j.line_id, j.version, a.agent_name, \
-     v.barcode, d.serial, j.restore_request, j.waiting_for, j.fault_reason, j.fault_message, j.fault_next_step, \
+     COALESCE(v.barcode, j.cartridge), d.serial, j.restore_request, j.waiting_for, j.fault_reason, j.fault_message, j.fault_next_step, \
      j.creator, t.step_kind, t.progress, t.drive_progress, \
      COALESCE(j.entry_count, e.file_count) AS estimated_files, COALESCE(j.byte_total, e.byte_count) AS estimated_bytes, \
      (SELECT count(*) FROM issues i WHERE i.attempt_id = t.id) AS issue_count, \
      j.created_at, j.started_at, j.ended_at, t.source_result, \
-     (SELECT array_agg(y.barcode ORDER BY x.ordinal) FROM attempt_volumes x JOIN volumes y ON y.id = x.volume_id \
-       WHERE x.attempt_id = t.id) AS used \
+     (SELECT array_agg(x.cartridge ORDER BY x.ordinal) FROM attempt_volumes x WHERE x.attempt_id = t.id) AS used, \
+     l.serial, j.from_address, j.to_address \
      FROM jobs j \
      LEFT JOIN attempts t ON t.id = (SELECT max(x.id) FROM attempts x WHERE x.job_id = j.id) \
      LEFT JOIN plans p ON p.id = j.plan_id \
      LEFT JOIN agents a ON a.id = j.agent_id \
      LEFT JOIN volumes v ON v.id = j.volume_id \
-     LEFT JOIN drives d ON d.id = t.drive_id \
+     LEFT JOIN drives d ON d.id = COALESCE(t.drive_id, j.drive_id) \
+     LEFT JOIN libraries l ON l.id = COALESCE(j.library_id, t.library_id) \
      LEFT JOIN versions e ON j.kind = 'backup' AND e.line_id = j.line_id AND e.version = j.version - 1 ";
 
 fn job_row(row: &Row) -> JobRow {
@@ -255,6 +323,8 @@ fn job_row(row: &Row) -> JobRow {
         agent: row.get(6),
         volume: volumes.last().cloned().or(row.get(7)),
         volumes,
+        library: row.get(26),
+        addresses: (row.get(27), row.get(28)),
         drive: row.get(8),
         restore_request: row.get(9),
         waiting_for: row.get(10),
@@ -318,6 +388,18 @@ pub struct QueuedJob {
     pub pool: Option<(i64, String)>,
     /// Volume of a restore or label.
     pub volume_id: Option<i64>,
+    /// Drive of an operator's job.
+    pub drive_id: Option<i64>,
+    /// Library of an operator's job.
+    pub library_id: Option<i64>,
+    /// Barcode of a cartridge that the catalog need not know.
+    pub cartridge: Option<String>,
+    /// What else an operator asked for.
+    pub task: Task,
+    /// Whether it takes only what nobody else wants.
+    pub background: bool,
+    /// Who asked.
+    pub creator: String,
     /// Line of a backup or restore.
     pub line_id: Option<i64>,
     /// Source agent: row, name, connected.
@@ -334,7 +416,8 @@ pub async fn job_list_queued_on(tx: &Transaction<'_>) -> Result<Vec<QueuedJob>, 
     let rows = tx
         .query(
             "SELECT j.id, j.kind, j.cancel_asked, p.pool_id, po.pool_name, j.volume_id, j.line_id, \
-             a.id, a.agent_name, a.connected, j.waiting_for FROM jobs j \
+             a.id, a.agent_name, a.connected, j.waiting_for, j.drive_id, j.library_id, j.cartridge, \
+             j.from_address, j.to_address, j.thorough, j.forced, j.background, j.creator FROM jobs j \
              LEFT JOIN plans p ON p.id = j.plan_id LEFT JOIN pools po ON po.id = p.pool_id \
              LEFT JOIN agents a ON a.id = j.agent_id \
              WHERE j.state = 'queued' AND j.ended_at IS NULL ORDER BY j.id LIMIT $1::bigint",
@@ -354,6 +437,17 @@ pub async fn job_list_queued_on(tx: &Transaction<'_>) -> Result<Vec<QueuedJob>, 
                 .get::<_, Option<i64>>(7)
                 .map(|id| (id, row.get(8), row.get(9))),
             waiting_for: row.get(10),
+            drive_id: row.get(11),
+            library_id: row.get(12),
+            cartridge: row.get(13),
+            task: Task {
+                from_address: row.get(14),
+                to_address: row.get(15),
+                thorough: row.get(16),
+                forced: row.get(17),
+            },
+            background: row.get(18),
+            creator: row.get(19),
         })
         .collect())
 }

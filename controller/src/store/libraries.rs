@@ -68,25 +68,52 @@ pub struct ElementRow {
     pub drive_serial: Option<String>,
     /// Where what is in a drive came from.
     pub source_address: Option<i32>,
+    /// What the library says is wrong with it.
+    pub exception: Option<String>,
 }
 
-/// Replaces what is known of a library's elements; rows that did not change are not written. What a process saw that
-/// another has followed is out of date. Addresses must differ.
-pub async fn library_inventory_on(
+/// What a robot's worker says of the library besides its elements.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Condition {
+    /// Why the robot moves nothing now.
+    pub pause: Option<String>,
+    /// What the library says is wrong with its picker.
+    pub picker_exception: Option<String>,
+}
+
+/// How the library is. False if another process of its worker has followed: what this one saw is out of date.
+pub async fn library_condition_on(
     tx: &Transaction<'_>,
     library_id: i64,
     incarnation: Uuid,
-    elements: &[ElementRow],
-) -> Result<(), Error> {
+    condition: &Condition,
+) -> Result<bool, Error> {
     let rows = tx
         .execute(
-            "UPDATE libraries SET inventory_at = clock_timestamp() WHERE id = $1 AND incarnation = $2",
-            &[&library_id, &incarnation],
+            "UPDATE libraries SET pause = $3::varchar, picker_exception = $4::varchar WHERE id = $1 AND incarnation = $2",
+            &[
+                &library_id,
+                &incarnation,
+                &condition.pause,
+                &condition.picker_exception,
+            ],
         )
         .await?;
-    if rows == 0 {
-        return Ok(());
-    }
+    Ok(rows == 1)
+}
+
+/// Replaces what is known of a library's elements; rows that did not change are not written. Addresses must differ. A volume
+/// that leaves an element was seen there last.
+pub async fn library_inventory_on(
+    tx: &Transaction<'_>,
+    library_id: i64,
+    elements: &[ElementRow],
+) -> Result<(), Error> {
+    tx.execute(
+        "UPDATE libraries SET inventory_at = clock_timestamp() WHERE id = $1",
+        &[&library_id],
+    )
+    .await?;
     let mut known: HashMap<i32, ElementRow> = library_elements(tx, library_id)
         .await?
         .into_iter()
@@ -97,6 +124,11 @@ pub async fn library_inventory_on(
         if before.as_ref() == Some(element) {
             continue;
         }
+        if let Some(left) = &before
+            && left.barcode != element.barcode
+        {
+            seen_last_on(tx, library_id, left).await?;
+        }
         if before.is_some() {
             tx.execute(
                 "DELETE FROM elements WHERE library_id = $1 AND address = $2",
@@ -105,8 +137,8 @@ pub async fn library_inventory_on(
             .await?;
         }
         tx.execute(
-            "INSERT INTO elements (library_id, address, kind, occupied, barcode, drive_serial, source_address) \
-             VALUES ($1, $2, $3, $4, $5, $6, $7)",
+            "INSERT INTO elements (library_id, address, kind, occupied, barcode, drive_serial, source_address, exception) \
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
             &[
                 &library_id,
                 &element.address,
@@ -115,14 +147,36 @@ pub async fn library_inventory_on(
                 &element.barcode,
                 &element.drive_serial,
                 &element.source_address,
+                &element.exception,
             ],
         )
         .await?;
+    }
+    for left in known.values() {
+        seen_last_on(tx, library_id, left).await?;
     }
     let gone: Vec<i32> = known.into_keys().collect();
     tx.execute(
         "DELETE FROM elements WHERE library_id = $1 AND address = ANY($2::integer[])",
         &[&library_id, &gone],
+    )
+    .await?;
+    Ok(())
+}
+
+/// Notes where a volume was, now that it is not there any more.
+async fn seen_last_on(
+    tx: &Transaction<'_>,
+    library_id: i64,
+    left: &ElementRow,
+) -> Result<(), Error> {
+    let Some(barcode) = left.barcode.as_ref().filter(|_| left.occupied) else {
+        return Ok(());
+    };
+    tx.execute(
+        "UPDATE volumes SET seen_library = (SELECT l.serial FROM libraries l WHERE l.id = $2), seen_address = $3, \
+         seen_at = clock_timestamp() WHERE barcode = $1",
+        &[barcode, &library_id, &left.address],
     )
     .await?;
     Ok(())
@@ -135,7 +189,7 @@ pub async fn library_elements(
 ) -> Result<Vec<ElementRow>, Error> {
     let rows = client
         .query(
-            "SELECT address, kind, occupied, barcode, drive_serial, source_address FROM elements \
+            "SELECT address, kind, occupied, barcode, drive_serial, source_address, exception FROM elements \
              WHERE library_id = $1 ORDER BY address",
             &[&library_id],
         )
@@ -149,6 +203,7 @@ pub async fn library_elements(
             barcode: row.get(3),
             drive_serial: row.get(4),
             source_address: row.get(5),
+            exception: row.get(6),
         })
         .collect())
 }
@@ -182,6 +237,10 @@ pub struct LibraryRow {
     pub incarnation: Uuid,
     /// When its elements were read.
     pub inventory_at: Option<Timestamp>,
+    /// Why its robot moves nothing now.
+    pub pause: Option<String>,
+    /// What the library says is wrong with its picker.
+    pub picker_exception: Option<String>,
     /// Seconds since it was heard of.
     pub silent_seconds: f64,
 }
@@ -195,7 +254,7 @@ pub async fn library_list(
     let rows = client
         .query(
             "SELECT l.id, l.serial, l.vendor, l.product, a.agent_name, l.connected, l.incarnation, l.inventory_at, \
-             extract(epoch FROM clock_timestamp() - l.last_heard_at)::float8 \
+             extract(epoch FROM clock_timestamp() - l.last_heard_at)::float8, l.pause, l.picker_exception \
              FROM libraries l JOIN agents a ON a.id = l.agent_id WHERE l.serial > $1 ORDER BY l.serial LIMIT $2::bigint",
             &[&after, &limit],
         )
@@ -212,6 +271,8 @@ pub async fn library_list(
             incarnation: row.get(6),
             inventory_at: row.get(7),
             silent_seconds: row.get(8),
+            pause: row.get(9),
+            picker_exception: row.get(10),
         })
         .collect())
 }

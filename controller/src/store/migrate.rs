@@ -25,6 +25,11 @@ const MIGRATIONS: &[Migration] = &[
         name: "volumes of an attempt",
         sql: include_str!("../../migrations/0002_attempt_volumes.sql"),
     },
+    Migration {
+        number: 3,
+        name: "operators' jobs",
+        sql: include_str!("../../migrations/0003_operators.sql"),
+    },
 ];
 
 /// The advisory lock that migrating takes: "taf" and a version of this procedure.

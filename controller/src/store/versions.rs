@@ -3,7 +3,9 @@
 use jiff::Timestamp;
 use tokio_postgres::Row;
 
-use super::{Error, GenericClient, Transaction};
+use uuid::Uuid;
+
+use super::{Error, GenericClient, Transaction, clip};
 
 /// A published version.
 #[derive(Debug, Clone)]
@@ -38,10 +40,13 @@ pub struct Version {
     pub stored_byte_count: i64,
     /// Issues of the attempt that made it.
     pub issue_count: i64,
+    /// Why it can't be restored any more.
+    pub lost_reason: Option<String>,
 }
 
 const SELECT: &str = "SELECT v.line_id, v.version, v.floor, p.plan_name, s.source_name, s.agent_id, a.agent_name, v.job_id, \
-     v.started_at, v.published_at, v.file_count, v.directory_count, v.byte_count, v.stored_byte_count, v.issue_count \
+     v.started_at, v.published_at, v.file_count, v.directory_count, v.byte_count, v.stored_byte_count, v.issue_count, \
+     v.lost_reason \
      FROM versions AS v JOIN lines AS l ON l.id = v.line_id JOIN plans AS p ON p.id = l.plan_id \
      JOIN sources AS s ON s.id = l.source_id JOIN agents AS a ON a.id = s.agent_id \
      WHERE v.state = 'published' AND v.version <= l.head";
@@ -63,6 +68,7 @@ fn version(row: &Row) -> Version {
         byte_count: row.get(12),
         stored_byte_count: row.get(13),
         issue_count: row.get(14),
+        lost_reason: row.get(15),
     }
 }
 
@@ -161,4 +167,20 @@ pub async fn version_publish_on(
         )
         .await?;
     Error::expect_one(rows, "version")
+}
+
+/// Versions that have parts of this recording can't be restored any more.
+pub async fn version_lost_on(
+    tx: &Transaction<'_>,
+    recording: Uuid,
+    reason: &str,
+) -> Result<(), Error> {
+    tx.execute(
+        "UPDATE versions SET lost_reason = $2 WHERE state = 'published' AND lost_reason IS NULL AND EXISTS \
+         (SELECT 1 FROM parts x JOIN archives a ON a.id = x.archive_id \
+          WHERE x.recording_uuid = $1 AND a.line_id = versions.line_id AND a.version = versions.version)",
+        &[&recording, &clip(reason, 400)],
+    )
+    .await?;
+    Ok(())
 }

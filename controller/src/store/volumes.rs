@@ -61,7 +61,7 @@ const VOLUME_SELECT: &str = "SELECT DISTINCT ON (v.barcode) v.id, v.barcode, v.v
      t.job_id, e.library_id, l.serial, e.address, d.id, d.serial FROM ";
 
 const VOLUME_JOINS: &str = " v JOIN pools p ON p.id = v.pool_id \
-     LEFT JOIN attempt_volumes h ON h.volume_id = v.id AND h.held LEFT JOIN attempts t ON t.id = h.attempt_id \
+     LEFT JOIN attempt_volumes h ON h.cartridge = v.barcode AND h.held LEFT JOIN attempts t ON t.id = h.attempt_id \
      LEFT JOIN elements e ON e.occupied AND e.barcode = v.barcode \
      LEFT JOIN libraries l ON l.id = e.library_id \
      LEFT JOIN drives d ON d.serial = e.drive_serial ";
@@ -147,8 +147,8 @@ pub struct PlannedVolume {
     pub next_block: i64,
     /// Bytes committed.
     pub byte_count: i64,
-    /// Whether an attempt holds it.
-    pub reserved: bool,
+    /// Whether a job is to erase it: nothing is to be written to it any more.
+    pub condemned: bool,
 }
 
 /// Every volume that a waiting job could get or that an attempt or job names. Full ones, which are most, are not read.
@@ -157,10 +157,11 @@ pub async fn volume_list_planned_on(tx: &Transaction<'_>) -> Result<Vec<PlannedV
         .query(
             "SELECT v.id, v.barcode, v.volume_uuid, v.recording_uuid, v.pool_id, p.pool_name, v.state, v.block_size, \
              v.next_tape_file, v.next_block, v.byte_count, \
-             EXISTS (SELECT 1 FROM attempt_volumes h WHERE h.volume_id = v.id AND h.held) AS reserved \
+             EXISTS (SELECT 1 FROM jobs j WHERE j.volume_id = v.id AND j.ended_at IS NULL AND j.kind IN ('erase', 'format')) \
+             AS condemned \
              FROM volumes v JOIN pools p ON p.id = v.pool_id \
              WHERE v.state = 'appendable' \
-             OR v.id IN (SELECT h.volume_id FROM attempt_volumes h WHERE h.held) \
+             OR v.id IN (SELECT h.volume_id FROM attempt_volumes h WHERE h.held AND h.volume_id IS NOT NULL) \
              OR v.id IN (SELECT t.wanted_volume_id FROM attempts t WHERE t.ended_at IS NULL AND t.wanted_volume_id IS NOT NULL) \
              OR v.id IN (SELECT j.volume_id FROM jobs j WHERE j.ended_at IS NULL AND j.volume_id IS NOT NULL) \
              ORDER BY v.id",
@@ -181,7 +182,7 @@ pub async fn volume_list_planned_on(tx: &Transaction<'_>) -> Result<Vec<PlannedV
             next_tape_file: row.get(8),
             next_block: row.get(9),
             byte_count: row.get(10),
-            reserved: row.get(11),
+            condemned: row.get(11),
         })
         .collect())
 }
@@ -290,6 +291,69 @@ pub async fn volume_labelled_on(
         )
         .await?;
     Error::expect_one(rows, "volume")
+}
+
+/// A living volume of a barcode, locked: whether it holds parts that published versions need, and its recording.
+pub async fn volume_living_on(tx: &Transaction<'_>, id: i64) -> Result<Living, Error> {
+    let row = tx
+        .query_opt(
+            "SELECT recording_uuid FROM volumes WHERE id = $1 FOR UPDATE",
+            &[&id],
+        )
+        .await?
+        .ok_or(Error::Stale("volume"))?;
+    let recording: Uuid = row.get(0);
+    let rows = tx
+        .query(
+            "SELECT DISTINCT a.line_id, a.version FROM parts x JOIN archives a ON a.id = x.archive_id \
+             WHERE x.recording_uuid = $1 AND a.state <> 'abandoned' ORDER BY a.line_id, a.version",
+            &[&recording],
+        )
+        .await?;
+    Ok(Living {
+        recording,
+        versions: rows.iter().map(|row| (row.get(0), row.get(1))).collect(),
+    })
+}
+
+/// What lives on a volume.
+pub struct Living {
+    /// The recording.
+    pub recording: Uuid,
+    /// Line and number of each version, published or being made, that has parts on it.
+    pub versions: Vec<(i64, i64)>,
+}
+
+/// The medium is blank: the volume has no label and no recording any more.
+pub async fn volume_erased_on(
+    tx: &Transaction<'_>,
+    id: i64,
+    fresh: Uuid,
+    reason: &str,
+) -> Result<(), Error> {
+    let rows = tx
+        .execute(
+            "UPDATE volumes SET state = 'unlabelled', state_reason = $2, recording_uuid = $3, next_tape_file = 0, \
+             next_block = 0, byte_count = 0, labelled_at = NULL, written_at = NULL WHERE id = $1 AND state <> 'labelling'",
+            &[&id, &clip(reason, 400), &fresh],
+        )
+        .await?;
+    Error::expect_one(rows, "volume")
+}
+
+/// A volume contradicts the catalog, or may.
+pub async fn volume_quarantine_on(
+    tx: &Transaction<'_>,
+    id: i64,
+    reason: &str,
+) -> Result<(), Error> {
+    tx.execute(
+        "UPDATE volumes SET state = 'quarantined', state_reason = $2 WHERE id = $1 \
+         AND state NOT IN ('labelling', 'unlabelled')",
+        &[&id, &clip(reason, 400)],
+    )
+    .await?;
+    Ok(())
 }
 
 /// Labelling did not happen.

@@ -206,6 +206,10 @@ pub struct Model {
     pub moves: Vec<(String, u32, u32)>,
     /// The reason why the next move fails.
     pub fault: Option<&'static str>,
+    /// Why the robot moves nothing now.
+    pub pause: String,
+    /// How often it was asked to look anew.
+    pub scans: u32,
 }
 
 /// A library with one robot. The model outlives its worker's processes.
@@ -263,10 +267,17 @@ impl Library {
     }
 
     pub fn show(&self, unit: &Unit) {
-        let elements = self.model.lock().unwrap().elements.clone();
+        let observation = {
+            let model = self.model.lock().unwrap();
+            LibraryObservation {
+                elements: model.elements.clone(),
+                pause: model.pause.clone(),
+                picker_exception: String::new(),
+            }
+        };
         unit.session.observe(Observation {
             key: None,
-            seen: Some(Seen::Library(LibraryObservation { elements })),
+            seen: Some(Seen::Library(observation)),
         });
     }
 
@@ -284,12 +295,16 @@ impl Library {
                     break (next.key.unwrap(), next.work.unwrap());
                 }
             };
-            let Work::Move(work) = work else {
-                panic!("a robot moves: {work:?}");
-            };
             let mut held = self.held.subscribe();
             held.wait_for(|held| !held).await.unwrap();
-            let outcome = self.carry(&work);
+            let outcome = match work {
+                Work::Move(work) => self.carry(&work),
+                Work::Scan(_) => {
+                    self.model.lock().unwrap().scans += 1;
+                    Ok(())
+                }
+                other => panic!("a robot moves and looks: {other:?}"),
+            };
             self.show(&unit);
             match outcome {
                 Ok(()) => unit.finish(key, None),

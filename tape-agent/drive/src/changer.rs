@@ -40,6 +40,8 @@ pub struct Inventory {
     pub mail_slots: Vec<SlotElement>,
     /// The first picker's address, if the library names one.
     pub picker: Option<u16>,
+    /// Additional sense code of an abnormal state of the first picker that has one: a cartridge is stuck in it.
+    pub picker_exception: Option<(u8, u8)>,
 }
 
 /// A drive as the library sees it.

@@ -118,6 +118,16 @@ pub trait Drive: Send {
 
     /// Erases from here on: end of data is here afterwards. `long` overwrites the whole rest, which takes hours.
     fn erase(&mut self, long: bool) -> Result<(), Error>;
+
+    /// Begins a long erase from here on and does not wait for its end: the drive is *becoming ready* until then, and
+    /// [`Drive::progress`] may say how far it is. `Ok(false)` if the drive can't do it in this way; nothing was begun.
+    fn begin_long_erase(&mut self) -> Result<bool, Error>;
+
+    /// Makes one blank partition of whatever the medium had; the tape must be at its beginning.
+    fn format(&mut self) -> Result<(), Error>;
+
+    /// How far the drive is with what makes it not ready, in 65,536ths, if it says.
+    fn progress(&mut self) -> Result<Option<u16>, Error>;
 }
 
 /// Opens a tape drive by its device name (see [`taf_scsi::transport::Name`]).

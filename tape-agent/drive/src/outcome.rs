@@ -37,6 +37,8 @@ pub enum Readiness {
     LoadRequired,
     /// A cleaning cartridge is in.
     Cleaning,
+    /// A cleaning cartridge is in that is used up.
+    CleaningExpired,
     /// A medium is in that this drive can't use.
     IncompatibleMedium,
 }

@@ -139,6 +139,7 @@ impl Drive for ScsiDrive {
             }
             code::LOAD_REQUIRED | code::MEDIUM_NOT_PRESENT_MAM => Ok(Readiness::LoadRequired),
             code::CLEANING_CARTRIDGE => Ok(Readiness::Cleaning),
+            code::CLEANING_EXPIRED => Ok(Readiness::CleaningExpired),
             (0x3a, _) => Ok(Readiness::NoMedium),
             (0x30, _) => Ok(Readiness::IncompatibleMedium),
             _ => Err(Error::NotReady(sense)),
@@ -288,5 +289,25 @@ impl Drive for ScsiDrive {
 
     fn erase(&mut self, long: bool) -> Result<(), Error> {
         self.move_by(&cdb::erase(long, false)).map(|_| ())
+    }
+
+    fn begin_long_erase(&mut self) -> Result<bool, Error> {
+        match self.move_by(&cdb::erase(true, true)) {
+            Ok(_) => Ok(true),
+            Err(error) if error.unsupported() => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn format(&mut self) -> Result<(), Error> {
+        self.move_by(&cdb::format_medium(cdb::Format::Single, false))
+            .map(|_| ())
+    }
+
+    fn progress(&mut self) -> Result<Option<u16>, Error> {
+        const CAPACITY: usize = 252;
+        let cdb = cdb::request_sense(CAPACITY as u8);
+        let bytes = self.device.fetch(&cdb, CAPACITY)?;
+        Ok(Sense::parse(&bytes).and_then(|sense| sense.progress))
     }
 }

@@ -11,7 +11,7 @@ use taf_peer::tls::{self, ClientAuth};
 use taf_peer::{DATA_MESSAGE_LIMIT, session::Session};
 use taf_proto::agent::transfer_service_server::TransferServiceServer;
 use taf_proto::agent::{
-    self, Assignment, AssignmentKey, DriveUnit, assignment::Work, hello, result::Done,
+    self, Assignment, AssignmentKey, DriveUnit, EraseMethod, assignment::Work, hello, result::Done,
 };
 use taf_proto::v1::Fault;
 use tokio::net::TcpListener;
@@ -30,7 +30,7 @@ use crate::gauge::Gauge;
 use crate::journal::Journal;
 use crate::ring;
 use crate::transfer::Parking;
-use crate::{labelling, read, write};
+use crate::{labelling, operate, read, write};
 
 /// An idle drive is looked at so often.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -381,7 +381,44 @@ async fn perform(
                 .await
                 .map(|()| None)
         }
-        Work::Backup(_) | Work::Restore(_) | Work::Move(_) => Err(fault(
+        Work::Erase(work) => {
+            let phase = match work.method() {
+                EraseMethod::Format => "formatting",
+                _ => "erasing",
+            };
+            around.gauge.begin(key, &work.barcode, phase);
+            let (device, stop, gauge) = (around.device.clone(), stop.clone(), around.gauge.clone());
+            let show = move |percent| gauge.phase(&format!("{phase}, {percent} %"));
+            around
+                .block(move || device.work(|drive| operate::erase(drive, &work, &stop, &show)))
+                .await
+                .map(|()| None)
+        }
+        Work::Load(work) => {
+            around.gauge.begin(key, &work.barcode, "loading");
+            let (device, stop) = (around.device.clone(), stop.clone());
+            around
+                .block(move || device.work(|drive| operate::load(drive, &work.barcode, &stop)))
+                .await
+                .map(|()| None)
+        }
+        Work::Rewind(_) => {
+            around.gauge.begin(key, "", "rewinding");
+            let (device, stop) = (around.device.clone(), stop.clone());
+            around
+                .block(move || device.work(|drive| operate::rewind(drive, &stop)))
+                .await
+                .map(|()| None)
+        }
+        Work::Clean(work) => {
+            around.gauge.begin(key, &work.barcode, "cleaning");
+            let (device, stop) = (around.device.clone(), stop.clone());
+            around
+                .block(move || device.work(|drive| operate::clean(drive, &work.barcode, &stop)))
+                .await
+                .map(|()| None)
+        }
+        Work::Backup(_) | Work::Restore(_) | Work::Move(_) | Work::Scan(_) => Err(fault(
             "WRONG_UNIT",
             "a drive was given work of another unit",
             "see that controller and tape agent have the same version",

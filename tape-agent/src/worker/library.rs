@@ -1,16 +1,18 @@
 //! The worker of one robot: shows the elements, and moves cartridges one at a time.
+//!
+//! While the robot does not take commands (its door is open) it says so, moves nothing, and keeps what it is to do.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use taf_drive::changer::{self, Changer, Inventory};
+use taf_drive::changer::{self, Changer};
 use taf_drive::{Error, Identity};
 use taf_peer::session::Session;
 use taf_proto::agent::{
-    self, AssignmentKey, Element, LibraryObservation, LibraryUnit, MoveWork, Observation,
-    assignment::Work, element, hello, observation::Seen,
+    self, AssignmentKey, LibraryObservation, LibraryUnit, MoveWork, Observation, assignment::Work,
+    hello, observation::Seen,
 };
 use taf_proto::v1::Fault;
 use tokio_util::sync::CancellationToken;
@@ -19,6 +21,7 @@ use super::{DEVICE_RETRY, file_name};
 use crate::config::Config;
 use crate::controller::Link;
 use crate::fault::fault;
+use crate::robot::{self, Seat};
 
 /// The robot is asked for news so often.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -81,7 +84,13 @@ pub async fn run(config: Config, device: &str) -> anyhow::Result<()> {
         .join(format!("generation-{}", file_name(&serial)));
     let session = link.session(unit, generation, session_stop.clone());
     tracing::info!(library = serial, "the library's worker is ready");
-    work(&robot, &session, &shutdown).await;
+    let mut view = View {
+        robot,
+        session: session.clone(),
+        seats: config.drive_elements,
+        shown: LibraryObservation::default(),
+    };
+    work(&mut view, &shutdown).await;
     session_stop.cancel();
     Ok(())
 }
@@ -115,12 +124,28 @@ async fn blocking<T: Send + 'static>(
         .unwrap_or(Err(Error::NotTaken("the robot's thread died")))
 }
 
-async fn work(robot: &Shared, session: &Session, shutdown: &CancellationToken) {
-    let mut assignments = session.assignments();
+/// What became of an assignment.
+enum End {
+    Done,
+    Failed(Fault),
+    /// The robot does not take commands now; nothing was done.
+    Later,
+}
+
+/// What is shown of the library.
+struct View {
+    robot: Shared,
+    session: Session,
+    /// Element addresses of drives by serial number, where the library does not tell.
+    seats: BTreeMap<String, u16>,
+    shown: LibraryObservation,
+}
+
+async fn work(view: &mut View, shutdown: &CancellationToken) {
+    let mut assignments = view.session.assignments();
     let mut done: HashSet<AssignmentKey> = HashSet::new();
     let mut look = tokio::time::interval(LOOK_EVERY);
     let mut read_at: Option<Instant> = None;
-    let mut shown = LibraryObservation::default();
     loop {
         let set = assignments.borrow_and_update().clone();
         done.retain(|key| set.iter().any(|a| a.key.as_ref() == Some(key)));
@@ -128,12 +153,13 @@ async fn work(robot: &Shared, session: &Session, shutdown: &CancellationToken) {
             let (Some(key), Some(work)) = (assignment.key, assignment.work) else {
                 continue;
             };
-            if done.contains(&key) || session.is_finished(&key) {
+            if done.contains(&key) || view.session.is_finished(&key) {
                 continue;
             }
-            let outcome = match work {
-                Work::Move(work) => carry(robot, work).await,
-                _ => Err(fault(
+            let end = match work {
+                Work::Move(work) => carry(&view.robot, work).await,
+                Work::Scan(_) => scan(&view.robot).await,
+                _ => End::Failed(fault(
                     "WRONG_UNIT",
                     "a robot was given work of another unit",
                     "see that controller and tape agent have the same version",
@@ -141,10 +167,15 @@ async fn work(robot: &Shared, session: &Session, shutdown: &CancellationToken) {
             };
             // What the elements hold now is shown before the result: the controller decides by it.
             read_at = None;
-            show(robot, session, &mut shown).await;
-            session.finish(agent::Result {
+            view.show().await;
+            let fault = match end {
+                End::Later => continue,
+                End::Done => None,
+                End::Failed(fault) => Some(fault),
+            };
+            view.session.finish(agent::Result {
                 key: Some(key),
-                fault: outcome.err(),
+                fault,
                 done: None,
             });
             done.insert(key);
@@ -153,12 +184,14 @@ async fn work(robot: &Shared, session: &Session, shutdown: &CancellationToken) {
             () = shutdown.cancelled() => return,
             changed = assignments.changed() => if changed.is_err() { return },
             _ = look.tick() => {
-                let due = read_at.is_none_or(|at| at.elapsed() > INVENTORY_EVERY);
-                let news = blocking(robot, |robot| match &mut robot.changer {
-                    Some(changer) => changer.attentions().map(|list| !list.is_empty()),
+                let paused = !view.shown.pause.is_empty();
+                let due = paused || read_at.is_none_or(|at| at.elapsed() > INVENTORY_EVERY);
+                let news = blocking(&view.robot, |robot| match &mut robot.changer {
+                    // A door that was opened: it is a reason to look at all of it again.
+                    Some(changer) => Ok(!changer.attentions()?.is_empty() || changer.ready().is_err()),
                     None => Ok(true),
                 }).await.unwrap_or(true);
-                if (due || news) && show(robot, session, &mut shown).await {
+                if (due || news) && view.show().await {
                     read_at = Some(Instant::now());
                 }
             }
@@ -166,85 +199,77 @@ async fn work(robot: &Shared, session: &Session, shutdown: &CancellationToken) {
     }
 }
 
-/// Reads the elements and shows them if they have changed.
-async fn show(robot: &Shared, session: &Session, shown: &mut LibraryObservation) -> bool {
-    match blocking(robot, |robot| robot.with(|c| c.inventory())).await {
-        Ok(inventory) => {
-            let now = observation(&inventory);
-            if now != *shown {
-                *shown = now.clone();
-                session.observe(Observation {
-                    key: None,
-                    seen: Some(Seen::Library(now)),
-                });
+impl View {
+    /// Reads the elements and shows them if they have changed. While the robot does not take commands, what was seen before is
+    /// shown with the reason.
+    async fn show(&mut self) -> bool {
+        let seats = self.seats.clone();
+        let looked = blocking(&self.robot, move |robot| {
+            robot.with(|changer| match robot::pause(changer)? {
+                Some(why) => Ok(Err(why)),
+                None => Ok(Ok(changer.inventory()?)),
+            })
+        })
+        .await;
+        let now = match looked {
+            Ok(Ok(inventory)) => robot::observation(&inventory, &Seat::list(&seats)),
+            Ok(Err(pause)) => LibraryObservation {
+                pause,
+                ..self.shown.clone()
+            },
+            Err(error) => {
+                tracing::warn!(%error, "the elements of the library can't be read");
+                return false;
             }
-            true
+        };
+        if now.pause != self.shown.pause {
+            if now.pause.is_empty() {
+                tracing::info!("the robot moves again");
+            } else {
+                tracing::warn!(why = now.pause, "the robot moves nothing");
+            }
         }
-        Err(error) => {
-            tracing::warn!(%error, "the elements of the library can't be read");
-            false
+        if now != self.shown {
+            self.shown = now.clone();
+            self.session.observe(Observation {
+                key: None,
+                seen: Some(Seen::Library(now)),
+            });
         }
+        true
     }
 }
 
-fn observation(inventory: &Inventory) -> LibraryObservation {
-    let slots = [
-        (element::Type::Slot, &inventory.slots),
-        (element::Type::MailSlot, &inventory.mail_slots),
-    ];
-    let mut elements = Vec::new();
-    for (kind, list) in slots {
-        elements.extend(list.iter().map(|slot| Element {
-            r#type: kind.into(),
-            address: u32::from(slot.address),
-            full: slot.full,
-            barcode: slot.barcode.clone().unwrap_or_default(),
-            ..Element::default()
-        }));
+/// Has the robot look at all its elements.
+async fn scan(robot: &Shared) -> End {
+    let scanned = blocking(robot, |robot| {
+        robot.with(|changer| match robot::pause(changer)? {
+            Some(_) => Ok(false),
+            None => changer.scan().map(|()| true),
+        })
+    });
+    match scanned.await {
+        Ok(true) => End::Done,
+        Ok(false) | Err(Error::NotReady(_) | Error::UnitAttention(_)) => End::Later,
+        Err(error) => End::Failed(fault(
+            "INVENTORY_FAILED",
+            format!("the library could not look at its elements: {error}"),
+            "look at the library's own panel",
+        )),
     }
-    elements.extend(inventory.drives.iter().map(|drive| Element {
-        r#type: element::Type::Drive.into(),
-        address: u32::from(drive.address),
-        full: drive.full,
-        barcode: drive.barcode.clone().unwrap_or_default(),
-        drive_serial: drive.serial.clone().unwrap_or_default(),
-        source_address: drive.source_slot.map_or(0, u32::from),
-    }));
-    LibraryObservation { elements }
 }
 
 /// Moves a cartridge, if it is where the controller thinks.
-async fn carry(robot: &Shared, work: MoveWork) -> Result<(), Fault> {
+async fn carry(robot: &Shared, work: MoveWork) -> End {
     let barcode = work.barcode.clone();
     let moved = blocking(robot, move |robot| {
-        let inventory = robot.with(|c| c.inventory())?;
-        let elements = observation(&inventory).elements;
-        let holds = |address: u32| {
-            elements.iter().any(|e| {
-                e.address == address
-                    && e.full
-                    && (work.barcode.is_empty() || e.barcode == work.barcode)
-            })
-        };
-        // A move that was done by a process that died before it could say so.
-        if holds(work.to_address) && !holds(work.from_address) {
-            return Ok(true);
-        }
-        if !holds(work.from_address) {
-            return Ok(false);
-        }
-        let (from, to) = (work.from_address as u16, work.to_address as u16);
-        robot.with(|c| c.move_medium(from, to)).map(|()| true)
-    })
-    .await;
-    match moved {
-        Ok(true) => Ok(()),
-        Ok(false) => Err(fault(
-            "CARTRIDGE_MOVED",
-            format!("cartridge {barcode} is not where it was"),
-            "run again; `taf library` shows where everything is",
-        )),
-        Err(error) => Err(fault(
+        robot.with(|changer| robot::carry(changer, &work))
+    });
+    match moved.await {
+        Ok(robot::Moved::Done) => End::Done,
+        Ok(robot::Moved::Later) | Err(Error::NotReady(_) | Error::UnitAttention(_)) => End::Later,
+        Ok(robot::Moved::No(fault)) => End::Failed(fault),
+        Err(error) => End::Failed(fault(
             "MOVE_FAILED",
             format!("the robot could not move cartridge {barcode}: {error}"),
             "look at the library's own panel",

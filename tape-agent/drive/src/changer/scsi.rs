@@ -121,6 +121,7 @@ impl Changer for ScsiChanger {
             slots: slots.into_iter().map(slot).collect(),
             mail_slots: mail_slots.into_iter().map(slot).collect(),
             picker: pickers.first().map(|element| element.address),
+            picker_exception: pickers.iter().find_map(|element| element.exception),
         })
     }
 

@@ -1,0 +1,343 @@
+use super::*;
+use proptest::prelude::*;
+
+fn job(id: i64) -> Job {
+    Job {
+        id,
+        needs: Needs::append(1, "p"),
+        agent: Some(Agent {
+            name: "host".into(),
+            connected: true,
+        }),
+        cancel_asked: false,
+        background: false,
+        running: None,
+    }
+}
+
+fn asking(id: i64, needs: Needs) -> Job {
+    Job {
+        needs,
+        agent: None,
+        ..job(id)
+    }
+}
+
+fn library() -> Library {
+    Library {
+        id: 1,
+        serial: "L1".into(),
+        connected: true,
+        pause: None,
+        slots_free: 1,
+        mail_free: 1,
+        mail: Vec::new(),
+    }
+}
+
+fn world(drives: &[Drive], cartridges: &[Cartridge]) -> World {
+    World {
+        drives: drives.to_vec(),
+        libraries: vec![library()],
+        cartridges: cartridges.to_vec(),
+    }
+}
+
+fn why(needs: Needs, world: &World) -> String {
+    match plan(&[asking(7, needs)], world).remove(0) {
+        Decision::Wait { why, .. } => why,
+        other => panic!("must wait: {other:?}"),
+    }
+}
+
+fn grant(needs: Needs, world: &World) -> Grant {
+    match plan(&[asking(7, needs)], world).remove(0) {
+        Decision::Start { grant, .. } => grant,
+        other => panic!("must start: {other:?}"),
+    }
+}
+
+fn fault(needs: Needs, world: &World) -> String {
+    match plan(&[asking(7, needs)], world).remove(0) {
+        Decision::Fail { fault, .. } => fault.reason,
+        other => panic!("must fail: {other:?}"),
+    }
+}
+
+fn drive(id: i64) -> Drive {
+    Drive {
+        id,
+        serial: format!("D{id}"),
+        connected: true,
+        busy: false,
+        library: Some(1),
+        full: false,
+    }
+}
+
+fn volume(id: i64) -> Cartridge {
+    Cartridge {
+        volume: Some(id),
+        barcode: format!("V{id}"),
+        pool: Some(1),
+        appendable: true,
+        reserved: false,
+        byte_count: 0,
+        cleanings_left: None,
+        library: Some(1),
+        twice: false,
+        in_mail_slot: false,
+        in_drive: None,
+    }
+}
+
+#[test]
+fn a_mounted_volume_is_used_where_it_is() {
+    let mounted = Cartridge {
+        in_drive: Some(2),
+        ..volume(1)
+    };
+    let world = world(&[drive(1), drive(2)], &[volume(2), mounted]);
+    let expected = Grant {
+        drive: Some(2),
+        volume: Some(1),
+        barcode: Some("V1".into()),
+        library: Some(1),
+    };
+    assert_eq!(grant(Needs::append(1, "p"), &world), expected);
+}
+
+#[test]
+fn a_pool_without_volumes_fails_and_says_how_to_make_one() {
+    let Decision::Fail { fault, .. } = &plan(&[job(7)], &world(&[drive(1)], &[]))[0] else {
+        panic!("must fail")
+    };
+    assert_eq!(fault.reason, "NO_VOLUME");
+    assert!(fault.next_step.contains("taf volume label"));
+}
+
+#[test]
+fn a_waiting_job_says_for_what_and_holds_up_nobody() {
+    let absent = Job {
+        agent: Some(Agent {
+            name: "host".into(),
+            connected: false,
+        }),
+        ..job(1)
+    };
+    let decisions = plan(&[absent, job(2)], &world(&[drive(1)], &[volume(1)]));
+    assert!(matches!(&decisions[0], Decision::Wait { why, .. } if why.contains("host")));
+    assert!(matches!(decisions[1], Decision::Start { job: 2, .. }));
+}
+
+#[test]
+fn what_is_missing_is_named() {
+    let append = || Needs::append(1, "p");
+    assert!(why(append(), &world(&[], &[volume(1)])).contains("no drive"));
+    let alone = Drive {
+        library: None,
+        ..drive(1)
+    };
+    assert!(why(append(), &world(&[alone], &[volume(1)])).contains("no library"));
+    let doubled = Cartridge {
+        twice: true,
+        ..volume(1)
+    };
+    assert!(why(append(), &world(&[drive(1)], &[doubled])).contains("two cartridges"));
+    let outside = Cartridge {
+        in_mail_slot: true,
+        ..volume(1)
+    };
+    assert!(why(append(), &world(&[drive(1)], &[outside])).contains("mail slot"));
+}
+
+#[test]
+fn an_open_door_pauses_all_that_needs_the_robot() {
+    let mut open = world(&[drive(1)], &[volume(1)]);
+    open.libraries[0].pause = Some("its door is open".into());
+    for needs in [
+        Needs::append(1, "p"),
+        Needs::robot(1),
+        Needs::carry("V1", carry::To::MailSlot),
+    ] {
+        assert_eq!(why(needs, &open), "library L1: its door is open");
+    }
+    assert_eq!(grant(Needs::drive(1), &open).drive, Some(1), "needs none");
+}
+
+#[test]
+fn an_operators_job_gets_only_what_it_needs() {
+    let inside = Cartridge {
+        in_drive: Some(1),
+        ..volume(1)
+    };
+    let world = world(&[drive(1)], &[inside, volume(2)]);
+    let robot = grant(Needs::robot(1), &world);
+    assert_eq!((robot.drive, robot.library), (None, Some(1)));
+    let only_drive = grant(Needs::drive(1), &world);
+    assert_eq!(only_drive.drive, Some(1));
+    assert_eq!(only_drive.barcode.as_deref(), Some("V1"), "it is reserved");
+    let from_slot = grant(Needs::carry("V2", carry::To::MailSlot), &world);
+    assert_eq!(from_slot.drive, None);
+    let from_drive = grant(Needs::carry("V1", carry::To::MailSlot), &world);
+    assert_eq!(from_drive.drive, Some(1), "which has to unload it");
+}
+
+#[test]
+fn two_exports_do_not_share_a_mail_slot() {
+    let jobs = [
+        asking(1, Needs::carry("V1", carry::To::MailSlot)),
+        asking(2, Needs::carry("V2", carry::To::MailSlot)),
+    ];
+    let mut world = world(&[], &[volume(1), volume(2)]);
+    let decisions = plan(&jobs, &world);
+    assert!(matches!(decisions[0], Decision::Start { job: 1, .. }));
+    assert!(matches!(decisions[1], Decision::Wait { job: 2, .. }));
+    world.libraries[0].mail_free = 0;
+    world.libraries[0].mail = vec!["X".into()];
+    let waits = why(Needs::carry("V1", carry::To::MailSlot), &world);
+    assert!(waits.ends_with("are full: take out X"), "{waits}");
+    world.libraries[0].mail.clear();
+    let never = fault(Needs::carry("V1", carry::To::MailSlot), &world);
+    assert_eq!(never, "NO_MAIL_SLOT");
+}
+
+#[test]
+fn a_drive_is_cleaned_by_a_cartridge_that_is_not_used_up() {
+    let cleaning = |id: i64, left: u32| Cartridge {
+        volume: None,
+        barcode: format!("CLN{id}"),
+        pool: None,
+        appendable: false,
+        cleanings_left: Some(left),
+        ..volume(id)
+    };
+    let used_up = world(&[drive(1)], &[cleaning(1, 0)]);
+    assert_eq!(fault(Needs::clean(1), &used_up), "NO_CLEANING_CARTRIDGE");
+    let fresh = world(&[drive(1)], &[cleaning(1, 0), cleaning(2, 3)]);
+    let given = grant(Needs::clean(1), &fresh);
+    assert_eq!(given.barcode.as_deref(), Some("CLN2"));
+    assert_eq!(fault(Needs::append(1, "p"), &fresh), "NO_VOLUME");
+}
+
+#[test]
+fn what_is_done_in_the_background_comes_last() {
+    let label = Job {
+        background: true,
+        ..asking(1, Needs::volume(1))
+    };
+    let decisions = plan(
+        &[label, asking(2, Needs::volume(2))],
+        &world(&[drive(1)], &[volume(1), volume(2)]),
+    );
+    assert!(matches!(decisions[0], Decision::Start { job: 2, .. }));
+    assert!(matches!(decisions[1], Decision::Wait { job: 1, .. }));
+}
+
+fn goes_on(id: i64, bound: bool, used: &[i64]) -> Job {
+    Job {
+        running: Some(Running {
+            drive: 1,
+            bound,
+            used: used.to_vec(),
+        }),
+        ..job(id)
+    }
+}
+
+#[test]
+fn an_archive_goes_on_in_its_drive_and_never_on_a_volume_that_it_had() {
+    let held = Drive {
+        busy: true,
+        full: true,
+        ..drive(1)
+    };
+    let drives = [held, drive(2)];
+    let given = |decision: &Decision| match decision {
+        Decision::Start { job, grant } => (*job, grant.drive, grant.volume),
+        other => panic!("must start: {other:?}"),
+    };
+    let decisions = plan(
+        &[goes_on(7, true, &[1]), job(8)],
+        &world(&drives, &[volume(1), volume(2)]),
+    );
+    assert_eq!(given(&decisions[0]), (7, Some(1), Some(2)));
+    assert_eq!(given(&decisions[1]), (8, Some(2), Some(1)));
+    let waits = |cartridge: &Cartridge| match plan(
+        &[goes_on(7, true, &[1])],
+        &world(&drives, std::slice::from_ref(cartridge)),
+    )
+    .remove(0)
+    {
+        Decision::Wait { why, .. } => why,
+        other => panic!("must wait: {other:?}"),
+    };
+    let none = waits(&volume(1));
+    assert!(
+        none.contains("taf volume label") && none.contains("pool p"),
+        "{none}"
+    );
+    let elsewhere = Cartridge {
+        in_drive: Some(2),
+        ..volume(2)
+    };
+    let there = waits(&elsewhere);
+    assert!(there.contains("another drive"), "{there}");
+    // What is read may come from wherever it is.
+    let restore = Job {
+        needs: Needs::volume(2),
+        ..goes_on(7, false, &[1])
+    };
+    let decisions = plan(&[restore], &world(&drives, &[elsewhere]));
+    assert_eq!(given(&decisions[0]), (7, Some(2), Some(2)));
+}
+
+proptest! {
+    #[test]
+    fn nothing_is_given_twice(
+        kinds in proptest::collection::vec((0..6_u8, 1..5_i64, 1..4_i64), 1..8), drives in 0..4_i64, volumes in 0..5_i64,
+        busy in any::<u8>(), held in any::<u8>(), placed in any::<u8>(), mail_free in 0..3_usize, slots_free in 0..3_usize,
+    ) {
+        let jobs: Vec<Job> = (1..).zip(&kinds).map(|(id, &(kind, volume, drive))| {
+            let barcode = format!("V{volume}");
+            asking(id, match kind {
+                0 => Needs::append(1, "p"),
+                1 => Needs::volume(volume),
+                2 => Needs::load(drive, &barcode),
+                3 => Needs::drive(drive),
+                4 => Needs::carry(&barcode, carry::To::MailSlot),
+                _ => Needs::carry(&barcode, carry::To::Slot),
+            })
+        }).collect();
+        let world = World {
+            drives: (1..=drives).map(|i| Drive { busy: busy >> i & 1 == 1, ..drive(i) }).collect(),
+            libraries: vec![Library { slots_free, mail_free, ..library() }],
+            cartridges: (1..=volumes)
+                .map(|i| Cartridge { reserved: held >> i & 1 == 1, in_drive: (placed >> i & 1 == 1).then_some(i), ..volume(i) })
+                .collect(),
+        };
+        let decisions = plan(&jobs, &world);
+        prop_assert_eq!(&decisions, &plan(&jobs, &world));
+        prop_assert_eq!(decisions.len(), jobs.len());
+        let mut seen_drives = HashSet::new();
+        let mut seen_barcodes = HashSet::new();
+        let (mut mail, mut slots) = (0, 0);
+        for decision in decisions {
+            let Decision::Start { job, grant } = decision else { continue };
+            if let Some(drive) = grant.drive {
+                prop_assert!(seen_drives.insert(drive));
+                prop_assert!(!world.drives.iter().any(|d| d.id == drive && d.busy));
+            }
+            if let Some(barcode) = grant.barcode {
+                prop_assert!(!world.cartridges.iter().any(|c| c.barcode == barcode && c.reserved));
+                prop_assert!(seen_barcodes.insert(barcode));
+            }
+            match jobs.iter().find(|j| j.id == job).and_then(|j| j.needs.to) {
+                Some(carry::To::MailSlot) => mail += 1,
+                Some(_) => slots += 1,
+                None => {}
+            }
+        }
+        prop_assert!(mail <= mail_free && slots <= slots_free);
+    }
+}

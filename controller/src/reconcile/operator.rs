@@ -1,0 +1,62 @@
+//! What operators' jobs change in the catalog.
+
+use taf_core::Fault;
+use taf_core::attempt::Verdict;
+use uuid::Uuid;
+
+use crate::services::names;
+use crate::store::attempts::LiveAttempt;
+use crate::store::jobs::QueuedJob;
+use crate::store::{Error, Transaction, versions, volumes};
+
+/// The drive had begun to erase and did not come to the end.
+const ERASE_BEGUN: &str = "ERASE_INCOMPLETE";
+
+/// Why a waiting job must not begin after all: since it was asked for, something came to live on its volume.
+pub(super) async fn refusal_on(
+    tx: &Transaction<'_>,
+    job: &QueuedJob,
+) -> Result<Option<Fault>, Error> {
+    let (Some(volume), "erase" | "format", false) =
+        (job.volume_id, job.kind.as_str(), job.task.forced)
+    else {
+        return Ok(None);
+    };
+    let living = volumes::volume_living_on(tx, volume).await?;
+    let Some((line, version)) = living.versions.first() else {
+        return Ok(None);
+    };
+    Ok(Some(Fault::new(
+        "VOLUME_HAS_PARTS",
+        format!(
+            "since this was asked for, data of {} versions came to live on the volume, {} among them; nothing was erased",
+            living.versions.len(),
+            names::version(*line, *version)
+        ),
+        "choose another volume, or give up the versions with `--force`",
+    )))
+}
+
+/// An erase of a volume of the catalog has come to a verdict.
+pub(super) async fn erase_decided_on(
+    tx: &Transaction<'_>,
+    live: &LiveAttempt,
+    volume: i64,
+    verdict: &Verdict,
+) -> Result<(), Error> {
+    match verdict {
+        Verdict::Succeeded { .. } => {
+            let living = volumes::volume_living_on(tx, volume).await?;
+            let reason = format!("erased by {}", names::job(live.job_id));
+            let barcode = live.cartridge.as_deref().unwrap_or_default();
+            let lost = format!("volume {barcode} was erased by {}", names::job(live.job_id));
+            versions::version_lost_on(tx, living.recording, &lost).await?;
+            volumes::volume_erased_on(tx, volume, Uuid::new_v4(), &reason).await
+        }
+        Verdict::Failed(fault) if fault.reason == ERASE_BEGUN || fault.reason == "DRIVE_LOST" => {
+            let reason = format!("an erase of it did not come to its end: {}", fault.message);
+            volumes::volume_quarantine_on(tx, volume, &reason).await
+        }
+        Verdict::Failed(_) | Verdict::Cancelled => Ok(()),
+    }
+}
