@@ -394,6 +394,9 @@ impl Unit for Changer {
     }
 
     fn before(&mut self, cdb: &Cdb) -> Option<Fault> {
+        if !self.faults.lock().armed() {
+            return None;
+        }
         let (at, barcode) = if cdb.byte(0) == opcode::MOVE_MEDIUM {
             let source = cdb.field::<2>(4) as u16;
             let volume = self.inventory.get(source);

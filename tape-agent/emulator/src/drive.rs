@@ -133,6 +133,8 @@ pub struct Drive {
     alerts: Flags,
     /// They changed since somebody looked at them.
     alerts_unread: bool,
+    /// There are faults to come, as of the command that runs.
+    armed: bool,
     /// The next sense goes out in descriptor format, whatever the mode says.
     describe: bool,
     /// Something was written since the last flush, and the volume change reference says so.
@@ -164,6 +166,7 @@ impl Drive {
             warned_early: false,
             alerts: Flags::NONE,
             alerts_unread: false,
+            armed: false,
             describe: false,
             changed: false,
             motor: Motor::default(),
@@ -211,6 +214,7 @@ impl Drive {
     }
 
     fn thread_by_itself(&mut self, attention: bool) {
+        self.armed = self.faults.lock().armed();
         match self.thread() {
             Ok(time) => {
                 // A cleaning cartridge never makes the drive ready, so no medium has changed.
@@ -284,6 +288,7 @@ impl Drive {
 
     /// Empties the buffer to the medium, as before an orderly power-off.
     pub fn settle(&mut self) -> Result<(), Sense> {
+        self.armed = self.faults.lock().armed();
         self.save_memory();
         self.flush().map_err(|check| check.sense)
     }
@@ -442,6 +447,8 @@ impl Drive {
         self.threaded = true;
         self.partition = 0;
         self.position = 0;
+        self.overwrite = data::Overwrite::None;
+        self.warned_early = false;
         self.changed = false;
         if self.ready_end_unmarked() {
             self.alert(log::alert::MEDIA);
@@ -538,7 +545,11 @@ impl Drive {
         let faults = &self.faults;
         let unit = (self.number.as_str(), self.options.serial.as_str());
         let mut struck = None;
+        let armed = self.armed;
         let mut gate = |object| {
+            if !armed {
+                return None;
+            }
             let scene = strike::on_medium(unit, &barcode, object, now);
             struck = faults.lock().within(&scene);
             struck.as_ref().map(crate::faults::Fault::to_sense)

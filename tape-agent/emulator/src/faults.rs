@@ -403,6 +403,12 @@ impl Faults {
         self.pending.clear();
     }
 
+    /// Looks at the script once a command; whether anything could go wrong at all.
+    pub(crate) fn armed(&mut self) -> bool {
+        self.refresh();
+        !self.pending.is_empty()
+    }
+
     /// The first fault that strikes within a command, which is thereby used up.
     pub(crate) fn within(&mut self, scene: &Scene<'_>) -> Option<Fault> {
         self.strike(scene, false)
@@ -414,7 +420,6 @@ impl Faults {
     }
 
     fn strike(&mut self, scene: &Scene<'_>, outside: bool) -> Option<Fault> {
-        self.refresh();
         let mut found = None;
         for (number, one) in self.pending.iter_mut().enumerate() {
             // All of them count what they see, also behind one that strikes.

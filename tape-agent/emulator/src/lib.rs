@@ -1,7 +1,9 @@
-//! A virtual tape library: drives (SSC) and a robot (SMC) that answer commands, with cartridges in files.
+#![doc = include_str!("../README.md")]
 //!
-//! Owns the device's side of tape: what a drive and a library do when told so by bytes, faults included. It
-//! knows nothing of TAF and nothing of who asks; whatever drives a real device drives this one, over the unix
+//! # For those who work on it
+//!
+//! The crate owns the device's side of tape: what a drive and a library do when told so by bytes, faults included.
+//! It knows nothing of TAF and nothing of who asks; whatever drives a real device drives this one, over the unix
 //! socket, an iSCSI target or in process. That is the point: there is no other way to "a drive" in the product.
 #![forbid(unsafe_code)]
 

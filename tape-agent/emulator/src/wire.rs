@@ -1,7 +1,8 @@
 //! How a command's outcome becomes an answer: what both kinds of logical unit share.
 
-use taf_scsi::cdb::opcode;
+use taf_scsi::cdb::{self, opcode};
 use taf_scsi::page::inquiry::Inquiry;
+use taf_scsi::page::opcodes::{self, Supported};
 use taf_scsi::page::vpd::{self, Designator};
 use taf_scsi::sense::{Key, Sense, code};
 use taf_scsi::status;
@@ -163,6 +164,27 @@ pub(crate) fn respond(reply: Reply, capacity_in: usize, descriptors: bool) -> Re
         sense,
         data_in,
     }
+}
+
+/// REPORT SUPPORTED OPERATION CODES, all of them: operation code, service action, recommended timeout in seconds.
+pub(crate) fn supported_opcodes(cdb: &Cdb, known: &[(u8, Option<u16>, u32)]) -> Outcome {
+    if cdb.byte(1) & 0x1f != opcode::SERVICE_REPORT_SUPPORTED_OPCODES {
+        return Err(invalid_field());
+    }
+    if cdb.byte(2) & 0x07 != 0 {
+        return Err(invalid_field()); // one command alone
+    }
+    let commands: Vec<_> = known
+        .iter()
+        .map(|&(opcode, service_action, timeout)| Supported {
+            opcode,
+            service_action,
+            length: cdb::length(opcode).unwrap_or(16) as u16,
+            timeout_seconds: Some(timeout),
+        })
+        .collect();
+    let data = opcodes::build(&commands, cdb.bit(2, 7));
+    Ok(cut(data, cdb.field::<4>(6)))
 }
 
 /// What a logical unit says of itself.

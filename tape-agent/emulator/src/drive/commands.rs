@@ -14,6 +14,55 @@ use crate::cartridge;
 use crate::unit::Unit;
 use crate::wire::{self, Cdb, Identity, Outcome, Reply, cut, illegal, invalid_field};
 
+/// The commands, each with the longest that it may take, as makers of LTO drives state it.
+const SUPPORTED: [(u8, Option<u16>, u32); 41] = [
+    (opcode::TEST_UNIT_READY, None, 60),
+    (opcode::REWIND, None, 600),
+    (opcode::REQUEST_SENSE, None, 60),
+    (opcode::FORMAT_MEDIUM, None, 3 * 3600),
+    (opcode::READ_BLOCK_LIMITS, None, 60),
+    (opcode::READ_6, None, 1_200),
+    (opcode::WRITE_6, None, 1_200),
+    (opcode::WRITE_FILEMARKS_6, None, 1_200),
+    (opcode::SPACE_6, None, 2_100),
+    (opcode::INQUIRY, None, 60),
+    (opcode::MODE_SELECT_6, None, 60),
+    (opcode::RESERVE_6, None, 60),
+    (opcode::RELEASE_6, None, 60),
+    (opcode::ERASE_6, None, 16 * 3600),
+    (opcode::MODE_SENSE_6, None, 60),
+    (opcode::LOAD_UNLOAD, None, 9_000),
+    (opcode::SEND_DIAGNOSTIC, None, 2_100),
+    (opcode::PREVENT_ALLOW_MEDIUM_REMOVAL, None, 60),
+    (opcode::LOCATE_10, None, 2_100),
+    (opcode::READ_POSITION, None, 60),
+    (opcode::REPORT_DENSITY_SUPPORT, None, 60),
+    (opcode::LOG_SENSE, None, 60),
+    (opcode::MODE_SELECT_10, None, 60),
+    (opcode::MODE_SENSE_10, None, 60),
+    (opcode::PERSISTENT_RESERVE_IN, Some(0), 60),
+    (opcode::PERSISTENT_RESERVE_IN, Some(1), 60),
+    (opcode::PERSISTENT_RESERVE_IN, Some(2), 60),
+    (opcode::PERSISTENT_RESERVE_OUT, Some(0), 60),
+    (opcode::PERSISTENT_RESERVE_OUT, Some(1), 60),
+    (opcode::PERSISTENT_RESERVE_OUT, Some(2), 60),
+    (opcode::PERSISTENT_RESERVE_OUT, Some(3), 60),
+    (opcode::PERSISTENT_RESERVE_OUT, Some(4), 60),
+    (opcode::PERSISTENT_RESERVE_OUT, Some(5), 60),
+    (opcode::PERSISTENT_RESERVE_OUT, Some(6), 60),
+    (opcode::WRITE_FILEMARKS_16, None, 1_200),
+    (opcode::ALLOW_OVERWRITE, None, 60),
+    (opcode::READ_ATTRIBUTE, None, 60),
+    (opcode::WRITE_ATTRIBUTE, None, 60),
+    (opcode::SPACE_16, None, 2_100),
+    (opcode::LOCATE_16, None, 2_100),
+    (
+        opcode::MAINTENANCE_IN,
+        Some(opcode::SERVICE_REPORT_SUPPORTED_OPCODES as u16),
+        60,
+    ),
+];
+
 impl Drive {
     /// Runs a command, whatever faults there are elsewhere.
     pub(super) fn carry_out(
@@ -57,6 +106,7 @@ impl Drive {
             .inquiry(cdb),
             opcode::REPORT_LUNS => Ok(wire::report_luns(cdb)),
             opcode::REQUEST_SENSE => Ok(self.request_sense(nexus, cdb)),
+            opcode::MAINTENANCE_IN => wire::supported_opcodes(cdb, &SUPPORTED),
             opcode::TEST_UNIT_READY => self.ready().map(|_| Vec::new()),
             opcode::READ_BLOCK_LIMITS => Ok(self.block_limits()),
             opcode::REPORT_DENSITY_SUPPORT => self.density_support(cdb),

@@ -239,8 +239,10 @@ impl Drive {
     /// The head stands elsewhere: what was allowed to be overwritten is not any more, and early warning can be
     /// crossed anew.
     pub(super) fn moved(&mut self, position: u64) {
+        if position != self.position {
+            self.overwrite = Overwrite::None;
+        }
         self.position = position;
-        self.overwrite = Overwrite::None;
         if !self.beyond_programmable_warning() {
             self.warned_early = false;
         }

@@ -51,6 +51,10 @@ impl Unit for Drive {
     }
 
     fn before(&mut self, cdb: &Cdb) -> Option<Fault> {
+        self.armed = self.faults.lock().armed();
+        if !self.armed {
+            return None;
+        }
         let barcode = self.barcode();
         let scene = Scene {
             at: moment(cdb.byte(0)),
@@ -101,6 +105,9 @@ impl Drive {
 
     /// A fault that strikes within a command.
     pub(super) fn struck(&mut self, at: At, object: u64) -> Option<Fault> {
+        if !self.armed {
+            return None;
+        }
         let barcode = self.barcode();
         let scene = Scene {
             at,

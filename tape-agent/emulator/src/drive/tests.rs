@@ -169,6 +169,31 @@ fn it_says_who_it_is_even_with_an_attention_pending() {
 }
 
 #[test]
+fn it_knows_every_command_that_it_says_it_knows() {
+    let mut bench = Bench::new();
+    let list = bench.ok(&cdb::report_supported_opcodes(true, 8192));
+    let commands = taf_scsi::page::opcodes::parse(&list).unwrap();
+    assert!(commands.len() > 30);
+    for command in commands {
+        assert!(command.timeout_seconds.unwrap() >= 60);
+        let mut cdb = vec![0; usize::from(command.length)];
+        cdb[0] = command.opcode;
+        cdb[1] = command.service_action.unwrap_or(0) as u8;
+        if let Err((sense, _)) = bench.run(&cdb, &[]) {
+            assert_ne!(
+                sense.code(),
+                code::INVALID_OPCODE,
+                "{:#04x}",
+                command.opcode
+            );
+        }
+    }
+    let plain = bench.ok(&cdb::report_supported_opcodes(false, 8192));
+    let plain = taf_scsi::page::opcodes::parse(&plain).unwrap();
+    assert_eq!(plain[0].timeout_seconds, None);
+}
+
+#[test]
 fn without_a_cartridge_it_is_not_ready() {
     let mut bench = Bench::empty(Options::default());
     for cdb in [

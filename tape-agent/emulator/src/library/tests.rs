@@ -107,7 +107,10 @@ fn faults_come_from_the_file_when_it_changes() {
         object: 3,
         now: std::time::Duration::ZERO,
     };
-    let strike = || on.faults().lock().within(&scene);
+    let strike = || {
+        let mut faults = on.faults().lock();
+        faults.armed().then(|| faults.within(&scene)).flatten()
+    };
     assert!(strike().is_none());
     let file = dir.path().join("faults.toml");
     let script = "[[fault]]\nat = \"read\"\nobject = 3\nkey = 3\nasc = 0x11\nascq = 0\n";

@@ -1,4 +1,5 @@
-//! The drive against a list of blocks and marks.
+//! The drive against a list of blocks and marks: what is where, what survives, what may be overwritten, and where
+//! the tape ends.
 
 use proptest::prelude::*;
 
@@ -18,6 +19,9 @@ enum Step {
     Erase,
     Restart,
     PowerCut(u64),
+    AppendOnly,
+    Allow,
+    Reload,
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -34,6 +38,9 @@ fn step() -> impl Strategy<Value = Step> {
         1 => Just(Step::Erase),
         1 => Just(Step::Restart),
         1 => (0..10_u64).prop_map(Step::PowerCut),
+        1 => Just(Step::AppendOnly),
+        2 => Just(Step::Allow),
+        1 => Just(Step::Reload),
     ]
 }
 
@@ -52,9 +59,64 @@ struct Tape {
     /// How many of these no later write has touched.
     kept: usize,
     at: usize,
+    once: bool,
+    append_only: bool,
+    /// Where ALLOW OVERWRITE allowed it, as long as the head has not moved.
+    allowed: Option<usize>,
+}
+
+/// Bytes that fit on the tape, and how many of them lie behind early warning.
+const CAPACITY: usize = 6000;
+const BEHIND_WARNING: usize = 1500;
+
+impl Item {
+    fn footprint(&self) -> usize {
+        match self {
+            Self::Block(data) => 16 + data.len(),
+            Self::Mark => 16,
+        }
+    }
 }
 
 impl Tape {
+    fn used(&self) -> usize {
+        self.items[..self.at].iter().map(Item::footprint).sum()
+    }
+
+    /// Why nothing may be written here.
+    fn forbids(&self) -> Option<(u8, u8)> {
+        let rest = &self.items[self.at..];
+        if rest.is_empty() {
+            return None;
+        }
+        let marks = rest.iter().all(|item| *item == Item::Mark);
+        let behind_mark = self.at > 0 && self.items[self.at - 1] == Item::Mark;
+        if self.once && !(marks && behind_mark) {
+            return Some(code::WORM_OVERWRITE);
+        }
+        (self.append_only && self.allowed != Some(self.at)).then_some(code::WRITE_APPEND_POSITION)
+    }
+
+    /// What a write of this item answers, and whether it is taken.
+    fn write(&mut self, item: Item) -> (Option<(u8, u8)>, bool) {
+        if let Some(forbidden) = self.forbids() {
+            return (Some(forbidden), false);
+        }
+        self.allowed = None;
+        if self.used() + item.footprint() > CAPACITY {
+            return (Some(code::END_OF_MEDIUM_DETECTED), false);
+        }
+        self.put(item);
+        let warned = self.used() > CAPACITY - BEHIND_WARNING;
+        (warned.then_some(code::END_OF_MEDIUM_DETECTED), true)
+    }
+
+    /// The head moves to a place, which ends what was allowed.
+    fn go(&mut self, at: usize) {
+        self.at = at;
+        self.allowed = None;
+    }
+
     fn put(&mut self, item: Item) {
         self.kept = self.kept.min(self.at);
         self.items.truncate(self.at);
@@ -148,37 +210,70 @@ fn settle(bench: &mut Bench, tape: &mut Tape) {
         tape.items = tape.durable.clone();
     }
     tape.sync();
-    tape.at = 0;
+    tape.go(0);
+    tape.append_only = false;
 }
 
-fn play(steps: &[Step]) {
+fn answered(got: &Got) -> Option<(u8, u8)> {
+    got.as_ref().err().map(|(sense, _)| sense.code())
+}
+
+fn play(once: bool, steps: &[Step]) {
     let behaviour = Behaviour {
         buffer: 2500,
         sync: false,
     };
-    let mut bench = Bench::with_capacity(
-        1 << 20,
-        Options {
-            behaviour,
-            ..Options::default()
-        },
-    );
-    let mut tape = Tape::default();
+    let mut bench = Bench::empty(Options {
+        behaviour,
+        early_warning: Some(BEHIND_WARNING as u64),
+        ..Options::default()
+    });
+    let path = bench.cartridge("A00001L8", |meta| {
+        meta.capacity = CAPACITY as u64;
+        if once {
+            meta.kind = cartridge::Kind::WriteOnce;
+        }
+    });
+    bench.load(&path);
+    let mut tape = Tape {
+        once,
+        ..Tape::default()
+    };
     for step in steps {
+        let place = tape.at;
         match *step {
             Step::Write(byte, length) => {
-                if tape.at < tape.items.len() {
-                    tape.sync();
+                let overwrites = tape.at < tape.items.len();
+                let before = tape.items.clone();
+                let got = bench.try_write(&vec![byte; length]);
+                let (want, taken) = tape.write(Item::Block(vec![byte; length]));
+                assert_eq!(answered(&got), want);
+                if taken && overwrites {
+                    // Overwriting first brings to the medium what is buffered.
+                    tape.durable = before;
+                    tape.kept = place;
                 }
-                bench.write(&vec![byte; length]);
-                tape.put(Item::Block(vec![byte; length]));
             }
             Step::Marks(count, immediate) => {
-                bench.ok(&cdb::write_filemarks_6(count, immediate));
+                let overwrites = tape.at < tape.items.len();
+                let before = tape.items.clone();
+                let got = bench.run(&cdb::write_filemarks_6(count, immediate), &[]);
+                let mut want = None;
+                let mut written = 0;
                 for _ in 0..count {
-                    tape.put(Item::Mark);
+                    let (answer, taken) = tape.write(Item::Mark);
+                    want = answer;
+                    if !taken {
+                        break;
+                    }
+                    written += 1;
                 }
-                if !immediate {
+                assert_eq!(answered(&got), want);
+                if written > 0 && overwrites {
+                    tape.durable = before;
+                    tape.kept = place;
+                }
+                if written == count && !immediate {
                     tape.sync();
                 }
             }
@@ -229,9 +324,45 @@ fn play(steps: &[Step]) {
                 assert_eq!(got.is_ok(), want.is_ok());
             }
             Step::Erase => {
-                bench.ok(&cdb::erase(false, false));
-                tape.items.truncate(tape.at);
+                let got = bench.run(&cdb::erase(false, false), &[]);
+                let want = tape.forbids();
+                assert_eq!(answered(&got), want);
+                if want.is_none() {
+                    tape.allowed = None;
+                    tape.items.truncate(tape.at);
+                    tape.sync();
+                }
+            }
+            Step::AppendOnly => {
+                let extension = taf_scsi::page::mode::tape::Extension {
+                    append_only: true,
+                    ..taf_scsi::page::mode::tape::Extension::default()
+                };
+                let mode = Mode {
+                    buffered_mode: 1,
+                    pages: extension.build(),
+                    ..Mode::default()
+                };
+                let list = mode.build_select_6();
+                bench
+                    .run(&cdb::mode_select_6(list.len() as u8), &list)
+                    .unwrap();
+                tape.append_only = true;
+            }
+            Step::Allow => {
+                let got = bench.run(&cdb::allow_overwrite(tape.at as u64), &[]);
+                let want = (!tape.append_only).then_some(code::NOT_IN_APPEND_ONLY_MODE);
+                assert_eq!(answered(&got), want);
+                if want.is_none() {
+                    tape.allowed = Some(tape.at);
+                }
+            }
+            Step::Reload => {
+                bench.ok(&cdb::load_unload(false));
+                bench.ok(&cdb::load_unload(true));
                 tape.sync();
+                tape.go(0);
+                tape.append_only = false;
             }
             Step::Restart => {
                 restart(&mut bench);
@@ -242,6 +373,9 @@ fn play(steps: &[Step]) {
                 assert!(bench.run(&cdb::test_unit_ready(), &[]).is_err());
                 settle(&mut bench, &mut tape);
             }
+        }
+        if tape.at != place {
+            tape.allowed = None;
         }
         let marks = tape.items[..tape.at]
             .iter()
@@ -266,7 +400,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(300))]
 
     #[test]
-    fn it_does_as_a_list_of_blocks_and_marks(steps in prop::collection::vec(step(), 1..80)) {
-        play(&steps);
+    fn it_does_as_a_list_of_blocks_and_marks(once: bool, steps in prop::collection::vec(step(), 1..80)) {
+        play(once, &steps);
     }
 }

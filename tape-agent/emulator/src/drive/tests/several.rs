@@ -1,5 +1,6 @@
 //! Several initiators at one drive: attentions, reservations, prevention.
 
+use proptest::prelude::*;
 use taf_scsi::cdb::{ReserveIn, ReserveOut};
 use taf_scsi::page::reservation::{Capabilities, Holder, Keys, Parameters, Reservation, Type};
 
@@ -268,6 +269,49 @@ fn registrations_survive_a_power_cut_if_they_were_made_to() {
         bench.by(a, &short, &[0; 20]),
         Said::Sense(Key::IllegalRequest, code::INVALID_PARAMETER_LENGTH)
     );
+}
+
+proptest! {
+    /// Whatever three initiators do to each other: who holds the unit is registered and may write, those whom its
+    /// type excludes may not, and the generation never goes back.
+    #[test]
+    fn holders_are_registered_and_write_and_others_do_not(
+        steps in prop::collection::vec((0..3_usize, 0..7_u8, 0..9_u8, 0..4_u64, 0..4_u64), 1..60),
+    ) {
+        let mut bench = Bench::new();
+        let all = [Nexus::new(), Nexus::new(), Nexus::new()];
+        let mut generation = 0;
+        for (who, action, kind, key, service) in steps {
+            let mut cdb = cdb::persistent_reserve_out(ReserveOut::Register, EXCLUSIVE);
+            cdb[1] = action;
+            cdb[2] = kind;
+            let list = Parameters { key, service_key: service, ..Parameters::default() };
+            let said = bench.by(all[who], &cdb, &list.build());
+            for nexus in all {
+                bench.told(nexus);
+            }
+            let cdb = cdb::persistent_reserve_in(ReserveIn::Keys, 1000);
+            let keys = Keys::parse(&bench.ok(&cdb)).unwrap();
+            prop_assert!(keys.generation >= generation);
+            prop_assert!(said == DONE || keys.generation == generation, "refused, yet changed");
+            generation = keys.generation;
+            let writes: Vec<bool> = all
+                .iter()
+                .map(|nexus| bench.by(*nexus, &cdb::write_6(1), b"x") != Said::Conflict)
+                .collect();
+            let writers = writes.iter().filter(|writes| **writes).count();
+            match bench.holder() {
+                None => prop_assert_eq!(writers, 3),
+                Some(holder) if holder.kind.registrants_only() => {
+                    prop_assert_eq!(writers, keys.keys.len());
+                }
+                Some(holder) => {
+                    prop_assert!(keys.keys.contains(&holder.key));
+                    prop_assert_eq!(writers, 1);
+                }
+            }
+        }
+    }
 }
 
 #[test]
