@@ -39,9 +39,11 @@ const FAULTS: &str = "A fault is written as KEY=VALUE, with the keys of `faults.
   chance=P       strikes with this probability, by the library's seed
   times=N        how often it strikes (default 1); 0 for ever
   do=WHAT        sense (default), hang, hang-after, hang-until-released, drop-before, drop-after, busy,
-                 task-set-full, reservation-conflict, flip, power-cut, reset
-  key= asc= ascq=  the sense (default 3, 0, 0); deferred=true, descriptors=true, eom=true, information=N
+                 task-set-full, reservation-conflict, flip, retry, power-cut, reset
+  key= asc= ascq=  the sense (default 3, 0, 0); deferred=true, descriptors=true, eom=true, information=N;
+                 with key=1 (recovered) READ and WRITE are carried out besides
   bits=N         how many bits flip turns over
+  retries=N      how many retries are counted by retry, or with key=1
   alerts=[N,…]   TapeAlert flags that are raised besides
 `medium`: the object is lost on its way from the buffer to the medium, and all behind it; a deferred error tells.
 `deferred`: the same for the block just written, told with whatever command comes next.

@@ -53,6 +53,8 @@ pub struct Options {
     pub early_warning: Option<u64>,
     /// A power cut while something is unflushed leaves a tape without an end-of-data mark.
     pub loses_end: bool,
+    /// Percent of a cartridge's capacity that its worn heads lose, to rewriting; the cartridge doesn't know.
+    pub worn: u8,
     /// How cartridges behave in it.
     pub behaviour: Behaviour,
     /// How fast it is.
@@ -70,6 +72,7 @@ impl Default for Options {
             block_max: 8 << 20,
             early_warning: None,
             loses_end: false,
+            worn: 0,
             behaviour: Behaviour::default(),
             speeds: Speeds::default(),
             clock: Clock::default(),
@@ -413,6 +416,8 @@ impl Drive {
         history.last_read = 0;
         history.last_write_errors = 0;
         history.last_read_errors = 0;
+        history.last_write_retries = 0;
+        history.last_read_retries = 0;
         history.alert_bits = 0;
         if damaged {
             self.alert(log::alert::MEMORY_FAILURE);

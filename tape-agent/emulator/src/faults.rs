@@ -34,12 +34,13 @@
 //! | `after_ms` | not before so many milliseconds have passed since it was ordered | 0 |
 //! | `chance` | strikes with this probability (0 to 1), by the library's seed | 1 |
 //! | `times` | how often it strikes; 0 for ever | 1 |
-//! | `do` | `sense`, `hang`, `hang-after`, `hang-until-released`, `drop-before`, `drop-after`, `busy`, `task-set-full`, `reservation-conflict`, `flip`, `power-cut`, `reset` | `sense` |
-//! | `key`, `asc`, `ascq` | the sense | 3, 0, 0 |
+//! | `do` | `sense`, `hang`, `hang-after`, `hang-until-released`, `drop-before`, `drop-after`, `busy`, `task-set-full`, `reservation-conflict`, `flip`, `retry`, `power-cut`, `reset` | `sense` |
+//! | `key`, `asc`, `ascq` | the sense; with key 1 (recovered) READ and WRITE are carried out besides | 3, 0, 0 |
 //! | `deferred` | the sense is about earlier commands: this one does not run, and what is buffered is lost | no |
 //! | `descriptors` | the sense comes in descriptor format | no |
 //! | `eom`, `information` | the EOM bit and the INFORMATION field of the sense | no, none |
 //! | `bits` | how many bits `flip` turns over | 1 |
+//! | `retries` | how many retries are counted by `retry`, or by sense of key 1 | 1 |
 //! | `alerts` | `TapeAlert` flags that are raised besides | none |
 
 use std::fmt::Write as _;
@@ -105,6 +106,8 @@ pub enum Do {
     ReservationConflict,
     /// READ gives data in which bits are turned over, and says nothing.
     Flip,
+    /// READ or WRITE succeeds after retries that are only counted.
+    Retry,
     /// The drive loses power and gets it back; a random part of its buffer reached the medium. The connection
     /// breaks.
     PowerCut,
@@ -160,6 +163,8 @@ pub struct Fault {
     pub information: Option<i64>,
     /// Bits that [`Do::Flip`] turns over.
     pub bits: u32,
+    /// Retries that are counted by [`Do::Retry`], and by sense of key RECOVERED ERROR.
+    pub retries: u64,
     /// `TapeAlert` flags to raise.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub alerts: Vec<u8>,
@@ -188,6 +193,7 @@ impl Default for Fault {
             eom: false,
             information: None,
             bits: 1,
+            retries: 1,
             alerts: Vec::new(),
         }
     }
@@ -244,12 +250,15 @@ impl Fault {
     }
 
     pub(crate) fn check(&self) -> Result<(), String> {
-        let in_command = matches!(self.action, Do::Sense | Do::Flip);
+        let in_command = self.action == Do::Sense;
         if matches!(self.at, At::Medium | At::Deferred) && self.action != Do::Sense {
             return Err("`medium` and `deferred` can only give sense".to_owned());
         }
         if self.action == Do::Flip && self.at != At::Read {
             return Err("`flip` is for `read`".to_owned());
+        }
+        if self.action == Do::Retry && !matches!(self.at, At::Read | At::Write) {
+            return Err("`retry` is for `read` and `write`".to_owned());
         }
         if self.deferred && (self.at != At::Command || !in_command) {
             return Err(
@@ -278,7 +287,12 @@ impl Fault {
 
     /// Whether it strikes before the command runs rather than within it.
     fn outside(&self) -> bool {
-        self.at == At::Command || !matches!(self.action, Do::Sense | Do::Flip)
+        self.at == At::Command || !matches!(self.action, Do::Sense | Do::Flip | Do::Retry)
+    }
+
+    /// Whether the command that it strikes within fails, rather than succeeding with news or silently.
+    pub(crate) fn stops(&self) -> bool {
+        self.action == Do::Sense && Key::from_code(self.key) != Key::RecoveredError
     }
 }
 

@@ -11,7 +11,7 @@ use std::process::ExitCode;
 use anyhow::Context;
 use clap::Parser;
 use nix::sys::signal::{SigSet, Signal};
-use taf_emulator::cartridge::Reader;
+use taf_emulator::cartridge::{Kind, Reader};
 use taf_emulator::control::Order;
 use taf_emulator::library::{self, Library, NewCartridge};
 use taf_emulator::server;
@@ -142,10 +142,11 @@ fn list(dir: &Path) -> anyhow::Result<()> {
             meta.capacity,
             reader.files(),
             meta.loads,
-            if meta.write_protected {
-                "\twrite protected"
-            } else {
-                ""
+            match (meta.write_protected, meta.kind) {
+                (true, _) => "\twrite protected",
+                (_, Kind::WriteOnce) => "\twrite once",
+                (_, Kind::Cleaning) => "\tcleaning",
+                (_, Kind::Data) => "",
             }
         );
     }

@@ -77,7 +77,7 @@ pub(crate) trait Unit {
                 self.start_again(false);
                 Delivery::Answer(self.answer(nexus, cdb, data_out, capacity))
             }
-            Do::Sense | Do::Flip => {
+            Do::Sense | Do::Flip | Do::Retry => {
                 let sense = self.sense(&fault);
                 let descriptors = fault.descriptors || self.descriptors();
                 let reply = Err(Refusal::Check(sense.into()));

@@ -81,6 +81,14 @@ history! {
     cleanings,
     /// 1: an LTO-9 cartridge that was loaded and optimised once.
     initialised,
+    /// Write retries.
+    write_retries,
+    /// Read retries.
+    read_retries,
+    /// Write retries in the current or last load.
+    last_write_retries,
+    /// Read retries in the current or last load.
+    last_read_retries,
 }
 
 impl History {

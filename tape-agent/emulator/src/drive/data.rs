@@ -8,7 +8,7 @@ use taf_scsi::sense::{Key, Sense, code};
 use super::log::alert;
 use super::{Direction, Drive};
 use crate::cartridge::{self, Cartridge, History, Object};
-use crate::faults::{At, Do};
+use crate::faults::{At, Do, Fault};
 use crate::generation::Access;
 use crate::wire::{Cdb, Check, Outcome, illegal, invalid_field};
 
@@ -24,7 +24,7 @@ impl Drive {
         if length == 0 {
             return Ok(Vec::new());
         }
-        let flip = self.strike_read()?;
+        let struck = self.strike_read()?;
         let cartridge = self.ready()?;
         let information = length as i64;
         match cartridge.object(self.position) {
@@ -45,7 +45,11 @@ impl Drive {
                     }
                 };
                 self.moved(self.position + 1);
-                self.flip(&mut data, flip);
+                if let Some(fault) = &struck
+                    && fault.action == Do::Flip
+                {
+                    self.flip(&mut data, fault.bits);
+                }
                 self.counted(|history| {
                     history.read += u64::from(recorded);
                     history.last_read += u64::from(recorded);
@@ -54,6 +58,9 @@ impl Drive {
                 self.stats.bytes_read += u64::from(recorded);
                 self.stream(Direction::Reading, Cartridge::footprint(recorded as usize));
                 data.truncate(length as usize);
+                if let Some(sense) = recovered(struck.as_ref()) {
+                    return Err(Check { sense, data });
+                }
                 // With SILI and variable blocks neither a shorter nor a longer block is told (SSC-5 READ(6)).
                 if suppress || u64::from(recorded) == length {
                     return Ok(data);
@@ -79,7 +86,7 @@ impl Drive {
             return Err(Sense::new(Key::AbortedCommand, code::DATA_PHASE_ERROR).into());
         };
         self.overwrites()?;
-        self.strike(At::Write)?;
+        let struck = self.strike_write()?;
         self.room(data.len())
             .map_err(|full| full.with_information(length as i64))?;
         self.stream(Direction::Writing, Cartridge::footprint(data.len()));
@@ -101,7 +108,10 @@ impl Drive {
             // Nothing was answered before its time, so this is no deferred error.
             self.flush().map_err(current)?;
         }
-        self.warned()
+        match recovered(struck.as_ref()) {
+            Some(sense) => Err(sense.into()),
+            None => self.warned(),
+        }
     }
 
     pub(super) fn write_filemarks(&mut self, immediate: bool, count: u64) -> Outcome {
@@ -254,19 +264,40 @@ impl Drive {
         Sense::new(Key::DataProtect, code::WORM_OVERWRITE).into()
     }
 
-    /// What stops a READ; how many bits are to be turned over otherwise.
-    fn strike_read(&mut self) -> Result<u32, Check> {
-        match self.struck(At::Read, self.position) {
-            None => Ok(0),
-            Some(fault) if fault.action == Do::Flip => Ok(fault.bits),
-            Some(fault) => {
-                let sense = fault.to_sense();
-                if sense.key == Key::MediumError {
-                    self.read_failed();
-                }
-                Err(sense.into())
+    /// What stops a READ; a fault that does not stop it otherwise.
+    fn strike_read(&mut self) -> Result<Option<Fault>, Check> {
+        let Some(fault) = self.struck(At::Read, self.position) else {
+            return Ok(None);
+        };
+        if fault.stops() {
+            let sense = fault.to_sense();
+            if sense.key == Key::MediumError {
+                self.read_failed();
             }
+            return Err(sense.into());
         }
+        if fault.action != Do::Flip {
+            self.counted(|history| {
+                history.read_retries += fault.retries;
+                history.last_read_retries += fault.retries;
+            });
+        }
+        Ok(Some(fault))
+    }
+
+    /// The same of a WRITE.
+    fn strike_write(&mut self) -> Result<Option<Fault>, Check> {
+        let Some(fault) = self.struck(At::Write, self.position) else {
+            return Ok(None);
+        };
+        if fault.stops() {
+            return Err(fault.to_sense().into());
+        }
+        self.counted(|history| {
+            history.write_retries += fault.retries;
+            history.last_write_retries += fault.retries;
+        });
+        Ok(Some(fault))
     }
 
     fn flip(&mut self, data: &mut [u8], bits: u32) {
@@ -340,7 +371,7 @@ impl Drive {
             return Ok(());
         };
         let after = cartridge.used_before(self.position) + Cartridge::footprint(length);
-        if after > cartridge.capacity() {
+        if after > self.holds(cartridge) {
             Err(Sense::new(Key::VolumeOverflow, code::END_OF_MEDIUM_DETECTED).with_eom())
         } else {
             Ok(())
@@ -377,11 +408,17 @@ impl Drive {
     /// Whether the position is beyond the place that lies so many bytes before early warning.
     fn beyond(&self, before: u64) -> bool {
         self.cartridge.as_ref().is_some_and(|cartridge| {
-            let capacity = cartridge.capacity();
+            let capacity = self.holds(cartridge);
             let distance = self.early_warning_distance(capacity).saturating_add(before);
             self.partition == 0
                 && cartridge.used_before(self.position) > capacity.saturating_sub(distance)
         })
+    }
+
+    /// Bytes that this drive brings onto the cartridge, which its own heads may have made less than it says.
+    fn holds(&self, cartridge: &Cartridge) -> u64 {
+        let capacity = cartridge.capacity();
+        capacity - capacity / 100 * u64::from(self.options.worn.min(100))
     }
 
     /// Bytes between early warning and the hard end.
@@ -390,6 +427,13 @@ impl Drive {
             .early_warning
             .unwrap_or_else(|| (capacity / 32).min(1 << 30))
     }
+}
+
+/// The sense of a fault that the drive itself got over, if it tells of it.
+fn recovered(fault: Option<&Fault>) -> Option<Sense> {
+    fault
+        .filter(|fault| fault.action == Do::Sense)
+        .map(Fault::to_sense)
 }
 
 /// The same about this command, not an earlier one.

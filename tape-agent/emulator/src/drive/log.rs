@@ -68,9 +68,13 @@ impl Drive {
             log::WRITE_ERRORS => errors(
                 history.last_written,
                 history.last_write_errors,
-                history.suspended_writes,
+                history.last_write_retries,
             ),
-            log::READ_ERRORS => errors(history.last_read, history.last_read_errors, 0),
+            log::READ_ERRORS => errors(
+                history.last_read,
+                history.last_read_errors,
+                history.last_read_retries,
+            ),
             log::SEQUENTIAL_ACCESS => self.sequential_access(threaded, &history),
             log::DEVICE_STATUS => {
                 let mut parameters = vec![self.device_status().parameter()];
@@ -81,12 +85,12 @@ impl Drive {
             log::TAPE_USAGE => TapeUsage {
                 thread_count: Some(threaded.map_or(0, |one| one.meta().loads)),
                 data_sets_written: Some(history.written.div_ceil(DATA_SET)),
-                write_retries: Some(0),
+                write_retries: Some(history.write_retries),
                 unrecovered_write_errors: Some(history.write_errors),
                 suspended_writes: Some(history.suspended_writes),
                 fatal_suspended_writes: Some(history.write_errors),
                 data_sets_read: Some(history.read.div_ceil(DATA_SET)),
-                read_retries: Some(0),
+                read_retries: Some(history.read_retries),
                 unrecovered_read_errors: Some(history.read_errors),
                 suspended_reads: Some(0),
                 fatal_suspended_reads: Some(history.read_errors),
@@ -205,9 +209,9 @@ pub(super) mod alert {
 fn errors(bytes: u64, uncorrected: u64, retries: u64) -> Vec<Parameter> {
     ErrorCounters {
         corrected_without_delay: Some(0),
-        corrected_with_delay: Some(0),
+        corrected_with_delay: Some(retries),
         retries: Some(retries),
-        corrected: Some(0),
+        corrected: Some(retries),
         algorithm_runs: Some(0),
         bytes: Some(bytes),
         uncorrected: Some(uncorrected),
@@ -227,12 +231,12 @@ fn volume_statistics(threaded: Option<&Cartridge>, history: &History) -> Vec<Par
         valid: Some(1),
         mounts: Some(cartridge.meta().loads),
         data_sets_written: Some(history.written.div_ceil(DATA_SET)),
-        write_retries: Some(0),
+        write_retries: Some(history.write_retries),
         unrecovered_write_errors: Some(history.write_errors),
         suspended_writes: Some(history.suspended_writes),
         fatal_suspended_writes: Some(history.write_errors),
         data_sets_read: Some(history.read.div_ceil(DATA_SET)),
-        read_retries: Some(0),
+        read_retries: Some(history.read_retries),
         unrecovered_read_errors: Some(history.read_errors),
         suspended_reads: Some(0),
         fatal_suspended_reads: Some(history.read_errors),

@@ -80,6 +80,9 @@ pub struct Spec {
     /// A power cut while something is unflushed leaves a tape without an end-of-data mark.
     #[serde(default, skip_serializing_if = "no")]
     pub loses_end: bool,
+    /// Percent of the capacity that each drive's worn heads lose, by number; drives without a number lose none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub worn: Vec<u8>,
     /// The robot refuses to tell volume tags and identifiers at once, as some do.
     #[serde(default, skip_serializing_if = "no")]
     pub tags_or_identifiers: bool,
@@ -138,6 +141,7 @@ impl Spec {
             move_ms: 0,
             simulated_time: false,
             loses_end: false,
+            worn: Vec::new(),
             tags_or_identifiers: false,
             seed: None,
         }
@@ -243,6 +247,7 @@ impl Spec {
             early_warning: self.early_warning,
             behaviour: self.behaviour(),
             loses_end: self.loses_end,
+            worn: self.worn.get(usize::from(number)).copied().unwrap_or(0),
             speeds: Speeds {
                 rate: self.rate,
                 floor: self.floor,

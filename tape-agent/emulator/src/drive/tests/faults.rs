@@ -114,6 +114,39 @@ fn bits_are_turned_over_without_a_word() {
 }
 
 #[test]
+fn what_a_drive_gets_over_by_itself_is_done_and_counted() {
+    use taf_scsi::page::log::counters::{ErrorCounters, TapeUsage};
+    let mut bench = Bench::new();
+    let counters = |bench: &mut Bench, page: u8| {
+        let bytes = bench.ok(&cdb::log_sense(page, 0, 1000));
+        ErrorCounters::of(&taf_scsi::page::log::parse(page, &bytes).unwrap())
+    };
+    bench.order("at = 'write'\nkey = 1\nasc = 0x0c\nretries = 4");
+    let (sense, _) = bench.try_write(b"told").unwrap_err();
+    assert_eq!(sense.key, Key::RecoveredError);
+    bench.order("at = 'write'\ndo = 'retry'\nretries = 3");
+    bench.write(b"not told");
+    let written = counters(&mut bench, 0x02);
+    assert_eq!((written.retries, written.uncorrected), (Some(7), Some(0)));
+    bench.ok(&cdb::rewind());
+    bench.order("at = 'read'\nkey = 1\nasc = 0x17\nascq = 1");
+    bench.order("at = 'read'\ndo = 'retry'\nobject = 1");
+    let (sense, data) = bench.read(4).unwrap_err();
+    assert_eq!((sense.key, data), (Key::RecoveredError, b"told".to_vec()));
+    assert_eq!(bench.read(8).unwrap(), b"not told");
+    assert_eq!(counters(&mut bench, 0x03).corrected, Some(2));
+    bench.ok(&cdb::load_unload(false));
+    bench.ok(&cdb::load_unload(true));
+    assert_eq!(counters(&mut bench, 0x03).corrected, Some(0), "a new load");
+    let usage = bench.ok(&cdb::log_sense(0x30, 0, 1000));
+    let usage = TapeUsage::of(&taf_scsi::page::log::parse(0x30, &usage).unwrap());
+    assert_eq!(
+        (usage.write_retries, usage.read_retries),
+        (Some(7), Some(2))
+    );
+}
+
+#[test]
 fn a_hanging_command_hangs_the_drive_until_it_is_released_or_its_initiator_goes() {
     let mut bench = Bench::new();
     let (a, b) = (Nexus::new(), Nexus::new());
@@ -217,6 +250,7 @@ fn nonsense_is_refused_in_words() {
             "at = 'read'\ndeferred = true",
             "`deferred` is for `command`",
         ),
+        ("do = 'retry'", "`retry` is for"),
         ("chance = 2.0", "between 0 and 1"),
         ("key = 16", "at most 15"),
     ] {

@@ -99,6 +99,35 @@ fn programmable_early_warning_is_told_once_when_it_is_crossed() {
 }
 
 #[test]
+fn worn_heads_find_less_room_than_the_cartridge_promises() {
+    let options = Options {
+        early_warning: Some(500_000),
+        worn: 40,
+        ..Options::default()
+    };
+    let mut bench = Bench::with(options, |meta| meta.capacity = 5_000_000);
+    let block = vec![1; 100_000];
+    let mut warned = None;
+    let full = loop {
+        match bench.try_write(&block) {
+            Ok(_) => {}
+            Err((sense, _)) if sense.key == Key::NoSense => {
+                warned = warned.or(Some(bench.position().0));
+            }
+            Err((sense, _)) => {
+                assert_eq!(sense.key, Key::VolumeOverflow);
+                break bench.position().0;
+            }
+        }
+    };
+    assert_eq!((warned, full), (Some(25), 29));
+    let page = bench.ok(&cdb::log_sense(log::TAPE_CAPACITY, 0, 100));
+    let page = log::parse(log::TAPE_CAPACITY, &page).unwrap();
+    let capacity = log::counters::TapeCapacity::of(&page);
+    assert_eq!((capacity.remaining, capacity.maximum), (Some(2), Some(4)));
+}
+
+#[test]
 fn append_only_mode_keeps_what_is_recorded() {
     let mut bench = Bench::new();
     let refused = |bench: &mut Bench| {
