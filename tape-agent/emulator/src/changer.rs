@@ -435,7 +435,7 @@ impl Target for Changer {
     fn execute(&mut self, cdb: &[u8], data_out: &[u8], capacity_in: usize) -> Response {
         match self.deliver(Nexus::DIRECT, cdb, data_out, capacity_in) {
             Delivery::Answer(response) => response,
-            Delivery::Disconnect | Delivery::Hang { .. } => Response {
+            Delivery::Disconnect | Delivery::Hang { .. } | Delivery::After { .. } => Response {
                 status: status::BUSY,
                 ..Response::default()
             },

@@ -143,6 +143,10 @@ pub struct Drive {
     /// Something was written since the last flush, and the volume change reference says so.
     changed: bool,
     motor: Motor,
+    /// What the command that runs has to wait for in real time, which it does when the drive is let go of.
+    owing: Duration,
+    /// Until when a command keeps the drive in real time, and with what.
+    busy: Option<(Duration, Activity)>,
     stats: Stats,
     /// A copy for those who look from outside while the drive is busy with a command.
     seen: Shared<Status>,
@@ -173,6 +177,8 @@ impl Drive {
             describe: false,
             changed: false,
             motor: Motor::default(),
+            owing: Duration::ZERO,
+            busy: None,
             stats: Stats::default(),
             seen: Shared::new(Status::default()),
         };
@@ -230,7 +236,7 @@ impl Drive {
 
     /// The drive is not ready for so long.
     fn becomes(&mut self, activity: Activity, code: (u8, u8), time: Duration, attention: bool) {
-        let since = self.options.clock.now();
+        let since = self.now();
         let activity = if self.refused.is_some() {
             Activity::Cleaning
         } else if self.first_load() {
@@ -269,7 +275,7 @@ impl Drive {
     pub fn removable(&self) -> Result<(), Held> {
         if self.cartridge.is_none() {
             Err(Held::Empty)
-        } else if self.threaded {
+        } else if self.threaded || self.busy.is_some_and(|(until, _)| until > self.now()) {
             Err(Held::Threaded)
         } else if self.initiators.prevented() {
             Err(Held::Prevented)
@@ -321,6 +327,8 @@ impl Drive {
     fn start_anew(&mut self, attention: (u8, u8), keep: u64) -> Result<(), cartridge::Error> {
         self.release();
         self.stats.resets += 1;
+        self.owing = Duration::ZERO;
+        self.busy = None;
         self.motor.rest(self.options.clock.now());
         self.position = 0;
         self.partition = 0;
@@ -448,7 +456,7 @@ impl Drive {
             }
         }
         self.stats.mounts += 1;
-        self.motor.rest(self.options.clock.now());
+        self.motor.rest(self.now());
         self.threaded = true;
         self.partition = 0;
         self.position = 0;
@@ -529,7 +537,7 @@ impl Drive {
         }
         if self.motor.unwritten() > 0 {
             let buffer = self.options.behaviour.buffer;
-            let now = self.options.clock.now();
+            let now = self.now();
             let wait = self.motor.settle(&self.options.speeds, buffer, now);
             self.wait(wait);
         }
@@ -542,7 +550,7 @@ impl Drive {
         &mut self,
         work: impl FnOnce(&mut Cartridge, cartridge::Gate<'_>) -> Result<(), Loss>,
     ) -> Result<(), Check> {
-        let now = self.options.clock.now();
+        let now = self.now();
         let Some(cartridge) = &mut self.cartridge else {
             return Ok(());
         };
@@ -586,18 +594,32 @@ impl Drive {
             .into())
     }
 
-    /// The host waits for the drive.
+    /// What time it is for the command that runs.
+    fn now(&self) -> Duration {
+        self.options.clock.now() + self.owing
+    }
+
+    /// The host waits for the drive. Simulated time has passed at once; real time passes when the command is
+    /// done, so that the drive can be asked meanwhile what it does.
     fn wait(&mut self, time: Duration) {
-        if !time.is_zero() {
-            self.stats.waited_ms += time.as_millis() as u64;
-            self.options.clock.wait(time);
+        self.stats.waited_ms += time.as_millis() as u64;
+        match &self.options.clock {
+            Clock::Real => self.owing += time,
+            clock @ Clock::Simulated(_) => clock.advance(time),
         }
+    }
+
+    /// How long a command still keeps the drive.
+    fn busy_for(&mut self) -> Option<Duration> {
+        let now = self.options.clock.now();
+        self.busy.take_if(|(until, _)| *until <= now);
+        self.busy.map(|(until, _)| until.saturating_sub(now))
     }
 
     /// `bytes` go to or from the buffer, at the speed of the tape behind it.
     fn stream(&mut self, direction: Direction, bytes: u64) {
         let (speeds, buffer) = (self.options.speeds, self.options.behaviour.buffer);
-        let now = self.options.clock.now();
+        let now = self.now();
         let wait = self.motor.transfer(&speeds, buffer, direction, bytes, now);
         self.wait(wait);
     }

@@ -36,6 +36,13 @@ impl Nexus {
 pub enum Delivery {
     /// It is answered.
     Answer(Response),
+    /// The answer takes its time, in which the unit may serve others.
+    After {
+        /// How long.
+        time: Duration,
+        /// The answer that comes then; `None`: the command could not run yet and is delivered again.
+        answer: Option<Response>,
+    },
     /// The connection breaks, and the initiator never learns whether the command ran.
     Disconnect,
     /// No answer comes until the gate opens.

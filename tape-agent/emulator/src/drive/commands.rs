@@ -1,5 +1,7 @@
 //! From a command to its answer: what goes before every command, and which command is answered where.
 
+use std::time::Duration;
+
 use taf_scsi::cdb::opcode;
 use taf_scsi::page::block_limits::BlockLimits;
 use taf_scsi::page::density;
@@ -218,15 +220,51 @@ impl Drive {
     }
 }
 
+/// What log page 11h says that the drive does while a command keeps it.
+fn activity(operation: u8) -> Activity {
+    match operation {
+        opcode::READ_6 => Activity::Reading,
+        opcode::WRITE_6 | opcode::WRITE_FILEMARKS_6 | opcode::WRITE_FILEMARKS_16 => {
+            Activity::Writing
+        }
+        opcode::REWIND => Activity::Rewinding,
+        opcode::SPACE_6 | opcode::SPACE_16 | opcode::LOCATE_10 | opcode::LOCATE_16 => {
+            Activity::Locating
+        }
+        opcode::ERASE_6 => Activity::Erasing,
+        opcode::FORMAT_MEDIUM => Activity::Formatting,
+        opcode::LOAD_UNLOAD => Activity::Loading,
+        _ => Activity::Idle,
+    }
+}
+
+/// Whether a command is answered even while another keeps the drive.
+fn meanwhile(operation: u8) -> bool {
+    matches!(
+        operation,
+        opcode::INQUIRY | opcode::REPORT_LUNS | opcode::LOG_SENSE
+    )
+}
+
 impl Target for Drive {
     /// As [`Self::deliver`] for somebody without a connection, who is told BUSY when that would break or hang.
     fn execute(&mut self, cdb: &[u8], data_out: &[u8], capacity_in: usize) -> Response {
-        match self.deliver(Nexus::DIRECT, cdb, data_out, capacity_in) {
-            Delivery::Answer(response) => response,
-            Delivery::Disconnect | Delivery::Hang { .. } => Response {
-                status: status::BUSY,
-                ..Response::default()
-            },
+        loop {
+            match self.deliver(Nexus::DIRECT, cdb, data_out, capacity_in) {
+                Delivery::Answer(response) => return response,
+                Delivery::After { time, answer } => {
+                    self.options.clock.wait(time);
+                    if let Some(response) = answer {
+                        return response;
+                    }
+                }
+                Delivery::Disconnect | Delivery::Hang { .. } => {
+                    return Response {
+                        status: status::BUSY,
+                        ..Response::default()
+                    };
+                }
+            }
         }
     }
 
@@ -237,10 +275,29 @@ impl Target for Drive {
         data_out: &[u8],
         capacity_in: usize,
     ) -> Delivery {
+        let cdb = Cdb::new(cdb);
+        if let Some(time) = self.busy_for()
+            && !meanwhile(cdb.byte(0))
+        {
+            return Delivery::After { time, answer: None };
+        }
         self.stats.commands += 1;
-        let delivered = self.meet(nexus, &Cdb::new(cdb), data_out, capacity_in);
+        let delivered = self.meet(nexus, &cdb, data_out, capacity_in);
         self.show();
-        delivered
+        let time = std::mem::take(&mut self.owing);
+        if time.is_zero() {
+            return delivered;
+        }
+        let until = self.options.clock.now() + time;
+        let kept = self.busy.map_or(Duration::ZERO, |(until, _)| until);
+        self.busy = Some((until.max(kept), activity(cdb.byte(0))));
+        match delivered {
+            Delivery::Answer(response) => Delivery::After {
+                time,
+                answer: Some(response),
+            },
+            other => other,
+        }
     }
 
     fn disconnected(&mut self, nexus: Nexus) {

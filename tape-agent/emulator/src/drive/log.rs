@@ -163,10 +163,11 @@ impl Drive {
             medium_seated: present,
             medium_threaded: self.threaded,
             mounted,
-            activity: self
-                .becoming
-                .as_ref()
-                .map_or(Activity::Idle, |becoming| becoming.activity),
+            activity: match (&self.becoming, self.busy) {
+                (Some(becoming), _) => becoming.activity,
+                (None, Some((_, activity))) => activity,
+                (None, None) => Activity::Idle,
+            },
             alerts_changed: self.alerts_unread,
             ..DeviceStatus::default()
         }

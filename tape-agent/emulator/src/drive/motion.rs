@@ -217,7 +217,7 @@ impl Drive {
             self.travelled(position);
             self.wait(way);
         }
-        self.motor.rest(self.options.clock.now());
+        self.motor.rest(self.now());
         self.moved(position);
     }
 

@@ -1,10 +1,11 @@
 //! A path to a target in the same process, for tests and embedded devices.
 //!
-//! A timeout counts only when a command hangs: a target answers when it answers. As on a socket, a path whose
-//! command had no answer stays lost.
+//! A timeout counts only when a command hangs or takes its time: the target's own work is not interrupted. As on
+//! a socket, a path whose command had no answer stays lost.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use super::{Completion, Data, Error, TRANSFER_MAX, Transport};
 use crate::sense::LENGTH_MAX;
@@ -53,24 +54,39 @@ impl<T: Target + ?Sized> InProcess<T> {
         capacity: usize,
         timeout: Duration,
     ) -> Result<Response, Error> {
+        let deadline = Instant::now() + timeout;
         loop {
             // The target is let go of before anything waits.
             let delivered = self.target().deliver(self.nexus, cdb, out, capacity);
             match delivered {
                 Delivery::Answer(response) => return Ok(response),
+                Delivery::After { time, answer } => {
+                    let left = deadline.saturating_duration_since(Instant::now());
+                    thread::sleep(time.min(left));
+                    if time > left {
+                        return Err(self.late(timeout));
+                    }
+                    if let Some(response) = answer {
+                        return Ok(response);
+                    }
+                }
                 Delivery::Disconnect => return Err(self.broken("it closed the connection")),
                 Delivery::Hang { gate, answer } => {
-                    if !gate.wait(timeout) {
-                        return Err(Error::Timeout {
-                            device: self.name.clone(),
-                            seconds: timeout.as_secs(),
-                        });
+                    if !gate.wait(deadline.saturating_duration_since(Instant::now())) {
+                        return Err(self.late(timeout));
                     }
                     if let Some(response) = answer {
                         return Ok(response);
                     }
                 }
             }
+        }
+    }
+
+    fn late(&self, timeout: Duration) -> Error {
+        Error::Timeout {
+            device: self.name.clone(),
+            seconds: timeout.as_secs(),
         }
     }
 

@@ -270,6 +270,14 @@ fn answer<T: Target + ?Sized>(
         let delivered = lock(target).deliver(nexus, cdb, out, request.capacity);
         match delivered {
             Delivery::Answer(response) => return Ok(Some(response)),
+            Delivery::After { time, answer } => {
+                if gone_within(stream, time)? {
+                    return Ok(None);
+                }
+                if answer.is_some() {
+                    return Ok(answer);
+                }
+            }
             Delivery::Disconnect => return Ok(None),
             Delivery::Hang { gate, answer } => {
                 while !gate.wait(PULSE) {
@@ -281,6 +289,21 @@ fn answer<T: Target + ?Sized>(
                     return Ok(answer);
                 }
             }
+        }
+    }
+}
+
+/// Waits so long, unless the initiator goes meanwhile: whether it did.
+fn gone_within(stream: &mut UnixStream, time: Duration) -> io::Result<bool> {
+    let until = Instant::now() + time;
+    loop {
+        let left = until.saturating_duration_since(Instant::now());
+        thread::sleep(left.min(PULSE));
+        if left <= PULSE {
+            return Ok(false);
+        }
+        if gone(stream)? {
+            return Ok(true);
         }
     }
 }

@@ -211,3 +211,42 @@ fn long_erases_and_formats_go_on_while_the_drive_can_be_asked() {
     bench.ok(&cdb::erase(true, false));
     assert_eq!(clock.now().saturating_sub(before).as_secs(), 44);
 }
+
+#[test]
+fn in_real_time_it_can_be_asked_what_it_does_while_a_command_keeps_it() {
+    use taf_scsi::page::log::status::DeviceStatus;
+    let mut bench = Bench::with_capacity(
+        1 << 20,
+        Options {
+            speeds: Speeds {
+                locate: Duration::from_millis(200),
+                ..Speeds::default()
+            },
+            ..Options::default()
+        },
+    );
+    bench.write(b"x");
+    let (a, b) = (Nexus::new(), Nexus::new());
+    let deliver = |bench: &mut Bench, nexus, cdb: &[u8]| bench.drive.deliver(nexus, cdb, &[], 1000);
+    let before = std::time::Instant::now();
+    let Delivery::After { time, answer } = deliver(&mut bench, a, &cdb::rewind()) else {
+        panic!("it takes its time");
+    };
+    assert_eq!(time, Duration::from_millis(200));
+    assert_eq!(answer.unwrap().status, status::GOOD);
+    let page = cdb::log_sense(log::DEVICE_STATUS, 0, 255);
+    let Delivery::Answer(response) = deliver(&mut bench, b, &page) else {
+        panic!("it can be asked");
+    };
+    let page = log::parse(log::DEVICE_STATUS, &response.data_in).unwrap();
+    let status = DeviceStatus::of(&page).unwrap();
+    assert_eq!(status.activity, Activity::Rewinding);
+    let Delivery::After { time, answer: None } = deliver(&mut bench, b, &cdb::test_unit_ready())
+    else {
+        panic!("others wait");
+    };
+    assert!(time <= Duration::from_millis(200));
+    bench.ok(&cdb::test_unit_ready());
+    assert!(before.elapsed() >= Duration::from_millis(199));
+    assert_eq!(bench.position().0, 0);
+}

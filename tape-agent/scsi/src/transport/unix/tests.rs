@@ -174,6 +174,13 @@ impl Target for Stubborn {
                     answer: None,
                 }
             }
+            cdb::opcode::READ_POSITION => {
+                let again = self.seen.len() > 1;
+                Delivery::After {
+                    time: Duration::from_millis(if again { 30 } else { 1 }),
+                    answer: again.then(Response::default),
+                }
+            }
             cdb::opcode::TEST_UNIT_READY => Delivery::Disconnect,
             _ => Delivery::Answer(Response::default()),
         }
@@ -248,4 +255,33 @@ fn an_initiator_that_goes_takes_its_hanging_command_with_it() {
     let late = inside.execute(&cdb::rewind(), Data::None, limit);
     assert!(matches!(late, Err(Error::Timeout { .. })));
     assert_eq!(target.lock().unwrap().gone.len(), 2);
+}
+
+#[test]
+fn an_answer_may_take_its_time_and_come_at_the_second_try() {
+    let tell = cdb::read_position(cdb::PositionForm::Long);
+    for limit in [SOON, Duration::from_millis(5)] {
+        for socket in [true, false] {
+            let target = Arc::new(Mutex::new(Stubborn::default()));
+            let folder = tempfile::tempdir().unwrap();
+            let place = folder.path().join("drive");
+            let listener = UnixListener::bind(&place).unwrap();
+            let theirs = Arc::clone(&target);
+            thread::spawn(move || serve(&listener, &theirs));
+            let mut path: Box<dyn Transport> = if socket {
+                Box::new(Unix::connect(&place).unwrap())
+            } else {
+                Box::new(InProcess::new("stubborn", Arc::clone(&target)))
+            };
+            let before = Instant::now();
+            let done = path.execute(&tell, Data::In(&mut [0; 32]), limit);
+            if limit == SOON {
+                assert_eq!(done.unwrap().status, 0);
+                assert!(before.elapsed() >= Duration::from_millis(31));
+                assert_eq!(target.lock().unwrap().seen.len(), 2);
+            } else {
+                assert!(matches!(done, Err(Error::Timeout { .. })));
+            }
+        }
+    }
 }
