@@ -21,6 +21,7 @@ pub fn label(
     let recording = &work.recording.clone().unwrap_or_default();
     let barcode = &recording.barcode;
     let state = medium::mount(drive, barcode, stop)?;
+    medium::carries(drive, recording.block_size, barcode)?;
     let uuid = |bytes: &[u8]| Uuid::from_slice(bytes).unwrap_or_default();
     let new = Label {
         installation_uuid: uuid(&recording.installation_uuid),

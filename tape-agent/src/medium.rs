@@ -249,18 +249,29 @@ pub fn prove(drive: &mut dyn Drive, recording: &Recording) -> Result<Label, Wron
             label.block_size
         )));
     }
+    carries(drive, label.block_size, barcode)?;
+    Ok(label)
+}
+
+/// Refuses a volume whose blocks drive and path don't carry: before anything is written to it, and before reading it comes
+/// to its first block.
+pub fn carries(drive: &mut dyn Drive, block_size: u32, barcode: &str) -> Result<(), Fault> {
     let limits = drive
         .block_limits()
         .map_err(|e| of_drive(&e, "asking the limits for", barcode))?;
-    if label.block_size as usize > limits.max {
-        return Err(Wrong::from(fault(
-            "BLOCK_TOO_LARGE",
-            format!(
-                "the path to this drive carries {} bytes at most, but volume {barcode} has blocks of {}",
-                limits.max, label.block_size
-            ),
-            "use a drive on a path that carries larger blocks",
-        )));
+    if block_size as usize <= limits.max {
+        return Ok(());
     }
-    Ok(label)
+    Err(fault(
+        "BLOCK_TOO_LARGE",
+        format!(
+            "this drive, or the path to it, carries {} bytes at most, but volume {barcode} has blocks of {block_size}",
+            limits.max
+        ),
+        "use a drive on a path that carries larger blocks, or label new volumes in a pool of smaller blocks",
+    ))
 }
+
+#[cfg(test)]
+#[path = "medium/tests.rs"]
+mod tests;

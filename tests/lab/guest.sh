@@ -42,7 +42,8 @@ memory=384
 free=$(df --output=avail -m /dev/shm 2>/dev/null | tail -n1) || free=0
 if ((free > 2 * memory)); then TMPDIR=/dev/shm; else TMPDIR=$out; fi
 export TMPDIR
-timeout --foreground "${GUEST_SECONDS:-300}" "$lab/root/usr/bin/linux.uml" "mem=${memory}M" \
+# It keeps its socket below HOME, which not every user has.
+HOME=$out timeout --foreground "${GUEST_SECONDS:-300}" "$lab/root/usr/bin/linux.uml" "mem=${memory}M" \
     root=/dev/root rootfstype=hostfs rootflags=/ ro "init=$out/init" \
     con0=null,fd:1 con=null ssl=null quiet "umid=taf$$" </dev/null 2>&1 | cat || true
 status=$(cat "$out/status" 2>/dev/null || echo 98)

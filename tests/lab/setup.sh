@@ -16,44 +16,31 @@ lab=$(cd "$lab" && pwd)
 [[ $(uname -m) == x86_64 ]] || impossible "user-mode-linux exists for x86_64 only, this is $(uname -m)"
 command -v apt-get dpkg-deb >/dev/null || impossible "this system has no apt to download Debian packages with"
 
-# Lists and packages of our own, so that neither root nor the system's are needed.
-mkdir -p "$lab/apt/lists/partial" "$lab/apt/cache/archives/partial" "$lab/debs"
-apt=(-qq -o "Dir::State::lists=$lab/apt/lists" -o "Dir::Cache=$lab/apt/cache" -o "APT::Sandbox::User=$(id -un)")
+mkdir -p "$lab/debs"
 log=$lab/apt.log
-update() {
-    [[ -z ${updated:-} ]] || return 0
-    updated=yes
-    apt-get "${apt[@]}" update >"$log" 2>&1 || impossible "apt-get update failed: $(tail -n1 "$log")"
+: >"$log"
+apt=(-qq -o "APT::Sandbox::User=$(id -un)")
+
+# The system's lists of packages may be missing or old; then lists of our own, for which no root is needed.
+own_lists() {
+    [[ -z ${own:-} ]] || return 1
+    own=yes
+    mkdir -p "$lab/apt/lists/partial" "$lab/apt/cache/archives/partial"
+    apt+=(-o "Dir::State::lists=$lab/apt/lists" -o "Dir::Cache=$lab/apt/cache")
+    apt-get "${apt[@]}" update >>"$log" 2>&1 || impossible "apt-get update failed: $(tail -n1 "$log")"
 }
 
-# get PACKAGE...  downloads and unpacks the first of these that exists.
-get() {
-    local package
-    [[ ! -e $lab/debs/$1.done ]] || return 0
-    update
-    for package in "$@"; do
-        if (cd "$lab/debs" && apt-get "${apt[@]}" download "$package" >>"$log" 2>&1); then
-            dpkg-deb -x "$lab/debs/${package}"_*.deb "$lab/root"
-            rm "$lab/debs/${package}"_*.deb
-            touch "$lab/debs/$1.done"
-            return
-        fi
-    done
-    impossible "apt-get download $1 failed: $(tail -n1 "$log")"
+packages=(user-mode-linux busybox-static tgt open-iscsi libopeniscsiusr libibverbs1 libnl-3-200 libnl-route-3-200 libkmod2)
+# Newer systems have these with 64-bit times, under names of their own.
+timed=(libisns0 libaio1 librdmacm1 libssl3)
+download() {
+    rm -f "$lab/debs/"*
+    (cd "$lab/debs" && apt-get "${apt[@]}" download "${packages[@]}" "${timed[@]}" >>"$log" 2>&1) ||
+        (cd "$lab/debs" && apt-get "${apt[@]}" download "${packages[@]}" "${timed[@]/%/t64}" >>"$log" 2>&1)
 }
-get user-mode-linux
-get busybox-static
-get open-iscsi
-get libopeniscsiusr
-get libisns0 libisns0t64
-get tgt
-get libaio1 libaio1t64
-get libibverbs1
-get librdmacm1 librdmacm1t64
-get libnl-3-200
-get libnl-route-3-200
-get libkmod2
-get libssl3 libssl3t64
+download || { own_lists && download; } || impossible "apt-get download failed: $(tail -n1 "$log")"
+for deb in "$lab/debs/"*.deb; do dpkg-deb -x "$deb" "$lab/root"; done
+rm -rf "$lab/debs"
 compgen -G "$lab/root/usr/lib/uml/modules/*/kernel/drivers/scsi/sg.ko" >/dev/null ||
     impossible "the package user-mode-linux has no module sg"
 rm -rf "$lab/apt"

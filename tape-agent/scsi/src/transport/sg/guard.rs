@@ -49,7 +49,12 @@ impl Guard {
         match opened {
             Ok(file) => Ok(Self { _st: Some(file) }),
             Err(error) if error.raw_os_error() == Some(Errno::EBUSY as i32) => {
-                let who = host.users(&device).to_string();
+                let users = host.users(&device);
+                let who = if users.seen.is_empty() {
+                    "a program that we may not see (root may)".to_owned()
+                } else {
+                    users.to_string()
+                };
                 Err(format!(
                     "another program is at its tape: {} is in use by {who}; end that first",
                     st.display()

@@ -1,0 +1,69 @@
+#![allow(clippy::unwrap_used)]
+use bytes::Bytes;
+use taf_drive::ScsiDrive;
+use taf_proto::agent::LabelWork;
+use taf_scsi::transport::in_process::InProcess;
+
+use super::*;
+use crate::labelling;
+use crate::rig::{BARCODE, Rig};
+
+const BLOCK: u32 = 512 << 10;
+
+/// The rig's drive on a path that carries so many bytes.
+fn narrow(rig: &Rig, largest: u32) -> ScsiDrive {
+    let target = rig.library.drive_target(0).unwrap();
+    let path = InProcess::new("drive", target).with_max_transfer(largest as usize);
+    let mut drive = ScsiDrive::new(Box::new(path)).unwrap();
+    drive.attentions().unwrap();
+    drive.prepare().unwrap();
+    drive
+}
+
+fn recording() -> Recording {
+    let uuid = || Bytes::copy_from_slice(Uuid::new_v4().as_bytes());
+    Recording {
+        installation_uuid: uuid(),
+        volume_uuid: uuid(),
+        recording_uuid: uuid(),
+        barcode: BARCODE.to_owned(),
+        pool: "default".to_owned(),
+        block_size: BLOCK,
+        ..Recording::default()
+    }
+}
+
+#[test]
+fn a_volume_of_larger_blocks_than_the_path_carries_is_neither_labelled_nor_used() {
+    let rig = Rig::new();
+    let stop = CancellationToken::new();
+    let work = LabelWork {
+        recording: Some(recording()),
+        ..LabelWork::default()
+    };
+    let recording = work.recording.clone().unwrap();
+
+    let mut drive = narrow(&rig, BLOCK - 1);
+    let fault = labelling::label(&mut drive, &work, &stop).unwrap_err();
+    assert_eq!(fault.reason, "BLOCK_TOO_LARGE");
+    assert!(
+        fault.message.contains("524287 bytes at most"),
+        "{}",
+        fault.message
+    );
+    assert!(matches!(
+        beginning(&mut drive, BARCODE),
+        Ok(Beginning::Blank)
+    ));
+
+    // The same path, just wide enough.
+    let mut drive = narrow(&rig, BLOCK);
+    labelling::label(&mut drive, &work, &stop).unwrap();
+    prove(&mut drive, &recording).ok().unwrap();
+
+    let mut drive = narrow(&rig, 256 << 10);
+    let wrong = prove(&mut drive, &recording).err().unwrap();
+    assert_eq!(wrong.fault.reason, "BLOCK_TOO_LARGE");
+    // It is the path's fault, and nothing is wrong with the volume.
+    assert!(!wrong.contradicts);
+}
