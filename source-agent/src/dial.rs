@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use taf_peer::backoff::Backoff;
+use taf_peer::faults;
 use taf_peer::material::Material;
 use taf_peer::tls::{Expect, Trust, client_config};
 use taf_peer::{DATA_MESSAGE_LIMIT, channel};
@@ -27,8 +29,8 @@ const OUTBOX: usize = 2;
 
 /// What a worker's first answer means.
 pub enum Answer {
-    /// The volume is in place.
-    Ready,
+    /// The volume with this recording is in place; of a writer it is not said.
+    Ready(Bytes),
     /// The attempt has failed.
     Fault(Fault),
     /// Something that must not come first.
@@ -68,7 +70,7 @@ impl Call for Write {
 
     fn answer(response: WriteResponse) -> Answer {
         match response.message {
-            Some(write_response::Message::Ready(_)) => Answer::Ready,
+            Some(write_response::Message::Ready(_)) => Answer::Ready(Bytes::new()),
             Some(write_response::Message::Fault(fault)) => Answer::Fault(fault),
             _ => Answer::Other,
         }
@@ -101,7 +103,7 @@ impl Call for Read {
 
     fn answer(response: ReadResponse) -> Answer {
         match response.message {
-            Some(read_response::Message::Ready(_)) => Answer::Ready,
+            Some(read_response::Message::Ready(ready)) => Answer::Ready(ready.recording_uuid),
             Some(read_response::Message::Fault(fault)) => Answer::Fault(fault),
             _ => Answer::Other,
         }
@@ -123,7 +125,8 @@ pub struct Opened<C: Call> {
     pub responses: Streaming<C::Response>,
 }
 
-/// Calls the worker and waits until the volume is in place.
+/// Calls the worker and waits until the volume is in place, for as long as its host can be reached. Gives the call, and the
+/// recording that is there.
 ///
 /// # Errors
 /// The worker's own fault; `WORKER_UNREACHABLE` when it could not be reached for a quarter of an hour; what it
@@ -132,14 +135,19 @@ pub async fn open<C: Call>(
     own: &Material,
     worker: &Worker,
     key: AssignmentKey,
-) -> Result<Opened<C>, Error> {
+) -> Result<(Opened<C>, Bytes), Error> {
     let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(3));
-    let deadline = Instant::now() + PATIENCE;
+    let mut deadline = Instant::now() + PATIENCE;
     let mut said = String::new();
     loop {
         let reason = match attempt::<C>(own, worker, key).await {
             Ok(opened) => return Ok(opened),
             Err(Attempt::Final(error)) => return Err(error),
+            // Whether a volume takes too long to come is the controller's to say.
+            Err(Attempt::NotReady(reason)) => {
+                deadline = Instant::now() + PATIENCE;
+                reason
+            }
             Err(Attempt::Again(reason)) => reason,
         };
         if Instant::now() >= deadline {
@@ -162,7 +170,10 @@ pub async fn open<C: Call>(
 }
 
 enum Attempt {
+    /// It can't be reached.
     Again(String),
+    /// It is there, and has nothing for us yet.
+    NotReady(String),
     Final(Error),
 }
 
@@ -170,7 +181,7 @@ async fn attempt<C: Call>(
     own: &Material,
     worker: &Worker,
     key: AssignmentKey,
-) -> Result<Opened<C>, Attempt> {
+) -> Result<(Opened<C>, Bytes), Attempt> {
     let channel = connect(own, worker).await.map_err(Attempt::Again)?;
     let client = TransferServiceClient::new(channel)
         .max_decoding_message_size(DATA_MESSAGE_LIMIT)
@@ -184,10 +195,13 @@ async fn attempt<C: Call>(
         .map_err(|status| refused(worker, &status))?;
     match responses.message().await {
         Ok(Some(response)) => match C::answer(response) {
-            Answer::Ready => Ok(Opened {
-                requests,
-                responses,
-            }),
+            Answer::Ready(recording) => Ok((
+                Opened {
+                    requests,
+                    responses,
+                },
+                recording,
+            )),
             Answer::Fault(fault) => Err(Attempt::Final(Error::Fault(fault))),
             Answer::Other => Err(Attempt::Final(fault::protocol(
                 "the tape agent did not say first that it is ready",
@@ -201,6 +215,9 @@ async fn attempt<C: Call>(
 }
 
 fn refused(worker: &Worker, status: &Status) -> Attempt {
+    if faults::reason_of(status).is_some_and(|(reason, _)| reason == "NOT_READY") {
+        return Attempt::NotReady(fault::words(status));
+    }
     // What the transport says by itself when a connection breaks is Unknown or Internal or Cancelled.
     let passing = matches!(
         status.code(),

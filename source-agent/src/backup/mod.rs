@@ -76,7 +76,7 @@ pub async fn run(context: Context<'_>, work: &BackupWork) -> Result<BackupDone, 
     };
     let options = select::options(&context, work.one_file_system).await?;
     context.counters.phase("mounting");
-    let opened = dial::open::<dial::Write>(context.own, worker, context.key).await?;
+    let (opened, _) = dial::open::<dial::Write>(context.own, worker, context.key).await?;
     context.counters.phase("writing");
 
     let threads = match usize::try_from(work.compression_threads) {

@@ -7,6 +7,7 @@ mod parts;
 mod plan;
 mod recall;
 mod receive;
+mod tape;
 mod target;
 mod window;
 mod write;
@@ -14,8 +15,7 @@ mod write;
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use taf_peer::material::Material;
-use taf_proto::agent::{AssignmentKey, RecallItem, RestoreDone, RestoreWork, Worker};
+use taf_proto::agent::{RecallItem, RestoreDone, RestoreWork};
 use taf_proto::{path, v1};
 use taf_tree::{Collision, Target, Unpacker};
 use tokio::sync::mpsc;
@@ -24,10 +24,10 @@ use tokio_util::sync::CancellationToken;
 use self::parts::Parts;
 use self::plan::{Left, Outlets};
 use self::recall::Items;
+use self::tape::Tape;
 use self::window::Window;
 use self::write::Writer;
 use crate::backup::Context;
-use crate::dial;
 use crate::fault::{self, Error};
 use crate::ordered;
 use crate::progress::Counters;
@@ -65,10 +65,14 @@ pub async fn run(context: Context<'_>, work: &RestoreWork) -> Result<RestoreDone
     let fetched = context.stop.run_until_cancelled(fetching).await;
     let (parts, items) = fetched.unwrap_or(Err(Error::Stopped))?;
     let passes = Passes {
-        own: context.own,
-        worker,
-        key: context.key,
-        parts,
+        tape: Tape::new(
+            context.own,
+            context.controller.clone(),
+            context.key,
+            parts.volumes(),
+            worker.clone(),
+        ),
+        parts: &parts,
         counters: Arc::clone(&context.counters),
         stop: context.stop.clone(),
     };
@@ -104,10 +108,8 @@ pub fn target_path(work: &RestoreWork) -> Result<Vec<u8>, Error> {
 }
 
 struct Passes<'a> {
-    own: &'a Material,
-    worker: &'a Worker,
-    key: AssignmentKey,
-    parts: Parts,
+    tape: Tape<'a>,
+    parts: &'a Parts,
     counters: Arc<Counters>,
     stop: CancellationToken,
 }
@@ -115,7 +117,11 @@ struct Passes<'a> {
 impl Passes<'_> {
     /// Passes over the tape until nothing is left. Mostly it is one: a second brings what the first met too late.
     /// Gives the writer back unless it died.
-    async fn all(&self, writer: Writer, mut stream: Items) -> (Option<Writer>, Result<(), Error>) {
+    async fn all(
+        mut self,
+        writer: Writer,
+        mut stream: Items,
+    ) -> (Option<Writer>, Result<(), Error>) {
         let mut linked = HashSet::new();
         let mut exhausted = false;
         let mut late: Vec<RecallItem> = Vec::new();
@@ -154,22 +160,12 @@ impl Passes<'_> {
 
     /// One pass over the tape, forward.
     async fn one(
-        &self,
+        &mut self,
         mut writer: Writer,
         items: &mut Items,
         linked: &mut HashSet<(u32, u64)>,
     ) -> (Option<Writer>, Result<Left, Error>) {
         self.counters.phase("mounting");
-        let opening = dial::open::<dial::Read>(self.own, self.worker, self.key);
-        let opened = self.stop.run_until_cancelled(opening).await;
-        let dial::Opened {
-            requests,
-            mut responses,
-        } = match opened.unwrap_or(Err(Error::Stopped)) {
-            Ok(opened) => opened,
-            Err(error) => return (Some(writer), Err(error)),
-        };
-        self.counters.phase("reading");
         let pool = ordered::pool(
             "decompress",
             THREADS,
@@ -193,18 +189,15 @@ impl Passes<'_> {
                 (writer, result)
             }
         });
-        let outlets = Outlets {
-            orders,
-            pending,
-            requests,
-        };
-        let planning = plan::plan(items, &self.parts, linked, outlets);
-        let receiving = receive::receive(&mut responses, announced, feed, &self.counters);
+        let outlets = Outlets { orders, pending };
+        let planning = plan::plan(items, self.parts, linked, outlets);
+        let receiving = receive::receive(&mut self.tape, announced, feed, &self.counters);
         let (planned, received, written) = tokio::join!(
             self.stop.run_until_cancelled(planning),
             self.stop.run_until_cancelled(receiving),
             writing
         );
+        self.tape.close();
         let (writer, written) = match written {
             Ok(both) => both,
             Err(error) => return (None, Err(fault::internal(error.to_string()))),

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
+use bytes::Bytes;
 use taf_format::table::{Located, SegmentTable};
 use taf_proto::agent::RecallPart;
 use uuid::Uuid;
@@ -12,9 +13,20 @@ use crate::fault::{self, Error};
 /// Most parts of a restore; a part has megabytes of table.
 const PARTS_MAX: usize = 65_536;
 
+/// A volume that holds parts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Volume {
+    /// Its recording: 16 bytes.
+    pub recording: Bytes,
+    /// Its barcode, for people.
+    pub barcode: String,
+}
+
 /// A tape file that holds segments.
 #[derive(Debug, Clone)]
 pub struct Part {
+    /// Number of the volume.
+    pub volume: usize,
     /// The archive.
     pub archive: Uuid,
     /// Tape file.
@@ -31,6 +43,8 @@ pub struct Wanted {
     pub ordinal: u32,
     /// The archive.
     pub archive: Uuid,
+    /// Number of the volume, in the order in which the bytes of the version need them.
+    pub volume: usize,
     /// Tape file.
     pub tape_file: u64,
     /// Logical block of the tape file's block 0.
@@ -44,6 +58,8 @@ pub struct Wanted {
 pub struct Parts {
     /// By ordinal of the archive and tar offset of the first byte.
     parts: BTreeMap<(u32, u64), Part>,
+    /// In the order in which they came.
+    volumes: Vec<Volume>,
 }
 
 impl Parts {
@@ -69,9 +85,21 @@ impl Parts {
             return Ok(());
         };
         let key = (part.archive_ordinal, first.tar_offset);
+        let known = self
+            .volumes
+            .iter()
+            .position(|volume| volume.recording == part.recording_uuid);
+        let volume = known.unwrap_or_else(|| {
+            self.volumes.push(Volume {
+                recording: part.recording_uuid.clone(),
+                barcode: part.barcode.clone(),
+            });
+            self.volumes.len() - 1
+        });
         self.parts.insert(
             key,
             Part {
+                volume,
                 archive,
                 tape_file: part.tape_file,
                 first_block: part.first_block,
@@ -79,6 +107,11 @@ impl Parts {
             },
         );
         Ok(())
+    }
+
+    /// The volumes, each once, in the order of the version's bytes.
+    pub fn volumes(&self) -> &[Volume] {
+        &self.volumes
     }
 
     /// The segments that hold `tar`, in order, without gaps.
@@ -99,6 +132,7 @@ impl Parts {
                 wanted.push(Wanted {
                     ordinal,
                     archive: part.archive,
+                    volume: part.volume,
                     tape_file: part.tape_file,
                     first_block: part.first_block,
                     segment,

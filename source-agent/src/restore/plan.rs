@@ -1,13 +1,14 @@
 //! Planning: which segments each item needs, which ranges of tape that makes, and in which order everything goes.
 //!
-//! Ranges only go forward. An item that lies behind what was asked for already is put off to the next pass. Segments
+//! Ranges only go forward, over one volume after another: each volume is needed once in a pass. An item that lies behind what
+//! was asked for already is put off to the next pass. Segments
 //! are numbered in the order in which they come, and an item says which numbers it needs: the planner, the receiver
 //! and the writer never have to agree on more.
 
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use taf_proto::agent::{ReadRange, ReadRequest, RecallItem, read_request};
+use taf_proto::agent::{ReadRange, RecallItem};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 use super::parts::{Parts, Wanted};
@@ -49,8 +50,10 @@ pub struct Order {
 /// A range asked for.
 #[derive(Debug)]
 pub struct Pending {
-    /// Its id.
-    pub id: u32,
+    /// What the worker is asked for.
+    pub range: ReadRange,
+    /// Number of the volume that it is on.
+    pub volume: usize,
     /// Its segments in order, each with its number.
     pub segments: Vec<(u64, Wanted)>,
     /// Given back when the range has been received.
@@ -58,16 +61,13 @@ pub struct Pending {
     permit: OwnedSemaphorePermit,
 }
 
-/// Where the planner's results go. Dropped in this order, so that the receiver knows that all is asked for before the
-/// worker does.
+/// Where the planner's results go.
 #[derive(Debug)]
 pub struct Outlets {
     /// To the writer.
     pub orders: mpsc::Sender<Order>,
-    /// To the receiver.
+    /// To the receiver, which asks the worker.
     pub pending: mpsc::UnboundedSender<Pending>,
-    /// To the worker.
-    pub requests: mpsc::Sender<ReadRequest>,
 }
 
 /// What a pass left over.
@@ -190,7 +190,7 @@ impl Planner<'_> {
 
     async fn extend(&mut self, segment: Wanted) -> Result<(), Gone> {
         let follows = self.run.last().is_some_and(|(_, last)| {
-            last.tape_file == segment.tape_file
+            (last.volume, last.tape_file) == (segment.volume, segment.tape_file)
                 && last.archive == segment.archive
                 && last.segment.byte_end() == segment.segment.byte_offset
         });
@@ -221,25 +221,23 @@ impl Planner<'_> {
             byte_offset: first.segment.byte_offset,
             length: last.segment.byte_end() - first.segment.byte_offset,
         };
+        let volume = first.volume;
         let permit = Arc::clone(&self.ahead)
             .acquire_owned()
             .await
             .map_err(|_| Gone)?;
         let pending = Pending {
-            id: self.next_id,
+            range,
+            volume,
             segments: std::mem::take(&mut self.run),
             permit,
         };
         self.next_id = self.next_id.wrapping_add(1);
-        self.out.pending.send(pending).map_err(|_| Gone)?;
-        let request = ReadRequest {
-            message: Some(read_request::Message::Range(range)),
-        };
-        self.out.requests.send(request).await.map_err(|_| Gone)
+        self.out.pending.send(pending).map_err(|_| Gone)
     }
 }
 
-/// Tape order: of parts by their tape file, within them by byte.
-fn position(wanted: &Wanted) -> (u64, u64) {
-    (wanted.tape_file, wanted.segment.byte_offset)
+/// Tape order: of volumes as the version needs them, on them by tape file, within it by byte.
+fn position(wanted: &Wanted) -> (usize, u64, u64) {
+    (wanted.volume, wanted.tape_file, wanted.segment.byte_offset)
 }

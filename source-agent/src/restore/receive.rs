@@ -4,12 +4,12 @@
 use std::collections::VecDeque;
 
 use taf_format::segment;
-use taf_proto::agent::{ReadResponse, read_response};
+use taf_proto::agent::read_response;
 use tokio::sync::mpsc;
-use tonic::Streaming;
 
 use super::parts::Wanted;
 use super::plan::Pending;
+use super::tape::Tape;
 use crate::fault::{self, Error};
 use crate::ordered::Feed;
 use crate::progress::Counters;
@@ -55,7 +55,9 @@ pub fn open((number, wanted, bytes): Raw) -> Delivery {
 
 /// A range that is being received.
 struct Current {
-    pending: Pending,
+    id: u32,
+    /// Kept until the range is in: so many are under way at most.
+    _pending: Pending,
     left: VecDeque<(u64, Wanted)>,
     bytes: Vec<u8>,
     /// What is wrong with the segment that is being received.
@@ -64,66 +66,61 @@ struct Current {
     position: u64,
 }
 
-/// Takes what the worker sends until the planner has ended and all its ranges are in.
+/// Asks for the planner's ranges and takes what the worker sends, volume after volume, until the planner has ended and all its
+/// ranges are in.
 ///
 /// # Errors
 /// The worker's fault; `PEER_LOST`; answers that make no sense.
 pub async fn receive(
-    responses: &mut Streaming<ReadResponse>,
+    tape: &mut Tape<'_>,
     mut pending: mpsc::UnboundedReceiver<Pending>,
     feed: Feed<Raw, Delivery>,
     counters: &Counters,
 ) -> Result<(), Error> {
-    let mut current: Option<Current> = None;
+    let mut asked: VecDeque<Current> = VecDeque::new();
+    // Of another volume: its turn comes when everything of the present one is in.
+    let mut held: Option<Pending> = None;
+    let mut over = false;
     loop {
-        let response = if current.is_some() {
-            responses.message().await
-        } else {
-            tokio::select! {
-                // In this order: a planner that is done ends the call, and only then does the worker.
-                biased;
-                next = pending.recv() => match next {
-                    Some(next) => {
-                        current = Some(Current::new(next));
-                        continue;
+        if asked.is_empty()
+            && let Some(next) = held.take()
+        {
+            counters.phase("mounting");
+            tape.mount(next.volume).await?;
+            counters.phase("reading");
+            tape.ask(next.range).await;
+            asked.push_back(Current::new(next));
+        }
+        if asked.is_empty() && over {
+            return Ok(());
+        }
+        let response = tokio::select! {
+            // In this order: what the planner says first decides whether the worker's end is too early.
+            biased;
+            next = pending.recv(), if held.is_none() && !over => {
+                match next {
+                    None => over = true,
+                    Some(next) if tape.has(next.volume) => {
+                        tape.ask(next.range).await;
+                        asked.push_back(Current::new(next));
                     }
-                    None => return Ok(()),
-                },
-                response = responses.message() => response,
+                    Some(next) => held = Some(next),
+                }
+                continue;
             }
-        };
-        let response = match response {
-            Ok(Some(response)) => response.message,
-            Ok(None) => {
-                return Err(fault::peer_lost(
-                    "the tape agent ended the transfer before everything was read",
-                ));
-            }
-            Err(status) => {
-                let what = "the connection to the tape agent broke";
-                return Err(match taf_peer::faults::reason_of(&status) {
-                    Some(_) => fault::from_status(&status, "PEER_LOST", what),
-                    None => fault::peer_lost(format!("{what}: {}", fault::words(&status))),
-                });
-            }
+            response = tape.hear() => response?,
         };
         let (id, piece, end) = match response {
-            Some(read_response::Message::Fault(fault)) => return Err(Error::Fault(fault)),
-            Some(read_response::Message::Chunk(chunk)) => {
-                (chunk.id, Piece::Bytes(chunk.data), chunk.end)
-            }
-            Some(read_response::Message::Damaged(damaged)) => (
+            read_response::Message::Fault(fault) => return Err(Error::Fault(fault)),
+            read_response::Message::Chunk(chunk) => (chunk.id, Piece::Bytes(chunk.data), chunk.end),
+            read_response::Message::Damaged(damaged) => (
                 damaged.id,
                 Piece::Lost(damaged.length, damaged.reason),
                 damaged.end,
             ),
-            Some(read_response::Message::Ready(_)) | None => continue,
+            read_response::Message::Ready(_) => continue,
         };
-        // It was announced before it was asked for.
-        if current.is_none() {
-            current = pending.try_recv().ok().map(Current::new);
-        }
-        let Some(range) = current.as_mut().filter(|range| range.pending.id == id) else {
+        let Some(range) = asked.front_mut().filter(|range| range.id == id) else {
             return Err(fault::protocol(format!(
                 "the tape agent sent range {id}, which was not asked for now"
             )));
@@ -134,7 +131,7 @@ pub async fn receive(
         let mut done = range.take(piece)?;
         if end {
             done.extend(range.give_up());
-            current = None;
+            asked.pop_front();
         }
         for raw in done {
             // The writer has ended and says why.
@@ -153,8 +150,9 @@ enum Piece {
 impl Current {
     fn new(mut pending: Pending) -> Self {
         Self {
+            id: pending.range.id,
             left: std::mem::take(&mut pending.segments).into(),
-            pending,
+            _pending: pending,
             bytes: Vec::new(),
             damage: None,
             position: 0,

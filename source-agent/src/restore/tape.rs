@@ -1,0 +1,196 @@
+//! The drive that a restore reads from: one volume after another, perhaps in one drive after another.
+//!
+//! The controller brings the volumes. When everything of one has come, its worker is told which one is needed next, which ends
+//! its assignment; the controller hears of it, has the next one mounted, and says where. The first volume is
+//! there without asking.
+
+use std::time::Duration;
+
+use taf_peer::backoff::Backoff;
+use taf_peer::faults;
+use taf_peer::material::Material;
+use taf_proto::agent::catalog_service_client::CatalogServiceClient;
+use taf_proto::agent::{
+    AssignmentKey, LocateVolumeRequest, ReadNextVolume, ReadRange, ReadRequest, Worker,
+    read_request, read_response,
+};
+use tonic::transport::Channel;
+
+use super::parts::Volume;
+use crate::dial::{self, Opened};
+use crate::fault::{self, Error};
+
+/// Between two questions where a volume is.
+const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
+
+/// See the module.
+pub struct Tape<'a> {
+    own: &'a Material,
+    controller: Channel,
+    key: AssignmentKey,
+    volumes: &'a [Volume],
+    /// The worker whose drive has, or had last, one of the volumes for us.
+    worker: Worker,
+    open: Option<Open>,
+}
+
+struct Open {
+    volume: usize,
+    call: Opened<dial::Read>,
+}
+
+impl<'a> Tape<'a> {
+    /// A restore's drive, by its first worker.
+    pub fn new(
+        own: &'a Material,
+        controller: Channel,
+        key: AssignmentKey,
+        volumes: &'a [Volume],
+        worker: Worker,
+    ) -> Self {
+        Self {
+            own,
+            controller,
+            key,
+            volumes,
+            worker,
+            open: None,
+        }
+    }
+
+    /// Whether this volume is in place.
+    pub fn has(&self, volume: usize) -> bool {
+        self.open.as_ref().is_some_and(|open| open.volume == volume)
+    }
+
+    /// Waits until this volume is in place, however long that takes: whether it takes too long is the controller's to say.
+    ///
+    /// # Errors
+    /// As [`dial::open`]; a volume that the restore has nothing on.
+    pub async fn mount(&mut self, volume: usize) -> Result<(), Error> {
+        let wanted = &self.volumes[volume];
+        loop {
+            let open = match self.open.take() {
+                Some(open) => open,
+                None => self.dial().await?,
+            };
+            if open.volume == volume {
+                self.open = Some(open);
+                return Ok(());
+            }
+            tracing::info!(
+                from = self.volumes[open.volume].barcode,
+                to = wanted.barcode,
+                "the restore goes on with another volume"
+            );
+            let next = ReadNextVolume {
+                recording_uuid: wanted.recording.clone(),
+            };
+            let Opened {
+                requests,
+                mut responses,
+            } = open.call;
+            // A worker that has gone is found by the next look.
+            let _ = requests
+                .send(say(read_request::Message::NextVolume(next)))
+                .await;
+            drop(requests);
+            while let Ok(Some(response)) = responses.message().await {
+                if let Some(read_response::Message::Fault(fault)) = response.message {
+                    return Err(Error::Fault(fault));
+                }
+            }
+            self.worker = self.locate(wanted).await?;
+        }
+    }
+
+    async fn dial(&self) -> Result<Open, Error> {
+        let (call, recording) = dial::open::<dial::Read>(self.own, &self.worker, self.key).await?;
+        // A restore that has nothing to read needs no drive, so there is a volume.
+        let volume = self
+            .volumes
+            .iter()
+            .position(|volume| volume.recording == recording)
+            .ok_or_else(|| fault::protocol("the drive has a volume that is not of this version"))?;
+        Ok(Open { volume, call })
+    }
+
+    /// Where the volume is, as soon as it is there.
+    async fn locate(&self, volume: &Volume) -> Result<Worker, Error> {
+        let mut client = CatalogServiceClient::new(self.controller.clone());
+        let mut backoff = Backoff::new(RETRY.0, RETRY.1);
+        loop {
+            let request = LocateVolumeRequest {
+                key: Some(self.key),
+                recording_uuid: volume.recording.clone(),
+            };
+            match client.locate_volume(request).await {
+                Ok(answer) => {
+                    if let Some(worker) = answer.into_inner().worker {
+                        return Ok(worker);
+                    }
+                }
+                Err(status) if faults::is_passing(&status) => {}
+                Err(status) => {
+                    return Err(fault::from_status(
+                        &status,
+                        "CONTROLLER_LOST",
+                        "the controller did not say where the next volume is",
+                    ));
+                }
+            }
+            tokio::time::sleep(backoff.next()).await;
+        }
+    }
+
+    /// Asks for a range of the volume in place.
+    pub async fn ask(&mut self, range: ReadRange) {
+        if let Some(open) = &self.open {
+            // If the call has ended, its answers say why.
+            let message = say(read_request::Message::Range(range));
+            let _ = open.call.requests.send(message).await;
+        }
+    }
+
+    /// What the worker says next; waits for ever without one.
+    ///
+    /// # Errors
+    /// The call broke, or ended too early.
+    pub async fn hear(&mut self) -> Result<read_response::Message, Error> {
+        let Some(open) = &mut self.open else {
+            return std::future::pending().await;
+        };
+        loop {
+            match open.call.responses.message().await {
+                Ok(Some(response)) => {
+                    if let Some(message) = response.message {
+                        return Ok(message);
+                    }
+                }
+                Ok(None) => {
+                    return Err(fault::peer_lost(
+                        "the tape agent ended the transfer before everything was read",
+                    ));
+                }
+                Err(status) => {
+                    let what = "the connection to the tape agent broke";
+                    return Err(match faults::reason_of(&status) {
+                        Some(_) => fault::from_status(&status, "PEER_LOST", what),
+                        None => fault::peer_lost(format!("{what}: {}", fault::words(&status))),
+                    });
+                }
+            }
+        }
+    }
+
+    /// Hangs up; the volume stays where it is.
+    pub fn close(&mut self) {
+        self.open = None;
+    }
+}
+
+fn say(message: read_request::Message) -> ReadRequest {
+    ReadRequest {
+        message: Some(message),
+    }
+}
