@@ -128,6 +128,15 @@ impl Show {
     }
 }
 
+/// The volumes that it has used, in order, or the one that it needs first.
+fn volumes(job: &Job) -> String {
+    let used: Vec<_> = job.volumes.iter().map(|volume| id(volume)).collect();
+    if used.is_empty() {
+        return id(&job.volume).to_owned();
+    }
+    used.join(" ")
+}
+
 fn show(job: &Job, out: &mut Output) -> Result<(), Failure> {
     let mut lines = vec![
         ("job", id(&job.name).to_owned()),
@@ -136,7 +145,7 @@ fn show(job: &Job, out: &mut Output) -> Result<(), Failure> {
         ("waits for", job.waiting_for.clone()),
         ("version", job.version.clone()),
         ("agent", id(&job.agent).to_owned()),
-        ("volume", id(&job.volume).to_owned()),
+        ("volumes", volumes(job)),
         ("drive", id(&job.drive).to_owned()),
         ("target", human::path(job.target.as_ref())),
         ("asked by", id(&job.creator).to_owned()),

@@ -14,11 +14,10 @@ use taf_tree::write::{self, Warning, WarningKind};
 
 use super::Error;
 use super::ledger::Ledger;
-use super::medium::Medium;
 use super::pieces::{self, Piece, Plan};
 use super::selection::{Relation, Selection};
+use super::shelf::{Archive, Shelf};
 use super::stream::Stream;
-use super::survey::{Archive, Survey};
 
 /// Segments that are read ahead.
 const AHEAD: usize = 4;
@@ -108,18 +107,17 @@ impl<'a> Extraction<'a> {
     /// Does it.
     pub fn run(
         mut self,
-        medium: &mut Medium,
-        survey: &Survey,
+        shelf: &mut Shelf,
         archive: &Archive,
     ) -> Result<Report, crate::failure::Failure> {
-        let plan = Plan::new(survey, archive);
+        let plan = Plan::new(shelf, archive);
         self.ledger = Rc::new(RefCell::new(Ledger::new(
             archive.ordinal,
             self.selection.clone(),
         )));
-        self.pass(medium, &plan, Self::visit)?;
+        self.pass(shelf, &plan, Self::visit)?;
         if !self.wanted_links.is_empty() {
-            self.carriers(medium, &plan, archive)?;
+            self.carriers(shelf, &plan, archive)?;
         }
         self.finish()
     }
@@ -127,15 +125,16 @@ impl<'a> Extraction<'a> {
     /// Reads the archive once, and gives each member to `visit`.
     fn pass(
         &mut self,
-        medium: &mut Medium,
+        shelf: &mut Shelf,
         plan: &Plan,
         visit: fn(&mut Self, &Member, &mut Decoder<Stream>),
     ) -> Result<(), crate::failure::Failure> {
         let (sender, receiver) = mpsc::sync_channel::<Piece>(AHEAD);
+        let media = shelf.media();
         let failure = std::thread::scope(|scope| {
             let reader = std::thread::Builder::new().name("tape".into());
             let started = reader.spawn_scoped(scope, move || {
-                pieces::read(medium, plan, &mut |piece| sender.send(piece).is_ok());
+                pieces::read(media, plan, &mut |piece| sender.send(piece).is_ok());
             });
             if let Err(error) = started {
                 return Some(crate::failure::Failure::new(
@@ -219,7 +218,7 @@ impl<'a> Extraction<'a> {
     /// The names that carry the bytes of wanted hard links, under the names that are wanted.
     fn carriers(
         &mut self,
-        medium: &mut Medium,
+        shelf: &mut Shelf,
         plan: &Plan,
         archive: &Archive,
     ) -> Result<(), crate::failure::Failure> {
@@ -228,7 +227,7 @@ impl<'a> Extraction<'a> {
             archive.ordinal,
             Selection::new([b"/\0".to_vec()]),
         ));
-        self.pass(medium, plan, |this, member, decoder| {
+        self.pass(shelf, plan, |this, member, decoder| {
             let expected = this.ledger.borrow_mut().expected(member.header_offset);
             let Some(names) = this.wanted_links.remove(&member.path) else {
                 return;

@@ -10,6 +10,7 @@ mod ledger;
 mod medium;
 mod pieces;
 mod selection;
+mod shelf;
 mod stream;
 mod survey;
 pub mod trial;
@@ -18,7 +19,8 @@ pub use extract::{Extraction, Report, Seen, Sink};
 pub use holds::Holds;
 pub use medium::{Medium, read_cartridge};
 pub use selection::Selection;
-pub use survey::{Archive, Content, Survey, TapeFile, files, read_label, survey};
+pub use shelf::{Archive, Shelf};
+pub use survey::{Content, Survey, TapeFile, files, read_label, survey};
 
 use taf_emulator::cartridge;
 use taf_format::label::Kind;
@@ -119,7 +121,7 @@ impl From<Error> for Failure {
             | Error::NoCompleteArchive { .. }
             | Error::ArchiveUnknown { .. } => (
                 "ARCHIVE_NOT_FOUND",
-                "see what the tape holds (taf tape files), and name one: --archive UUID",
+                "see what the tape holds (taf tape files), and name one: --archive UUID; one that goes on elsewhere needs its other cartridges: --next CARTRIDGE",
             ),
             Error::Write(_) => (
                 "TARGET_UNUSABLE",

@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use super::Error;
 use super::medium::{Medium, Next};
-use super::survey::{Archive, Survey};
+use super::shelf::{Archive, Shelf};
 
 /// What comes next of an archive.
 #[derive(Debug)]
@@ -31,6 +31,8 @@ pub struct Plan {
 
 #[derive(Debug, Clone)]
 struct PartPlan {
+    /// The cartridge that it is on.
+    tape: usize,
     first_block: u64,
     block_size: u32,
     /// Where it begins, if its first block says so.
@@ -38,15 +40,16 @@ struct PartPlan {
 }
 
 impl Plan {
-    /// For an archive of a tape.
-    pub fn new(survey: &Survey, archive: &Archive) -> Self {
+    /// For an archive on these cartridges.
+    pub fn new(shelf: &Shelf, archive: &Archive) -> Self {
         let parts = archive
             .parts
             .iter()
-            .filter_map(|&index| {
-                let part = survey.part(index)?;
+            .filter_map(|&place| {
+                let part = shelf.part(place)?;
                 Some(PartPlan {
-                    first_block: survey.files[index].first_block,
+                    tape: place.tape,
+                    first_block: shelf.file(place).first_block,
                     block_size: part.block_size,
                     first: part.block0.as_ref().map(|_| part.first),
                 })
@@ -60,7 +63,7 @@ impl Plan {
 }
 
 /// Reads all of it. `give` says false when nobody wants more.
-pub fn read(medium: &mut Medium, plan: &Plan, give: &mut dyn FnMut(Piece) -> bool) {
+pub fn read(media: &mut [Medium], plan: &Plan, give: &mut dyn FnMut(Piece) -> bool) {
     let mut reading = Reading {
         next: Point {
             sequence: 0,
@@ -72,8 +75,9 @@ pub fn read(medium: &mut Medium, plan: &Plan, give: &mut dyn FnMut(Piece) -> boo
         give,
     };
     for (index, part) in plan.parts.iter().enumerate() {
+        // A part that an error cut off counts up to where the next one begins.
         let end = plan.parts.get(index + 1).and_then(|next| next.first);
-        if let Err(error) = reading.part(medium, plan.archive, part, end) {
+        if let Err(error) = reading.part(&mut media[part.tape], plan.archive, part, end) {
             (reading.give)(Piece::Failed(error));
             return;
         }
@@ -84,7 +88,7 @@ pub fn read(medium: &mut Medium, plan: &Plan, give: &mut dyn FnMut(Piece) -> boo
     if !reading.ended {
         let reason = reading
             .reason
-            .unwrap_or_else(|| "the archive has no end on this tape".to_owned());
+            .unwrap_or_else(|| "the archive has no end on this tape; name the cartridges that it goes on with: --next".to_owned());
         (reading.give)(Piece::Lost(reading.next.tar_offset..u64::MAX, reason));
     }
 }
@@ -165,7 +169,7 @@ impl Reading<'_> {
             let reason = self
                 .reason
                 .take()
-                .unwrap_or_else(|| "a part of the archive is not on this tape".to_owned());
+                .unwrap_or_else(|| "a part of the archive is not here".to_owned());
             self.give(Piece::Lost(self.next.tar_offset..header.tar_offset, reason));
         }
         self.reason = None;

@@ -1,8 +1,6 @@
 //! What a tape holds, file by file: its label, and of each part what its first block says, or its segments where that
 //! block can't be read. Reads a block or two of each tape file and no more.
 
-use std::collections::BTreeMap;
-
 use taf_format::block0::Block0;
 use taf_format::label::{self, Kind, Label};
 use taf_format::resync::{Event, Expect, PartReader, Point};
@@ -77,17 +75,6 @@ pub struct Part {
     pub first: Point,
     /// Bytes of a block.
     pub block_size: u32,
-}
-
-/// The parts of one archive on this tape, in order.
-#[derive(Debug)]
-pub struct Archive {
-    /// Its uuid.
-    pub uuid: Uuid,
-    /// Its ordinal on its line.
-    pub ordinal: u32,
-    /// Indexes of its parts in [`Survey::files`], in the archive's order.
-    pub parts: Vec<usize>,
 }
 
 /// Reads the label and looks at every tape file.
@@ -253,35 +240,6 @@ fn segments(reader: &mut PartReader) -> impl Iterator<Item = Header> {
 }
 
 impl Survey {
-    /// The archives with parts here, in the order in which they were begun.
-    pub fn archives(&self) -> Vec<Archive> {
-        let mut by_uuid: BTreeMap<Uuid, Vec<usize>> = BTreeMap::new();
-        for (index, file) in self.files.iter().enumerate() {
-            if let Content::Part(part) = &file.content {
-                by_uuid.entry(part.archive).or_default().push(index);
-            }
-        }
-        let mut archives: Vec<Archive> = by_uuid
-            .into_iter()
-            .map(|(uuid, mut parts)| {
-                parts.sort_by_key(|&index| {
-                    (self.part(index).map(|part| part.first.sequence), index)
-                });
-                let ordinal = parts
-                    .first()
-                    .and_then(|&index| self.part(index))
-                    .map_or(0, |p| p.ordinal);
-                Archive {
-                    uuid,
-                    ordinal,
-                    parts,
-                }
-            })
-            .collect();
-        archives.sort_by_key(|archive| archive.parts.iter().min().copied());
-        archives
-    }
-
     /// The part that a tape file is.
     pub fn part(&self, index: usize) -> Option<&Part> {
         match &self.files.get(index)?.content {
@@ -290,18 +248,9 @@ impl Survey {
         }
     }
 
-    /// Whether the archive has a beginning here, and its last segment. Reads the end of its last part only.
-    pub fn complete(&self, archive: &Archive, medium: &mut Medium) -> Result<bool, Error> {
-        let (Some(&first), Some(&last)) = (archive.parts.first(), archive.parts.last()) else {
-            return Ok(false);
-        };
-        let begins = self
-            .part(first)
-            .is_some_and(|part| part.first.sequence == 0);
-        if !begins {
-            return Ok(false);
-        }
-        let (file, Some(part)) = (&self.files[last], self.part(last)) else {
+    /// Whether the last segments of a tape file's part hold the archive's last. Reads its end only.
+    pub fn ends(&self, index: usize, archive: Uuid, medium: &mut Medium) -> Result<bool, Error> {
+        let (file, Some(part)) = (&self.files[index], self.part(index)) else {
             return Ok(false);
         };
         let largest = limits::SEGMENT_DATA + limits::RECORDS + 256;
@@ -309,7 +258,7 @@ impl Survey {
         let from = file.blocks.saturating_sub(needed).max(1);
         let mut reader = PartReader::new(
             Expect {
-                archive_uuid: Some(archive.uuid),
+                archive_uuid: Some(archive),
                 ..Expect::default()
             },
             0,

@@ -304,7 +304,8 @@ impl TransferService for FakeTransfer {
             while let Ok(Some(request)) = incoming.message().await {
                 let range = match request.message.unwrap() {
                     read_request::Message::Open(_) => {
-                        say(read_response::Message::Ready(ReadReady::default())).await;
+                        let recording_uuid = bytes::Bytes::from_static(&[0; 16]);
+                        say(read_response::Message::Ready(ReadReady { recording_uuid })).await;
                         continue;
                     }
                     read_request::Message::Range(range) => range,

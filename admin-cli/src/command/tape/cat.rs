@@ -10,11 +10,12 @@ use crate::tape;
 /// Write the blocks of one tape file to standard output
 ///
 /// For cartridges of the emulator, also while it runs: what was flushed. The first block of a part says how to unpack
-/// it with zstd and tar alone.
+/// it with zstd and tar alone, and up to which byte the part before it counts if an error cut that off.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   taf tape cat library/cartridges/TAF001L8.tape 1 | head -c 4096 | strings
-  taf tape cat library/cartridges/TAF001L8.tape 1 | zstd -dc | tar -tf -")]
+  taf tape cat library/cartridges/TAF001L8.tape 1 | zstd -dc | tar -tf -
+  (taf tape cat TAF001L8.tape 3 | head -c 104857600; taf tape cat TAF002L8.tape 1) | zstd -dc | tar -tf -")]
 pub struct Cat {
     /// The cartridge's file
     cartridge: PathBuf,

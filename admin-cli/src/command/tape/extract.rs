@@ -18,9 +18,7 @@ use crate::failure::{Exit, Failure};
 use crate::human;
 use crate::output::{Output, say};
 use crate::resource::absolutes;
-use crate::tape::{
-    self, Archive, Extraction, Medium, Report, Seen, Selection, Sink, Survey, survey,
-};
+use crate::tape::{self, Archive, Extraction, Report, Seen, Selection, Shelf, Sink};
 
 /// Lines of each kind of trouble that are told.
 const TOLD: usize = 20;
@@ -36,7 +34,8 @@ enum CollisionWord {
 
 /// Restore files from a tape alone, with no server and no catalog
 ///
-/// Reads the newest complete archive of the tape, or the one that is named. Every entry keeps its full path below DIR.
+/// Reads the newest complete archive of the tape, or the one that is named. An archive that goes on with other cartridges
+/// needs them too (--next), in any order. Every entry keeps its full path below DIR.
 /// Every file is checked against the hash on the tape; what is damaged is named, and all else is restored (exit status
 /// 3). DIR itself keeps its own mode and owner.
 #[derive(Debug, clap::Args)]
@@ -44,12 +43,16 @@ enum CollisionWord {
   taf tape extract library/cartridges/TAF001L8.tape --to /srv/restored
   taf tape extract TAF001L8.tape /srv/files/report.odt --to /srv/restored
   taf tape extract TAF001L8.tape --list
+  taf tape extract TAF001L8.tape --next TAF002L8.tape --next TAF003L8.tape --to /srv/restored
   taf tape extract unix:library/sockets/drive0.sock --archive 6ba7b810-9dad-11d1-80b4-00c04fd430c8 --to /srv/restored")]
 pub struct Extract {
     /// A cartridge's file of the emulator, or a drive's device name as taf drive scan shows it (serial:NUMBER, /dev/sgN,
     /// unix:PATH)
     #[arg(value_name = "CARTRIDGE|DEVICE")]
     tape: OsString,
+    /// A further cartridge of the archive; may be given several times
+    #[arg(long, value_name = "CARTRIDGE|DEVICE")]
+    next: Vec<OsString>,
     /// Absolute paths to restore, directories with all below them; everything if none
     #[arg(value_name = "PATH")]
     paths: Vec<OsString>,
@@ -88,15 +91,17 @@ impl Extract {
     pub fn run(self, out: &mut Output) -> Result<Exit, Failure> {
         let paths = absolutes(&self.paths)?;
         let selection = Selection::new(paths.into_iter().map(|path| path.raw.to_vec()));
-        let mut medium = Medium::open(&self.tape)?;
-        let survey = survey(&mut medium)?;
-        if let Err(reason) = &survey.label {
-            say(format!(
-                "the label can't be read ({reason}); going on without it"
-            ));
+        let names = [std::slice::from_ref(&self.tape), &self.next].concat();
+        let mut shelf = Shelf::open(&names)?;
+        for (name, survey) in shelf.surveys() {
+            if let Err(reason) = &survey.label {
+                say(format!(
+                    "the label of {name} can't be read ({reason}); going on without it"
+                ));
+            }
         }
-        let archive = self.choose(&survey, &mut medium)?;
-        say(introduction(&survey, &archive));
+        let archive = self.choose(&mut shelf)?;
+        say(introduction(&shelf, &archive));
         let sink = self.sink()?;
         if self.list && out.json() {
             out.begin("entries")?;
@@ -111,7 +116,7 @@ impl Extract {
             shown.seen(&seen);
             Ok(())
         };
-        let report = Extraction::new(sink, selection, &mut see).run(&mut medium, &survey, &archive);
+        let report = Extraction::new(sink, selection, &mut see).run(&mut shelf, &archive);
         shown.clear();
         let report = report?;
         if list && out.json() {
@@ -121,9 +126,9 @@ impl Extract {
         self.conclude(&report, &archive, began.elapsed(), out)
     }
 
-    fn choose(&self, survey: &Survey, medium: &mut Medium) -> Result<Archive, Failure> {
-        let mut archives = survey.archives();
-        let device = medium.name().to_owned();
+    fn choose(&self, shelf: &mut Shelf) -> Result<Archive, Failure> {
+        let mut archives = shelf.archives();
+        let device = shelf.names();
         if archives.is_empty() {
             return Err(tape::Error::NoArchive(device).into());
         }
@@ -139,11 +144,14 @@ impl Extract {
         }
         let count = archives.len();
         while let Some(archive) = archives.pop() {
-            if survey.complete(&archive, medium)? {
+            if shelf.complete(&archive)? {
                 return Ok(archive);
             }
+            let lacks = shelf
+                .missing(&archive)
+                .unwrap_or_else(|| "its end is not here".to_owned());
             say(format!(
-                "the archive {} is not complete; looking for an earlier one",
+                "the archive {} is not complete: {lacks}; looking for an earlier one",
                 archive.uuid
             ));
         }
@@ -223,11 +231,11 @@ impl Extract {
     }
 }
 
-fn introduction(survey: &Survey, archive: &Archive) -> String {
+fn introduction(shelf: &Shelf, archive: &Archive) -> String {
     let block0 = archive
         .parts
         .iter()
-        .find_map(|&index| survey.part(index)?.block0.as_ref());
+        .find_map(|&place| shelf.part(place)?.block0.as_ref());
     let what = block0.map_or_else(String::new, |block0| {
         format!(
             ": version {} of plan {}, source {}",
