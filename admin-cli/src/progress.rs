@@ -27,6 +27,7 @@ pub fn what(job: &Job) -> String {
         JobKind::Move => format!("move of {}", cartridge(job)),
         JobKind::Import => format!("import of {}", cartridge(job)),
         JobKind::Export => format!("export of {}", cartridge(job)),
+        JobKind::Index => format!("index of {}", id(&job.volume)),
         JobKind::Unspecified => "job".to_owned(),
     }
 }

@@ -7,6 +7,8 @@ use std::time::Duration;
 use serde::Deserialize;
 use taf_peer::config::Span;
 
+use crate::reconcile::INDEX_AFTER;
+
 /// Where the API is served if nobody says.
 const LISTEN: &str = "127.0.0.1:8710";
 /// The word for a private database.
@@ -50,6 +52,8 @@ pub struct Config {
     pub lease: Duration,
     /// After this long a running job that waits for its next volume fails.
     pub volume_wait: Duration,
+    /// A volume gets its index when its drive was idle for so long.
+    pub index_after: Duration,
     /// Whether the log is JSON.
     pub log_json: bool,
 }
@@ -78,6 +82,7 @@ struct Raw {
     cluster_key_file: Option<PathBuf>,
     lease: Option<String>,
     volume_wait: Option<String>,
+    index_after: Option<String>,
     log_json: Option<bool>,
 }
 
@@ -154,6 +159,14 @@ fn read(raw: Raw, home: Option<PathBuf>) -> Result<Config, Error> {
         Duration::from_hours(30 * 24),
         "1s to 720h",
     );
+    let index_after = span(
+        "index_after",
+        raw.index_after.as_deref(),
+        INDEX_AFTER,
+        Duration::ZERO,
+        Duration::from_hours(24),
+        "0s to 24h",
+    );
     if !bad.is_empty() {
         return Err(Error::Values(bad));
     }
@@ -167,6 +180,7 @@ fn read(raw: Raw, home: Option<PathBuf>) -> Result<Config, Error> {
         home,
         lease,
         volume_wait,
+        index_after,
         log_json: raw.log_json.unwrap_or(false),
     })
 }

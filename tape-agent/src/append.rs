@@ -5,6 +5,7 @@
 
 use taf_drive::{Drive, Error, Position, Read, Sync};
 use taf_format::block0::Block0;
+use taf_format::label::{self, Kind};
 use taf_proto::agent::{Recording, ReportOrphanRequest};
 use taf_proto::v1::Fault;
 
@@ -82,7 +83,10 @@ pub fn find_end(
                     "part {} of version {} of {} that was not committed",
                     block0.part, block0.version, block0.plan
                 ),
-                Err(_) => "a tape file that the catalog does not know".to_owned(),
+                Err(_) => match label::identify(&buffer[..length]) {
+                    Kind::TafIndex => "a volume index that was not committed".to_owned(),
+                    _ => "a tape file that the catalog does not know".to_owned(),
+                },
             },
             Ok(_) => "an empty tape file".to_owned(),
             Err(Error::Medium(_) | Error::BlankCheck(_) | Error::BlockTooLarge { .. }) => {

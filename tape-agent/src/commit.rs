@@ -139,7 +139,7 @@ pub async fn volume(
 }
 
 /// Tries until it is done, or refused for good.
-async fn persist<F, Answer>(what: &str, call: F) -> Result<(), Fault>
+pub(crate) async fn persist<F, Answer>(what: &str, call: F) -> Result<(), Fault>
 where
     F: Fn() -> Answer,
     Answer: Future<Output = Result<(), Status>>,

@@ -10,6 +10,10 @@ use taf_scsi::transport::Name;
 
 /// Bytes taken from a source and not yet safe on the medium, unless configured: more than a drive buffers itself.
 const RING: u64 = 2 << 30;
+/// Bytes of the records of parts that no volume index has yet, unless configured: those of some hundred million files.
+const INDEX_SPOOL: u64 = 8 << 30;
+/// An index spool must hold the records of some parts.
+const INDEX_SPOOL_MIN: u64 = 64 << 20;
 /// A ring must hold several segments.
 const RING_MIN: u64 = 32 << 20;
 
@@ -59,6 +63,9 @@ pub struct Config {
     /// Memory of each drive, at most, for what is on its way from source to medium and may have to be written again.
     #[serde(default = "ring")]
     pub ring: Size,
+    /// Disk of all drives together for the records of parts that no volume index has yet.
+    #[serde(default = "index_spool")]
+    pub index_spool: Size,
     /// Logs as JSON.
     #[serde(default)]
     pub log_json: bool,
@@ -70,6 +77,10 @@ fn loopback() -> String {
 
 fn ring() -> Size {
     Size(RING)
+}
+
+fn index_spool() -> Size {
+    Size(INDEX_SPOOL)
 }
 
 impl Config {
@@ -87,6 +98,12 @@ impl Config {
         }
         if config.ring.0 < RING_MIN {
             wrong.push(format!("ring must be at least {}", Size(RING_MIN)));
+        }
+        if config.index_spool.0 < INDEX_SPOOL_MIN {
+            wrong.push(format!(
+                "index_spool must be at least {}",
+                Size(INDEX_SPOOL_MIN)
+            ));
         }
         let last = last_port(config.port_base, config.drives.len());
         if config.port_base == Some(0) || last.is_none() {

@@ -2,7 +2,7 @@
 //!
 //! A part's records are collected in `ARCHIVE-NUMBER.records` while it is written. When the drive has confirmed the flush,
 //! `ARCHIVE-NUMBER.part` is put beside it (32 bytes of digest, then the encoded `PartHeader`), by rename: from then on the part is
-//! delivered, by this process or the next, until the controller has it. Records without a part are of a part that never
+//! delivered, by this process or the next, until the controller has it; then its records go to the index spool. Records without a part are of a part that never
 //! was; they go at the next start. A part that the controller refuses for good becomes `ARCHIVE-NUMBER.refused`, one that can't
 //! be read `ARCHIVE-NUMBER.corrupt`; they and their records are kept for people. Losing the journal costs a rescan of the tape, never data.
 
@@ -14,6 +14,8 @@ use prost::Message as _;
 use taf_proto::agent::PartHeader;
 use uuid::Uuid;
 
+use crate::spool::Spool;
+
 /// Bytes of the largest `.part` file: a segment table and little else.
 const PART_LIMIT: u64 = 64 << 20;
 /// Bytes of a digest.
@@ -23,6 +25,7 @@ const DIGEST: usize = 32;
 #[derive(Debug, Clone)]
 pub struct Journal {
     folder: PathBuf,
+    spool: Spool,
 }
 
 /// A part to deliver.
@@ -35,11 +38,12 @@ pub struct Entry {
     /// File of the records.
     pub records: PathBuf,
     part: PathBuf,
+    spool: Spool,
 }
 
 impl Journal {
     /// Opens the folder; files of parts that never were are removed.
-    pub fn open(folder: PathBuf) -> io::Result<Journal> {
+    pub fn open(folder: PathBuf, spool: Spool) -> io::Result<Journal> {
         fs::create_dir_all(&folder)?;
         for entry in fs::read_dir(&folder)? {
             let path = entry?.path();
@@ -51,7 +55,7 @@ impl Journal {
                 fs::remove_file(&path)?;
             }
         }
-        Ok(Journal { folder })
+        Ok(Journal { folder, spool })
     }
 
     /// Begins the records of a part.
@@ -63,6 +67,7 @@ impl Journal {
             length: 0,
             hash: blake3::Hasher::new(),
             path,
+            spool: self.spool.clone(),
         })
     }
 
@@ -74,7 +79,7 @@ impl Journal {
             if part.extension().is_none_or(|e| e != "part") {
                 continue;
             }
-            match read(&part) {
+            match read(&part, &self.spool) {
                 Ok(entry) => entries.push(entry),
                 // It must not keep the drive from working: its tape file is found by the next mount.
                 Err(error) if error.kind() == io::ErrorKind::InvalidData => {
@@ -90,7 +95,7 @@ impl Journal {
     }
 }
 
-fn read(part: &Path) -> io::Result<Entry> {
+fn read(part: &Path, spool: &Spool) -> io::Result<Entry> {
     let mut bytes = Vec::new();
     File::open(part)?.take(PART_LIMIT).read_to_end(&mut bytes)?;
     let bad = || {
@@ -103,12 +108,19 @@ fn read(part: &Path) -> io::Result<Entry> {
         digest: *digest,
         records: part.with_extension("records"),
         part: part.to_owned(),
+        spool: spool.clone(),
     })
 }
 
 impl Entry {
-    /// The controller has it.
+    /// The controller has it; from now on it is kept for the volume's index.
     pub fn delivered(&self) -> io::Result<()> {
+        if let Err(error) = self.spool.keep(&self.header, &self.digest, &self.records) {
+            tracing::warn!(
+                tape_file = self.header.tape_file, %error,
+                "a part's records can't be kept for the volume's index, which will list it as uncovered"
+            );
+        }
         // The part first: records without it are removed at the next start.
         fs::remove_file(&self.part)?;
         fs::remove_file(&self.records)
@@ -126,6 +138,7 @@ pub struct Records {
     length: u64,
     hash: blake3::Hasher,
     path: PathBuf,
+    spool: Spool,
 }
 
 impl Records {
@@ -174,6 +187,7 @@ impl Records {
             digest,
             records: self.path,
             part,
+            spool: self.spool,
         })
     }
 
@@ -190,11 +204,16 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
 
+    fn open(folder: &Path, name: &str) -> io::Result<Journal> {
+        let spool = Spool::open(folder.join("spool"), 1 << 20)?;
+        Journal::open(folder.join(name), spool)
+    }
+
     #[test]
     fn what_is_on_tape_is_delivered_after_a_restart_and_the_rest_forgotten() {
         let folder = tempfile::tempdir().unwrap();
         let archive = Uuid::new_v4();
-        let journal = Journal::open(folder.path().join("j")).unwrap();
+        let journal = open(folder.path(), "j").unwrap();
         let mut done = journal.begin(archive, 1).unwrap();
         done.add(b"one").unwrap();
         done.add(b"too much").unwrap();
@@ -211,7 +230,7 @@ mod tests {
         cut.add(b"three").unwrap();
         drop(cut);
 
-        let journal = Journal::open(folder.path().join("j")).unwrap();
+        let journal = open(folder.path(), "j").unwrap();
         let pending = journal.pending().unwrap();
         assert_eq!(pending.len(), 1);
         assert_eq!(pending[0].header, header);
@@ -225,7 +244,7 @@ mod tests {
     fn an_entry_that_cannot_be_read_is_kept_aside_and_the_others_are_delivered() {
         let folder = tempfile::tempdir().unwrap();
         let (archive, path) = (Uuid::new_v4(), folder.path().join("j"));
-        let journal = Journal::open(path.clone()).unwrap();
+        let journal = open(folder.path(), "j").unwrap();
         for number in [1, 2] {
             let mut records = journal.begin(archive, number).unwrap();
             records.add(b"r").unwrap();
@@ -237,13 +256,13 @@ mod tests {
             records.finish(header).unwrap();
         }
         fs::write(path.join(format!("{archive}-1.part")), b"short").unwrap();
-        let journal = Journal::open(path.clone()).unwrap();
+        let journal = open(folder.path(), "j").unwrap();
         let numbers = |journal: &Journal| -> Vec<u32> {
             let pending = journal.pending().unwrap();
             pending.iter().map(|e| e.header.part_number).collect()
         };
         assert_eq!(numbers(&journal), [2]);
-        assert_eq!(numbers(&Journal::open(path.clone()).unwrap()), [2]);
+        assert_eq!(numbers(&open(folder.path(), "j").unwrap()), [2]);
         assert!(path.join(format!("{archive}-1.corrupt")).exists());
         assert!(path.join(format!("{archive}-1.records")).exists());
     }

@@ -17,7 +17,8 @@ use taf_drive::{Drive, Error as DriveError};
 use taf_proto::agent::drive_observation::Medium;
 use taf_proto::agent::report_volume_request::Verdict;
 use taf_proto::agent::{
-    AssignmentKey, WriteCommitted, WriteDone, WriteDurable, WriteReady, WriteWork, write_response,
+    AssignmentKey, Recording, WriteCommitted, WriteDone, WriteDurable, WriteReady, WriteWork,
+    write_response,
 };
 use taf_proto::v1::Fault;
 use taf_scsi::page::attribute::{self, Attribute};
@@ -29,6 +30,7 @@ use crate::append::{self, End, Refused};
 use crate::commit;
 use crate::door::{Open, Visit};
 use crate::fault::{fault, of_drive, peer_lost, protocol, stopped};
+use crate::indexing;
 use crate::journal::Entry;
 use crate::medium;
 use crate::transfer::{Answers, Transfer, say};
@@ -70,11 +72,15 @@ pub async fn run(
         .map_or("", |r| r.barcode.as_str())
         .to_owned();
     around.gauge.begin(key, &barcode, "mounting");
+    let recording = work
+        .recording
+        .as_ref()
+        .ok_or_else(|| protocol("an assignment without a recording"))?;
     let parked = around.parking.take(key);
     if work.continues && parked.is_none() {
         return Err(peer_lost("the archive can't go on without it"));
     }
-    let proved = prove(around, key, &work, stop).await;
+    let proved = prove(around, key, recording, stop).await;
     // The door knows whom it let in for as long as there is work.
     let (mut transfer, _open) = match (parked, &proved) {
         (Some(parked), _) => (parked, None),
@@ -176,24 +182,20 @@ fn turned_away(transfer: &mut Transfer, fault: Fault) -> Result<Ending, Fault> {
 
 /// A volume that is proved.
 #[derive(Clone, Copy)]
-struct Proved {
+pub(crate) struct Proved {
     /// Where its next part begins, and the tape stands.
-    end: End,
+    pub(crate) end: End,
     /// The drive's changes then: after a further one none of it is true any more.
-    changes: u64,
+    pub(crate) changes: u64,
 }
 
 /// Mounts and proves the volume, and finds its end.
-async fn prove(
+pub(crate) async fn prove(
     around: &Surroundings,
     key: AssignmentKey,
-    work: &WriteWork,
+    recording: &Recording,
     stop: &CancellationToken,
 ) -> Result<Proved, Fault> {
-    let recording = work
-        .recording
-        .clone()
-        .ok_or_else(|| protocol("an assignment without a recording"))?;
     let device = around.device.clone();
     let wanted = recording.clone();
     let gauge = around.gauge.clone();
@@ -325,6 +327,12 @@ async fn write(
         );
     }
     let reported = report(around, key, work, &written).await;
+    if reported.is_ok()
+        && let (Ok(end), Some((Verdict::Full, _))) = (&committed, &written.verdict)
+    {
+        let end = end.unwrap_or(proved.end);
+        index(around, key, work, &written, Proved { end, ..proved }).await;
+    }
     let fruitless = written.load.0.number() == parts_before;
     transfer.barren = if written.failed && fruitless {
         transfer.barren + 1
@@ -336,7 +344,7 @@ async fn write(
     let outcome = match (written.outcome, committed) {
         (Err(fault), Err(cause)) if fault.reason == COMMIT_REFUSED => Err(cause),
         (Err(fault), _) | (Ok(_), Err(fault)) => Err(fault),
-        (Ok(ending), Ok(())) => match (ending, cause) {
+        (Ok(ending), Ok(_)) => match (ending, cause) {
             (_, Some(fault)) => Err(fault),
             (Some(Ending::Whole), None) => all_received(transfer, stop).await,
             (Some(Ending::NextVolume(why)), None) if transfer.barren >= BARREN_MAX => Err(fault(
@@ -376,6 +384,32 @@ async fn all_received(transfer: &mut Transfer, stop: &CancellationToken) -> Resu
     }
 }
 
+/// Writes the index of a volume that is full: the room behind early warning is for it. Without, the volume stays due, and the
+/// parts say all that it would.
+async fn index(
+    around: &Surroundings,
+    key: AssignmentKey,
+    work: &WriteWork,
+    written: &thread::Written,
+    proved: Proved,
+) {
+    let Some(recording) = &work.recording else {
+        return;
+    };
+    let behind_orphan = written.orphan.as_ref().map(|orphan| End {
+        tape_file: orphan.next_tape_file,
+        block: orphan.next_block,
+    });
+    let end = behind_orphan.unwrap_or(proved.end);
+    if let Err(fault) = indexing::append(around, key, recording, end, proved.changes).await {
+        tracing::warn!(
+            reason = fault.reason,
+            message = fault.message,
+            "the full volume has no index yet"
+        );
+    }
+}
+
 /// Tells the controller what the volume is like now.
 async fn report(
     around: &Surroundings,
@@ -399,15 +433,16 @@ async fn report(
     }
 }
 
-/// Commits parts in order. After a refusal the writing is stopped, but those that are on tape are offered all the same:
+/// Commits parts in order, and gives where the volume ends behind the last one. After a refusal the writing is stopped, but those that are on tape are offered all the same:
 /// otherwise they would come from the journal one day, long after the next mount called them orphans.
 async fn commit_all(
     around: Surroundings,
     mut parts: mpsc::Receiver<Entry>,
     answers: Answers,
     stop: CancellationToken,
-) -> Result<(), Fault> {
+) -> Result<Option<End>, Fault> {
     let mut refused = None;
+    let mut end = None;
     while let Some(entry) = parts.recv().await {
         if let Err(fault) = commit::deliver(&around.link, &entry).await {
             parts.close();
@@ -416,11 +451,15 @@ async fn commit_all(
             continue;
         }
         around.gauge.committed(entry.header.byte_count);
+        end = Some(End {
+            tape_file: entry.header.next_tape_file,
+            block: entry.header.next_block,
+        });
         let durable = write_response::Message::Durable(WriteDurable {
             sequence: entry.header.last_sequence,
         });
         // The next one says more; the last word is not sent this way.
         let _ = answers.try_send(Ok(say(durable)));
     }
-    refused.map_or(Ok(()), Err)
+    refused.map_or(Ok(end), Err)
 }

@@ -176,6 +176,7 @@ fn show(answer: GetVolumeResponse, out: &mut Output) -> Result<(), Failure> {
         "VERSION",
         ">PART",
         "PUBLISHED",
+        "INDEX",
     ]);
     for file in &answer.files {
         let part = file.kind == "part";
@@ -196,6 +197,15 @@ fn show(answer: GetVolumeResponse, out: &mut Output) -> Result<(), Failure> {
                 (true, false) => "no",
             }
             .to_owned(),
+            match file.kind.as_str() {
+                "index" => format!(
+                    "of {}",
+                    human::counted(file.covered_part_count, "part", "parts")
+                ),
+                "part" if file.indexed => "yes".to_owned(),
+                "part" => "no".to_owned(),
+                _ => String::new(),
+            },
         ]);
     }
     out.table(&rows)

@@ -2,6 +2,7 @@
 //! block can't be read. Reads a block or two of each tape file and no more.
 
 use taf_format::block0::Block0;
+use taf_format::index;
 use taf_format::label::{self, Kind, Label};
 use taf_format::resync::{Event, Expect, PartReader, Point};
 use taf_format::segment::Header;
@@ -52,6 +53,8 @@ impl TapeFile {
 pub enum Content {
     /// A part of an archive.
     Part(Box<Part>),
+    /// A volume index.
+    Index(Box<index::Head>),
     /// No block at all.
     Empty,
     /// None of ours, or of a kind that this version does not know.
@@ -152,7 +155,7 @@ pub fn read_label(medium: &mut Medium) -> Result<Result<Label, String>, Error> {
             Next::Unreadable => unreadable = true,
             Next::Block(block) => {
                 let kind = label::identify(block);
-                if first && !matches!(kind, Kind::Taf | Kind::TafPart) {
+                if first && !matches!(kind, Kind::Taf | Kind::TafPart | Kind::TafIndex) {
                     let device = medium.name().to_owned();
                     return Err(Error::Foreign { device, kind });
                 }
@@ -177,6 +180,10 @@ pub fn read_label(medium: &mut Medium) -> Result<Result<Label, String>, Error> {
 fn recognise(block: &[u8]) -> Option<Content> {
     match label::identify(block) {
         Kind::TafPart => {}
+        Kind::TafIndex => {
+            let head = index::Head::decode(block).ok()?;
+            return Some(Content::Index(Box::new(head)));
+        }
         Kind::Unknown | Kind::Zeros | Kind::Empty => return None,
         other => return Some(Content::Other(other)),
     }

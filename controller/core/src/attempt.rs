@@ -40,6 +40,8 @@ pub enum Kind {
     Clean,
     /// Has the robot look at all its elements anew.
     Scan,
+    /// Writes a volume index.
+    Index,
 }
 
 /// Where the attempt stands.
@@ -310,7 +312,7 @@ fn success(facts: &Facts<'_>) -> Option<u64> {
             (facts.parts_complete && drive_is_done).then_some(*issues)
         }
         (Kind::Restore, _, Some(Outcome::Done { issues })) => Some(*issues),
-        (Kind::Label | Kind::Drive, Some(Outcome::Done { .. }), _) => Some(0),
+        (Kind::Label | Kind::Drive | Kind::Index, Some(Outcome::Done { .. }), _) => Some(0),
         _ => None,
     }
 }

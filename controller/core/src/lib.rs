@@ -9,6 +9,7 @@ pub mod attempt;
 pub mod carry;
 pub mod fault;
 pub mod health;
+pub mod index;
 pub mod mount;
 pub mod plan;
 

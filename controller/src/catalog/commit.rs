@@ -22,7 +22,7 @@ use crate::store::archives::{self, Archive};
 use crate::store::orphans::{self, Extent};
 use crate::store::pages::{self, NewPage};
 use crate::store::parts::{self, NewPart, Proof};
-use crate::store::{self, Client, Store, Transaction, bigint, lines};
+use crate::store::{self, Client, Store, Transaction, bigint, indexes, lines};
 
 /// Longest silence within a part's stream.
 const SILENCE: Duration = Duration::from_mins(2);
@@ -329,7 +329,7 @@ async fn finish_on(
         other => other?,
     }
     if orphans::recording_append_on(tx, &part.extent).await? {
-        Ok(())
+        Ok(indexes::index_due_on(tx, part.extent.recording).await?)
     } else {
         Err(misplaced(&recorded, &part.extent))
     }

@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use crate::store::parts::Span;
 use crate::store::versions::Counts;
-use crate::store::{Error, Transaction, archives, bigint, lines, parts, versions};
+use crate::store::{Error, Transaction, archives, bigint, indexes, lines, parts, versions};
 
 /// A version that an attempt may fill.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -92,7 +92,9 @@ pub async fn publish_on(
         bytes: bigint(done.byte_count)?,
         stored_bytes: spans.iter().map(|span| span.byte_count).sum(),
     };
-    versions::version_publish_on(tx, found.line_id, found.version, attempt_id, &counts).await
+    versions::version_publish_on(tx, found.line_id, found.version, attempt_id, &counts).await?;
+    super::closing::close_on(tx, found.line_id, found.version).await?;
+    indexes::index_due_of_version_on(tx, found.line_id, found.version).await
 }
 
 /// Whether an archive is whole: what [`publish_on`] demands.

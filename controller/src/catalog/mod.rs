@@ -5,7 +5,9 @@
 //! far as the agent's certificate, its attempt and the generation go.
 
 pub mod browse;
+pub mod closing;
 pub mod commit;
+pub mod index;
 pub mod lifecycle;
 pub mod recall;
 mod records;

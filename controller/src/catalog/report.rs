@@ -12,7 +12,7 @@ use crate::store::assignments::{self, Assignment};
 use crate::store::attempt_volumes;
 use crate::store::issues::{self, Issue};
 use crate::store::orphans::{self, Extent};
-use crate::store::{Client, Store, bigint};
+use crate::store::{Client, Store, bigint, indexes};
 
 /// Most issues of a report.
 const ISSUES: usize = 1_000;
@@ -190,13 +190,16 @@ pub async fn report_volume(
     let recording = uuid(&request.recording_uuid, "the recording")?;
     is_reserved(&client, &assignment, recording).await?;
     let state = match request.verdict() {
-        Verdict::Full => "full",
+        Verdict::Full | Verdict::IndexOmitted => "full",
         Verdict::ReadOnly => "read-only",
         Verdict::Quarantined => "quarantined",
         Verdict::Unspecified => return Err(Error::Invalid("it has no verdict".into())),
     };
     let tx = client.transaction().await?;
     orphans::recording_verdict_on(&tx, recording, state, &request.reason).await?;
+    if request.verdict() == Verdict::IndexOmitted {
+        indexes::index_omit_on(&tx, recording).await?;
+    }
     tx.commit().await?;
     tracing::warn!(%recording, state, reason = request.reason, "a volume was taken out of use");
     Ok(())

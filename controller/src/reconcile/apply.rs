@@ -15,10 +15,10 @@ use taf_proto::agent::{self, result::Done};
 use uuid::Uuid;
 
 use super::facts::{State, from_proto, is_bound, stage, to_proto};
-use super::{Limits, operator};
+use super::{Limits, indexing, operator};
 use crate::catalog;
 use crate::store::attempts::{self, LiveAttempt};
-use crate::store::{Error, Transaction, attempt_volumes, jobs, savepoints, volumes};
+use crate::store::{Error, Transaction, attempt_volumes, indexes, jobs, savepoints, volumes};
 
 /// After the catalog refused a decision for so long, what it was about fails. A refusal may be a change that came between.
 const REFUSED_FOR: Duration = Duration::from_secs(5);
@@ -50,6 +50,9 @@ pub(super) async fn decide_on(
         .filter_map(|a| a.library_id)
         .collect();
     for live in &state.attempts {
+        if live.verdict == "none" && state.counting.contains(&live.id) {
+            continue;
+        }
         savepoints::savepoint_begin_on(tx).await?;
         let outcome = attempt_on(tx, state, live, limits, &mut robots).await;
         let Some(error) = settle_on(tx, outcome, &mut changed).await? else {
@@ -62,7 +65,15 @@ pub(super) async fn decide_on(
             settle_on(tx, outcome, &mut changed).await?;
         }
     }
-    let (jobs, world) = state.planning();
+    let (jobs, mut world) = state.planning();
+    for begun in indexing::begin_on(tx, state, &jobs, limits.index_after).await? {
+        changed = true;
+        let taken = world.drives.iter_mut().filter(|d| d.id == begun.drive);
+        taken.for_each(|drive| drive.busy = true);
+        let taken = world.cartridges.iter_mut();
+        let taken = taken.filter(|cartridge| cartridge.volume == Some(begun.volume));
+        taken.for_each(|cartridge| cartridge.reserved = true);
+    }
     if jobs.is_empty() {
         return Ok(changed);
     }
@@ -372,6 +383,7 @@ async fn pronounce_on(
         ("erase" | "format", verdict, Some(volume)) => {
             operator::erase_decided_on(tx, live, volume.id, verdict).await?;
         }
+        ("index", _, Some(volume)) => indexes::index_tried_on(tx, volume.id).await?,
         _ => {}
     }
     tracing::info!(

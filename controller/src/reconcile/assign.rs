@@ -157,6 +157,9 @@ fn drive_work(
             recording: Some(recording?),
             peer_agent_id,
         }),
+        "index" => Work::Index(agent::IndexWork {
+            recording: Some(recording?),
+        }),
         "label" => Work::Label(agent::LabelWork {
             recording: Some(recording?),
             expired: None,

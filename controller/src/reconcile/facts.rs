@@ -43,6 +43,8 @@ pub(super) struct State {
     pub watching: Duration,
     /// For how long one side's word on an attempt is known.
     pub reported: HashMap<i64, Duration>,
+    /// Attempts whose version is being counted: they are not decided yet.
+    pub counting: HashSet<i64>,
 }
 
 pub(super) async fn load_on(tx: &Transaction<'_>, watching: Duration) -> Result<State, Error> {
@@ -92,6 +94,7 @@ pub(super) async fn load_on(tx: &Transaction<'_>, watching: Duration) -> Result<
         sources,
         watching,
         reported: HashMap::new(),
+        counting: HashSet::new(),
     })
 }
 
@@ -172,6 +175,7 @@ fn outcome(encoded: Option<&[u8]>, kind: attempt::Kind, side: Side) -> Option<Ou
         (attempt::Kind::Backup | attempt::Kind::Restore | attempt::Kind::Drive, Side::Drive, _) => {
             0
         }
+        (attempt::Kind::Index, Side::Drive, Some(Done::Index(_))) => 0,
         _ => return unfit(),
     };
     Some(Outcome::Done { issues })
@@ -551,6 +555,7 @@ pub(super) fn kind(attempt: &LiveAttempt) -> attempt::Kind {
         "backup" => attempt::Kind::Backup,
         "restore" => attempt::Kind::Restore,
         "label" => attempt::Kind::Label,
+        "index" => attempt::Kind::Index,
         "drive-clean" => attempt::Kind::Clean,
         "inventory" => attempt::Kind::Scan,
         "export" => attempt::Kind::Carry(carry::To::MailSlot),

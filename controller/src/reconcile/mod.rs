@@ -7,6 +7,7 @@
 mod apply;
 mod assign;
 mod facts;
+mod indexing;
 mod needs;
 mod operator;
 
@@ -21,6 +22,8 @@ use crate::store::{Error, Store, attempts, drives, leadership};
 
 /// Without hints it looks this often.
 const TICK: Duration = Duration::from_secs(1);
+/// A volume gets its index when its drive was idle for so long, unless configured.
+pub const INDEX_AFTER: Duration = Duration::from_mins(1);
 
 /// How long it is patient.
 #[derive(Debug, Clone, Copy)]
@@ -29,6 +32,8 @@ pub struct Limits {
     pub lease: Duration,
     /// After this long without a further volume a running job fails.
     pub volume_wait: Duration,
+    /// A volume gets its index when its drive was idle for so long.
+    pub index_after: Duration,
 }
 
 /// Reconciles until it is stopped.
@@ -42,6 +47,7 @@ pub struct Reconciler {
     refused: apply::Refused,
     /// When one side's word on an attempt was seen first. A controller that starts anew waits anew.
     reported: HashMap<i64, Instant>,
+    counting: indexing::Counting,
 }
 
 #[derive(Clone, Copy)]
@@ -63,6 +69,7 @@ impl Reconciler {
             term: None,
             refused: apply::Refused::new(),
             reported: HashMap::new(),
+            counting: indexing::Counting::default(),
         }
     }
 
@@ -109,6 +116,7 @@ impl Reconciler {
         drives::unit_expire_on(&tx, self.limits.lease.as_secs_f64()).await?;
         let mut state = facts::load_on(&tx, term.since.elapsed()).await?;
         state.reported = self.note_reported(&state);
+        state.counting = self.counting.look(&state, &self.store, &self.registry);
         let changed = apply::decide_on(&tx, &state, self.limits, &mut self.refused).await?;
         if changed {
             // What was decided is shown from the rows, as any other controller would show it.

@@ -102,6 +102,7 @@ pub(super) async fn compose(app: &App, shutdown: &CancellationToken) -> Result<C
         reconcile::Limits {
             lease: app.config.lease,
             volume_wait: app.config.volume_wait,
+            index_after: app.config.index_after,
         },
         app.installation,
     )

@@ -4,7 +4,8 @@
 use prost::Message as _;
 use taf_proto::agent::catalog_service_server::CatalogService;
 use taf_proto::agent::{
-    CommitPartRequest, CommitPartResponse, FetchRecallRequest, FetchRecallResponse,
+    CommitIndexRequest, CommitIndexResponse, CommitPartRequest, CommitPartResponse,
+    FetchIndexRequest, FetchIndexResponse, FetchRecallRequest, FetchRecallResponse,
     FetchSelectionRequest, FetchSelectionResponse, LocateVolumeRequest, LocateVolumeResponse,
     ReportIssuesRequest, ReportIssuesResponse, ReportOrphanRequest, ReportOrphanResponse,
     ReportVolumeRequest, ReportVolumeResponse, Worker,
@@ -17,7 +18,7 @@ use tonic::{Code, Request, Response, Status, Streaming};
 use super::status;
 use crate::access::Caller;
 use crate::catalog::report::{self, Side};
-use crate::catalog::{self, Error, Selection, View, commit, recall};
+use crate::catalog::{self, Error, Selection, View, commit, index, recall};
 use crate::session::Registry;
 use crate::store::{Store, assignments, attempt_volumes};
 
@@ -97,6 +98,35 @@ impl CatalogService for AgentCatalog {
         report::report_volume(&self.store, &agent, request.get_ref()).await?;
         self.registry.wake();
         Ok(Response::new(ReportVolumeResponse {}))
+    }
+
+    type FetchIndexStream = ReceiverStream<Result<FetchIndexResponse, Status>>;
+
+    async fn fetch_index(
+        &self,
+        request: Request<FetchIndexRequest>,
+    ) -> Result<Response<Self::FetchIndexStream>, Status> {
+        let agent = Caller::agent(&request)?.id.clone();
+        let request = request.into_inner();
+        let (sender, receiver) = mpsc::channel(AHEAD);
+        let store = self.store.clone();
+        tokio::spawn(async move {
+            if let Err(error) = index::stream(&store, &agent, &request, &sender).await {
+                // Nobody to tell if the agent has gone.
+                let _ = sender.send(Err(error.into())).await;
+            }
+        });
+        Ok(Response::new(ReceiverStream::new(receiver)))
+    }
+
+    async fn commit_index(
+        &self,
+        request: Request<CommitIndexRequest>,
+    ) -> Result<Response<CommitIndexResponse>, Status> {
+        let agent = Caller::agent(&request)?.id.clone();
+        index::commit(&self.store, &agent, request.get_ref()).await?;
+        self.registry.wake();
+        Ok(Response::new(CommitIndexResponse {}))
     }
 
     type FetchSelectionStream =

@@ -95,6 +95,7 @@ pub fn message(row: JobRow) -> Job {
         "move" => JobKind::Move,
         "import" => JobKind::Import,
         "export" => JobKind::Export,
+        "index" => JobKind::Index,
         _ => JobKind::Label,
     };
     let state = match row.state.as_str() {

@@ -143,7 +143,12 @@ fn message(row: &VolumeRow) -> Volume {
 fn tape_file(row: &TapeFileRow) -> TapeFile {
     TapeFile {
         number: row.number as u64,
-        kind: if row.orphan { "orphan" } else { "part" }.to_owned(),
+        kind: match row.covered {
+            Some(_) => "index",
+            None if row.orphan => "orphan",
+            None => "part",
+        }
+        .to_owned(),
         byte_count: row.byte_count as u64,
         first_block: row.first_block as u64,
         version: row
@@ -152,6 +157,8 @@ fn tape_file(row: &TapeFileRow) -> TapeFile {
             .unwrap_or_default(),
         part_number: row.part_number as u32,
         published: row.published,
+        indexed: row.indexed,
+        covered_part_count: row.covered.unwrap_or(0) as u64,
     }
 }
 

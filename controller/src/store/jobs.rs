@@ -137,6 +137,22 @@ pub async fn job_active_about_on(
     Ok(row.and_then(|row| row.get(0)))
 }
 
+/// Adds the index of a volume.
+pub async fn job_create_index_on(
+    tx: &Transaction<'_>,
+    volume_id: i64,
+    creator: &str,
+) -> Result<i64, Error> {
+    let row = tx
+        .query_one(
+            "INSERT INTO jobs (kind, state, creator, volume_id, created_at) \
+             VALUES ('index', 'queued', $1, $2, clock_timestamp()) RETURNING id",
+            &[&creator, &volume_id],
+        )
+        .await?;
+    Ok(row.get(0))
+}
+
 /// The job of a plan that has not ended, if there is one.
 pub async fn job_active_of_plan_on(
     tx: &Transaction<'_>,

@@ -30,6 +30,11 @@ const MIGRATIONS: &[Migration] = &[
         name: "operators' jobs",
         sql: include_str!("../../migrations/0003_operators.sql"),
     },
+    Migration {
+        number: 4,
+        name: "volume index",
+        sql: include_str!("../../migrations/0004_volume_index.sql"),
+    },
 ];
 
 /// The advisory lock that migrating takes: "taf" and a version of this procedure.

@@ -203,6 +203,10 @@ pub struct TapeFileRow {
     pub part_number: i32,
     /// Whether the version is published.
     pub published: bool,
+    /// Of a part: whether an index has its records.
+    pub indexed: bool,
+    /// Of an index: how many parts it covers.
+    pub covered: Option<i64>,
 }
 
 /// Most tape files that are shown of a volume; one with parts of the usual size has hundreds.
@@ -216,11 +220,15 @@ pub async fn volume_files(
     let rows = client
         .query(
             "SELECT x.tape_file, false AS orphan, x.byte_count, x.first_block, a.line_id, a.version, x.part_number, \
-             a.state = 'published' AS published \
+             a.state = 'published' AS published, x.covered_by IS NOT NULL AS indexed, NULL::bigint AS covered \
              FROM parts x JOIN archives a ON a.id = x.archive_id WHERE x.recording_uuid = $1 \
              UNION ALL \
-             SELECT o.tape_file, true, 0::bigint, o.first_block, NULL::bigint, NULL::bigint, 0, false \
+             SELECT o.tape_file, true, 0::bigint, o.first_block, NULL::bigint, NULL::bigint, 0, false, false, NULL::bigint \
              FROM orphans o WHERE o.recording_uuid = $1 \
+             UNION ALL \
+             SELECT i.tape_file, false, i.byte_count, i.first_block, NULL::bigint, NULL::bigint, 0, false, false, \
+             (SELECT count(*) FROM parts c WHERE c.covered_by = i.id) \
+             FROM volume_indexes i WHERE i.recording_uuid = $1 \
              ORDER BY 1 LIMIT $2::bigint",
             &[&recording, &FILES_MAX],
         )
@@ -235,6 +243,8 @@ pub async fn volume_files(
             version: row.get::<_, Option<i64>>(4).zip(row.get(5)),
             part_number: row.get(6),
             published: row.get(7),
+            indexed: row.get(8),
+            covered: row.get(9),
         })
         .collect())
 }

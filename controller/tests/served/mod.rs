@@ -46,6 +46,7 @@ pub fn config(home: &TempDir, url: &str) -> Config {
         cluster_key_file: home.path().join("cluster.key"),
         lease: Duration::from_secs(15),
         volume_wait: Duration::from_hours(1),
+        index_after: Duration::from_mins(1),
         log_json: false,
     }
 }

@@ -125,6 +125,20 @@ impl World {
         )
     }
 
+    /// The same with another recording to write to.
+    #[allow(dead_code)]
+    pub async fn on(self, recording: Uuid) -> Self {
+        let client = self.store.client().await.unwrap();
+        let sql = "SELECT id FROM volumes WHERE recording_uuid = $1";
+        let volume_id = client.query_one(sql, &[&recording]).await.unwrap().get(0);
+        drop(client);
+        Self {
+            recording,
+            volume_id,
+            ..self
+        }
+    }
+
     pub async fn end_attempts(&self) {
         let client = self.store.client().await.unwrap();
         client.batch_execute("UPDATE attempts SET ended_at = now(), verdict = 'cancelled' WHERE ended_at IS NULL; UPDATE attempt_volumes SET held = false WHERE held").await.unwrap();
@@ -134,7 +148,10 @@ impl World {
     pub async fn volume(&self) -> (String, i64, i64) {
         let client = self.store.client().await.unwrap();
         let row = client
-            .query_one("SELECT state, next_tape_file, next_block FROM volumes", &[])
+            .query_one(
+                "SELECT state, next_tape_file, next_block FROM volumes WHERE recording_uuid = $1",
+                &[&self.recording],
+            )
             .await
             .unwrap();
         (row.get(0), row.get(1), row.get(2))

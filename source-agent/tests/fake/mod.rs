@@ -148,6 +148,22 @@ impl CatalogService for FakeCatalog {
         Err(Status::unimplemented(""))
     }
 
+    type FetchIndexStream = Answers<FetchIndexResponse>;
+
+    async fn fetch_index(
+        &self,
+        _: Request<FetchIndexRequest>,
+    ) -> Result<Response<Self::FetchIndexStream>, Status> {
+        Err(Status::unimplemented(""))
+    }
+
+    async fn commit_index(
+        &self,
+        _: Request<CommitIndexRequest>,
+    ) -> Result<Response<CommitIndexResponse>, Status> {
+        Err(Status::unimplemented(""))
+    }
+
     async fn fetch_selection(
         &self,
         _: Request<FetchSelectionRequest>,

@@ -29,8 +29,9 @@ use crate::fault::{fault, of_drive};
 use crate::gauge::Gauge;
 use crate::journal::Journal;
 use crate::ring;
+use crate::spool::Spool;
 use crate::transfer::Parking;
-use crate::{labelling, operate, read, write};
+use crate::{indexing, labelling, operate, read, write};
 
 /// An idle drive is looked at so often.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -52,6 +53,8 @@ pub struct Surroundings {
     pub gauge: Gauge,
     /// Parts on their way to the controller.
     pub journal: Journal,
+    /// Parts that no volume index has yet.
+    pub spool: Spool,
     /// Bytes of the ring.
     pub ring: u64,
     /// Where a transfer waits for its next volume.
@@ -95,8 +98,10 @@ pub async fn run(config: Config, device_name: &str) -> anyhow::Result<()> {
     let serial = identity.serial.clone().with_context(|| {
         format!("the drive {device_name} has no serial number, and TAF knows drives by it")
     })?;
-    let journal = Journal::open(config.state.join("journal").join(file_name(&serial)))
-        .context("the journal can't be opened")?;
+    let spool = Spool::open(config.state.join("index-spool"), config.index_spool.0)
+        .context("the index spool can't be opened")?;
+    let folder = config.state.join("journal").join(file_name(&serial));
+    let journal = Journal::open(folder, spool.clone()).context("the journal can't be opened")?;
     // What an earlier process left is delivered before the controller hears of this one: so it never has more to say of old
     // attempts once it is connected.
     if !deliver(&link, &journal, &shutdown).await? {
@@ -144,6 +149,7 @@ pub async fn run(config: Config, device_name: &str) -> anyhow::Result<()> {
         door,
         gauge: Gauge::new(session.clone()),
         journal,
+        spool,
         ring: config.ring.0,
         parking: Parking::default(),
     };
@@ -373,6 +379,9 @@ async fn perform(
                 .await?;
             Ok(Some(Done::Label(done)))
         }
+        Work::Index(work) => Ok(Some(Done::Index(
+            indexing::run(around, key, work, stop).await?,
+        ))),
         Work::Unload(_) => {
             around.gauge.begin(key, "", "unloading");
             let device = around.device.clone();

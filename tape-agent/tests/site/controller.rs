@@ -39,6 +39,7 @@ pub enum Event {
     Drive(Option<AssignmentKey>, DriveObservation),
     Library(LibraryObservation),
     Result(agent::Result),
+    Index(CommitIndexRequest),
 }
 
 #[derive(Clone)]
@@ -48,6 +49,9 @@ struct Told {
     away: watch::Receiver<bool>,
     /// Statuses that the next commits are refused with.
     refusals: Arc<Mutex<VecDeque<(Code, &'static str)>>>,
+    /// What the next index is to tell of.
+    to_tell: Arc<Mutex<Vec<fetch_index_response::Message>>>,
+    away_at_commit: watch::Receiver<bool>,
 }
 
 pub struct Controller {
@@ -55,6 +59,7 @@ pub struct Controller {
     told: Told,
     assignments: watch::Sender<Vec<Assignment>>,
     away: watch::Sender<bool>,
+    away_at_commit: watch::Sender<bool>,
     _stop: DropGuard,
 }
 
@@ -63,11 +68,14 @@ impl Controller {
         let stop = CancellationToken::new();
         let (assignments, assigned) = watch::channel(Vec::new());
         let (away, is_away) = watch::channel(false);
+        let (away_at_commit, is_away_at_commit) = watch::channel(false);
         let told = Told {
             events: Arc::default(),
             assignments: assigned,
             away: is_away,
             refusals: Arc::default(),
+            to_tell: Arc::default(),
+            away_at_commit: is_away_at_commit,
         };
         let listener = TcpListener::bind(listen).await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
@@ -86,6 +94,7 @@ impl Controller {
             told,
             assignments,
             away,
+            away_at_commit,
             _stop: stop.drop_guard(),
         }
     }
@@ -99,9 +108,28 @@ impl Controller {
         self.away.send_replace(away);
     }
 
+    /// While it is away then, indexes are not committed.
+    pub fn set_away_at_commit(&self, away: bool) {
+        self.away_at_commit.send_replace(away);
+    }
+
     /// The next commit is refused for good.
     pub fn refuse_commit(&self, code: Code, reason: &'static str) {
         self.told.refusals.lock().unwrap().push_back((code, reason));
+    }
+
+    /// What the next index is to tell of.
+    pub fn tell(&self, messages: Vec<fetch_index_response::Message>) {
+        *self.told.to_tell.lock().unwrap() = messages;
+    }
+
+    pub fn indexes(&self) -> Vec<CommitIndexRequest> {
+        let events = self.events().into_iter();
+        let index = |event| match event {
+            Event::Index(index) => Some(index),
+            _ => None,
+        };
+        events.filter_map(index).collect()
     }
 
     pub fn events(&self) -> Vec<Event> {
@@ -293,6 +321,38 @@ impl CatalogService for Told {
         self.answer()?;
         self.note(Event::Volume(request.into_inner()));
         Ok(Response::new(ReportVolumeResponse {}))
+    }
+
+    type FetchIndexStream = Answers<FetchIndexResponse>;
+
+    async fn fetch_index(
+        &self,
+        _: Request<FetchIndexRequest>,
+    ) -> Result<Response<Self::FetchIndexStream>, Status> {
+        self.answer()?;
+        let messages = self.to_tell.lock().unwrap().clone();
+        let messages = messages.into_iter().map(|message| {
+            Ok(FetchIndexResponse {
+                message: Some(message),
+            })
+        });
+        Ok(Response::new(Box::pin(futures::stream::iter(messages))))
+    }
+
+    async fn commit_index(
+        &self,
+        request: Request<CommitIndexRequest>,
+    ) -> Result<Response<CommitIndexResponse>, Status> {
+        self.answer()?;
+        let refusal = self.refusals.lock().unwrap().pop_front();
+        if let Some((code, reason)) = refusal {
+            return Err(faults::status(code, reason, "refused by the test", []));
+        }
+        if *self.away_at_commit.borrow() {
+            return Err(Status::unavailable("the controller is away"));
+        }
+        self.note(Event::Index(request.into_inner()));
+        Ok(Response::new(CommitIndexResponse {}))
     }
 
     async fn fetch_selection(

@@ -16,6 +16,7 @@ use taf_drive::{Changer as _, Drive as _, ScsiChanger, ScsiDrive};
 use taf_emulator::cartridge::Reader;
 use taf_emulator::library::{self, Library, NewCartridge, Spec};
 use taf_emulator::server;
+use taf_format::index::{Head, IndexPart, IndexVolume, Summary};
 use taf_peer::authority::Authority;
 use taf_peer::identity::{Identity, Role};
 use taf_peer::material::Material;
@@ -363,6 +364,43 @@ impl Site {
         (self.assign(Work::Write(work)), archive)
     }
 
+    /// Assigns an index that is to tell of these parts and further things.
+    pub fn assign_index(
+        &mut self,
+        recording: &Recording,
+        parts: &[Committed],
+        further: Vec<fetch_index_response::Message>,
+    ) -> AssignmentKey {
+        let mut messages = vec![fetch_index_response::Message::Volume(index_volume(
+            recording,
+        ))];
+        for part in parts {
+            messages.push(fetch_index_response::Message::Part(index_part(part)));
+        }
+        messages.extend(further);
+        self.controller.tell(messages);
+        self.assign(Work::Index(IndexWork {
+            recording: Some(recording.clone()),
+        }))
+    }
+
+    /// What an index on tape holds.
+    pub fn index(&self, tape_file: u64) -> (Head, Summary) {
+        let bytes = self.tape_file(tape_file);
+        let (head, pieces) = bytes.split_at(BLOCK as usize);
+        let head = Head::decode(head).unwrap();
+        let mut reader = taf_format::index::Reader::new(Some(head.index_uuid), u64::from(BLOCK));
+        for block in pieces.chunks(BLOCK as usize) {
+            reader.push_block(block);
+        }
+        reader.finish();
+        let mut summary = Summary::default();
+        while let Some(event) = reader.next_event() {
+            summary.take(&event);
+        }
+        (head, summary)
+    }
+
     pub fn assign_read(&mut self, recording: &Recording) -> AssignmentKey {
         self.assign(Work::Read(ReadWork {
             recording: Some(recording.clone()),
@@ -418,6 +456,42 @@ impl Site {
 pub fn recording_uuid_of(barcode: &str) -> Bytes {
     let digest = blake3::hash(barcode.as_bytes());
     Bytes::copy_from_slice(&digest.as_bytes()[..16])
+}
+
+pub fn index_volume(recording: &Recording) -> IndexVolume {
+    IndexVolume {
+        recording_uuid: recording.recording_uuid.clone(),
+        volume_uuid: recording.volume_uuid.clone(),
+        barcode: recording.barcode.clone(),
+    }
+}
+
+/// A committed part as the controller tells of it.
+pub fn index_part(part: &Committed) -> IndexPart {
+    let header = part.header.clone();
+    let digest = blake3::Hasher::new()
+        .update(&part.records)
+        .update(&header.segment_table)
+        .finalize();
+    IndexPart {
+        archive_uuid: header.archive_uuid,
+        version: 1,
+        archive_ordinal: 1,
+        part_number: header.part_number,
+        tape_file: header.tape_file,
+        first_block: header.first_block,
+        block_count: header.block_count,
+        byte_count: header.byte_count,
+        first_sequence: header.first_sequence,
+        last_sequence: header.last_sequence,
+        first_tar_offset: header.first_tar_offset,
+        end_tar_offset: header.end_tar_offset,
+        last: header.last,
+        digest: Bytes::copy_from_slice(digest.as_bytes()),
+        plan: "nightly".into(),
+        source: "files".into(),
+        ..IndexPart::default()
+    }
 }
 
 /// Moves the recording's end behind these parts, as the catalog would.

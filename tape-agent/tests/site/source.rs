@@ -40,6 +40,8 @@ pub fn archive(installation: Uuid, attempt: u64) -> Archive {
 pub struct Segments {
     pub tar: Vec<u8>,
     size: usize,
+    /// Bytes of each page; there are two in a segment.
+    pub page: usize,
 }
 
 impl Segments {
@@ -47,7 +49,11 @@ impl Segments {
     pub fn new(seed: u64, count: usize, size: usize) -> Segments {
         let mut tar = vec![0; count * size];
         StdRng::seed_from_u64(seed).fill_bytes(&mut tar);
-        Segments { tar, size }
+        Segments {
+            tar,
+            size,
+            page: 100,
+        }
     }
 
     pub fn seal(&self, archive: &Archive) -> Vec<Sealed> {
@@ -70,6 +76,12 @@ impl Segments {
                 ..record::Entry::default()
             };
             cutter.push_record(&record::entry(record)).unwrap();
+            let page = record::Page {
+                chunk: cutter.tar_offset().to_be_bytes().to_vec().into(),
+                body: entry[..self.page.min(entry.len())].to_vec().into(),
+                hashes: Bytes::new(),
+            };
+            cutter.push_record(&record::page(page)).unwrap();
         }
         let seal = |raw: taf_format::segment::RawSegment| raw.seal(1).unwrap();
         cutter.finish().into_iter().map(seal).collect()

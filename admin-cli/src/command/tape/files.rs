@@ -75,6 +75,9 @@ pub(super) fn rows(label: Option<&Result<Label, String>>, files: &[TapeFile]) ->
                 cells[8].push_str("its first block is damaged  ");
             }
         }
+        if let Content::Index(head) = &file.content {
+            cells[6] = begun(head.created_at_unix_nanos);
+        }
         if !file.closed {
             cells[8].push_str("no filemark ends it");
         }
@@ -86,6 +89,7 @@ pub(super) fn rows(label: Option<&Result<Label, String>>, files: &[TapeFile]) ->
 fn what(content: &Content) -> String {
     match content {
         Content::Part(_) => "part".to_owned(),
+        Content::Index(_) => "index".to_owned(),
         Content::Empty => "empty".to_owned(),
         Content::Other(kind) => kind.to_string(),
         Content::Unreadable => "unreadable".to_owned(),
@@ -127,6 +131,10 @@ pub(super) fn documents(files: &[TapeFile]) -> impl Iterator<Item = Value> {
                 document["source"] = block0.source.clone().into();
                 document["part_number"] = block0.part.into();
             }
+        }
+        if let Content::Index(head) = &file.content {
+            document["index_uuid"] = head.index_uuid.to_string().into();
+            document["block_size"] = head.block_size.into();
         }
         document
     })
