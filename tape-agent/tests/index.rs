@@ -227,6 +227,7 @@ async fn an_index_torn_by_an_error_is_closed_and_reported() {
         key: 3,
         asc: 0x0C,
         ascq: 0,
+        ..Fault::default()
     });
     let key = site.assign_index(&recording, &parts, Vec::new());
     assert_eq!(site.fault(key).await, "MEDIUM_ERROR");
