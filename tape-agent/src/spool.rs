@@ -8,7 +8,7 @@
 use std::fs::{self, File};
 use std::io::{self, BufReader, BufWriter, Read, Write as _};
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use prost::Message as _;
@@ -16,6 +16,8 @@ use taf_format::{limits, record};
 use taf_proto::agent::PartHeader;
 use uuid::Uuid;
 
+/// A file that nobody has finished for so long was left by a process that died.
+const ABANDONED: Duration = Duration::from_hours(24);
 /// Bytes of a digest.
 const DIGEST: usize = 32;
 /// Bytes of the largest header: a segment table and little else.
@@ -36,7 +38,8 @@ pub struct Kept {
 }
 
 impl Spool {
-    /// Opens the folder, which holds at most `limit` bytes.
+    /// Opens the folder, which holds at most `limit` bytes. What was half written long ago goes; what is young another drive's worker
+    /// may be writing.
     pub fn open(folder: PathBuf, limit: u64) -> io::Result<Spool> {
         fs::create_dir_all(&folder)?;
         for recording in fs::read_dir(&folder)? {
@@ -46,7 +49,9 @@ impl Spool {
             }
             for file in fs::read_dir(&recording)? {
                 let file = file?.path();
-                if file.extension().is_some_and(|e| e == "new") {
+                let written = fs::metadata(&file).and_then(|metadata| metadata.modified());
+                let old = written.is_ok_and(|at| at.elapsed().is_ok_and(|age| age > ABANDONED));
+                if old && file.extension().is_some_and(|e| e == "new") {
                     fs::remove_file(file)?;
                 }
             }
@@ -271,10 +276,19 @@ mod tests {
         let records = records(folder.path(), 300);
         let spool = Spool::open(folder.path().join("s"), 1 << 20).unwrap();
         spool.keep(&header(1, 4), &DIGESTS[0], &records).unwrap();
-        fs::write(folder.path().join("s/half.new"), "").unwrap();
+        let half = spool.recording(&[1; 16]).join("3.new");
+        fs::write(&half, "").unwrap();
+        let long_ago = SystemTime::now() - 2 * ABANDONED;
+        File::options()
+            .append(true)
+            .open(&half)
+            .unwrap()
+            .set_modified(long_ago)
+            .unwrap();
 
         // Also by the next process.
         let spool = Spool::open(folder.path().join("s"), 1 << 20).unwrap();
+        assert!(!half.exists());
         assert!(spool.part(&[1; 16], 4, &DIGESTS[1]).unwrap().is_none());
         assert!(spool.part(&[1; 16], 5, &DIGESTS[0]).unwrap().is_none());
         assert!(spool.part(&[2; 16], 4, &DIGESTS[0]).unwrap().is_none());
