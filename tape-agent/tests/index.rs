@@ -300,3 +300,44 @@ async fn without_room_at_the_end_the_volume_owes_its_index() {
     assert_eq!(site.controller.indexes(), []);
     assert_eq!(kept(&site), parts.len(), "another volume is to have it");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_volume_that_fills_has_its_index_behind_its_last_part() {
+    let blank = NewCartridge {
+        capacity: Some(4 << 20),
+        ..NewCartridge::default()
+    };
+    let mut site = Site::start(
+        |spec| spec.early_warning = Some(1 << 20),
+        &[(BARCODE, blank)],
+    )
+    .await;
+    site.insert();
+    let _worker = site.drive_worker().await;
+    site.controller.tell_all();
+    let recording = site.labelled().await;
+    let (key, archive) = site.assign_write(&recording, 1 << 20);
+    let mut writing = site.writing(key).await;
+    let segments = Segments::new(7, 80, SEGMENT).seal(&archive);
+    let feeding = tokio::spawn(async move {
+        for segment in &segments {
+            writing.segment(segment).await;
+        }
+        writing
+    });
+    let result = site.result(key).await;
+    let Some(Done::Write(done)) = &result.done else {
+        panic!("{result:?}");
+    };
+    assert!(!done.next_volume_reason.is_empty());
+    let parts = site.controller.parts();
+    let index = site.controller.indexes().remove(0);
+    assert_eq!(index.covered, parts.iter().map(place).collect::<Vec<_>>());
+    assert_eq!(index.tape_file, parts.last().unwrap().header.next_tape_file);
+    assert_eq!(site.cartridge().objects(), index.next_block);
+    let (_, summary) = site.index(index.tape_file);
+    assert!(summary.is_whole(), "{summary:?}");
+    assert_eq!(site.controller.verdicts(), [Verdict::Full]);
+    assert_eq!(kept(&site), 0);
+    feeding.abort();
+}

@@ -19,6 +19,7 @@ use taf_proto::agent::report_volume_request::Verdict;
 use super::*;
 use crate::rig::{BARCODE, Rig};
 use crate::ring;
+use crate::spool::Spool;
 
 const BLOCK: u32 = 16 << 10;
 const SEGMENT: usize = 40_000;
@@ -132,7 +133,8 @@ fn back_up_through(
     };
     let rig = Rig::with(spec, &NewCartridge::default());
     let folder = tempfile::tempdir().unwrap();
-    let journal = Journal::open(folder.path().join("journal")).unwrap();
+    let spool = Spool::open(folder.path().join("spool"), 1 << 30).unwrap();
+    let journal = Journal::open(folder.path().join("journal"), spool).unwrap();
     let (inlet, mut outlet) = ring::ring(terms.ring);
     let coming = stream.segments.clone();
     let feeding = std::thread::spawn(move || {

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::pin::Pin;
 use std::result::Result;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use futures::{Stream, StreamExt as _};
@@ -52,6 +53,7 @@ struct Told {
     /// What the next index is to tell of.
     to_tell: Arc<Mutex<Vec<fetch_index_response::Message>>>,
     away_at_commit: watch::Receiver<bool>,
+    tells_all: Arc<AtomicBool>,
 }
 
 pub struct Controller {
@@ -76,6 +78,7 @@ impl Controller {
             refusals: Arc::default(),
             to_tell: Arc::default(),
             away_at_commit: is_away_at_commit,
+            tells_all: Arc::default(),
         };
         let listener = TcpListener::bind(listen).await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
@@ -121,6 +124,11 @@ impl Controller {
     /// What the next index is to tell of.
     pub fn tell(&self, messages: Vec<fetch_index_response::Message>) {
         *self.told.to_tell.lock().unwrap() = messages;
+    }
+
+    /// Indexes are told of every part of their recording.
+    pub fn tell_all(&self) {
+        self.told.tells_all.store(true, Ordering::SeqCst);
     }
 
     pub fn indexes(&self) -> Vec<CommitIndexRequest> {
@@ -201,6 +209,29 @@ impl Controller {
 impl Told {
     fn note(&self, event: Event) {
         self.events.lock().unwrap().push(event);
+    }
+
+    /// All parts of the recording.
+    fn all_parts(&self, recording: &[u8]) -> Vec<fetch_index_response::Message> {
+        let events = self.events.lock().unwrap();
+        let parts = events.iter().filter_map(|event| match event {
+            Event::Part(part) if part.header.recording_uuid == recording => Some(part),
+            _ => None,
+        });
+        let parts: Vec<_> = parts
+            .map(|part| fetch_index_response::Message::Part(super::index_part(part)))
+            .collect();
+        if parts.is_empty() {
+            return parts;
+        }
+        let volume = taf_format::index::IndexVolume {
+            recording_uuid: recording.to_vec().into(),
+            volume_uuid: vec![1; 16].into(),
+            barcode: super::BARCODE.into(),
+        };
+        let mut messages = vec![fetch_index_response::Message::Volume(volume)];
+        messages.extend(parts);
+        messages
     }
 
     fn answer(&self) -> Result<(), Status> {
@@ -327,10 +358,13 @@ impl CatalogService for Told {
 
     async fn fetch_index(
         &self,
-        _: Request<FetchIndexRequest>,
+        request: Request<FetchIndexRequest>,
     ) -> Result<Response<Self::FetchIndexStream>, Status> {
         self.answer()?;
-        let messages = self.to_tell.lock().unwrap().clone();
+        let mut messages = self.to_tell.lock().unwrap().clone();
+        if self.tells_all.load(Ordering::SeqCst) {
+            messages = self.all_parts(&request.into_inner().recording_uuid);
+        }
         let messages = messages.into_iter().map(|message| {
             Ok(FetchIndexResponse {
                 message: Some(message),
