@@ -95,7 +95,9 @@ async fn ended(
     let version = site.versions().await.pop().unwrap();
     assert_eq!(version.volumes, volumes);
     // Indexes, which would be written before the drive is needed for another volume, have tests of their own.
-    site.served.sql("UPDATE volumes SET index_due = false").await;
+    site.served
+        .sql("UPDATE volumes SET index_due = false")
+        .await;
     version.name
 }
 
