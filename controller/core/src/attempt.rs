@@ -262,7 +262,7 @@ fn step(facts: &Facts<'_>) -> Result<mount::Step, Fault> {
     match facts.kind {
         // Whatever is in the drive, wherever that is.
         Kind::Drive if facts.barcode.is_empty() => Ok(mount::Step::Work),
-        Kind::Backup | Kind::Restore | Kind::Label | Kind::Drive => to_drive(),
+        Kind::Backup | Kind::Restore | Kind::Label | Kind::Drive | Kind::Index => to_drive(),
         Kind::Carry(to) => carried(to),
         Kind::Clean if facts.worked => carried(carry::To::Slot),
         Kind::Clean => Ok(match to_drive()? {
