@@ -122,7 +122,7 @@ fn inside_the_guest() {
 
 /// What tgt can't do, as it was found out. One line less is news, one line more is a loss.
 const TGT: [&str; 14] = [
-    "every element has an address of its own",
+    "it names its picker",
     "drives are named by serial number",
     "it tells its position",
     "it counts tape files",

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 
 use taf_scsi::cdb::{self, ElementType};
 use taf_scsi::page::element_status::{Element, Report};
-use taf_scsi::page::inquiry;
+use taf_scsi::page::{self, inquiry};
 use taf_scsi::sense::Sense;
 use taf_scsi::transport::Transport;
 
@@ -45,7 +45,8 @@ impl ScsiChanger {
             let cdb = cdb::read_element_status(kind, start, COUNT, tags, identify, capacity as u32);
             let bytes = self.device.fetch(&cdb, capacity)?;
             let report = Report::parse(&bytes)?;
-            let more = report.needed > bytes.len() || report.elements.len() >= usize::from(COUNT);
+            let cut = report.needed > bytes.len();
+            let more = cut || report.elements.len() >= usize::from(COUNT);
             let mut fresh: Vec<Element> = report
                 .elements
                 .into_iter()
@@ -53,12 +54,23 @@ impl ScsiChanger {
                 .collect();
             fresh.sort_by_key(|element| element.address);
             fresh.dedup_by_key(|element| element.address);
-            let next = fresh
-                .last()
-                .and_then(|element| element.address.checked_add(1));
+            // The last of an answer that was cut may lack its end: it is asked for again, as the first.
+            let next = if cut && fresh.len() > 1 {
+                fresh.pop().map(|element| element.address)
+            } else {
+                let last = fresh.last();
+                last.and_then(|element| element.address.checked_add(1))
+            };
             found.append(&mut fresh);
             match next {
                 Some(next) if more => start = next,
+                // Nothing is not what the library said.
+                _ if cut && found.is_empty() => {
+                    return Err(Error::Answer(page::Error::Malformed {
+                        page: "element status",
+                        reason: "no element came whole",
+                    }));
+                }
                 _ => return Ok(found),
             }
         }
@@ -100,7 +112,11 @@ impl Changer for ScsiChanger {
     }
 
     fn inventory(&mut self) -> Result<Inventory, Error> {
-        let pickers = self.optional(ElementType::Transport, false)?;
+        let pickers = match self.optional(ElementType::Transport, false) {
+            // Its address is good to know and no more.
+            Err(Error::Answer(_)) => Vec::new(),
+            outcome => outcome?,
+        };
         let slots = self.elements(ElementType::Storage, true, false)?;
         let mail_slots = self.optional(ElementType::ImportExport, true)?;
         let drives = self.elements(ElementType::DataTransfer, true, false)?;

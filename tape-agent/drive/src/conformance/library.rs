@@ -8,10 +8,11 @@ use crate::{Drive, Error, Readiness};
 
 type Check = fn(&mut Floor) -> Outcome;
 
-const STEPS: [(&str, Check); 12] = [
+const STEPS: [(&str, Check); 13] = [
     ("the library says who it is", identity),
     ("its news are told once", news),
     ("every element has an address of its own", addresses),
+    ("it names its picker", picker),
     ("every cartridge has a barcode of its own", barcodes),
     ("drives are named by serial number", serials),
     ("what did not move is where it was", steady),
@@ -129,8 +130,12 @@ fn addresses(floor: &mut Floor) -> Outcome {
             format!("element {address} is there twice")
         })?;
     }
-    if inventory.picker.is_none() {
-        return lacking("it names no picker; its default one is used");
+    Ok(())
+}
+
+fn picker(floor: &mut Floor) -> Outcome {
+    if floor.inventory()?.picker.is_none() {
+        return lacking("its default one is used");
     }
     Ok(())
 }

@@ -98,14 +98,21 @@ impl Report {
             elements: Vec::new(),
         };
         let mut rest = &bytes[HEADER..bytes.len().min(report.needed)];
+        let mut pages = 0;
         while rest.len() >= HEADER {
             let (head, behind) = rest.split_at(HEADER);
-            let kind = ElementType::from_code(head[0] & 0x0f)
-                .filter(|&kind| kind != ElementType::All)
-                .ok_or(Error::Malformed {
+            let kind = ElementType::from_code(head[0] & 0x0f);
+            let Some(kind) = kind.filter(|&kind| kind != ElementType::All) else {
+                // Some libraries fill up what was allocated, and count it.
+                if pages > 0 {
+                    break;
+                }
+                return Err(Error::Malformed {
                     page: NAME,
                     reason: "a page has an unknown element type",
-                })?;
+                });
+            };
+            pages += 1;
             let tags = [head[1] & 0x80 != 0, head[1] & 0x40 != 0];
             let length = number(&head[2..4]) as usize;
             if length < FIXED + TAG * usize::from(tags[0]) {
