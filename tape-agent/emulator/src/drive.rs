@@ -6,18 +6,15 @@
 
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
 use taf_scsi::page::log::status::Activity;
 use taf_scsi::page::tape_alert::Flags;
-use taf_scsi::sense::{Key, Sense, code};
+use taf_scsi::sense::{Sense, code};
 
-use crate::cartridge::{self, Behaviour, Cartridge, Cause, Kind, Loss};
+use crate::cartridge::{self, Behaviour, Cartridge};
 use crate::clock::Clock;
-use crate::faults::{At, Faults};
-use crate::generation::Access;
+use crate::faults::Faults;
 use crate::initiators::Initiators;
 use crate::unit::{Hung, Unit};
-use crate::wire::Check;
 use crate::{Generation, Shared};
 
 mod commands;
@@ -27,16 +24,19 @@ mod memory;
 mod mode;
 mod motion;
 mod motor;
+mod pace;
 mod position;
+mod protection;
+mod readiness;
 mod stats;
 mod strike;
 
+use motor::Motor;
 pub use motor::Speeds;
-use motor::{Direction, Motor};
-pub use stats::Stats;
-
-/// How often a cleaning cartridge can be used.
-pub const CLEANINGS_MAX: u64 = 50;
+use protection::Overwrite;
+use readiness::Becoming;
+pub use readiness::CLEANINGS_MAX;
+pub use stats::{Stats, Status};
 
 /// What kind of drive it is.
 #[derive(Debug, Clone)]
@@ -94,18 +94,6 @@ pub enum Held {
     Prevented,
 }
 
-/// Something that takes its time while the drive is not ready.
-#[derive(Debug)]
-struct Becoming {
-    activity: Activity,
-    since: Duration,
-    until: Duration,
-    /// What it says meanwhile.
-    code: (u8, u8),
-    /// The medium may have changed, which is told when it is over.
-    attention: bool,
-}
-
 /// A drive.
 #[derive(Debug)]
 #[allow(clippy::struct_excessive_bools)] // independent facts
@@ -129,7 +117,7 @@ pub struct Drive {
     deferred: Option<Sense>,
     mode: mode::Mode,
     /// What ALLOW OVERWRITE allowed.
-    overwrite: data::Overwrite,
+    overwrite: Overwrite,
     /// Programmable early warning was told and not left since.
     warned_early: bool,
     /// `TapeAlert` flags that page 2Eh has not told yet.
@@ -169,7 +157,7 @@ impl Drive {
             initiators: Initiators::new(),
             deferred: None,
             mode: mode::Mode::default(),
-            overwrite: data::Overwrite::None,
+            overwrite: Overwrite::None,
             warned_early: false,
             alerts: Flags::NONE,
             alerts_unread: false,
@@ -220,55 +208,6 @@ impl Drive {
         self.cartridge = Some(cartridge);
         self.thread_by_itself(false);
         self.show();
-    }
-
-    fn thread_by_itself(&mut self, attention: bool) {
-        self.armed = self.faults.lock().armed();
-        match self.thread() {
-            Ok(time) => {
-                // A cleaning cartridge never makes the drive ready, so no medium has changed.
-                let attention = attention && self.refused.is_none();
-                self.becomes(Activity::Loading, code::BECOMING_READY, time, attention);
-            }
-            Err(sense) => tracing::info!(%sense, "the drive could not thread its cartridge"),
-        }
-    }
-
-    /// The drive is not ready for so long.
-    fn becomes(&mut self, activity: Activity, code: (u8, u8), time: Duration, attention: bool) {
-        let since = self.now();
-        let activity = if self.refused.is_some() {
-            Activity::Cleaning
-        } else if self.first_load() {
-            Activity::Calibrating
-        } else {
-            activity
-        };
-        self.becoming = Some(Becoming {
-            activity,
-            since,
-            until: since + time,
-            code,
-            attention,
-        });
-    }
-
-    /// Ends what takes its time, if that is over.
-    fn settle_becoming(&mut self) {
-        let now = self.options.clock.now();
-        let Some(over) = self.becoming.take_if(|becoming| becoming.until <= now) else {
-            return;
-        };
-        if over.activity == Activity::Calibrating
-            && let Some(cartridge) = &mut self.cartridge
-        {
-            cartridge.memory_mut().history.initialised = 1;
-            self.save_memory();
-        }
-        if over.attention {
-            let attentions = &mut self.initiators.attentions;
-            attentions.tell_all(code::MEDIUM_MAY_HAVE_CHANGED);
-        }
     }
 
     /// Whether the robot may take the cartridge out.
@@ -335,7 +274,7 @@ impl Drive {
         self.becoming = None;
         self.deferred = None;
         self.mode = mode::Mode::default();
-        self.overwrite = data::Overwrite::None;
+        self.overwrite = Overwrite::None;
         self.warned_early = false;
         self.alerts = Flags::NONE;
         self.changed = false;
@@ -372,305 +311,6 @@ impl Drive {
     pub fn raise_alerts(&mut self, flags: &[u8]) {
         self.raise(flags);
     }
-
-    /// What it counted since it was switched on.
-    pub fn stats(&self) -> Stats {
-        Stats {
-            repositions: self.motor.repositions,
-            time_ms: self.options.clock.now().as_millis() as u64,
-            ..self.stats
-        }
-    }
-
-    /// What it is and counts, readable also while a command keeps the drive.
-    pub fn seen(&self) -> Shared<Status> {
-        self.seen.clone()
-    }
-
-    /// Shows those who look from outside how things are.
-    fn show(&mut self) {
-        let status = Status {
-            number: self.options.number,
-            serial: self.options.serial.clone(),
-            barcode: self.cartridge.as_ref().map(Cartridge::barcode),
-            threaded: self.threaded,
-            hangs: self.hung.is_some(),
-            counters: self.stats(),
-        };
-        *self.seen.lock() = status;
-    }
-
-    /// Whether the cartridge is an LTO-9 one that no drive has optimised yet.
-    fn first_load(&self) -> bool {
-        const LTO_9: u8 = 0x60;
-        self.options.generation.number() == 9
-            && !self.options.speeds.initialise.is_zero()
-            && self.cartridge.as_ref().is_some_and(|cartridge| {
-                cartridge.meta().density == LTO_9 && cartridge.memory().history.initialised == 0
-            })
-    }
-
-    /// Threads the cartridge; how long that takes.
-    fn thread(&mut self) -> Result<Duration, Sense> {
-        self.refused = None;
-        let speeds = self.options.speeds;
-        let Some(cartridge) = &mut self.cartridge else {
-            return Err(Sense::new(Key::NotReady, code::MEDIUM_NOT_PRESENT));
-        };
-        let (kind, density) = (cartridge.meta().kind, cartridge.meta().density);
-        let damaged = cartridge.memory_damaged();
-        let history = &mut cartridge.memory_mut().history;
-        history.last_written = 0;
-        history.last_read = 0;
-        history.last_write_errors = 0;
-        history.last_read_errors = 0;
-        history.last_write_retries = 0;
-        history.last_read_retries = 0;
-        history.alert_bits = 0;
-        if damaged {
-            self.alert(log::alert::MEMORY_FAILURE);
-        }
-        if let Some(fault) = self.struck(At::Load, 0) {
-            self.alert(log::alert::LOADING_FAILURE);
-            return Err(fault.to_sense());
-        }
-        if kind == Kind::Cleaning {
-            return Ok(self.clean());
-        }
-        if self.options.generation.access(density) == Access::Refused {
-            self.alert(log::alert::UNSUPPORTED_FORMAT);
-            let sense = Sense::new(Key::NotReady, code::INCOMPATIBLE_MEDIUM);
-            self.refused = Some(sense);
-            return Err(sense);
-        }
-        let time = if self.first_load() {
-            speeds.load + speeds.initialise
-        } else {
-            speeds.load
-        };
-        if let Some(cartridge) = &mut self.cartridge {
-            cartridge.memory_mut().history.beginning_passes += 1;
-            if let Err(error) = cartridge.count_load() {
-                // A worn counter is no reason to refuse a cartridge.
-                tracing::warn!(%error, "the load was not counted");
-            }
-        }
-        self.stats.mounts += 1;
-        self.motor.rest(self.now());
-        self.threaded = true;
-        self.partition = 0;
-        self.position = 0;
-        self.overwrite = data::Overwrite::None;
-        self.warned_early = false;
-        self.changed = false;
-        if self.ready_end_unmarked() {
-            self.alert(log::alert::MEDIA);
-        }
-        self.save_memory();
-        Ok(time)
-    }
-
-    fn ready_end_unmarked(&self) -> bool {
-        self.cartridge
-            .as_ref()
-            .is_some_and(|cartridge| !cartridge.end_is_marked())
-    }
-
-    /// Cleans its heads with the cleaning cartridge, unless that is used up; how long that takes. The drive
-    /// stays not ready until the cartridge is taken out.
-    fn clean(&mut self) -> Duration {
-        let used = self
-            .cartridge
-            .as_ref()
-            .map_or(0, |one| one.memory().history.cleanings);
-        if used >= CLEANINGS_MAX {
-            self.alert(log::alert::EXPIRED_CLEANING);
-            self.refused = Some(Sense::new(Key::NotReady, code::CLEANING_EXPIRED));
-            return Duration::ZERO;
-        }
-        if let Some(cartridge) = &mut self.cartridge {
-            cartridge.memory_mut().history.cleanings += 1;
-            if let Err(error) = cartridge.count_load() {
-                tracing::warn!(%error, "the load was not counted");
-            }
-        }
-        self.alerts.clear(log::alert::CLEAN_NOW);
-        self.alerts.clear(log::alert::CLEAN_PERIODIC);
-        self.alert(log::alert::CLEANING_CARTRIDGE);
-        self.save_memory();
-        self.refused = Some(Sense::new(Key::NotReady, code::CLEANING_CARTRIDGE));
-        self.options.speeds.clean
-    }
-
-    /// The threaded cartridge, or NOT READY.
-    fn ready(&self) -> Result<&Cartridge, Check> {
-        if let Some(becoming) = &self.becoming
-            && self.cartridge.is_some()
-        {
-            let whole = becoming.until.saturating_sub(becoming.since);
-            let whole = whole.as_nanos().max(1);
-            let done = self.options.clock.now().saturating_sub(becoming.since);
-            let progress = (done.as_nanos() * 65_536 / whole).min(65_535) as u16;
-            let code = match self.refused {
-                Some(refused) => refused.code(),
-                None => becoming.code,
-            };
-            return Err(Sense::new(Key::NotReady, code)
-                .with_progress(progress)
-                .into());
-        }
-        match &self.cartridge {
-            Some(cartridge) if self.threaded => Ok(cartridge),
-            Some(_) => Err(match self.refused {
-                Some(sense) => sense.into(),
-                None => not_ready(true),
-            }),
-            None => Err(not_ready(false)),
-        }
-    }
-
-    /// Empties the buffer to the medium; what can't be written is lost and told as a deferred error.
-    fn flush(&mut self) -> Result<(), Check> {
-        if self.changed {
-            self.changed = false;
-            self.save_memory();
-        }
-        if self.motor.unwritten() > 0 {
-            let buffer = self.options.behaviour.buffer;
-            let now = self.now();
-            let wait = self.motor.settle(&self.options.speeds, buffer, now);
-            self.wait(wait);
-        }
-        self.with_medium(|cartridge, gate| cartridge.flush(gate))
-    }
-
-    /// Does something that may write buffered objects to the medium. After a loss the position is where the
-    /// medium's recording ends now.
-    fn with_medium(
-        &mut self,
-        work: impl FnOnce(&mut Cartridge, cartridge::Gate<'_>) -> Result<(), Loss>,
-    ) -> Result<(), Check> {
-        let now = self.now();
-        let Some(cartridge) = &mut self.cartridge else {
-            return Ok(());
-        };
-        let barcode = cartridge.barcode();
-        let faults = &self.faults;
-        let unit = (self.number.as_str(), self.options.serial.as_str());
-        let mut struck = None;
-        let armed = self.armed;
-        let mut gate = |object| {
-            if !armed {
-                return None;
-            }
-            let scene = strike::on_medium(unit, &barcode, object, now);
-            struck = faults.lock().within(&scene);
-            struck.as_ref().map(crate::faults::Fault::to_sense)
-        };
-        let Err(loss) = work(cartridge, &mut gate) else {
-            return Ok(());
-        };
-        let sense = match loss.cause {
-            Cause::Ordered(sense) => sense,
-            Cause::File(error) => {
-                tracing::error!(%error, lost = loss.objects, "buffered blocks are lost");
-                Sense::new(Key::MediumError, code::WRITE_ERROR)
-            }
-        };
-        self.position = cartridge.objects();
-        self.stats.objects_lost += loss.objects;
-        self.motor.rest(now);
-        let history = &mut cartridge.memory_mut().history;
-        history.write_errors += 1;
-        history.last_write_errors += 1;
-        self.alert(log::alert::HARD_ERROR);
-        self.alert(log::alert::WRITE_FAILURE);
-        if let Some(fault) = struck {
-            self.raise(&fault.alerts);
-        }
-        Err(sense
-            .deferred()
-            .with_information(loss.objects as i64)
-            .into())
-    }
-
-    /// What time it is for the command that runs.
-    fn now(&self) -> Duration {
-        self.options.clock.now() + self.owing
-    }
-
-    /// The host waits for the drive. Simulated time has passed at once; real time passes when the command is
-    /// done, so that the drive can be asked meanwhile what it does.
-    fn wait(&mut self, time: Duration) {
-        self.stats.waited_ms += time.as_millis() as u64;
-        match &self.options.clock {
-            Clock::Real => self.owing += time,
-            clock @ Clock::Simulated(_) => clock.advance(time),
-        }
-    }
-
-    /// How long a command still keeps the drive.
-    fn busy_for(&mut self) -> Option<Duration> {
-        let now = self.options.clock.now();
-        self.busy.take_if(|(until, _)| *until <= now);
-        self.busy.map(|(until, _)| until.saturating_sub(now))
-    }
-
-    /// `bytes` go to or from the buffer, at the speed of the tape behind it.
-    fn stream(&mut self, direction: Direction, bytes: u64) {
-        let (speeds, buffer) = (self.options.speeds, self.options.behaviour.buffer);
-        let now = self.now();
-        let wait = self.motor.transfer(&speeds, buffer, direction, bytes, now);
-        self.wait(wait);
-    }
-
-    /// Brings the medium up to now: what the tape took meanwhile is out of the buffer, and what it could not
-    /// take is told with the next command.
-    fn catch_up(&mut self) {
-        let (speeds, buffer) = (self.options.speeds, self.options.behaviour.buffer);
-        if speeds.rate == 0 {
-            return;
-        }
-        let before = self.motor.repositions;
-        self.motor
-            .advance(&speeds, buffer, self.options.clock.now());
-        let stops = self.motor.repositions - before;
-        let left = self.motor.unwritten();
-        if let Some(cartridge) = &mut self.cartridge {
-            if stops > 0 {
-                cartridge.memory_mut().history.suspended_writes += stops;
-            }
-            if let Err(check) = self.with_medium(|cartridge, gate| cartridge.drain_to(left, gate)) {
-                self.deferred.get_or_insert(check.sense);
-            }
-        }
-    }
-}
-
-/// A drive as one sees it from outside.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub struct Status {
-    /// Its number in the library.
-    pub number: u16,
-    /// Its serial number.
-    pub serial: String,
-    /// The cartridge in it.
-    pub barcode: Option<String>,
-    /// Whether that is threaded.
-    pub threaded: bool,
-    /// Whether a command hangs.
-    pub hangs: bool,
-    /// What it counted since it was switched on.
-    pub counters: Stats,
-}
-
-fn not_ready(inserted: bool) -> Check {
-    let code = if inserted {
-        code::LOAD_REQUIRED
-    } else {
-        code::MEDIUM_NOT_PRESENT
-    };
-    Sense::new(Key::NotReady, code).into()
 }
 
 #[cfg(test)]

@@ -249,6 +249,15 @@ impl Fault {
         Self::parse(&text)
     }
 
+    /// The text form, with what differs from the defaults.
+    pub fn to_text(&self) -> String {
+        let table = |fault: &Self| toml::Table::try_from(fault).unwrap_or_default();
+        let defaults = table(&Self::default());
+        let mut own = table(self);
+        own.retain(|key, value| defaults.get(key) != Some(value));
+        own.to_string()
+    }
+
     pub(crate) fn check(&self) -> Result<(), String> {
         let in_command = self.action == Do::Sense;
         if matches!(self.at, At::Medium | At::Deferred) && self.action != Do::Sense {

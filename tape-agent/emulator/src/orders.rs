@@ -61,7 +61,7 @@ pub fn fault(command: FaultCommand) -> anyhow::Result<()> {
                 serde_json::from_value(pending).context("the library is of another version")?;
             let mut out = io::stdout().lock();
             for fault in &pending {
-                writeln!(out, "[[fault]]\n{}", toml::to_string(fault)?)?;
+                writeln!(out, "[[fault]]\n{}", fault.to_text())?;
             }
             Ok(())
         }

@@ -11,7 +11,8 @@ use taf_scsi::sense::{Key, Sense, code};
 use taf_scsi::status;
 use taf_scsi::target::{Delivery, Nexus, Response, Target};
 
-use super::{Drive, log, mode, not_ready};
+use super::readiness::not_ready;
+use super::{Drive, log, mode};
 use crate::cartridge;
 use crate::unit::Unit;
 use crate::wire::{self, Cdb, Identity, Outcome, Reply, cut, illegal, invalid_field};

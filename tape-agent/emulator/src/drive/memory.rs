@@ -5,7 +5,8 @@
 use taf_scsi::page::attribute::{self, Attribute};
 use taf_scsi::sense::{Key, Sense, code};
 
-use super::{Drive, not_ready};
+use super::Drive;
+use super::readiness::not_ready;
 use crate::cartridge::{Cartridge, Kind, Memory};
 use crate::wire::{Cdb, Check, Outcome, cut, illegal, invalid_field, invalid_parameter};
 

@@ -4,7 +4,7 @@ use taf_scsi::cdb::opcode;
 use taf_scsi::sense::{Key, Sense, code};
 
 use super::Drive;
-use super::data::Overwrite;
+use super::protection::Overwrite;
 use crate::faults::At;
 use crate::wire::{Cdb, Outcome, invalid_field};
 

@@ -2,6 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::Drive;
+use crate::Shared;
+use crate::cartridge::Cartridge;
+
 /// Counters of one drive since the library was switched on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]
@@ -46,4 +50,50 @@ pub struct Stats {
     pub waited_ms: u64,
     /// Milliseconds of the drive's own time since it was switched on.
     pub time_ms: u64,
+}
+
+/// A drive as one sees it from outside.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Status {
+    /// Its number in the library.
+    pub number: u16,
+    /// Its serial number.
+    pub serial: String,
+    /// The cartridge in it.
+    pub barcode: Option<String>,
+    /// Whether that is threaded.
+    pub threaded: bool,
+    /// Whether a command hangs.
+    pub hangs: bool,
+    /// What it counted since it was switched on.
+    pub counters: Stats,
+}
+
+impl Drive {
+    /// What it counted since it was switched on.
+    pub fn stats(&self) -> Stats {
+        Stats {
+            repositions: self.motor.repositions,
+            time_ms: self.options.clock.now().as_millis() as u64,
+            ..self.stats
+        }
+    }
+
+    /// What it is and counts, readable also while a command keeps the drive.
+    pub fn seen(&self) -> Shared<Status> {
+        self.seen.clone()
+    }
+
+    /// Shows those who look from outside how things are.
+    pub(super) fn show(&mut self) {
+        let status = Status {
+            number: self.options.number,
+            serial: self.options.serial.clone(),
+            barcode: self.cartridge.as_ref().map(Cartridge::barcode),
+            threaded: self.threaded,
+            hangs: self.hung.is_some(),
+            counters: self.stats(),
+        };
+        *self.seen.lock() = status;
+    }
 }

@@ -7,13 +7,14 @@ use taf_scsi::page::block_limits::BlockLimits;
 use taf_scsi::page::mode::Mode;
 use taf_scsi::page::position::{Location, Long, Short};
 use taf_scsi::page::vpd;
+use taf_scsi::sense::Key;
 use taf_scsi::status;
 use taf_scsi::target::{Delivery, Nexus, Target};
 use tempfile::TempDir;
 
 use super::*;
 use crate::cartridge::Meta;
-use crate::faults::{Do, Fault};
+use crate::faults::{At, Do, Fault};
 
 mod faults;
 mod media;

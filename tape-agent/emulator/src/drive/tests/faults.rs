@@ -271,8 +271,9 @@ fn nonsense_is_refused_in_words() {
             .contains("KEY=VALUE")
     );
     // What is told of the script can be read again.
-    let text = toml::to_string(&fault).unwrap();
+    let text = fault.to_text();
     assert_eq!(Fault::parse(&text).unwrap(), fault);
+    assert!(!text.contains("times"), "{text}");
     let fault = Fault::sense(At::Write, Key::HardwareError, code::INTERNAL_FAILURE);
     assert_eq!(fault.to_sense().code(), code::INTERNAL_FAILURE);
 }
