@@ -99,6 +99,10 @@ pub struct Changer {
     /// Elements in an abnormal state.
     exceptions: BTreeMap<u16, (u8, u8)>,
     moves: u64,
+    /// What the command that runs has to wait for in real time, which it does when the robot is let go of.
+    owing: Duration,
+    /// Until when a move keeps the robot in real time.
+    busy: Duration,
 }
 
 impl Changer {
@@ -123,6 +127,8 @@ impl Changer {
             door_open: false,
             exceptions: BTreeMap::new(),
             moves: 0,
+            owing: Duration::ZERO,
+            busy: Duration::ZERO,
         };
         let behaviour = changer.options.behaviour;
         changer.take_stock()?;
@@ -341,7 +347,6 @@ impl Changer {
         {
             return Err(illegal(code::MEDIUM_REMOVAL_PREVENTED));
         }
-        self.options.clock.wait(self.options.move_time);
         // All that can fail comes before anything changes: opening the file, then keeping the new inventory.
         let opened = match (&from, &to) {
             (None, Some(_)) => Some(self.load(&volume.barcode)?),
@@ -360,6 +365,10 @@ impl Changer {
         drop((from, to));
         self.inventory = moved;
         self.moves += 1;
+        match &self.options.clock {
+            Clock::Real => self.owing = self.options.move_time,
+            clock @ Clock::Simulated(_) => clock.advance(self.options.move_time),
+        }
         tracing::info!(barcode = volume.barcode, source, destination, "moved");
         Ok(Vec::new())
     }
@@ -433,12 +442,22 @@ impl Unit for Changer {
 impl Target for Changer {
     /// As [`Self::deliver`] for somebody without a connection, who is told BUSY when that would break or hang.
     fn execute(&mut self, cdb: &[u8], data_out: &[u8], capacity_in: usize) -> Response {
-        match self.deliver(Nexus::DIRECT, cdb, data_out, capacity_in) {
-            Delivery::Answer(response) => response,
-            Delivery::Disconnect | Delivery::Hang { .. } | Delivery::After { .. } => Response {
-                status: status::BUSY,
-                ..Response::default()
-            },
+        loop {
+            match self.deliver(Nexus::DIRECT, cdb, data_out, capacity_in) {
+                Delivery::Answer(response) => return response,
+                Delivery::After { time, answer } => {
+                    self.options.clock.wait(time);
+                    if let Some(response) = answer {
+                        return response;
+                    }
+                }
+                Delivery::Disconnect | Delivery::Hang { .. } => {
+                    return Response {
+                        status: status::BUSY,
+                        ..Response::default()
+                    };
+                }
+            }
         }
     }
 
@@ -449,7 +468,26 @@ impl Target for Changer {
         data_out: &[u8],
         capacity_in: usize,
     ) -> Delivery {
-        self.meet(nexus, &Cdb::new(cdb), data_out, capacity_in)
+        let cdb = Cdb::new(cdb);
+        let left = self.busy.saturating_sub(self.options.clock.now());
+        if !left.is_zero() && cdb.byte(0) != opcode::INQUIRY {
+            return Delivery::After {
+                time: left,
+                answer: None,
+            };
+        }
+        let delivered = self.meet(nexus, &cdb, data_out, capacity_in);
+        let time = std::mem::take(&mut self.owing);
+        match delivered {
+            Delivery::Answer(response) if !time.is_zero() => {
+                self.busy = self.options.clock.now() + time;
+                Delivery::After {
+                    time,
+                    answer: Some(response),
+                }
+            }
+            other => other,
+        }
     }
 
     fn disconnected(&mut self, nexus: Nexus) {

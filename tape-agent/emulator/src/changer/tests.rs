@@ -389,6 +389,37 @@ fn a_robot_may_refuse_tags_and_identifiers_at_once() {
 }
 
 #[test]
+fn a_move_takes_its_time_and_the_next_one_waits() {
+    let dir = TempDir::new().unwrap();
+    let spec = Spec {
+        move_ms: 100,
+        ..Spec::new(1, 2, 1 << 20)
+    };
+    Library::create(dir.path(), &spec).unwrap();
+    library::add(dir.path(), "A", &NewCartridge::default()).unwrap();
+    let library = Library::open(dir.path()).unwrap();
+    let mut bench = Bench { library, dir };
+    let _ = bench.run(&cdb::test_unit_ready());
+    let nexus = Nexus::new();
+    let deliver = |cdb: &[u8]| {
+        let mut changer = bench.library.changer().lock();
+        changer.deliver(nexus, cdb, &[], 1000)
+    };
+    let moved = deliver(&cdb::move_medium(0, SLOT, SLOT + 1));
+    assert!(matches!(
+        moved,
+        Delivery::After {
+            answer: Some(_),
+            ..
+        }
+    ));
+    assert!(matches!(deliver(&cdb::inquiry(36)), Delivery::Answer(_)));
+    let waits = deliver(&cdb::test_unit_ready());
+    assert!(matches!(waits, Delivery::After { answer: None, .. }));
+    assert_eq!(bench.tags(ElementType::Storage)[1].as_deref(), Some("A"));
+}
+
+#[test]
 fn the_robot_can_hang_and_be_reset_too() {
     let mut bench = Bench::new();
     let fault = |text: &str| Fault::parse(text).unwrap();
