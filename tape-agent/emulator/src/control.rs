@@ -250,7 +250,19 @@ impl Control {
 /// Takes orders from whoever connects, until accepting fails.
 pub(crate) fn serve(listener: &UnixListener, control: &Control) -> io::Result<()> {
     for stream in listener.incoming() {
-        let stream = stream?;
+        let stream = match stream {
+            Ok(stream) => stream,
+            // Whoever it was is gone already.
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::Interrupted | io::ErrorKind::ConnectionAborted
+                ) =>
+            {
+                continue;
+            }
+            Err(error) => return Err(error),
+        };
         let control = control.clone();
         thread::Builder::new()
             .name("control".to_owned())

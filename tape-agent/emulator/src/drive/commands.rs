@@ -189,11 +189,14 @@ impl Drive {
                 self.rewind()?;
             } else {
                 let time = self.thread()?;
-                // A first load takes hours, in which the drive can be asked how far it is.
-                if immediate || self.first_load() || self.refused.is_some() {
+                let first = self.first_load();
+                if immediate || self.refused.is_some() {
                     self.becomes(Activity::Loading, code::BECOMING_READY, time, false);
                 } else {
                     self.wait(time);
+                    if first {
+                        self.initialised();
+                    }
                 }
                 if let Some(sense) = self.refused {
                     return Err(sense.into());

@@ -71,16 +71,21 @@ impl Drive {
         let Some(over) = self.becoming.take_if(|becoming| becoming.until <= now) else {
             return;
         };
-        if over.activity == Activity::Calibrating
-            && let Some(cartridge) = &mut self.cartridge
-        {
-            cartridge.memory_mut().history.initialised = 1;
-            self.save_memory();
+        if over.activity == Activity::Calibrating {
+            self.initialised();
         }
         if over.attention {
             let attentions = &mut self.initiators.attentions;
             attentions.tell_all(code::MEDIUM_MAY_HAVE_CHANGED);
         }
+    }
+
+    /// The cartridge has had its first load.
+    pub(super) fn initialised(&mut self) {
+        if let Some(cartridge) = &mut self.cartridge {
+            cartridge.memory_mut().history.initialised = 1;
+        }
+        self.save_memory();
     }
 
     /// Whether the cartridge is an LTO-9 one that no drive has optimised yet.

@@ -422,6 +422,46 @@ fn an_lto_9_cartridge_is_optimised_at_its_first_load_only() {
 }
 
 #[test]
+fn a_first_load_by_command_is_waited_for_unless_the_host_does_not_want_to() {
+    let clock = Clock::simulated();
+    for immediate in [false, true] {
+        let mut bench = Bench::empty(Options {
+            clock: clock.clone(),
+            generation: 9.try_into().unwrap(),
+            speeds: Speeds {
+                initialise: Duration::from_mins(40),
+                ..Speeds::default()
+            },
+            ..Options::default()
+        });
+        let path = bench.cartridge("A00001L9", |meta| meta.density = 0x60);
+        let cartridge = Cartridge::open(&path, Behaviour::default()).unwrap();
+        // The robot's own load fails, so the cartridge waits in the drive's mouth.
+        let fault = Fault::sense(At::Load, Key::HardwareError, code::MEDIA_LOAD_FAILED);
+        bench.drive.faults.lock().add(fault);
+        bench.drive.insert(cartridge);
+        bench.refused(&cdb::test_unit_ready(), Key::NotReady, code::LOAD_REQUIRED);
+        let before = clock.now();
+        let mut load = cdb::load_unload(true);
+        load[1] = u8::from(immediate);
+        bench.ok(&load);
+        let took = clock.now().saturating_sub(before);
+        if immediate {
+            assert_eq!(took, Duration::ZERO);
+            bench.refused(&cdb::test_unit_ready(), Key::NotReady, code::BECOMING_READY);
+            clock.advance(Duration::from_mins(40));
+        } else {
+            assert_eq!(took, Duration::from_mins(40));
+        }
+        bench.ok(&cdb::test_unit_ready());
+        bench.ok(&cdb::load_unload(false));
+        let before = clock.now();
+        bench.ok(&cdb::load_unload(true));
+        assert_eq!(clock.now(), before, "that was the first");
+    }
+}
+
+#[test]
 fn power_lost_while_writing_may_leave_no_end_of_data() {
     let options = Options {
         loses_end: true,
