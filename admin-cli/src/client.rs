@@ -9,10 +9,11 @@ use taf_peer::tls::{Expect, Trust, client_config};
 use taf_peer::{MESSAGE_LIMIT, channel};
 use taf_proto::v1::{
     device_service_client::DeviceServiceClient, enrolment_service_client::EnrolmentServiceClient,
-    identity_service_client::IdentityServiceClient, job_service_client::JobServiceClient,
-    plan_service_client::PlanServiceClient, pool_service_client::PoolServiceClient,
-    source_service_client::SourceServiceClient, system_service_client::SystemServiceClient,
-    version_service_client::VersionServiceClient, volume_service_client::VolumeServiceClient,
+    health_service_client::HealthServiceClient, identity_service_client::IdentityServiceClient,
+    job_service_client::JobServiceClient, plan_service_client::PlanServiceClient,
+    pool_service_client::PoolServiceClient, source_service_client::SourceServiceClient,
+    system_service_client::SystemServiceClient, version_service_client::VersionServiceClient,
+    volume_service_client::VolumeServiceClient,
 };
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::service::Interceptor;
@@ -86,6 +87,8 @@ services! {
     volumes: VolumeServiceClient,
     /// Drives and libraries.
     devices: DeviceServiceClient,
+    /// What drives and volumes are worth.
+    health: HealthServiceClient,
     /// The whole.
     system: SystemServiceClient,
 }

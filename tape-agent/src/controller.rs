@@ -63,6 +63,11 @@ impl Link {
         CatalogServiceClient::new(self.channel.clone())
     }
 
+    /// The channel of all calls.
+    pub fn channel(&self) -> Channel {
+        self.channel.clone()
+    }
+
     /// Begins the session of a unit.
     pub fn session(
         &self,

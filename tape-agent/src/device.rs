@@ -108,6 +108,31 @@ impl Device {
         }
     }
 
+    /// Looks at the drive if it is open and free. Never waits for it, and never opens it: what is asked here is of no use after
+    /// a reset. News that the look met count as changes.
+    pub fn look<T>(&self, look: impl FnOnce(&mut dyn Drive) -> Result<T, Error>) -> Option<T> {
+        let mut slot = match self.drive.try_lock() {
+            Ok(slot) => slot,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Err(TryLockError::WouldBlock) => return None,
+        };
+        let drive = slot.as_mut()?;
+        let outcome = self
+            .news(drive.as_mut())
+            .and_then(|()| look(drive.as_mut()));
+        match outcome {
+            Ok(seen) => Some(seen),
+            Err(error) => {
+                tracing::debug!(device = self.name, %error, "the drive does not say what it was asked");
+                self.changed();
+                if matches!(error, Error::Unknown(_)) {
+                    *slot = None;
+                }
+                None
+            }
+        }
+    }
+
     /// Lets go of the cartridge that work has locked in. Never waits for the drive: one that is gone has let go, too.
     pub fn release(&self) {
         let mut slot = match self.drive.try_lock() {

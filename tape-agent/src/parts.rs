@@ -25,6 +25,7 @@ use crate::clock;
 use crate::fault::{drive_reset, fault, of_drive, protocol};
 use crate::journal::{Entry, Journal};
 use crate::ring::{Outlet, Segment};
+use crate::watch::Watch;
 
 /// What became of a segment.
 #[derive(Debug)]
@@ -119,6 +120,11 @@ impl<'a> Writer<'a> {
     /// Whether the medium's end is near: nothing more is to be begun on this volume.
     pub fn near_end(&self) -> bool {
         self.early_warning
+    }
+
+    /// Looks for alerts of the drive; call it between parts.
+    pub fn check(&mut self, watch: &Watch) -> Result<(), Fault> {
+        watch.check(self.drive)
     }
 
     /// Takes a whole segment, whose header the caller has proved.

@@ -47,9 +47,12 @@ pub async fn run(
     around.gauge.begin(key, &recording.barcode, "mounting");
     let (device, wanted) = (around.device.clone(), recording.clone());
     let (gauge, stopping) = (around.gauge.clone(), stop.clone());
+    let watch = around.watch.clone();
     let (proved, changes) = around
         .block(move || {
             device.work(|drive| {
+                medium::mount(drive, &wanted.barcode, &stopping)?;
+                watch.begin(drive, key, &wanted.barcode, false)?;
                 let proved = prove(drive, &wanted, &gauge, &stopping);
                 Ok((proved, device.changes()))
             })

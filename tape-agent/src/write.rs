@@ -199,6 +199,7 @@ pub(crate) async fn prove(
     let device = around.device.clone();
     let wanted = recording.clone();
     let gauge = around.gauge.clone();
+    let watch = around.watch.clone();
     let stopping = stop.clone();
     let (proved, changes) = around
         .block(move || {
@@ -207,6 +208,9 @@ pub(crate) async fn prove(
                     let state =
                         medium::mount(drive, &wanted.barcode, &stopping).map_err(Problem::Fault)?;
                     gauge.medium(Medium::Loaded);
+                    watch
+                        .begin(drive, key, &wanted.barcode, true)
+                        .map_err(Problem::Fault)?;
                     warn_early(drive).map_err(|error| {
                         Problem::Fault(of_drive(&error, "setting up", &wanted.barcode))
                     })?;
@@ -221,10 +225,14 @@ pub(crate) async fn prove(
                         }
                     })?;
                     gauge.phase("positioning");
-                    append::find_end(drive, &wanted).map_err(|refused| match refused {
-                        Refused::Fault(fault) => Problem::Fault(fault),
-                        Refused::Truncated(fault) => Problem::Volume(Verdict::ReadOnly, fault),
-                    })
+                    let end =
+                        append::find_end(drive, &wanted).map_err(|refused| match refused {
+                            Refused::Fault(fault) => Problem::Fault(fault),
+                            Refused::Truncated(fault) => Problem::Volume(Verdict::ReadOnly, fault),
+                        })?;
+                    // What came up on the way says nothing of the writing.
+                    watch.admit(drive).map_err(Problem::Fault)?;
+                    Ok(end)
                 })();
                 Ok((proved, device.changes()))
             })

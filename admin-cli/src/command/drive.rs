@@ -1,10 +1,12 @@
 //! `taf drive`: tape drives as their workers report them, and those of this host.
 
+mod health;
 mod scan;
 
-use taf_proto::v1::{Drive as Device, DriveState, ListDrivesRequest};
+use taf_proto::v1::{Cleaning, Drive as Device, DriveState, ListDrivesRequest};
 
 use crate::client::{Client, all, read};
+use crate::command;
 use crate::failure::{Exit, Failure};
 use crate::output::{Output, Rows};
 use crate::resource::id;
@@ -13,6 +15,8 @@ use crate::resource::id;
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   taf drive list
+  taf drive health DRIVE1
+  taf drive down DRIVE1 --because \"new firmware\"
   taf drive scan                                         (no server needed)")]
 pub struct Drive {
     #[command(subcommand)]
@@ -22,6 +26,9 @@ pub struct Drive {
 #[derive(Debug, clap::Subcommand)]
 enum Verb {
     List(List),
+    Health(health::Show),
+    Down(health::Down),
+    Up(health::Up),
     Scan(scan::Scan),
 }
 
@@ -34,8 +41,12 @@ pub struct List {}
 impl Drive {
     /// Runs it.
     pub async fn run(self, out: &mut Output) -> Result<Exit, Failure> {
-        if let Some(Verb::Scan(scan)) = self.verb {
-            return scan.run(out);
+        match self.verb {
+            Some(Verb::Scan(scan)) => return scan.run(out),
+            Some(Verb::Health(show)) => return show.run(out).await,
+            Some(Verb::Down(down)) => return down.run().await,
+            Some(Verb::Up(up)) => return up.run().await,
+            Some(Verb::List(_)) | None => {}
         }
         let client = Client::signed_in().await?;
         let drives = all(async |page_token| {
@@ -61,6 +72,7 @@ fn rows(drives: &[Device]) -> Rows {
         "DRIVE",
         "MODEL",
         "STATE",
+        "HEALTH",
         "CARTRIDGE",
         "JOB",
         "LIBRARY",
@@ -73,17 +85,33 @@ fn rows(drives: &[Device]) -> Rows {
             DriveState::Empty => "empty",
             DriveState::Loaded => "loaded",
             DriveState::Busy => "busy",
+            DriveState::Down => "down",
         };
         rows.push([
             id(&drive.name).to_owned(),
             format!("{} {} {}", drive.vendor, drive.product, drive.revision),
             state.to_owned(),
+            command::health::short(drive.health.as_ref()),
             drive.barcode.clone(),
             id(&drive.job).to_owned(),
             id(&drive.library).to_owned(),
             id(&drive.agent).to_owned(),
-            drive.state_reason.clone(),
+            remark(drive),
         ]);
     }
     rows
+}
+
+/// The most urgent thing.
+fn remark(drive: &Device) -> String {
+    let cleaning = match drive.cleaning() {
+        Cleaning::Unspecified | Cleaning::NotWanted => "",
+        Cleaning::Requested => "asks to be cleaned",
+        Cleaning::Required => "must be cleaned",
+    };
+    [drive.down_reason.as_str(), &drive.state_reason, cleaning]
+        .into_iter()
+        .find(|text| !text.is_empty())
+        .unwrap_or_default()
+        .to_owned()
 }

@@ -2,7 +2,7 @@
 
 use taf_proto::v1::{CancelJobRequest, GetJobRequest, Job, ListIssuesRequest, ListJobsRequest};
 
-use super::missing;
+use super::{health, missing};
 use crate::client::{Client, read, request_id};
 use crate::failure::{Exit, Failure};
 use crate::follow::{follow, issue_line};
@@ -177,7 +177,7 @@ fn show(job: &Job, out: &mut Output) -> Result<(), Failure> {
             out.line(format!("{key:<12} {}", human::clean(&value)))?;
         }
     }
-    Ok(())
+    health::alerts(&job.alerts, out)
 }
 
 /// Follow a job to its end

@@ -4,6 +4,7 @@ mod account;
 mod agent;
 mod compare;
 mod drive;
+mod health;
 mod job;
 mod library;
 mod login;

@@ -1,11 +1,11 @@
 //! `taf volume`: cartridges.
 
 use taf_proto::v1::{
-    GetVolumeRequest, GetVolumeResponse, LabelVolumeRequest, ListVolumesRequest, Volume,
-    VolumeState,
+    GetVolumeHealthRequest, GetVolumeRequest, GetVolumeResponse, LabelVolumeRequest,
+    ListVolumesRequest, Volume, VolumeState,
 };
 
-use super::missing;
+use super::{health, missing};
 use crate::client::{Client, all, read, request_id};
 use crate::failure::{Exit, Failure};
 use crate::follow::{detached, follow};
@@ -13,11 +13,12 @@ use crate::human;
 use crate::output::{Output, Rows};
 use crate::resource::{id, name};
 
-/// Volumes (cartridges): list, show, label
+/// Volumes (cartridges): list, show, health, label
 #[derive(Debug, clap::Subcommand)]
 pub enum Command {
     List(List),
     Show(Show),
+    Health(Worth),
     Label(Label),
 }
 
@@ -27,6 +28,7 @@ impl Command {
         match self {
             Self::List(command) => command.run(out).await,
             Self::Show(command) => command.run(out).await,
+            Self::Health(command) => command.run(out).await,
             Self::Label(command) => command.run(out).await,
         }
     }
@@ -68,6 +70,7 @@ impl List {
                 "VOLUME",
                 "POOL",
                 "STATE",
+                "HEALTH",
                 ">BYTES",
                 ">PARTS",
                 ">VERSIONS",
@@ -79,6 +82,7 @@ impl List {
                     volume.barcode.clone(),
                     id(&volume.pool).to_owned(),
                     state(volume),
+                    health::short(volume.health.as_ref()),
                     human::size(volume.byte_count),
                     human::count(volume.part_count),
                     human::count(volume.version_count),
@@ -167,6 +171,9 @@ fn show(answer: GetVolumeResponse, out: &mut Output) -> Result<(), Failure> {
             out.line(format!("{key:<13} {}", human::clean(&value)))?;
         }
     }
+    if let Some(found) = &volume.health {
+        health::show(found, out)?;
+    }
     out.line("")?;
     let mut rows = Rows::new(&[
         ">FILE",
@@ -209,6 +216,44 @@ fn show(answer: GetVolumeResponse, out: &mut Output) -> Result<(), Failure> {
         ]);
     }
     out.table(&rows)
+}
+
+/// Show what a volume is worth and why: score, alerts, wear, drive-or-tape verdict, its last mounts
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:
+  taf volume health TAF001L8")]
+pub struct Worth {
+    /// Its barcode
+    barcode: String,
+}
+
+impl Worth {
+    async fn run(self, out: &mut Output) -> Result<Exit, Failure> {
+        let client = Client::signed_in().await?;
+        let request = GetVolumeHealthRequest {
+            name: name("volumes", &self.barcode),
+        };
+        let answer = read(|| {
+            let (mut service, request) = (client.health(), request.clone());
+            async move { service.get_volume_health(request).await }
+        })
+        .await?;
+        if out.json() {
+            out.message("GetVolumeHealthResponse", &answer)?;
+            return Ok(Exit::Done);
+        }
+        out.line(format!(
+            "{:<13} {}",
+            "volume",
+            human::clean(id(&self.barcode))
+        ))?;
+        health::show(&answer.health.ok_or_else(|| missing("health"))?, out)?;
+        if !answer.mounts.is_empty() {
+            out.line("")?;
+            out.table(&health::mounts(&answer.mounts))?;
+        }
+        Ok(Exit::Done)
+    }
 }
 
 /// Write our label at the beginning of a blank cartridge, and follow it to its end

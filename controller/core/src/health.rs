@@ -4,6 +4,7 @@
 //! answer that is missing makes nothing better, and nothing worse. The seed's score took a missing answer for 100.
 
 pub mod capacity;
+pub mod measure;
 pub mod score;
 pub mod seed;
 pub mod verdict;

@@ -60,6 +60,8 @@ pub struct Drive {
     pub serial: String,
     /// Whether its worker is connected.
     pub connected: bool,
+    /// It gets no work but what names it: an alert or a person took it down.
+    pub down: bool,
     /// Whether an attempt holds it.
     pub busy: bool,
     /// Library that it is in.
@@ -293,6 +295,9 @@ fn any_drive(world: &World) -> Result<(), Obstacle> {
     if connected.is_empty() {
         return wait("no drive is connected");
     }
+    if connected.iter().all(|d| d.down) {
+        return wait("every drive that is connected is down: `taf drive list` says why");
+    }
     let mut why = None;
     for drive in connected {
         match world.robot(drive.library) {
@@ -466,7 +471,11 @@ fn any_of(
     let own = |d: &Drive| running.is_some_and(|r| r.drive == d.id);
     let allowed = |d: &Drive| running.is_none_or(|r| !r.bound) || own(d);
     let free = |d: &&Drive| {
-        d.connected && (!d.busy || own(d)) && allowed(d) && !taken.drives.contains(&d.id)
+        d.connected
+            && (!d.down || own(d))
+            && (!d.busy || own(d))
+            && allowed(d)
+            && !taken.drives.contains(&d.id)
     };
     if let Some(holder) = cartridge.in_drive {
         return match world.drives.iter().filter(free).find(|d| d.id == holder) {
@@ -475,7 +484,7 @@ fn any_of(
                 "volume {barcode} is in another drive: put it into a slot"
             )),
             None => wait(format!(
-                "volume {barcode} is in a drive that is busy or not connected"
+                "volume {barcode} is in a drive that is busy, down or not connected"
             )),
         };
     }
@@ -492,7 +501,7 @@ fn any_of(
                 Some(Running { bound: true, .. }) => format!(
                     "volume {barcode} is in another library than the drive, or that one is not connected"
                 ),
-                _ => "every drive of the library is busy or not connected".to_owned(),
+                _ => "every drive of the library is busy, down or not connected".to_owned(),
             })
         })
 }

@@ -296,6 +296,7 @@ impl State {
             id: d.id,
             serial: d.serial.clone(),
             connected: d.connected,
+            down: d.down,
             busy: d.job.is_some(),
             library: d.library.as_ref().map(|(id, _, _)| *id),
             full: d.full,

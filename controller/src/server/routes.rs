@@ -4,9 +4,11 @@ use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use taf_peer::MESSAGE_LIMIT;
 use taf_proto::agent::catalog_service_server::CatalogServiceServer;
+use taf_proto::agent::mount_service_server::MountServiceServer;
 use taf_proto::agent::session_service_server::SessionServiceServer;
 use taf_proto::v1::device_service_server::DeviceServiceServer;
 use taf_proto::v1::enrolment_service_server::EnrolmentServiceServer;
+use taf_proto::v1::health_service_server::HealthServiceServer;
 use taf_proto::v1::identity_service_server::IdentityServiceServer;
 use taf_proto::v1::job_service_server::JobServiceServer;
 use taf_proto::v1::plan_service_server::PlanServiceServer;
@@ -22,8 +24,10 @@ use super::Error;
 use crate::app::App;
 use crate::reconcile::{self, Reconciler};
 use crate::services::agent_catalog::AgentCatalog;
+use crate::services::agent_mounts::AgentMounts;
 use crate::services::device::Devices;
 use crate::services::enrolment::Enrolment;
+use crate::services::health::Healths;
 use crate::services::identity::Identity;
 use crate::services::job::Jobs;
 use crate::services::plan::Plans;
@@ -78,6 +82,14 @@ pub(super) async fn compose(app: &App, shutdown: &CancellationToken) -> Result<C
         .add_service(limited!(
             CatalogServiceServer,
             AgentCatalog::new(app.store.clone(), registry.clone())
+        ))
+        .add_service(limited!(
+            MountServiceServer,
+            AgentMounts::new(app.store.clone(), registry.clone())
+        ))
+        .add_service(limited!(
+            HealthServiceServer,
+            Healths::new(app.clone(), registry.clone())
         ))
         .add_service(limited!(DeviceServiceServer, Devices(app.clone())))
         .add_service(limited!(

@@ -7,6 +7,7 @@ use taf_proto::v1::{
 };
 use tonic::{Request, Response, Status};
 
+use super::health::Ledger;
 use super::paging::Page;
 use super::{PAGE_DEFAULT, PAGE_MOST, names, timestamp};
 use crate::app::App;
@@ -17,16 +18,20 @@ use crate::store::libraries::{self, ElementRow, LibraryRow};
 #[derive(Clone)]
 pub struct Devices(pub App);
 
-fn drive(row: DriveRow) -> Drive {
+fn drive(row: DriveRow, ledger: &Ledger) -> Drive {
+    let (cleaning, down_reason) = ledger.drive_state(&row.serial);
     let state = match (row.connected, row.job, row.medium.as_str()) {
         (false, ..) => DriveState::Unknown,
         (true, Some(_), _) => DriveState::Busy,
+        (true, None, _) if !down_reason.is_empty() => DriveState::Down,
         (true, None, "loaded" | "unloaded") => DriveState::Loaded,
         (true, None, _) if row.full => DriveState::Loaded,
         _ => DriveState::Empty,
     };
     Drive {
         name: names::drive(&row.serial),
+        health: ledger.drive(&row.serial),
+        cleaning: cleaning.into(),
         vendor: row.vendor,
         product: row.product,
         revision: row.firmware,
@@ -43,6 +48,7 @@ fn drive(row: DriveRow) -> Drive {
             (None, false) => "its worker is not connected".to_owned(),
             (None, true) => String::new(),
         },
+        down_reason,
     }
 }
 
@@ -86,8 +92,10 @@ impl DeviceService for Devices {
         let client = self.0.store.client().await?;
         let mut rows = drives::drive_list(&client, page.after_text()?, page.limit()).await?;
         let next_page_token = page.cut(&mut rows, |row| row.serial.clone());
+        let serials: Vec<&str> = rows.iter().map(|row| row.serial.as_str()).collect();
+        let ledger = Ledger::load(&client, &serials, &[]).await?;
         Ok(Response::new(ListDrivesResponse {
-            drives: rows.into_iter().map(drive).collect(),
+            drives: rows.into_iter().map(|row| drive(row, &ledger)).collect(),
             next_page_token,
         }))
     }

@@ -17,7 +17,7 @@ use tonic::{Request, Response, Status};
 
 use super::mutation::Mutation;
 use super::paging::Page;
-use super::{PAGE_DEFAULT, PAGE_MOST, names, status, timestamp};
+use super::{PAGE_DEFAULT, PAGE_MOST, health, names, status, timestamp};
 use crate::access::Caller;
 use crate::app::App;
 use crate::session::Registry;
@@ -51,7 +51,10 @@ impl Jobs {
         let row = jobs::job_get(&client, id)
             .await?
             .ok_or_else(|| status::not_found(&names::job(id)))?;
-        Ok(message(row))
+        Ok(Job {
+            alerts: health::job_alerts(&client, id).await?,
+            ..message(row)
+        })
     }
 
     async fn cancel(&self, mutation: &Mutation, id: i64) -> Result<CancelJobResponse, Status> {
@@ -147,6 +150,7 @@ pub fn message(row: JobRow) -> Job {
             .unwrap_or_default(),
         from_address: row.addresses.0.unwrap_or_default() as u32,
         to_address: row.addresses.1.unwrap_or_default() as u32,
+        alerts: Vec::new(),
     }
 }
 

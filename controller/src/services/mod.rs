@@ -2,8 +2,10 @@
 //! and encodes the answer. No SQL and no decision about access is made here.
 
 pub mod agent_catalog;
+pub mod agent_mounts;
 pub mod device;
 pub mod enrolment;
+pub mod health;
 pub mod identity;
 pub mod job;
 pub mod mutation;

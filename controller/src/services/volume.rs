@@ -2,12 +2,13 @@
 
 use taf_proto::v1::volume_service_server::VolumeService;
 use taf_proto::v1::{
-    GetVolumeRequest, GetVolumeResponse, LabelVolumeRequest, LabelVolumeResponse,
+    GetVolumeRequest, GetVolumeResponse, Health, LabelVolumeRequest, LabelVolumeResponse,
     ListVolumesRequest, ListVolumesResponse, TapeFile, Volume, VolumeState,
 };
 use tonic::{Request, Response, Status};
 use uuid::Uuid;
 
+use super::health::Ledger;
 use super::mutation::Mutation;
 use super::paging::Page;
 use super::status::{self, Violations};
@@ -137,6 +138,7 @@ fn message(row: &VolumeRow) -> Volume {
         label_time: row.labelled_at.map(timestamp),
         last_write_time: row.written_at.map(timestamp),
         reserved_by: row.reserved_by.map(names::job).unwrap_or_default(),
+        health: None,
     }
 }
 
@@ -185,8 +187,18 @@ impl VolumeService for Volumes {
         let mut rows =
             volumes::volume_list(&client, page.after_text()?, pool, page.limit()).await?;
         let next_page_token = page.cut(&mut rows, |row| row.barcode.clone());
+        let barcodes: Vec<&str> = rows.iter().map(|row| row.barcode.as_str()).collect();
+        let ledger = Ledger::load(&client, &[], &barcodes).await?;
+        let listed = |row: &VolumeRow| Volume {
+            health: ledger.volume(&row.barcode).map(|health| Health {
+                reasons: Vec::new(),
+                alerts: Vec::new(),
+                ..health
+            }),
+            ..message(row)
+        };
         Ok(Response::new(ListVolumesResponse {
-            volumes: rows.iter().map(message).collect(),
+            volumes: rows.iter().map(listed).collect(),
             next_page_token,
         }))
     }
@@ -210,8 +222,12 @@ impl VolumeService for Volumes {
         }
         let rows = volumes::volume_files(&client, volume.recording_uuid).await?;
         files.extend(rows.iter().map(tape_file));
+        let ledger = Ledger::load(&client, &[], &[barcode]).await?;
         Ok(Response::new(GetVolumeResponse {
-            volume: Some(message(&volume)),
+            volume: Some(Volume {
+                health: ledger.volume(barcode),
+                ..message(&volume)
+            }),
             files,
         }))
     }

@@ -207,6 +207,8 @@ pub struct DriveRow {
     pub full: bool,
     /// Job that it works for.
     pub job: Option<i64>,
+    /// It gets no more work.
+    pub down: bool,
 }
 
 /// Drives behind `after` by serial number. One that two libraries show is in the one that is connected.
@@ -220,7 +222,7 @@ pub async fn drive_list(
             "SELECT DISTINCT ON (d.serial) d.id, d.serial, d.vendor, d.product, d.firmware, a.agent_name, d.addresses, d.incarnation, \
              extract(epoch FROM clock_timestamp() - d.last_heard_at)::float8, d.connected, d.medium, \
              COALESCE(e.barcode, d.barcode), d.state_reason, l.id, l.serial, l.connected, \
-             COALESCE(e.occupied, false), t.job_id \
+             COALESCE(e.occupied, false), t.job_id, d.down_reason IS NOT NULL \
              FROM drives d JOIN agents a ON a.id = d.agent_id \
              LEFT JOIN elements e ON e.drive_serial = d.serial AND e.kind = 'drive' \
              LEFT JOIN libraries l ON l.id = e.library_id \
@@ -250,6 +252,7 @@ pub async fn drive_list(
                 .map(|id| (id, row.get(14), row.get(15))),
             full: row.get(16),
             job: row.get(17),
+            down: row.get(18),
         })
         .collect())
 }

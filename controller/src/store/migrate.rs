@@ -35,6 +35,11 @@ const MIGRATIONS: &[Migration] = &[
         name: "volume index",
         sql: include_str!("../../migrations/0004_volume_index.sql"),
     },
+    Migration {
+        number: 5,
+        name: "health",
+        sql: include_str!("../../migrations/0005_health.sql"),
+    },
 ];
 
 /// The advisory lock that migrating takes: "taf" and a version of this procedure.

@@ -26,6 +26,7 @@ pub mod leadership;
 pub mod libraries;
 pub mod lines;
 mod migrate;
+pub mod mounts;
 pub mod orphans;
 pub mod pages;
 pub mod parts;

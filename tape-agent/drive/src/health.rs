@@ -15,8 +15,6 @@ pub use alert::{Alert, AlertPage, Alerts, Measure, Severity};
 pub use memory::Memory;
 pub use statistics::{Counts, Errors, Statistics, Usage};
 
-use taf_scsi::page::log::Parameter;
-
 use crate::{Drive, Error};
 
 /// Everything at once, as it is at a mount or an unmount.
@@ -36,9 +34,4 @@ impl Snapshot {
             memory: Memory::read(drive)?,
         })
     }
-}
-
-/// A parameter of a page as a number.
-fn number(page: Option<&[Parameter]>, code: u16) -> Option<u64> {
-    page?.iter().find(|one| one.code == code)?.number()
 }

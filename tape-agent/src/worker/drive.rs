@@ -28,15 +28,19 @@ use crate::door::Door;
 use crate::fault::{fault, of_drive};
 use crate::gauge::Gauge;
 use crate::journal::Journal;
+use crate::mounts::Mounts;
 use crate::ring;
 use crate::spool::Spool;
 use crate::transfer::Parking;
-use crate::{indexing, labelling, operate, read, write};
+use crate::watch::Watch;
+use crate::{indexing, labelling, medium, operate, read, write};
 
 /// An idle drive is looked at so often.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// What drives buffer themselves, at most: LTO-7 and later have up to a gigabyte.
 const DRIVE_BUFFER: u64 = 1 << 30;
+/// The report of a mount gets so long to be there before the result is.
+const REPORTED_WITHIN: Duration = Duration::from_secs(2);
 /// Work gets so long to clean up when the process ends.
 const DRAIN: Duration = Duration::from_secs(10);
 
@@ -55,6 +59,10 @@ pub struct Surroundings {
     pub journal: Journal,
     /// Parts that no volume index has yet.
     pub spool: Spool,
+    /// The health of drive and cartridge.
+    pub watch: Watch,
+    /// Reports of that on their way to the controller.
+    pub mounts: Mounts,
     /// Bytes of the ring.
     pub ring: u64,
     /// Where a transfer waits for its next volume.
@@ -108,6 +116,13 @@ pub async fn run(config: Config, device_name: &str) -> anyhow::Result<()> {
         return Ok(());
     }
 
+    let mounts = Mounts::open(
+        config.state.join("mounts").join(file_name(&serial)),
+        link.clone(),
+    )
+    .context("the reports of mounts can't be kept")?;
+    let reporting = tokio::spawn(mounts.clone().run(shutdown.clone()));
+
     let door = Door::default();
     let port = config.port(device_name);
     let listener = TcpListener::bind((config.listen.as_str(), port))
@@ -150,6 +165,8 @@ pub async fn run(config: Config, device_name: &str) -> anyhow::Result<()> {
         gauge: Gauge::new(session.clone()),
         journal,
         spool,
+        watch: Watch::new(&serial, mounts.clone()),
+        mounts,
         ring: config.ring.0,
         parking: Parking::default(),
     };
@@ -159,6 +176,7 @@ pub async fn run(config: Config, device_name: &str) -> anyhow::Result<()> {
     session_stop.cancel();
     stop_serving.cancel();
     let _ = serving.await;
+    let _ = reporting.await;
     Ok(())
 }
 
@@ -303,6 +321,8 @@ async fn finish(
     result: Result<agent::Result, tokio::task::JoinError>,
 ) {
     around.gauge.end();
+    let outcome = result.as_ref().ok().and_then(|result| result.fault.clone());
+    end_mount(around, outcome).await;
     release(&around.device).await;
     // What is in the drive is shown before the result: the controller decides by it.
     show_medium(around).await;
@@ -315,6 +335,16 @@ async fn finish(
         )),
         done: None,
     }));
+}
+
+/// Takes the last counters of the mount. The controller has them before it has the result, if it can be had.
+async fn end_mount(around: &Surroundings, outcome: Option<Fault>) {
+    let (watch, device) = (around.watch.clone(), around.device.clone());
+    let ended = tokio::task::spawn_blocking(move || watch.end(&device, outcome.as_ref()));
+    if let Err(error) = ended.await {
+        tracing::error!(%error, "the end of a mount was not recorded");
+    }
+    around.mounts.settle(REPORTED_WITHIN).await;
 }
 
 async fn release(device: &Device) {
@@ -371,11 +401,18 @@ async fn perform(
         ))),
         Work::Read(work) => Ok(Some(Done::Read(read::run(around, key, work, stop).await?))),
         Work::Label(work) => {
-            let barcode = work.recording.as_ref().map_or("", |r| &r.barcode);
+            let barcode = work.recording.as_ref().map_or("", |r| r.barcode.as_str());
             around.gauge.begin(key, barcode, "labelling");
-            let (device, stop) = (around.device.clone(), stop.clone());
+            let (device, watch, stop) = (around.device.clone(), around.watch.clone(), stop.clone());
+            let barcode = barcode.to_owned();
             let done = around
-                .block(move || device.work(|drive| labelling::label(drive, &work, &stop)))
+                .block(move || {
+                    device.work(|drive| {
+                        medium::mount(drive, &barcode, &stop)?;
+                        watch.begin(drive, key, &barcode, true)?;
+                        labelling::label(drive, &work, &stop)
+                    })
+                })
                 .await?;
             Ok(Some(Done::Label(done)))
         }

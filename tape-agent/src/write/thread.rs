@@ -128,6 +128,7 @@ fn take_all(
                 return Err(fault);
             }
             Err(Failure::Drive(error)) => {
+                around.watch.failed(&error);
                 let rescued = writer.rescue(&error);
                 *desk.orphan = rescued.orphan;
                 *desk.verdict = rescued.verdict;
@@ -151,6 +152,11 @@ fn take_all(
                         desk.full(&barcode);
                     }
                     return Ok(Some(Ending::Whole));
+                }
+                // What comes up with the last part stops nothing any more; it is reported with the mount.
+                if let Err(fault) = writer.check(&around.watch) {
+                    *desk.orphan = writer.abandon(&fault.reason);
+                    return Err(fault);
                 }
             }
             Progress::Full(entry) => {

@@ -12,6 +12,7 @@ use taf_peer::material::Material;
 use taf_peer::serve::{Limits, serve};
 use taf_peer::tls::{ClientAuth, server_config};
 use taf_proto::agent::catalog_service_server::{CatalogService, CatalogServiceServer};
+use taf_proto::agent::mount_service_server::{MountService, MountServiceServer};
 use taf_proto::agent::session_service_server::{SessionService, SessionServiceServer};
 use taf_proto::agent::{self, *};
 use tokio::net::TcpListener;
@@ -37,6 +38,7 @@ pub enum Event {
     Part(Committed),
     Orphan(ReportOrphanRequest),
     Volume(ReportVolumeRequest),
+    Mount(ReportMountRequest),
     Drive(Option<AssignmentKey>, DriveObservation),
     Library(LibraryObservation),
     Result(agent::Result),
@@ -83,7 +85,8 @@ impl Controller {
         let listener = TcpListener::bind(listen).await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
         let routes = Routes::new(SessionServiceServer::new(told.clone()))
-            .add_service(CatalogServiceServer::new(told.clone()));
+            .add_service(CatalogServiceServer::new(told.clone()))
+            .add_service(MountServiceServer::new(told.clone()));
         let tls = server_config(own, ClientAuth::Required).unwrap();
         tokio::spawn(serve(
             listener,
@@ -169,6 +172,15 @@ impl Controller {
             _ => None,
         };
         events.filter_map(orphan).collect()
+    }
+
+    pub fn mounts(&self) -> Vec<ReportMountRequest> {
+        let events = self.events().into_iter();
+        let mount = |event| match event {
+            Event::Mount(report) => Some(report),
+            _ => None,
+        };
+        events.filter_map(mount).collect()
     }
 
     pub fn verdicts(&self) -> Vec<report_volume_request::Verdict> {
@@ -294,6 +306,18 @@ impl SessionService for Told {
                 })
             });
         Ok(Response::new(Box::pin(down)))
+    }
+}
+
+#[tonic::async_trait]
+impl MountService for Told {
+    async fn report_mount(
+        &self,
+        request: Request<ReportMountRequest>,
+    ) -> Result<Response<ReportMountResponse>, Status> {
+        self.answer()?;
+        self.note(Event::Mount(request.into_inner()));
+        Ok(Response::new(ReportMountResponse {}))
     }
 }
 

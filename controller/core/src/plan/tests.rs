@@ -69,6 +69,7 @@ fn drive(id: i64) -> Drive {
         id,
         serial: format!("D{id}"),
         connected: true,
+        down: false,
         busy: false,
         library: Some(1),
         full: false,
@@ -340,4 +341,24 @@ proptest! {
         }
         prop_assert!(mail <= mail_free && slots <= slots_free);
     }
+}
+
+#[test]
+fn a_drive_that_is_down_gets_nothing_but_what_names_it() {
+    let down = Drive {
+        down: true,
+        ..drive(1)
+    };
+    let append = || Needs::append(1, "p");
+    let both = world(&[down.clone(), drive(2)], &[volume(1)]);
+    assert_eq!(grant(append(), &both).drive, Some(2));
+    let alone = world(std::slice::from_ref(&down), &[volume(1)]);
+    assert!(why(append(), &alone).contains("down"));
+    // What is in it stays there until somebody unloads it.
+    let inside = Cartridge {
+        in_drive: Some(1),
+        ..volume(1)
+    };
+    let stuck = world(&[down, drive(2)], &[inside]);
+    assert!(why(append(), &stuck).contains("down"));
 }

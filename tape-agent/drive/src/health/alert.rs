@@ -5,15 +5,11 @@
 //! reads 2Eh loses an alert. Where there is only 2Eh, whoever reads it must keep what it says before anything else: exactly
 //! one reader, the drive's worker.
 
-use taf_scsi::page::log::{self, Parameter};
+use taf_scsi::page::log;
+use taf_scsi::page::tape_alert::Flags;
 
 use super::flags::FLAGS;
 use crate::{Drive, Error};
-
-/// Page 12h: `TapeAlert` Response.
-const RESPONSE: u8 = 0x12;
-/// The highest flag.
-const HIGHEST: u8 = 64;
 
 /// How bad it is, as the standard rates it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -112,34 +108,30 @@ pub enum AlertPage {
     ClearedOnRead,
 }
 
-/// The flags that are set.
+/// The flags that are set, with their meaning.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Alerts {
-    /// Bit n − 1 is flag n.
-    bits: u64,
+    flags: Flags,
 }
 
 impl Alerts {
-    /// From bits: bit n − 1 is flag n.
-    pub fn from_bits(bits: u64) -> Self {
-        Self { bits }
-    }
-
-    /// Bit n − 1 is flag n.
-    pub fn bits(self) -> u64 {
-        self.bits
+    /// These flags, each 1 to 64.
+    pub fn of(flags: &[u8]) -> Self {
+        Self {
+            flags: Flags::of(flags),
+        }
     }
 
     /// Whether none is set.
     pub fn is_empty(self) -> bool {
-        self.bits == 0
+        self.flags.is_empty()
     }
 
     /// Those of both.
     #[must_use]
     pub fn and(self, other: Self) -> Self {
         Self {
-            bits: self.bits | other.bits,
+            flags: self.flags.union(other.flags),
         }
     }
 
@@ -147,27 +139,23 @@ impl Alerts {
     #[must_use]
     pub fn since(self, earlier: Self) -> Self {
         Self {
-            bits: self.bits & !earlier.bits,
+            flags: Flags::from_bits(self.flags.bits() & !earlier.flags.bits()),
         }
     }
 
     /// The flags that are set, by number.
     pub fn iter(self) -> impl Iterator<Item = &'static Alert> {
-        FLAGS
-            .iter()
-            .filter(move |alert| self.bits >> (alert.flag - 1) & 1 == 1)
+        FLAGS.iter().filter(move |alert| self.flags.has(alert.flag))
     }
 
     /// The flags by the page that keeps them; `None` if the drive does not have it. Anybody may look.
     pub fn peek(drive: &mut dyn Drive) -> Result<Option<Self>, Error> {
-        let page = drive.log_page(RESPONSE)?.unwrap_or_default();
-        let bits = page
-            .iter()
-            .find(|one| one.code == 0)
-            .and_then(Parameter::number);
-        // The first flag is the highest bit of the first byte.
-        Ok(bits.map(|bits| Self {
-            bits: bits.reverse_bits(),
+        let page = drive
+            .log_page(log::TAPE_ALERT_RESPONSE)?
+            .unwrap_or_default();
+        let bytes = log::find(&page, 0).and_then(|one| one.value.first_chunk::<8>().copied());
+        Ok(bytes.map(|bytes| Self {
+            flags: Flags::from_bytes(bytes),
         }))
     }
 
@@ -179,16 +167,14 @@ impl Alerts {
         let Some(page) = drive.log_page(log::TAPE_ALERT)? else {
             return Ok(None);
         };
-        let mut bits = 0;
+        let mut flags = Flags::NONE;
         for one in page
             .iter()
-            .filter(|one| (1..=HIGHEST.into()).contains(&one.code))
+            .filter(|one| one.number().is_some_and(|n| n & 1 == 1))
         {
-            if one.value.first().is_some_and(|value| value & 1 == 1) {
-                bits |= 1 << (one.code - 1);
-            }
+            flags.set(u8::try_from(one.code).unwrap_or_default());
         }
-        Ok(Some((Self { bits }, AlertPage::ClearedOnRead)))
+        Ok(Some((Self { flags }, AlertPage::ClearedOnRead)))
     }
 }
 
@@ -242,7 +228,7 @@ mod tests {
 
     #[test]
     fn sets_of_flags_add_and_subtract() {
-        let set = |flags: &[u8]| Alerts::from_bits(flags.iter().fold(0, |b, f| b | 1 << (f - 1)));
+        let set = Alerts::of;
         let both = set(&[1, 64]).and(set(&[20]));
         let numbers: Vec<u8> = both.iter().map(|alert| alert.flag).collect();
         assert_eq!(numbers, [1, 20, 64]);

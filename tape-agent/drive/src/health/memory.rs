@@ -41,22 +41,22 @@ impl Memory {
 
     /// What attributes say.
     pub fn of(attributes: &[Attribute]) -> Self {
-        let find = |id| attributes.iter().find(|one| one.id == id);
+        let find = |id| attribute::find(attributes, id);
         let text = |id| find(id).map(Attribute::text).unwrap_or_default();
         let number = |id| find(id).and_then(Attribute::number);
         let bytes = |id| number(id).map(|mebibytes| mebibytes.saturating_mul(MEBIBYTE));
         Self {
             serial: text(attribute::MEDIUM_SERIAL_NUMBER),
             manufacturer: text(attribute::MEDIUM_MANUFACTURER),
-            made: text(0x0406),
+            made: text(attribute::MANUFACTURE_DATE),
             barcode: text(attribute::BARCODE),
-            application: text(0x0801),
-            text: text(0x0803),
-            capacity: bytes(0x0001).filter(|&capacity| capacity > 0),
+            application: text(attribute::APPLICATION_NAME),
+            text: text(attribute::USER_TEXT_LABEL),
+            capacity: bytes(attribute::MAXIMUM_CAPACITY).filter(|&capacity| capacity > 0),
             remaining: bytes(attribute::REMAINING_CAPACITY),
-            loads: number(0x0003),
-            life_written: bytes(0x0220),
-            life_read: bytes(0x0221),
+            loads: number(attribute::LOAD_COUNT),
+            life_written: bytes(attribute::WRITTEN_IN_LIFE),
+            life_read: bytes(attribute::READ_IN_LIFE),
         }
     }
 }

@@ -3,27 +3,13 @@
 //! The pages count from different beginnings: since power on, since the mount, over the cartridge's life. So only differences
 //! over one mount are compared; a counter that went back began anew in between, and counts from there.
 
-use taf_scsi::page::log::Parameter;
+use taf_scsi::page::log::counters::{
+    DataCompression, ErrorCounters, SequentialAccess, TapeCapacity, TapeUsage, VolumeStatistics,
+};
+use taf_scsi::page::log::status::DeviceStatus;
+use taf_scsi::page::log::{self, Parameter};
 
-use super::number;
 use crate::{Drive, Error};
-
-/// Page 02h: write errors.
-const WRITE_ERRORS: u8 = 0x02;
-/// Page 03h: read errors.
-const READ_ERRORS: u8 = 0x03;
-/// Page 0Ch: bytes through a sequential-access device.
-const SEQUENTIAL_ACCESS: u8 = 0x0c;
-/// Page 11h: the drive's status bits.
-const DRIVE_STATUS: u8 = 0x11;
-/// Page 17h: the volume's statistics.
-const VOLUME_STATISTICS: u8 = 0x17;
-/// Page 30h: what the cartridge remembers of its use (IBM, HPE).
-const TAPE_USAGE: u8 = 0x30;
-/// Page 31h: capacity (IBM, HPE).
-const TAPE_CAPACITY: u8 = 0x31;
-/// Page 32h: compression (IBM).
-const COMPRESSION: u8 = 0x32;
 
 /// Pages 17h and 32h count megabytes of this.
 const MEGABYTE: u64 = 1_000_000;
@@ -81,9 +67,9 @@ pub struct Statistics {
     pub medium_written: Option<u64>,
     /// Bytes from the medium.
     pub medium_read: Option<u64>,
-    /// The drive would like to be cleaned (page 11h).
+    /// The drive would like to be cleaned (pages 11h, 0Ch).
     pub cleaning_requested: Option<bool>,
-    /// The drive has to be cleaned (pages 11h, 0Ch).
+    /// The drive has to be cleaned (page 11h).
     pub cleaning_required: Option<bool>,
     /// The cartridge's life, if the drive has page 30h.
     pub usage: Option<Usage>,
@@ -130,8 +116,8 @@ impl Statistics {
     /// Asks for all pages.
     pub fn read(drive: &mut dyn Drive) -> Result<Self, Error> {
         let mut found = Self {
-            write: errors(drive, WRITE_ERRORS)?,
-            read: errors(drive, READ_ERRORS)?,
+            write: errors(drive, log::WRITE_ERRORS)?,
+            read: errors(drive, log::READ_ERRORS)?,
             ..Self::default()
         };
         found.bytes(drive)?;
@@ -143,69 +129,63 @@ impl Statistics {
     }
 
     fn bytes(&mut self, drive: &mut dyn Drive) -> Result<(), Error> {
-        let page = drive.log_page(SEQUENTIAL_ACCESS)?;
-        let page = page.as_deref();
-        self.host_written = number(page, 0x0000);
-        self.medium_written = number(page, 0x0001);
-        self.medium_read = number(page, 0x0002);
-        self.host_read = number(page, 0x0003);
-        self.cleaning_required = number(page, 0x0100).map(|value| value != 0);
+        let page = SequentialAccess::of(&page(drive, log::SEQUENTIAL_ACCESS)?);
+        self.host_written = page.received;
+        self.medium_written = page.written;
+        self.medium_read = page.read;
+        self.host_read = page.sent;
+        self.cleaning_requested = page.cleaning_requested.map(|value| value != 0);
         if self.medium_written.is_some() || self.host_written.is_some() {
             return Ok(());
         }
+        let page = DataCompression::of(&self::page(drive, log::DATA_COMPRESSION)?);
         // Megabytes, and the bytes beyond them, in parameters of their own.
-        let page = drive.log_page(COMPRESSION)?;
-        let page = page.as_deref();
-        let both = |megabytes, bytes| {
+        let both = |megabytes: Option<u64>, bytes: Option<u64>| {
             Some(
-                number(page, megabytes)?.saturating_mul(MEGABYTE)
-                    + number(page, bytes).unwrap_or(0),
+                megabytes?
+                    .saturating_mul(MEGABYTE)
+                    .saturating_add(bytes.unwrap_or(0)),
             )
         };
-        self.host_read = both(0x0002, 0x0003);
-        self.medium_read = both(0x0004, 0x0005);
-        self.host_written = both(0x0006, 0x0007);
-        self.medium_written = both(0x0008, 0x0009);
+        self.host_read = both(page.megabytes_sent, page.bytes_sent);
+        self.medium_read = both(page.megabytes_read, page.bytes_read);
+        self.host_written = both(page.megabytes_received, page.bytes_received);
+        self.medium_written = both(page.megabytes_written, page.bytes_written);
         Ok(())
     }
 
     fn status(&mut self, drive: &mut dyn Drive) -> Result<(), Error> {
-        const REQUESTED: u8 = 0x04;
-        const REQUIRED: u8 = 0x02;
-        let page = drive.log_page(DRIVE_STATUS)?.unwrap_or_default();
-        let status = page.iter().find(|one| one.code == 0);
-        if let Some(&bits) = status.and_then(|status| status.value.first()) {
-            self.cleaning_requested = Some(bits & REQUESTED != 0);
-            let required = bits & REQUIRED != 0;
-            self.cleaning_required = Some(required || self.cleaning_required == Some(true));
+        let page = page(drive, log::DEVICE_STATUS)?;
+        if let Some(status) = DeviceStatus::of(&page).filter(|status| status.valid) {
+            let requested = status.cleaning_requested || self.cleaning_requested == Some(true);
+            self.cleaning_requested = Some(requested);
+            self.cleaning_required = Some(status.cleaning_required);
         }
         Ok(())
     }
 
     fn volume(&mut self, drive: &mut dyn Drive) -> Result<(), Error> {
-        let page = drive.log_page(VOLUME_STATISTICS)?;
-        let page = page.as_deref();
+        let page = VolumeStatistics::of(&page(drive, log::VOLUME_STATISTICS)?);
         // A page that says of itself that it does not hold is not read.
-        if number(page, 0x0000) == Some(0) {
+        if page.valid == Some(0) {
             return Ok(());
         }
-        let bytes = |code| number(page, code).map(|megabytes| megabytes.saturating_mul(MEGABYTE));
-        self.volume_mounts = number(page, 0x0001);
-        self.life_written = bytes(0x0010);
-        self.life_read = bytes(0x0011);
-        self.native_capacity = bytes(0x0016).filter(|&capacity| capacity > 0);
-        self.beginning_passes = number(page, 0x0101);
+        let bytes = |megabytes: Option<u64>| megabytes.map(|count| count.saturating_mul(MEGABYTE));
+        self.volume_mounts = page.mounts;
+        self.life_written = bytes(page.megabytes_written);
+        self.life_read = bytes(page.megabytes_read);
+        self.native_capacity = bytes(page.capacity_megabytes).filter(|&capacity| capacity > 0);
+        self.beginning_passes = page.beginning_passes;
         Ok(())
     }
 
     fn capacity(&mut self, drive: &mut dyn Drive) -> Result<(), Error> {
-        let page = drive.log_page(TAPE_CAPACITY)?;
-        let page = page.as_deref();
-        let bytes = |code| number(page, code).map(|mebibytes| mebibytes.saturating_mul(MEBIBYTE));
-        self.remaining = bytes(0x0001);
+        let page = TapeCapacity::of(&page(drive, log::TAPE_CAPACITY)?);
+        let bytes = |mebibytes: Option<u64>| mebibytes.map(|count| count.saturating_mul(MEBIBYTE));
+        self.remaining = bytes(page.remaining);
         self.native_capacity = self
             .native_capacity
-            .or_else(|| bytes(0x0003).filter(|&capacity| capacity > 0));
+            .or_else(|| bytes(page.maximum).filter(|&capacity| capacity > 0));
         Ok(())
     }
 
@@ -251,33 +231,39 @@ fn grown(now: Option<u64>, before: Option<u64>) -> Option<u64> {
     Some(now.checked_sub(before).unwrap_or(now))
 }
 
-fn errors(drive: &mut dyn Drive, page: u8) -> Result<Errors, Error> {
-    let page = drive.log_page(page)?;
+/// A page that the drive does not have is one without parameters.
+fn page(drive: &mut dyn Drive, code: u8) -> Result<Vec<Parameter>, Error> {
+    Ok(drive.log_page(code)?.unwrap_or_default())
+}
+
+fn errors(drive: &mut dyn Drive, code: u8) -> Result<Errors, Error> {
+    let page = ErrorCounters::of(&page(drive, code)?);
     Ok(Errors {
-        corrected: number(page.as_deref(), 0x0003),
-        uncorrected: number(page.as_deref(), 0x0006),
+        corrected: page.corrected,
+        uncorrected: page.uncorrected,
     })
 }
 
 fn usage(drive: &mut dyn Drive) -> Result<Option<Usage>, Error> {
-    let page: Option<Vec<Parameter>> = drive.log_page(TAPE_USAGE)?;
-    let value = |code| number(page.as_deref(), code);
+    let page = TapeUsage::of(&page(drive, log::TAPE_USAGE)?);
     // Other makers have other things on this page: only one that has the counters is believed.
-    let (Some(threads), Some(_)) = (value(0x0001), value(0x0004)) else {
+    let (Some(threads), Some(unrecovered_writes)) =
+        (page.thread_count, page.unrecovered_write_errors)
+    else {
         return Ok(None);
     };
-    let value = |code| value(code).unwrap_or(0);
+    let known = |count: Option<u64>| count.unwrap_or(0);
     Ok(Some(Usage {
         threads,
-        sets_written: value(0x0002),
-        write_retries: value(0x0003),
-        unrecovered_writes: value(0x0004),
-        suspended_writes: value(0x0005),
-        fatal_suspended_writes: value(0x0006),
-        sets_read: value(0x0007),
-        read_retries: value(0x0008),
-        unrecovered_reads: value(0x0009),
-        suspended_reads: value(0x000a),
-        fatal_suspended_reads: value(0x000b),
+        sets_written: known(page.data_sets_written),
+        write_retries: known(page.write_retries),
+        unrecovered_writes,
+        suspended_writes: known(page.suspended_writes),
+        fatal_suspended_writes: known(page.fatal_suspended_writes),
+        sets_read: known(page.data_sets_read),
+        read_retries: known(page.read_retries),
+        unrecovered_reads: known(page.unrecovered_read_errors),
+        suspended_reads: known(page.suspended_reads),
+        fatal_suspended_reads: known(page.fatal_suspended_reads),
     }))
 }

@@ -45,7 +45,7 @@ fn every_page_gives_its_numbers() {
                 (0x100, 0, 4),
             ],
         ),
-        page(0x11, &[(0, 0x0400_0100, 4)]),
+        page(0x11, &[(0, 0x0500_0100, 4)]),
         page(
             0x17,
             &[
