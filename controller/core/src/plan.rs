@@ -53,6 +53,7 @@ pub struct Agent {
 
 /// A drive.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[allow(clippy::struct_excessive_bools)] // independent facts
 pub struct Drive {
     /// Row.
     pub id: i64,
