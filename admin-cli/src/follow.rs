@@ -39,6 +39,64 @@ pub async fn follow(client: &Client, name: &str, out: &mut Output) -> Result<Exi
     Ok(Exit::Failed)
 }
 
+/// Follows several jobs to their ends, and says what came of each: as `{"jobs": [Job]}` if JSON is asked for.
+pub async fn follow_all(
+    client: &Client,
+    names: &[String],
+    out: &mut Output,
+) -> Result<Exit, Failure> {
+    let shown = Shown::new();
+    let mut failed = 0;
+    if out.json() {
+        out.begin("jobs")?;
+    }
+    for name in names {
+        let watched = tokio::select! {
+            job = watch(client, name, &shown) => Some(job?),
+            Ok(()) = tokio::signal::ctrl_c() => None,
+        };
+        shown.clear();
+        let Some(job) = watched else {
+            say("the jobs go on without you: taf job list --active shows them");
+            return Ok(Exit::Failed);
+        };
+        if out.json() {
+            out.item("Job", &job)?;
+        } else {
+            say(progress::summary(&job));
+            if let Some(error) = &job.error {
+                say(format!("  {} ({})", error.message, error.reason));
+            }
+        }
+        let well = [JobState::Succeeded, JobState::SucceededWithIssues];
+        failed += usize::from(!well.contains(&job.state()));
+    }
+    if out.json() {
+        out.end()?;
+    }
+    if failed == 0 {
+        return Ok(Exit::Done);
+    }
+    Err(Failure::new(
+        "JOBS_FAILED",
+        format!("{failed} of {} jobs did not succeed", names.len()),
+        "see why above, or with taf job list; asking again does what is left",
+    ))
+}
+
+/// Says that jobs go on by themselves.
+pub fn detached_all(names: &[String], out: &mut Output) -> Result<Exit, Failure> {
+    if out.json() {
+        out.document(&serde_json::json!({ "jobs": names }))?;
+    } else {
+        for name in names {
+            out.line(name)?;
+        }
+        say("taf job list --active shows them, taf job watch JOB follows one");
+    }
+    Ok(Exit::Done)
+}
+
 /// Says that a job goes on by itself.
 pub fn detached(name: &str, out: &mut Output) -> Result<Exit, Failure> {
     let number = id(name);

@@ -14,6 +14,7 @@ mod login;
 mod next_step;
 mod output;
 mod password;
+mod preview;
 mod progress;
 mod resource;
 mod tape;

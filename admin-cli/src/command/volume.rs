@@ -1,25 +1,29 @@
 //! `taf volume`: cartridges.
 
 use taf_proto::v1::{
-    GetVolumeHealthRequest, GetVolumeRequest, GetVolumeResponse, LabelVolumeRequest,
-    ListVolumesRequest, Volume, VolumeState,
+    GetVolumeHealthRequest, GetVolumeRequest, GetVolumeResponse, ListVolumesRequest, Volume,
+    VolumeState,
 };
 
 use super::{health, missing};
-use crate::client::{Client, all, read, request_id};
+use crate::client::{Client, all, read};
 use crate::failure::{Exit, Failure};
-use crate::follow::{detached, follow};
 use crate::human;
 use crate::output::{Output, Rows};
 use crate::resource::{id, name};
 
-/// Volumes (cartridges): list, show, health, label
+mod erase;
+mod label;
+
+/// Volumes (cartridges): list, show, health, label, erase, format
 #[derive(Debug, clap::Subcommand)]
 pub enum Command {
     List(List),
     Show(Show),
     Health(Worth),
-    Label(Label),
+    Label(label::Label),
+    Erase(erase::Erase),
+    Format(erase::Format),
 }
 
 impl Command {
@@ -30,6 +34,8 @@ impl Command {
             Self::Show(command) => command.run(out).await,
             Self::Health(command) => command.run(out).await,
             Self::Label(command) => command.run(out).await,
+            Self::Erase(command) => command.run(out).await,
+            Self::Format(command) => command.run(out).await,
         }
     }
 }
@@ -96,8 +102,9 @@ impl List {
     }
 }
 
-fn state(volume: &Volume) -> String {
-    let word = match volume.state() {
+/// A state's word.
+pub fn state_word(state: VolumeState) -> &'static str {
+    match state {
         VolumeState::Unspecified => "unknown",
         VolumeState::Labelling => "being labelled",
         VolumeState::Appendable => "appendable",
@@ -105,7 +112,11 @@ fn state(volume: &Volume) -> String {
         VolumeState::ReadOnly => "read only",
         VolumeState::Quarantined => "quarantined",
         VolumeState::Unlabelled => "unlabelled",
-    };
+    }
+}
+
+fn state(volume: &Volume) -> String {
+    let word = state_word(volume.state());
     if volume.reserved_by.is_empty() {
         word.to_owned()
     } else {
@@ -114,13 +125,23 @@ fn state(volume: &Volume) -> String {
 }
 
 fn place(volume: &Volume) -> String {
-    match volume.location.as_str() {
-        "" => "not seen".to_owned(),
-        location => location
-            .replace("libraries/", "")
-            .replace("/slots/", " slot ")
-            .replace("drives/", "drive "),
+    match (volume.location.as_str(), volume.last_location.as_str()) {
+        ("", "") => "not seen".to_owned(),
+        ("", last) => format!(
+            "outside; {} until {}",
+            place_words(last),
+            human::time(volume.last_seen_time.as_ref())
+        ),
+        (location, _) => place_words(location),
     }
+}
+
+/// A place's resource name in words.
+pub fn place_words(location: &str) -> String {
+    location
+        .replace("libraries/", "")
+        .replace("/slots/", " slot ")
+        .replace("drives/", "drive ")
 }
 
 /// Show a volume and its tape files
@@ -253,44 +274,5 @@ impl Worth {
             out.table(&health::mounts(&answer.mounts))?;
         }
         Ok(Exit::Done)
-    }
-}
-
-/// Write our label at the beginning of a blank cartridge, and follow it to its end
-///
-/// Anything but a blank cartridge is refused, and what is on it is said.
-#[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:
-  taf volume label TAF001L8 --pool default
-  taf volume label TAF002L8 --pool offsite --detach")]
-pub struct Label {
-    /// Barcode of a cartridge in a library or drive
-    barcode: String,
-    /// The pool that it is for
-    #[arg(long)]
-    pool: String,
-    /// Do not wait for the end
-    #[arg(long)]
-    detach: bool,
-}
-
-impl Label {
-    async fn run(self, out: &mut Output) -> Result<Exit, Failure> {
-        let client = Client::signed_in().await?;
-        let request = LabelVolumeRequest {
-            barcode: id(&self.barcode).to_owned(),
-            pool: name("pools", &self.pool),
-            request_id: request_id(),
-        };
-        let job = client
-            .volumes()
-            .label_volume(request)
-            .await?
-            .into_inner()
-            .job;
-        if self.detach {
-            return detached(&job, out);
-        }
-        follow(&client, &job, out).await
     }
 }

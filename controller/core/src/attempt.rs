@@ -20,8 +20,11 @@
 
 use crate::{Fault, carry, mount};
 
+mod foresee;
 #[cfg(test)]
 mod tests;
+
+pub use foresee::foresee;
 
 /// What the attempt is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -13,7 +13,7 @@ use uuid::Uuid;
 use super::{Limits, needs};
 use crate::catalog;
 use crate::session::Unit;
-use crate::store::attempts::{self, LiveAttempt};
+use crate::store::attempts::{self, LiveAttempt, Task};
 use crate::store::drives::{self, DriveRow};
 use crate::store::jobs::{self, QueuedJob};
 use crate::store::libraries::{self, ElementRow, LibraryRow};
@@ -470,12 +470,7 @@ impl State {
             from: attempt.task.from_address.map(|a| a as u32),
             worked: attempt.worked,
             drive_serial: drive.map_or("", |d| d.serial.as_str()),
-            medium: match drive.map_or("unknown", |d| d.medium.as_str()) {
-                "empty" => Medium::Empty,
-                "loaded" => Medium::Loaded,
-                "unloaded" => Medium::Unloaded,
-                _ => Medium::Unknown,
-            },
+            medium: drive.map_or(Medium::Unknown, medium),
             drive: drive.map(|drive| self.drive_unit(attempt, drive)),
             source: attempt.source.as_ref().map(|source| attempt::Unit {
                 same_incarnation: attempt.source_incarnation.is_none()
@@ -550,9 +545,24 @@ pub(super) fn is_bound(attempt: &LiveAttempt) -> bool {
     attempt.kind != "restore"
 }
 
+/// What a drive says of its medium.
+pub(super) fn medium(drive: &DriveRow) -> Medium {
+    match drive.medium.as_str() {
+        "empty" => Medium::Empty,
+        "loaded" => Medium::Loaded,
+        "unloaded" => Medium::Unloaded,
+        _ => Medium::Unknown,
+    }
+}
+
 /// What an attempt is for.
 pub(super) fn kind(attempt: &LiveAttempt) -> attempt::Kind {
-    match attempt.kind.as_str() {
+    kind_of(&attempt.kind, &attempt.task, attempt.library_id.is_some())
+}
+
+/// What a job is for. `has_robot` says whether a robot works for it.
+pub(super) fn kind_of(kind: &str, task: &Task, has_robot: bool) -> attempt::Kind {
+    match kind {
         "backup" => attempt::Kind::Backup,
         "restore" => attempt::Kind::Restore,
         "label" => attempt::Kind::Label,
@@ -562,11 +572,11 @@ pub(super) fn kind(attempt: &LiveAttempt) -> attempt::Kind {
         "export" => attempt::Kind::Carry(carry::To::MailSlot),
         "import" => attempt::Kind::Carry(carry::To::Slot),
         "move" => {
-            let to = attempt.task.to_address.unwrap_or_default();
+            let to = task.to_address.unwrap_or_default();
             attempt::Kind::Carry(carry::To::Element(to as u32))
         }
         // A drive in no library has nobody to take the cartridge home.
-        "drive-unload" if attempt.library_id.is_some() => attempt::Kind::Carry(carry::To::Slot),
+        "drive-unload" if has_robot => attempt::Kind::Carry(carry::To::Slot),
         _ => attempt::Kind::Drive,
     }
 }

@@ -10,12 +10,15 @@ mod facts;
 mod indexing;
 mod needs;
 mod operator;
+mod outlook;
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
+
+pub use outlook::{Outlook, outlook_on};
 
 use crate::session::Registry;
 use crate::store::{Error, Store, attempts, drives, leadership};

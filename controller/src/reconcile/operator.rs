@@ -57,6 +57,11 @@ pub(super) async fn erase_decided_on(
             let reason = format!("an erase of it did not come to its end: {}", fault.message);
             volumes::volume_quarantine_on(tx, volume, &reason).await
         }
+        // The drive may have begun; what it says to its being stopped comes too late.
+        Verdict::Cancelled if live.step_kind == "work" => {
+            let reason = "an erase of it was cancelled while it ran";
+            volumes::volume_quarantine_on(tx, volume, reason).await
+        }
         Verdict::Failed(_) | Verdict::Cancelled => Ok(()),
     }
 }

@@ -91,7 +91,10 @@ pub(super) async fn compose(app: &App, shutdown: &CancellationToken) -> Result<C
             HealthServiceServer,
             Healths::new(app.clone(), registry.clone())
         ))
-        .add_service(limited!(DeviceServiceServer, Devices(app.clone())))
+        .add_service(limited!(
+            DeviceServiceServer,
+            Devices::new(app.clone(), registry.clone())
+        ))
         .add_service(limited!(
             SessionServiceServer,
             session::Service::new(app.store.clone(), registry.clone(), app.config.lease)

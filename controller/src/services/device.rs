@@ -2,21 +2,40 @@
 
 use taf_proto::v1::device_service_server::DeviceService;
 use taf_proto::v1::{
-    Drive, DriveState, Library, ListDrivesRequest, ListDrivesResponse, ListLibrariesRequest,
-    ListLibrariesResponse, Slot,
+    Carriage, CleanDriveRequest, CleanDriveResponse, Drive, DriveSlot, DriveState,
+    ExportCartridgesRequest, ExportCartridgesResponse, GetDriveRequest, GetDriveResponse,
+    ImportCartridgesRequest, ImportCartridgesResponse, InventoryLibraryRequest,
+    InventoryLibraryResponse, Library, ListDrivesRequest, ListDrivesResponse, ListLibrariesRequest,
+    ListLibrariesResponse, LoadDriveRequest, LoadDriveResponse, MoveCartridgeRequest,
+    MoveCartridgeResponse, RewindDriveRequest, RewindDriveResponse, Slot, UnloadDriveRequest,
+    UnloadDriveResponse,
 };
 use tonic::{Request, Response, Status};
 
 use super::health::Ledger;
+use super::mutation::Mutation;
+use super::order::{self, Made, Order};
 use super::paging::Page;
-use super::{PAGE_DEFAULT, PAGE_MOST, names, timestamp};
+use super::{PAGE_DEFAULT, PAGE_MOST, names, status, timestamp, volume};
+use crate::access::Caller;
 use crate::app::App;
+use crate::session::Registry;
 use crate::store::drives::{self, DriveRow};
-use crate::store::libraries::{self, ElementRow, LibraryRow};
+use crate::store::libraries::{self, Contents, ElementRow, LibraryRow};
 
 /// `taf.v1.DeviceService`.
 #[derive(Clone)]
-pub struct Devices(pub App);
+pub struct Devices {
+    app: App,
+    registry: Registry,
+}
+
+impl Devices {
+    /// The service. New jobs wake the reconciler.
+    pub fn new(app: App, registry: Registry) -> Devices {
+        Devices { app, registry }
+    }
+}
 
 fn drive(row: DriveRow, ledger: &Ledger) -> Drive {
     let (cleaning, down_reason) = ledger.drive_state(&row.serial);
@@ -52,12 +71,44 @@ fn drive(row: DriveRow, ledger: &Ledger) -> Drive {
     }
 }
 
-fn library(row: LibraryRow, elements: &[ElementRow]) -> Library {
-    let slots = elements.iter().filter(|e| e.kind != "drive").map(|e| Slot {
+fn library(row: LibraryRow, elements: &[ElementRow], contents: &Contents) -> Library {
+    let state = |e: &ElementRow| {
+        let state = e.barcode.as_ref().and_then(|b| contents.states.get(b));
+        state.map_or(0, |state| volume::state(state).into())
+    };
+    let slots = elements.iter().filter(|e| e.kind != "drive").map(|e| {
+        let left = e
+            .barcode
+            .as_deref()
+            .and_then(|b| contents.cleanings_left(b));
+        Slot {
+            address: e.address as u32,
+            mail_slot: e.kind == "mail-slot",
+            full: e.occupied,
+            barcode: e.barcode.clone().unwrap_or_default(),
+            exception: e.exception.clone().unwrap_or_default(),
+            volume_state: state(e),
+            cleaning: left.is_some(),
+            cleanings_left: left.unwrap_or_default(),
+            barcode_twice: e
+                .barcode
+                .as_ref()
+                .is_some_and(|b| contents.twice.contains(b)),
+        }
+    });
+    let seats = elements.iter().filter(|e| e.kind == "drive");
+    let drive_slots = seats.map(|e| DriveSlot {
         address: e.address as u32,
-        mail_slot: e.kind == "mail-slot",
+        drive: e
+            .drive_serial
+            .as_deref()
+            .map(names::drive)
+            .unwrap_or_default(),
         full: e.occupied,
         barcode: e.barcode.clone().unwrap_or_default(),
+        source_address: e.source_address.unwrap_or_default() as u32,
+        exception: e.exception.clone().unwrap_or_default(),
+        volume_state: state(e),
     });
     let drives = elements
         .iter()
@@ -72,7 +123,61 @@ fn library(row: LibraryRow, elements: &[ElementRow]) -> Library {
         inventory_time: row.inventory_at.map(timestamp),
         slots: slots.collect(),
         drives: drives.collect(),
+        pause: row.pause.unwrap_or_default(),
+        picker_exception: row.picker_exception.unwrap_or_default(),
+        drive_slots: drive_slots.collect(),
     }
+}
+
+fn carriages(made: &[Made]) -> Vec<Carriage> {
+    made.iter()
+        .map(|one| Carriage {
+            barcode: one.barcode.clone(),
+            location: one.location.clone(),
+            job: one.job(),
+            preview: one.preview(),
+        })
+        .collect()
+}
+
+fn given(barcode: &str) -> Result<Option<&str>, Status> {
+    match barcode {
+        "" => Ok(None),
+        barcode if names::is_serial(barcode) => Ok(Some(barcode)),
+        _ => Err(status::invalid("barcode", names::SERIAL_RULE)),
+    }
+}
+
+fn drive_of(name: &str) -> Result<&str, Status> {
+    names::drive_serial(name).map_err(|e| status::invalid("name", e))
+}
+
+fn library_of(name: &str) -> Result<&str, Status> {
+    names::library_serial(name).map_err(|e| status::invalid("name", e))
+}
+
+/// An RPC that is an order about one thing, and whose answer is one job.
+macro_rules! ordered {
+    ($self:ident, $request:ident, $action:literal, $subject:expr, $order:expr, $answer:expr) => {{
+        let caller = Caller::of(&$request)?.clone();
+        let $request = $request.into_inner();
+        let subject: String = $subject;
+        let mutation = Mutation::new(&caller, $action, subject, &$request.request_id, &$request)?;
+        let order: Order<'_> = $order;
+        let outcome = order::carry_out(
+            &$self.app,
+            &$self.registry,
+            &mutation,
+            &order,
+            $request.dry_run,
+            $answer,
+        )
+        .await;
+        if $request.dry_run {
+            return outcome.map(Response::new);
+        }
+        mutation.concluded(&$self.app.store, outcome).await
+    }};
 }
 
 #[tonic::async_trait]
@@ -89,7 +194,7 @@ impl DeviceService for Devices {
             PAGE_DEFAULT,
             PAGE_MOST,
         )?;
-        let client = self.0.store.client().await?;
+        let client = self.app.store.client().await?;
         let mut rows = drives::drive_list(&client, page.after_text()?, page.limit()).await?;
         let next_page_token = page.cut(&mut rows, |row| row.serial.clone());
         let serials: Vec<&str> = rows.iter().map(|row| row.serial.as_str()).collect();
@@ -112,17 +217,198 @@ impl DeviceService for Devices {
             PAGE_DEFAULT,
             PAGE_MOST,
         )?;
-        let client = self.0.store.client().await?;
+        let client = self.app.store.client().await?;
         let mut rows = libraries::library_list(&client, page.after_text()?, page.limit()).await?;
         let next_page_token = page.cut(&mut rows, |row| row.serial.clone());
+        let contents = libraries::library_contents(&client).await?;
         let mut found = Vec::new();
         for row in rows {
             let elements = libraries::library_elements(&client, row.id).await?;
-            found.push(library(row, &elements));
+            found.push(library(row, &elements, &contents));
         }
         Ok(Response::new(ListLibrariesResponse {
             libraries: found,
             next_page_token,
         }))
+    }
+
+    async fn get_drive(
+        &self,
+        request: Request<GetDriveRequest>,
+    ) -> Result<Response<GetDriveResponse>, Status> {
+        let name = request.into_inner().name;
+        let serial = drive_of(&name)?;
+        let client = self.app.store.client().await?;
+        let found = drives::drive_get(&client, serial).await?;
+        let found = found.ok_or_else(|| status::not_found(&name))?;
+        let ledger = Ledger::load(&client, &[serial], &[]).await?;
+        Ok(Response::new(GetDriveResponse {
+            drive: Some(drive(found, &ledger)),
+        }))
+    }
+
+    async fn load_drive(
+        &self,
+        request: Request<LoadDriveRequest>,
+    ) -> Result<Response<LoadDriveResponse>, Status> {
+        ordered!(
+            self,
+            request,
+            "DeviceService.LoadDrive",
+            request.name.clone(),
+            Order::Load {
+                drive: drive_of(&request.name)?,
+                barcode: given(&request.barcode)?,
+            },
+            |made| LoadDriveResponse {
+                job: made[0].job(),
+                preview: made[0].preview(),
+            }
+        )
+    }
+
+    async fn unload_drive(
+        &self,
+        request: Request<UnloadDriveRequest>,
+    ) -> Result<Response<UnloadDriveResponse>, Status> {
+        ordered!(
+            self,
+            request,
+            "DeviceService.UnloadDrive",
+            request.name.clone(),
+            Order::Unload {
+                drive: drive_of(&request.name)?,
+            },
+            |made| UnloadDriveResponse {
+                job: made[0].job(),
+                preview: made[0].preview(),
+            }
+        )
+    }
+
+    async fn rewind_drive(
+        &self,
+        request: Request<RewindDriveRequest>,
+    ) -> Result<Response<RewindDriveResponse>, Status> {
+        ordered!(
+            self,
+            request,
+            "DeviceService.RewindDrive",
+            request.name.clone(),
+            Order::Rewind {
+                drive: drive_of(&request.name)?,
+            },
+            |made| RewindDriveResponse {
+                job: made[0].job(),
+                preview: made[0].preview(),
+            }
+        )
+    }
+
+    async fn clean_drive(
+        &self,
+        request: Request<CleanDriveRequest>,
+    ) -> Result<Response<CleanDriveResponse>, Status> {
+        ordered!(
+            self,
+            request,
+            "DeviceService.CleanDrive",
+            request.name.clone(),
+            Order::Clean {
+                drive: drive_of(&request.name)?,
+                barcode: given(&request.barcode)?,
+            },
+            |made| CleanDriveResponse {
+                job: made[0].job(),
+                preview: made[0].preview(),
+            }
+        )
+    }
+
+    async fn inventory_library(
+        &self,
+        request: Request<InventoryLibraryRequest>,
+    ) -> Result<Response<InventoryLibraryResponse>, Status> {
+        ordered!(
+            self,
+            request,
+            "DeviceService.InventoryLibrary",
+            request.name.clone(),
+            Order::Inventory {
+                library: library_of(&request.name)?,
+            },
+            |made| InventoryLibraryResponse {
+                job: made[0].job(),
+                preview: made[0].preview(),
+            }
+        )
+    }
+
+    async fn move_cartridge(
+        &self,
+        request: Request<MoveCartridgeRequest>,
+    ) -> Result<Response<MoveCartridgeResponse>, Status> {
+        ordered!(
+            self,
+            request,
+            "DeviceService.MoveCartridge",
+            format!(
+                "{} from {} to {}",
+                request.name, request.from_address, request.to_address
+            ),
+            Order::Move {
+                library: library_of(&request.name)?,
+                from: request.from_address,
+                to: request.to_address,
+            },
+            |made| MoveCartridgeResponse {
+                job: made[0].job(),
+                preview: made[0].preview(),
+            }
+        )
+    }
+
+    async fn import_cartridges(
+        &self,
+        request: Request<ImportCartridgesRequest>,
+    ) -> Result<Response<ImportCartridgesResponse>, Status> {
+        ordered!(
+            self,
+            request,
+            "DeviceService.ImportCartridges",
+            request.name.clone(),
+            Order::Import {
+                library: library_of(&request.name)?,
+                addresses: &request.addresses,
+            },
+            |made| ImportCartridgesResponse {
+                carriages: carriages(made)
+            }
+        )
+    }
+
+    async fn export_cartridges(
+        &self,
+        request: Request<ExportCartridgesRequest>,
+    ) -> Result<Response<ExportCartridgesResponse>, Status> {
+        let barcodes = &request.get_ref().barcodes;
+        if barcodes.is_empty() || !barcodes.iter().all(|b| names::is_serial(b)) {
+            return Err(status::invalid(
+                "barcodes",
+                format!("must be at least one, each {}", names::SERIAL_RULE),
+            ));
+        }
+        ordered!(
+            self,
+            request,
+            "DeviceService.ExportCartridges",
+            request.barcodes.join(" "),
+            Order::Export {
+                barcodes: &request.barcodes,
+            },
+            |made| ExportCartridgesResponse {
+                carriages: carriages(made)
+            }
+        )
     }
 }

@@ -23,6 +23,9 @@ pub fn is_id(text: &str) -> bool {
         && text.bytes().all(plain)
 }
 
+/// What a barcode or serial number may be, for messages.
+pub const SERIAL_RULE: &str = "must be 1 to 64 visible characters without '/'";
+
 /// Whether a text may be a barcode or a serial number: 1 to 64 visible ASCII characters but '/'. Devices, not
 /// people, choose them.
 pub fn is_serial(text: &str) -> bool {

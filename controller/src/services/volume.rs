@@ -2,24 +2,28 @@
 
 use taf_proto::v1::volume_service_server::VolumeService;
 use taf_proto::v1::{
-    GetVolumeRequest, GetVolumeResponse, Health, LabelVolumeRequest, LabelVolumeResponse,
+    EraseMethod, EraseVolumeRequest, EraseVolumeResponse, GetVolumeRequest, GetVolumeResponse,
+    Health, LabelVolumeRequest, LabelVolumeResponse, LabelVolumesRequest, LabelVolumesResponse,
     ListVolumesRequest, ListVolumesResponse, TapeFile, Volume, VolumeState,
 };
 use tonic::{Request, Response, Status};
 use uuid::Uuid;
 
 use super::health::Ledger;
+use super::label_all::label_all_on;
 use super::mutation::Mutation;
+use super::order::{self, Made, Order};
 use super::paging::Page;
 use super::status::{self, Violations};
 use super::{PAGE_DEFAULT, PAGE_MOST, names, timestamp};
 use crate::access::Caller;
 use crate::app::App;
+use crate::reconcile;
 use crate::session::Registry;
+use crate::store::attempts::Task;
 use crate::store::{
     self, Store,
     jobs::{self, NewTask},
-    libraries,
     volumes::{self, TapeFileRow, VolumeRow},
 };
 
@@ -31,6 +35,29 @@ pub struct Volumes {
 }
 
 impl Volumes {
+    async fn label_all(
+        &self,
+        mutation: &Mutation,
+        request: &LabelVolumesRequest,
+    ) -> Result<LabelVolumesResponse, Status> {
+        let mut client = self.app.store.client().await?;
+        let tx = client.transaction().await.map_err(store::Error::from)?;
+        if !request.dry_run
+            && let Some(answer) = mutation.begin_on(&tx).await?
+        {
+            return Ok(answer);
+        }
+        let answer = label_all_on(&tx, mutation, request).await?;
+        if request.dry_run {
+            // Dropped without a commit, so nothing was done.
+            return Ok(answer);
+        }
+        mutation.finish_on(&tx, &answer).await?;
+        tx.commit().await.map_err(store::Error::from)?;
+        self.registry.wake();
+        Ok(answer)
+    }
+
     /// The service.
     pub fn new(app: App, registry: Registry) -> Volumes {
         Volumes { app, registry }
@@ -51,21 +78,17 @@ impl Volumes {
         bad.check()?;
         let mut client = self.app.store.client().await?;
         let tx = client.transaction().await.map_err(store::Error::from)?;
-        if let Some(answer) = mutation.begin_on(&tx).await? {
+        if !request.dry_run
+            && let Some(answer) = mutation.begin_on(&tx).await?
+        {
             return Ok(answer);
         }
         let pool = Store::pool_get_on(&*tx, pool_name)
             .await?
             .ok_or_else(|| status::not_found(&request.pool))?;
         let barcode = &request.barcode;
-        if !libraries::library_holds(&tx, barcode).await? {
-            return Err(status::precondition(
-                "CARTRIDGE_NOT_IN_LIBRARY",
-                format!(
-                    "no library shows a cartridge {barcode}: `taf library` shows what is in the slots"
-                ),
-            ));
-        }
+        order::is_inside_on(&tx, barcode).await?;
+        order::for_data_on(&tx, barcode).await?;
         let fresh = (Uuid::new_v4(), Uuid::new_v4());
         let Some(volume) =
             volumes::volume_open_label_on(&tx, barcode, pool.id, pool.block_size, fresh).await?
@@ -75,11 +98,27 @@ impl Volumes {
         let new = NewTask {
             kind: "label",
             volume_id: Some(volume),
+            task: Task {
+                forced: request.force,
+                ..Task::default()
+            },
             ..NewTask::default()
         };
         let job = jobs::job_create_task_on(&tx, &new, mutation.actor()).await?;
+        if request.dry_run {
+            let outlook = Some(reconcile::outlook_on(&tx, job).await?);
+            let made = Made {
+                outlook,
+                ..Made::default()
+            };
+            return Ok(LabelVolumeResponse {
+                job: String::new(),
+                preview: made.preview(),
+            });
+        }
         let answer = LabelVolumeResponse {
             job: names::job(job),
+            preview: None,
         };
         mutation.finish_on(&tx, &answer).await?;
         tx.commit().await.map_err(store::Error::from)?;
@@ -89,7 +128,7 @@ impl Volumes {
 }
 
 /// Why a volume of the catalog is not labelled again.
-fn living(volume: Option<VolumeRow>, barcode: &str) -> Status {
+pub(super) fn living(volume: Option<VolumeRow>, barcode: &str) -> Status {
     match volume {
         Some(v) if v.state == "labelling" => status::precondition(
             "VOLUME_LABELLING",
@@ -98,7 +137,7 @@ fn living(volume: Option<VolumeRow>, barcode: &str) -> Status {
         Some(v) if v.part_count > 0 => status::precondition(
             "VOLUME_HAS_PARTS",
             format!(
-                "volume {barcode} holds {} parts of {} versions: choose another cartridge",
+                "volume {barcode} holds {} parts of {} versions: choose another cartridge, or give them up with `taf volume erase {barcode} --force`",
                 v.part_count, v.version_count
             ),
         ),
@@ -109,14 +148,31 @@ fn living(volume: Option<VolumeRow>, barcode: &str) -> Status {
     }
 }
 
-fn message(row: &VolumeRow) -> Volume {
-    let state = match row.state.as_str() {
+/// A state as the API has it.
+pub(super) fn state(stored: &str) -> VolumeState {
+    match stored {
         "labelling" => VolumeState::Labelling,
         "appendable" => VolumeState::Appendable,
         "full" => VolumeState::Full,
         "read-only" => VolumeState::ReadOnly,
         "quarantined" => VolumeState::Quarantined,
         _ => VolumeState::Unlabelled,
+    }
+}
+
+fn message(row: &VolumeRow) -> Volume {
+    // Nobody can tell which of the two is the volume, so neither is used while both are there.
+    let (state, state_reason) = if row.seen_count > 1 {
+        (
+            VolumeState::Quarantined,
+            format!(
+                "the libraries show {} cartridges with barcode {}: take out all but the one that is meant",
+                row.seen_count, row.barcode
+            ),
+        )
+    } else {
+        let reason = row.state_reason.clone().unwrap_or_default();
+        (state(&row.state), reason)
     };
     let location = match (&row.drive, &row.library, row.address) {
         (Some((_, serial)), ..) => names::drive(serial),
@@ -128,10 +184,17 @@ fn message(row: &VolumeRow) -> Volume {
         barcode: row.barcode.clone(),
         pool: names::pool(&row.pool),
         state: state.into(),
-        state_reason: row.state_reason.clone().unwrap_or_default(),
+        state_reason,
         byte_count: row.byte_count as u64,
         part_count: row.part_count as u64,
         version_count: row.version_count as u64,
+        last_location: match (&row.seen_library, row.seen_address) {
+            (Some(library), Some(address)) if location.is_empty() => {
+                names::slot(library, address as u32)
+            }
+            _ => String::new(),
+        },
+        last_seen_time: row.seen_at.filter(|_| location.is_empty()).map(timestamp),
         location,
         block_size: row.block_size as u32,
         recording_uuid: row.recording_uuid.to_string(),
@@ -246,6 +309,64 @@ impl VolumeService for Volumes {
             &request,
         )?;
         let outcome = self.label(&mutation, &request).await;
+        if request.dry_run {
+            return outcome.map(Response::new);
+        }
+        mutation.concluded(&self.app.store, outcome).await
+    }
+
+    async fn label_volumes(
+        &self,
+        request: Request<LabelVolumesRequest>,
+    ) -> Result<Response<LabelVolumesResponse>, Status> {
+        let caller = Caller::of(&request)?.clone();
+        let request = request.into_inner();
+        let mutation = Mutation::new(
+            &caller,
+            "VolumeService.LabelVolumes",
+            request.pool.as_str(),
+            &request.request_id,
+            &request,
+        )?;
+        let outcome = self.label_all(&mutation, &request).await;
+        if request.dry_run {
+            return outcome.map(Response::new);
+        }
+        mutation.concluded(&self.app.store, outcome).await
+    }
+
+    async fn erase_volume(
+        &self,
+        request: Request<EraseVolumeRequest>,
+    ) -> Result<Response<EraseVolumeResponse>, Status> {
+        let caller = Caller::of(&request)?.clone();
+        let request = request.into_inner();
+        let barcode =
+            names::volume_barcode(&request.name).map_err(|e| status::invalid("name", e))?;
+        let how = if request.force { " by force" } else { "" };
+        let mutation = Mutation::new(
+            &caller,
+            "VolumeService.EraseVolume",
+            format!("{}{how}", request.name),
+            &request.request_id,
+            &request,
+        )?;
+        let erase = Order::Erase {
+            barcode,
+            format: request.method() == EraseMethod::Format,
+            thorough: request.method() == EraseMethod::Long,
+            force: request.force,
+        };
+        let answer = |made: &[Made]| EraseVolumeResponse {
+            job: made[0].job(),
+            preview: made[0].preview(),
+        };
+        let (app, registry) = (&self.app, &self.registry);
+        let outcome =
+            order::carry_out(app, registry, &mutation, &erase, request.dry_run, answer).await;
+        if request.dry_run {
+            return outcome.map(Response::new);
+        }
         mutation.concluded(&self.app.store, outcome).await
     }
 }

@@ -52,3 +52,14 @@ pub async fn cleaning_use_on(
     }
     Ok(())
 }
+
+/// A person says that it is one.
+pub async fn cleaning_name_on(tx: &Transaction<'_>, barcode: &str) -> Result<(), Error> {
+    tx.execute(
+        "INSERT INTO cleaning_cartridges (barcode) SELECT $1::varchar \
+         WHERE NOT EXISTS (SELECT 1 FROM cleaning_cartridges WHERE barcode = $1::varchar)",
+        &[&barcode],
+    )
+    .await?;
+    Ok(())
+}

@@ -211,6 +211,16 @@ pub struct DriveRow {
     pub down: bool,
 }
 
+/// One drive by serial number.
+pub async fn drive_get(
+    client: &impl GenericClient,
+    serial: &str,
+) -> Result<Option<DriveRow>, Error> {
+    // They are few.
+    let drives = drive_list(client, "", 10_000).await?;
+    Ok(drives.into_iter().find(|drive| drive.serial == serial))
+}
+
 /// Drives behind `after` by serial number. One that two libraries show is in the one that is connected.
 pub async fn drive_list(
     client: &impl GenericClient,

@@ -1,5 +1,7 @@
 //! Jobs: what was asked for and what came of it.
 
+use std::collections::HashMap;
+
 use jiff::Timestamp;
 use taf_core::Fault;
 use tokio_postgres::Row;
@@ -151,6 +153,24 @@ pub async fn job_create_index_on(
         )
         .await?;
     Ok(row.get(0))
+}
+
+/// How the newest job about each volume without a label failed: reason and message by barcode.
+pub async fn job_label_faults_on(
+    tx: &Transaction<'_>,
+) -> Result<HashMap<String, (String, String)>, Error> {
+    let rows = tx
+        .query(
+            "SELECT v.barcode, j.fault_reason, j.fault_message FROM volumes v JOIN jobs j ON j.id = \
+             (SELECT max(x.id) FROM jobs x WHERE x.volume_id = v.id) \
+             WHERE v.state = 'unlabelled' AND j.fault_reason IS NOT NULL",
+            &[],
+        )
+        .await?;
+    Ok(rows
+        .iter()
+        .map(|row| (row.get(0), (row.get(1), row.get(2))))
+        .collect())
 }
 
 /// The job of a plan that has not ended, if there is one.

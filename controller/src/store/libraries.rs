@@ -1,12 +1,12 @@
 //! Libraries and their elements, as their workers report them.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use jiff::Timestamp;
 
 use uuid::Uuid;
 
-use super::{Error, GenericClient, Transaction};
+use super::{Error, GenericClient, Transaction, cleaning};
 
 /// Who a worker says it is.
 pub struct UnitIdentity<'a> {
@@ -206,6 +206,47 @@ pub async fn library_elements(
             exception: row.get(6),
         })
         .collect())
+}
+
+/// What libraries hold, as the catalog knows it.
+#[derive(Debug, Default)]
+pub struct Contents {
+    /// State of each volume, by barcode.
+    pub states: HashMap<String, String>,
+    /// Barcodes that libraries show more than once.
+    pub twice: HashSet<String>,
+    /// How often known cleaning cartridges can still be used.
+    pub cleaning: HashMap<String, u32>,
+}
+
+impl Contents {
+    /// How often a cartridge can still clean a drive; `None` if it is for data.
+    pub fn cleanings_left(&self, barcode: &str) -> Option<u32> {
+        let known = self.cleaning.get(barcode).copied();
+        known.or_else(|| cleaning::is_cleaning(barcode).then_some(cleaning::USES))
+    }
+}
+
+/// What is known of all cartridges in libraries.
+pub async fn library_contents(client: &impl GenericClient) -> Result<Contents, Error> {
+    let states = client
+        .query(
+            "SELECT DISTINCT v.barcode, v.state FROM volumes v JOIN elements e ON e.barcode = v.barcode AND e.occupied",
+            &[],
+        )
+        .await?;
+    let twice = client
+        .query(
+            "SELECT e.barcode FROM elements e JOIN libraries l ON l.id = e.library_id \
+             WHERE e.occupied AND e.barcode IS NOT NULL AND l.connected GROUP BY e.barcode HAVING count(*) > 1",
+            &[],
+        )
+        .await?;
+    Ok(Contents {
+        states: states.iter().map(|row| (row.get(0), row.get(1))).collect(),
+        twice: twice.iter().map(|row| row.get(0)).collect(),
+        cleaning: cleaning::cleaning_list(client).await?,
+    })
 }
 
 /// Whether a cartridge with this barcode is in a library.

@@ -50,6 +50,14 @@ pub struct VolumeRow {
     pub address: Option<i32>,
     /// Drive that it is in: row and serial number.
     pub drive: Option<(i64, String)>,
+    /// How many elements of connected libraries show its barcode.
+    pub seen_count: i64,
+    /// Library where it was seen last.
+    pub seen_library: Option<String>,
+    /// Element in which it was seen last.
+    pub seen_address: Option<i32>,
+    /// When.
+    pub seen_at: Option<Timestamp>,
 }
 
 const VOLUME_SELECT: &str = "SELECT DISTINCT ON (v.barcode) v.id, v.barcode, v.volume_uuid, v.pool_id, p.pool_name, v.state, v.state_reason, \
@@ -58,7 +66,10 @@ const VOLUME_SELECT: &str = "SELECT DISTINCT ON (v.barcode) v.id, v.barcode, v.v
      (SELECT count(DISTINCT a.line_id::varchar || ':' || a.version::varchar) FROM parts x \
        JOIN archives a ON a.id = x.archive_id \
        WHERE x.recording_uuid = v.recording_uuid AND a.state = 'published') AS version_count, \
-     t.job_id, e.library_id, l.serial, e.address, d.id, d.serial FROM ";
+     t.job_id, e.library_id, l.serial, e.address, d.id, d.serial, \
+     (SELECT count(*) FROM elements x JOIN libraries y ON y.id = x.library_id \
+       WHERE x.occupied AND x.barcode = v.barcode AND y.connected) AS seen_count, \
+     v.seen_library, v.seen_address, v.seen_at FROM ";
 
 const VOLUME_JOINS: &str = " v JOIN pools p ON p.id = v.pool_id \
      LEFT JOIN attempt_volumes h ON h.cartridge = v.barcode AND h.held LEFT JOIN attempts t ON t.id = h.attempt_id \
@@ -93,6 +104,10 @@ fn volume_row(row: &Row) -> VolumeRow {
         library: row.get(18),
         address: row.get(19),
         drive: row.get::<_, Option<i64>>(20).zip(row.get(21)),
+        seen_count: row.get(22),
+        seen_library: row.get(23),
+        seen_address: row.get(24),
+        seen_at: row.get(25),
     }
 }
 

@@ -389,3 +389,40 @@ fn a_look_at_the_elements_is_one_step() {
         Next::Verdict(Verdict::Succeeded { with_issues: false })
     );
 }
+
+#[test]
+fn a_dry_run_foresees_every_step() {
+    let mut elements = elements();
+    elements[0].full = true;
+    elements[0].barcode = Some("B".into());
+    let steps = |kind| {
+        foresee(&Facts {
+            kind,
+            stage: Stage::Between,
+            medium: Medium::Loaded,
+            source: None,
+            ..facts(&elements)
+        })
+        .unwrap()
+    };
+    let label = steps(Kind::Label);
+    assert!(
+        matches!(
+            &label[..],
+            [
+                mount::Step::Unload,
+                mount::Step::Clear(_),
+                mount::Step::Mount(_),
+                mount::Step::Work
+            ]
+        ),
+        "{label:?}"
+    );
+    let clean = steps(Kind::Clean);
+    assert!(
+        matches!(&clean[2..], [mount::Step::Mount(m), mount::Step::Clean, mount::Step::Carry(home)]
+            if (m.from, home.to) == (3, 3)),
+        "{clean:?}"
+    );
+    assert_eq!(steps(Kind::Scan), [mount::Step::Scan]);
+}
