@@ -121,10 +121,7 @@ fn words(step: &Step, job: &QueuedJob, grant: &Grant, drive: &str, elements: &[E
         Some(e) if e.kind == ElementKind::MailSlot => format!("mail slot {address}"),
         _ => format!("slot {address}"),
     };
-    let barcode = match grant.barcode.as_deref() {
-        Some(barcode) => barcode,
-        None => "what is in it",
-    };
+    let barcode = grant.barcode.as_deref().unwrap_or("what is in it");
     match step {
         Step::Unload => format!("drive {drive} unloads what is in it"),
         Step::Clear(m) | Step::Mount(m) | Step::Carry(m) => {

@@ -23,6 +23,7 @@ use crate::resource::{id, name};
   taf volume label TAF002L8 --pool offsite --detach
   taf volume label --all --pool default --dry-run
   taf volume label --all --pool default")]
+#[allow(clippy::struct_excessive_bools)] // switches of a command line
 pub struct Label {
     /// Barcode of a cartridge in a library or drive
     #[arg(required_unless_present = "all")]
