@@ -481,12 +481,15 @@ fn any_of(
     if let Some(holder) = cartridge.in_drive {
         return match world.drives.iter().filter(free).find(|d| d.id == holder) {
             Some(drive) => Ok(drive.id),
-            None if world.drives.iter().any(|d| d.id == holder && !allowed(d)) => wait(format!(
-                "volume {barcode} is in another drive: put it into a slot"
-            )),
-            None => wait(format!(
-                "volume {barcode} is in a drive that is busy, down or not connected"
-            )),
+            None => match world.drives.iter().find(|d| d.id == holder && !allowed(d)) {
+                Some(other) => wait(format!(
+                    "volume {barcode} is in another drive: have it put into a slot with `taf drive unload {}`",
+                    other.serial
+                )),
+                None => wait(format!(
+                    "volume {barcode} is in a drive that is busy, down or not connected"
+                )),
+            },
         };
     }
     world

@@ -166,12 +166,13 @@ fn progress(row: &JobRow) -> Progress {
         .as_deref()
         .and_then(|bytes| agent::DriveObservation::decode(bytes).ok())
     {
-        progress.committed_byte_count = drive.committed_byte_count;
         progress.drive_bytes_per_second = drive.bytes_per_second;
         if progress.phase.is_empty() {
             progress.phase = drive.phase;
         }
     }
+    // The catalog knows what is on tape; a drive's last word may have been overtaken by its next one.
+    progress.committed_byte_count = row.committed_bytes.unwrap_or_default() as u64;
     // What a side counted in the end goes before what it saw on the way.
     let result = row.source_result.as_deref().map(agent::Result::decode);
     match result.and_then(Result::ok).and_then(|result| result.done) {

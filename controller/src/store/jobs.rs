@@ -315,6 +315,8 @@ pub struct JobRow {
     pub estimated_files: Option<i64>,
     /// Bytes expected.
     pub estimated_bytes: Option<i64>,
+    /// Bytes in parts of the newest attempt, if it has any.
+    pub committed_bytes: Option<i64>,
     /// Issues of the newest attempt.
     pub issue_count: i64,
     /// When it was asked for.
@@ -332,7 +334,8 @@ const JOB_SELECT: &str = "SELECT j.id, j.kind, j.state, p.plan_name, j.line_id, 
      (SELECT count(*) FROM issues i WHERE i.attempt_id = t.id) AS issue_count, \
      j.created_at, j.started_at, j.ended_at, t.source_result, \
      (SELECT array_agg(x.cartridge ORDER BY x.ordinal) FROM attempt_volumes x WHERE x.attempt_id = t.id) AS used, \
-     l.serial, j.from_address, j.to_address \
+     l.serial, j.from_address, j.to_address, \
+     (SELECT sum(x.byte_count) FROM archives r JOIN parts x ON x.archive_id = r.id WHERE r.attempt_id = t.id)::bigint AS committed_bytes \
      FROM jobs j \
      LEFT JOIN attempts t ON t.id = (SELECT max(x.id) FROM attempts x WHERE x.job_id = j.id) \
      LEFT JOIN plans p ON p.id = j.plan_id \
@@ -361,6 +364,7 @@ fn job_row(row: &Row) -> JobRow {
         volumes,
         library: row.get(26),
         addresses: (row.get(27), row.get(28)),
+        committed_bytes: row.get(29),
         drive: row.get(8),
         restore_request: row.get(9),
         waiting_for: row.get(10),

@@ -40,6 +40,11 @@ const MIGRATIONS: &[Migration] = &[
         name: "health",
         sql: include_str!("../../migrations/0005_health.sql"),
     },
+    Migration {
+        number: 6,
+        name: "parts of attempts",
+        sql: include_str!("../../migrations/0006_parts_of_attempts.sql"),
+    },
 ];
 
 /// The advisory lock that migrating takes: "taf" and a version of this procedure.

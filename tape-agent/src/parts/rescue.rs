@@ -114,6 +114,10 @@ impl Writer<'_> {
             whole = proved
                 .map_err(|error| of_drive(&error, "reading back from", &self.recording.barcode))?;
         }
+        if !torn.closed {
+            // Nothing may be appended behind a tail without a filemark: whoever looks finds the drive elsewhere.
+            let _ = self.drive.rewind();
+        }
         let number = part.number;
         if whole == 0 {
             let resume = part.first_sequence();
