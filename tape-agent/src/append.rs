@@ -45,8 +45,24 @@ pub fn find_end(
         tape_file: recording.next_tape_file,
         block: recording.next_block,
     };
-    drive.locate_end_of_data().map_err(|e| said(&e))?;
+    match drive.locate_end_of_data() {
+        Ok(()) => {}
+        Err(error) if is_endless(&error) => {
+            return Err(Refused::Truncated(endless(barcode, &error)));
+        }
+        Err(error) => return Err(said(&error).into()),
+    }
     let position = drive.position().map_err(|e| said(&e))?;
+    if position.partition != 0 {
+        return Err(Refused::Fault(fault(
+            "POSITION_UNEXPECTED",
+            format!(
+                "the drive stands in partition {} of volume {barcode}, which has one partition",
+                position.partition
+            ),
+            "nothing was appended; look at the drive, and compare the volume with `taf tape files`",
+        )));
+    }
     let found = position.block;
     if found == known.block {
         if position.file.is_some_and(|file| file != known.tape_file) {
@@ -126,6 +142,24 @@ pub fn find_end(
         .into());
     }
     Ok((end, orphans))
+}
+
+/// Whether the drive does not find where the recording ends: power was lost while it was written, or the medium is bad there.
+fn is_endless(error: &Error) -> bool {
+    match error {
+        Error::Medium(sense) => !matches!(sense.asc, 0x30 | 0x31),
+        // An end of data would have been taken for what it is.
+        Error::BlankCheck(_) => true,
+        _ => false,
+    }
+}
+
+fn endless(barcode: &str, error: &Error) -> Fault {
+    fault(
+        "END_OF_DATA_MISSING",
+        format!("the end of what is recorded on volume {barcode} can't be found: {error}"),
+        "the volume is read-only now, and what is committed on it can be restored; label another cartridge for the pool",
+    )
 }
 
 /// Goes behind the filemark of the tape file that begins at `first`. A torn file, which has none, gets one.

@@ -3,9 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv6Addr};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde::Deserialize;
-use taf_peer::config::{self, Size};
+use taf_peer::config::{self, Size, Span};
 use taf_scsi::transport::Name;
 
 /// Bytes taken from a source and not yet safe on the medium, unless configured: more than a drive buffers itself.
@@ -14,6 +15,8 @@ const RING: u64 = 2 << 30;
 const INDEX_SPOOL: u64 = 8 << 30;
 /// An index spool must hold the records of some parts.
 const INDEX_SPOOL_MIN: u64 = 64 << 20;
+/// Drives recover by themselves from what takes minutes; the kernel breaks off what takes half an hour, by a reset.
+const HUNG_AFTER: Duration = Duration::from_mins(15);
 /// A ring must hold several segments.
 const RING_MIN: u64 = 32 << 20;
 
@@ -66,6 +69,10 @@ pub struct Config {
     /// Disk of all drives together for the records of parts that no volume index has yet.
     #[serde(default = "index_spool")]
     pub index_spool: Size,
+    /// A drive that has not answered an ordinary command for so long hangs, and its work fails. Loading may take three hours
+    /// and erasing a day whatever stands here.
+    #[serde(default = "hung_after")]
+    pub hung_after: Span,
     /// Logs as JSON.
     #[serde(default)]
     pub log_json: bool,
@@ -73,6 +80,10 @@ pub struct Config {
 
 fn loopback() -> String {
     "127.0.0.1".to_owned()
+}
+
+fn hung_after() -> Span {
+    Span(HUNG_AFTER)
 }
 
 fn ring() -> Size {
@@ -104,6 +115,9 @@ impl Config {
                 "index_spool must be at least {}",
                 Size(INDEX_SPOOL_MIN)
             ));
+        }
+        if config.hung_after.0.is_zero() {
+            wrong.push("hung_after must be longer than nothing, such as 15m".to_owned());
         }
         let last = last_port(config.port_base, config.drives.len());
         if config.port_base == Some(0) || last.is_none() {

@@ -4,11 +4,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, TryLockError};
 use std::time::{Duration, Instant};
 
+use taf_drive::watch::{Command, Watch};
 use taf_drive::{Drive, Error, Identity};
 use taf_proto::agent::drive_observation::Medium;
 use taf_proto::v1::Fault;
 
 use crate::fault::fault;
+use crate::keys::KeyFile;
 
 /// Work waits so long for a device that does not answer: an emulator or a path may be restarting.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -21,15 +23,19 @@ pub struct Device {
     name: String,
     drive: Arc<Mutex<Option<Box<dyn Drive>>>>,
     changes: Arc<AtomicU64>,
+    watch: Watch,
+    keys: KeyFile,
 }
 
 impl Device {
     /// Names the device; it is opened when it is used.
-    pub fn new(name: &str) -> Device {
+    pub fn new(name: &str, keys: KeyFile) -> Device {
         Device {
             name: name.to_owned(),
             drive: Arc::default(),
             changes: Arc::default(),
+            watch: Watch::default(),
+            keys,
         }
     }
 
@@ -45,7 +51,24 @@ impl Device {
 
     fn open(&self) -> Result<Box<dyn Drive>, Error> {
         self.changed();
-        taf_drive::open(&self.name)
+        let mut drive = taf_drive::open_watched(&self.name, &self.watch)?;
+        match self.keys.next() {
+            Ok(keys) => drive.reserve_with(keys),
+            Err(error) => {
+                tracing::error!(device = self.name, %error, "the keys of reservations can't be kept: other hosts are not kept off the drive");
+            }
+        }
+        Ok(drive)
+    }
+
+    /// The command that does not come back, if ordinary ones are given so long.
+    pub fn hung(&self, after: Duration) -> Option<Command> {
+        self.watch.running().filter(|command| command.hangs(after))
+    }
+
+    /// Sends nothing more for the work that is under way; the drive is opened anew for the next.
+    pub fn give_up(&self) {
+        self.watch.give_up();
     }
 
     /// Takes the drive's news. They are noted here, since the command that brings them is the last to tell.
@@ -56,6 +79,17 @@ impl Device {
             self.changed();
         }
         news.map(|_| ())
+    }
+
+    /// Takes over what a process of ours that died has left reserved; it also left its cartridge locked in.
+    fn hold(&self, drive: &mut dyn Drive) -> Result<(), Error> {
+        loop {
+            match drive.reserve() {
+                Ok(_) => return Ok(()),
+                Err(Error::UnitAttention(_)) => self.changed(),
+                Err(error) => return Err(error),
+            }
+        }
     }
 
     /// Who the drive is. Opens it; does not wait.
@@ -142,8 +176,10 @@ impl Device {
         };
         let Some(drive) = slot.as_mut() else { return };
         let released = self
-            .news(drive.as_mut())
-            .and_then(|()| drive.prevent_removal(false));
+            .hold(drive.as_mut())
+            .and_then(|()| self.news(drive.as_mut()))
+            .and_then(|()| drive.prevent_removal(false))
+            .and_then(|()| drive.release());
         if let Err(error) = released {
             tracing::debug!(device = self.name, %error, "the drive does not let go of its cartridge");
         }

@@ -1,6 +1,7 @@
 //! Why work failed, in the words that the controller shows to people.
 
 use taf_drive::Error as DriveError;
+use taf_drive::watch::Command;
 use taf_proto::v1::Fault;
 
 /// A fault from its three parts.
@@ -17,12 +18,32 @@ pub fn stopped() -> Fault {
     fault("STOPPED", "the work was stopped", "")
 }
 
+const DRIVE_RESET: &str = "DRIVE_RESET";
+
+/// Whether the drive had news: the command that brought them did not run, and what was proved before holds no longer.
+pub fn is_news(fault: &Fault) -> bool {
+    fault.reason == DRIVE_RESET
+}
+
 /// The drive was reset, or its cartridge changed, after the volume was proved.
 pub fn drive_reset(what: impl std::fmt::Display) -> Fault {
     fault(
-        "DRIVE_RESET",
+        DRIVE_RESET,
         format!("the drive lost its place on the tape: {what}; nothing was written from there on"),
         "committed parts are safe; run again, and look at the drive if it happens again",
+    )
+}
+
+/// A command does not come back.
+pub fn drive_hung(command: &Command, barcode: &str) -> Fault {
+    fault(
+        "DRIVE_HUNG",
+        format!(
+            "the drive has not answered {} for {} s; the work on volume {barcode} was given up",
+            command.name(),
+            command.begun.elapsed().as_secs()
+        ),
+        "committed parts are safe; look at the drive's panel, and switch it off and on if it does not recover: it is used again when the command has come back",
     )
 }
 
@@ -53,6 +74,11 @@ pub fn of_drive(error: &DriveError, doing: &str, barcode: &str) -> Fault {
             message,
             "move the cartridge's write-protect tab, or choose another volume",
         ),
+        DriveError::Encrypted(_) => fault(
+            "ENCRYPTED",
+            message,
+            "it was written with a key that this drive does not have; what is not encrypted so can still be read",
+        ),
         DriveError::NotReady(_) => fault(
             "DRIVE_NOT_READY",
             message,
@@ -82,10 +108,10 @@ pub fn of_drive(error: &DriveError, doing: &str, barcode: &str) -> Fault {
             "see that the device answers; what was not committed is written again by the next run",
         ),
         DriveError::UnitAttention(_) => drive_reset(message),
-        DriveError::ReservationConflict => fault(
+        DriveError::ReservationConflict | DriveError::ReservedBy { .. } => fault(
             "DRIVE_RESERVED",
             message,
-            "another host has reserved the drive: end its use there first",
+            "end its use there first; only if that host is gone for good, switch the drive off and on, or take its key away with `sg_persist --out --preempt`",
         ),
         DriveError::PositionUnknown => fault(
             "POSITION_UNKNOWN",

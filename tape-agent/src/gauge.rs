@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use taf_drive::watch::Command;
 use taf_peer::session::Session;
 use taf_proto::agent::{
     AssignmentKey, DriveObservation, Observation, drive_observation::Medium, observation::Seen,
@@ -155,6 +156,27 @@ impl Gauge {
             medium: state.shown.medium,
             barcode: state.shown.barcode.clone(),
             phase: "idle".to_owned(),
+            ..DriveObservation::default()
+        };
+        self.show(&mut state);
+    }
+
+    /// Barcode of what is in the drive, as it was shown last.
+    pub fn barcode(&self) -> String {
+        self.lock().shown.barcode.clone()
+    }
+
+    /// A command does not come back, or has come back.
+    pub fn hung(&self, command: Option<&Command>) {
+        let mut state = self.lock();
+        state.key = None;
+        state.flow.clear();
+        state.shown = DriveObservation {
+            medium: state.shown.medium,
+            barcode: state.shown.barcode.clone(),
+            phase: if command.is_some() { "hung" } else { "idle" }.to_owned(),
+            hung_since: command.map(|command| command.since.into()),
+            hung_command: command.map_or_else(String::new, |command| command.name().to_owned()),
             ..DriveObservation::default()
         };
         self.show(&mut state);

@@ -17,11 +17,10 @@ pub fn label(
     drive: &mut dyn Drive,
     work: &LabelWork,
     stop: &CancellationToken,
+    show: medium::Show<'_>,
 ) -> Result<LabelDone, Fault> {
     let recording = &work.recording.clone().unwrap_or_default();
     let barcode = &recording.barcode;
-    let state = medium::mount(drive, barcode, stop)?;
-    medium::carries(drive, recording.block_size, barcode)?;
     let uuid = |bytes: &[u8]| Uuid::from_slice(bytes).unwrap_or_default();
     let new = Label {
         installation_uuid: uuid(&recording.installation_uuid),
@@ -43,7 +42,15 @@ pub fn label(
         }),
         force: work.force,
     };
-    let permit = overwrite::permit(drive, &state, &claim)?;
+    let permit = medium::steadily(
+        |fault| fault,
+        || {
+            let state = medium::mount_shown(drive, barcode, stop, show)?;
+            medium::carries(drive, recording.block_size, barcode)?;
+            show("labelling");
+            overwrite::permit(drive, &state, &claim)
+        },
+    )?;
     write(drive, &new, permit)
 }
 

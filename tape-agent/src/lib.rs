@@ -15,6 +15,7 @@ pub mod fault;
 pub mod gauge;
 pub mod indexing;
 pub mod journal;
+pub mod keys;
 pub mod labelling;
 pub mod medium;
 pub mod mounts;
@@ -22,7 +23,7 @@ pub mod operate;
 pub mod overwrite;
 pub mod parts;
 mod read;
-mod reader;
+pub mod reader;
 #[cfg(test)]
 mod rig;
 pub mod ring;

@@ -1,102 +1,17 @@
 //! Getting a cartridge ready, and proving that it is the one that is meant.
 
-use std::thread;
-use std::time::{Duration, Instant};
+mod ready;
 
-use taf_drive::{Drive, Error, MediumState, Read, Readiness};
+use taf_drive::{Drive, Error, Read};
 use taf_format::label::{self, Label};
 use taf_format::limits;
 use taf_proto::agent::Recording;
 use taf_proto::v1::Fault;
-use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::fault::{fault, of_drive, stopped};
+use crate::fault::{fault, of_drive};
 
-/// Threading a cartridge takes so long at most; a first load that calibrates may take hours.
-const READY_WITHIN: Duration = Duration::from_mins(15);
-/// Calibration of a new cartridge.
-const CALIBRATED_WITHIN: Duration = Duration::from_hours(3);
-/// The robot has brought the cartridge; the drive must see it within this.
-const SEEN_WITHIN: Duration = Duration::from_mins(1);
-/// Between two looks.
-const LOOK_EVERY: Duration = Duration::from_millis(100);
-
-/// Waits until the cartridge is ready or the work is stopped, sets the drive up for it, and locks it in: until the work ends
-/// nobody takes it out by the drive's button or another program's robot.
-pub fn mount(
-    drive: &mut dyn Drive,
-    barcode: &str,
-    stop: &CancellationToken,
-) -> Result<MediumState, Fault> {
-    let said = |error: &Error| of_drive(error, "mounting", barcode);
-    let begun = Instant::now();
-    loop {
-        // News of a reset or a new cartridge; what they undo is set anew below.
-        drive.attentions().map_err(|e| said(&e))?;
-        let patience = match drive.ready() {
-            Ok(Readiness::Ready) => break,
-            Ok(Readiness::NoMedium) => SEEN_WITHIN,
-            Ok(Readiness::Calibrating) => CALIBRATED_WITHIN,
-            Ok(Readiness::BecomingReady | Readiness::Cleaning) | Err(Error::UnitAttention(_)) => {
-                READY_WITHIN
-            }
-            Ok(Readiness::LoadRequired) => {
-                match drive.load() {
-                    Ok(()) | Err(Error::UnitAttention(_)) => {}
-                    Err(error) => return Err(said(&error)),
-                }
-                READY_WITHIN
-            }
-            Ok(Readiness::CleaningExpired) => {
-                return Err(fault(
-                    "INCOMPATIBLE_MEDIUM",
-                    format!("cartridge {barcode} is a cleaning cartridge that is used up"),
-                    "take it out of the library",
-                ));
-            }
-            Ok(Readiness::IncompatibleMedium) => {
-                return Err(fault(
-                    "INCOMPATIBLE_MEDIUM",
-                    format!("the drive can't use cartridge {barcode}"),
-                    "use a cartridge of a generation that the drive writes",
-                ));
-            }
-            Err(error) => return Err(said(&error)),
-        };
-        if stop.is_cancelled() {
-            return Err(stopped());
-        }
-        if begun.elapsed() > patience {
-            return Err(fault(
-                "DRIVE_NOT_READY",
-                format!(
-                    "the drive did not get cartridge {barcode} ready in {} s",
-                    patience.as_secs()
-                ),
-                "look at the drive's panel",
-            ));
-        }
-        thread::sleep(LOOK_EVERY);
-    }
-    let state = match drive.prepare() {
-        Err(Error::UnitAttention(_)) => {
-            drive.attentions().map_err(|e| said(&e))?;
-            drive.prepare()
-        }
-        other => other,
-    }
-    .map_err(|e| said(&e))?;
-    match drive.prevent_removal(true) {
-        Ok(()) => {}
-        // Not every drive can.
-        Err(error @ Error::IllegalRequest(_)) => {
-            tracing::warn!(barcode, %error, "the drive does not lock its cartridge in");
-        }
-        Err(error) => return Err(said(&error)),
-    }
-    Ok(state)
-}
+pub use ready::{Show, mount, mount_shown, steadily, unload, wait};
 
 /// The cartridge's tab forbids writing. That is a person's doing, and nothing is wrong with the volume.
 pub fn write_protected(barcode: &str) -> Fault {
@@ -143,10 +58,14 @@ pub fn beginning(drive: &mut dyn Drive, barcode: &str) -> Result<Beginning, Faul
             Ok(Read::Block(length)) => blocks.push(buffer[..length].to_vec()),
             Ok(Read::Filemark) => break,
             Ok(Read::Blank) if blocks.is_empty() => return Ok(Beginning::Blank),
+            // A label whose filemark was cut off still says whose it is.
+            Ok(Read::Blank | Read::EndOfData) if label::decode(&blocks).is_ok() => break,
             Ok(Read::Blank | Read::EndOfData) => {
-                return Ok(Beginning::Foreign(
-                    "a recording without a label's filemark".to_owned(),
-                ));
+                let first = blocks.first().map_or(&[][..], Vec::as_slice);
+                return Ok(Beginning::Foreign(format!(
+                    "{} without a filemark",
+                    label::identify(first)
+                )));
             }
             Err(Error::BlockTooLarge { length, .. }) => {
                 return Ok(Beginning::Foreign(format!("a block of {length} bytes")));

@@ -114,9 +114,14 @@ fn prove(
     gauge: &Gauge,
     stop: &CancellationToken,
 ) -> Result<(), Wrong> {
-    medium::mount(drive, &recording.barcode, stop)?;
-    gauge.medium(Medium::Loaded);
-    medium::prove(drive, recording).map(|_| ())
+    medium::steadily(
+        |wrong: &Wrong| &wrong.fault,
+        || {
+            medium::mount_shown(drive, &recording.barcode, stop, &|phase| gauge.phase(phase))?;
+            gauge.medium(Medium::Loaded);
+            medium::prove(drive, recording).map(|_| ())
+        },
+    )
 }
 
 /// Gives one caller its ranges, and says which volume it wants next, if it does. Only a fault of drive or volume is an error: a

@@ -19,6 +19,8 @@ use crate::config::Config;
 
 /// A worker gets so long to end by itself.
 const GRACE: Duration = Duration::from_secs(15);
+/// A worker that was killed is gone within this, unless it hangs in its device.
+const KILLED: Duration = Duration::from_secs(5);
 /// Between a death and the next start.
 const RETRY: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(10));
 /// A worker that lived so long is started again at once.
@@ -115,6 +117,16 @@ async fn end(child: &mut Child) {
     }
     if tokio::time::timeout(GRACE, child.wait()).await.is_err() {
         tracing::warn!(id, "a worker does not end; killing it");
-        let _ = child.kill().await;
+        if let Err(error) = child.start_kill() {
+            tracing::debug!(%error, "the worker has ended already");
+        }
+        // One that hangs in its drive can't be killed. It holds the lock on its device until it is gone, so that the next one
+        // waits for it and nobody else has to.
+        if tokio::time::timeout(KILLED, child.wait()).await.is_err() {
+            tracing::error!(
+                id,
+                "a worker hangs in its device even when killed; it ends when the device answers or is switched off"
+            );
+        }
     }
 }

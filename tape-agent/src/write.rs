@@ -204,9 +204,10 @@ pub(crate) async fn prove(
     let (proved, changes) = around
         .block(move || {
             device.work(|drive| {
-                let proved = (|| {
-                    let state =
-                        medium::mount(drive, &wanted.barcode, &stopping).map_err(Problem::Fault)?;
+                let proved = medium::steadily(Problem::fault, || {
+                    let show = |phase: &str| gauge.phase(phase);
+                    let state = medium::mount_shown(drive, &wanted.barcode, &stopping, &show)
+                        .map_err(Problem::Fault)?;
                     gauge.medium(Medium::Loaded);
                     watch
                         .begin(drive, key, &wanted.barcode, true)
@@ -233,7 +234,7 @@ pub(crate) async fn prove(
                     // What came up on the way says nothing of the writing.
                     watch.admit(drive).map_err(Problem::Fault)?;
                     Ok(end)
-                })();
+                });
                 Ok((proved, device.changes()))
             })
         })
@@ -275,6 +276,14 @@ fn warn_early(drive: &mut dyn Drive) -> Result<(), DriveError> {
 enum Problem {
     Fault(Fault),
     Volume(Verdict, Fault),
+}
+
+impl Problem {
+    fn fault(&self) -> &Fault {
+        match self {
+            Problem::Fault(fault) | Problem::Volume(_, fault) => fault,
+        }
+    }
 }
 
 /// Writes on one volume.

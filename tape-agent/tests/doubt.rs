@@ -51,7 +51,7 @@ async fn backup_with(site: &mut Site, recording: &Recording, fault: Fault) -> St
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn news_of_another_cartridge_while_the_end_is_sought_ends_the_work() {
+async fn news_of_another_cartridge_while_the_end_is_sought_make_it_be_proved_again() {
     let mut site = Site::with_blank().await;
     let worker = site.drive_worker().await;
     let mut recording = site.labelled().await;
@@ -68,14 +68,18 @@ async fn news_of_another_cartridge_while_the_end_is_sought_ends_the_work() {
     assert!(objects > recording.next_block);
 
     let _worker = site.drive_worker().await;
-    let changed = fault(At::Read, recording.next_block, 6, 0x28);
-    site.library.faults().lock().add(changed);
+    // Without end, and it is a drive not to be worked with.
+    let mut always = fault(At::Read, recording.next_block, 6, 0x28);
+    always.times = 6;
+    site.library.faults().lock().add(always);
     let (key, _) = site.assign_write(&recording, SMALL);
     assert_eq!(site.fault(key).await, "DRIVE_RESET");
     assert_eq!(site.cartridge().objects(), objects);
     assert_eq!(site.controller.orphans(), []);
     assert_eq!(site.controller.verdicts(), []);
 
+    let once = fault(At::Read, recording.next_block, 6, 0x28);
+    site.library.faults().lock().add(once);
     let (key, archive) = site.assign_write(&recording, SMALL);
     let mut writing = site.writing(key).await;
     let orphan = site.controller.orphans().pop().unwrap();
@@ -101,6 +105,46 @@ async fn an_end_behind_another_number_of_filemarks_is_not_written_to() {
     assert_eq!(site.fault(key).await, "POSITION_UNEXPECTED");
     assert_eq!(site.controller.verdicts(), [Verdict::ReadOnly]);
     assert_eq!(site.cartridge().objects(), objects);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tape_whose_end_is_not_found_is_written_no_more_and_can_be_read() {
+    let mut site = Site::with_blank().await;
+    let _worker = site.drive_worker().await;
+    let mut recording = site.labelled().await;
+    let parts = site
+        .back_up(&mut recording, &Segments::new(36, 2, SEGMENT), SMALL)
+        .await;
+    let objects = site.cartridge().objects();
+    for (key, verdicts) in [(3, 1), (8, 2)] {
+        // Positioning on the end is the second movement behind the label's reading.
+        let mut lost = fault(At::Position, recording.next_block, key, 0x14);
+        (lost.object, lost.ascq) = (Some(4), 3);
+        site.library.faults().lock().add(lost);
+        let (key, _) = site.assign_write(&recording, SMALL);
+        assert_eq!(site.fault(key).await, "END_OF_DATA_MISSING");
+        assert_eq!(
+            site.controller.verdicts(),
+            vec![Verdict::ReadOnly; verdicts]
+        );
+        assert_eq!(site.cartridge().objects(), objects);
+        let key = site.assign_read(&recording);
+        let mut reading = site.reading(key).await;
+        reading.ask(&parts[0].header, 0, 100).await;
+        assert_eq!(reading.range().await.0.len(), 100);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tab_that_is_found_while_writing_condemns_nothing() {
+    let mut site = Site::with_blank().await;
+    let _worker = site.drive_worker().await;
+    let recording = site.labelled().await;
+    let tab = fault(At::Write, recording.next_block + 1, 7, 0x27);
+    // The archive goes on with another volume.
+    let heard = backup_with(&mut site, &recording, tab).await;
+    assert!(heard.contains("write protected"), "{heard}");
+    assert_eq!(site.controller.verdicts(), []);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -202,6 +246,8 @@ async fn a_cartridge_is_locked_in_while_there_is_work_and_no_longer() {
     drop(worker);
     site.controller.assign(Vec::new());
     let _worker = site.drive_worker().await;
+    // The settings that the killed one made are news to others.
+    theirs.attentions().unwrap();
     theirs.unload().unwrap();
 }
 

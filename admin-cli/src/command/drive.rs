@@ -86,6 +86,7 @@ fn rows(drives: &[Device]) -> Rows {
             DriveState::Loaded => "loaded",
             DriveState::Busy => "busy",
             DriveState::Down => "down",
+            DriveState::Hung => "hung",
         };
         rows.push([
             id(&drive.name).to_owned(),

@@ -8,6 +8,7 @@
 pub mod attempt;
 pub mod carry;
 pub mod fault;
+pub mod generation;
 pub mod health;
 pub mod index;
 pub mod mount;

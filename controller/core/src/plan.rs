@@ -5,6 +5,7 @@
 
 use std::collections::{HashMap, HashSet};
 
+use crate::generation::{self, Access};
 use crate::{Fault, carry};
 
 mod needs;
@@ -63,8 +64,12 @@ pub struct Drive {
     pub connected: bool,
     /// It gets no work but what names it: an alert or a person took it down.
     pub down: bool,
+    /// Whether it does not answer a command.
+    pub hung: bool,
     /// Whether an attempt holds it.
     pub busy: bool,
+    /// LTO generation, if its name says.
+    pub generation: Option<u8>,
     /// Library that it is in.
     pub library: Option<i64>,
     /// Whether the library shows something in it.
@@ -301,6 +306,14 @@ fn any_drive(world: &World) -> Result<(), Obstacle> {
     }
     let mut why = None;
     for drive in connected {
+        if drive.hung {
+            let reason = format!(
+                "drive {} does not answer: `taf drive list` says since when",
+                drive.serial
+            );
+            why = why.or(Some(reason));
+            continue;
+        }
         match world.robot(drive.library) {
             Ok(_) => return Ok(()),
             Err(reason) => why = why.or(drive.library.map(|_| reason)),
@@ -381,6 +394,11 @@ fn free_drive<'a>(id: i64, world: &'a World, taken: &Taken) -> Result<&'a Drive,
     if !drive.connected {
         return wait(format!("drive {serial} is not connected"));
     }
+    if drive.hung {
+        return wait(format!(
+            "drive {serial} does not answer: `taf drive list` says since when"
+        ));
+    }
     if drive.busy || taken.drives.contains(&id) {
         return wait(format!("drive {serial} is busy"));
     }
@@ -418,7 +436,7 @@ fn with_cartridge(
             Some(holder) => Some(holding(holder, barcode, world, taken)?),
             None => None,
         },
-        DriveNeed::Any => Some(any_of(library, running, cartridge, world, taken)?),
+        DriveNeed::Any => Some(any_of(needs, library, running, cartridge, world, taken)?),
         DriveNeed::This(id) => {
             let drive = free_drive(id, world, taken)?;
             if let Some(holder) = cartridge.in_drive
@@ -462,6 +480,7 @@ fn holding(holder: i64, barcode: &str, world: &World, taken: &Taken) -> Result<i
 
 /// The drive to use for a cartridge, of those of its library.
 fn any_of(
+    needs: &Needs,
     library: i64,
     running: Option<&Running>,
     cartridge: &Cartridge,
@@ -469,10 +488,24 @@ fn any_of(
     taken: &Taken,
 ) -> Result<i64, Obstacle> {
     let barcode = &cartridge.barcode;
+    // What is not known to be written is at least read; the drive's worker looks closer.
+    let access = match needs.cartridge {
+        Wanted::Append { .. } => Access::Write,
+        _ => Access::Read,
+    };
+    let format = generation::of_barcode(barcode).map(|(format, _)| format);
+    let unfit = |d: &Drive| generation::unfit(d.generation, format, access);
+    let mut there = world.drives.iter().filter(|d| d.library == Some(library));
+    if there.clone().all(|d| unfit(d).is_some())
+        && let Some(reason) = there.find_map(unfit)
+    {
+        return wait(format!("volume {barcode} needs another drive: {reason}"));
+    }
     let own = |d: &Drive| running.is_some_and(|r| r.drive == d.id);
     let allowed = |d: &Drive| running.is_none_or(|r| !r.bound) || own(d);
     let free = |d: &&Drive| {
         d.connected
+            && !d.hung
             && (!d.down || own(d))
             && (!d.busy || own(d))
             && allowed(d)
@@ -480,6 +513,9 @@ fn any_of(
     };
     if let Some(holder) = cartridge.in_drive {
         return match world.drives.iter().filter(free).find(|d| d.id == holder) {
+            Some(drive) if unfit(drive).is_some() => wait(format!(
+                "volume {barcode} is in a drive that can't use it so: put it into a slot"
+            )),
             Some(drive) => Ok(drive.id),
             None => match world.drives.iter().find(|d| d.id == holder && !allowed(d)) {
                 Some(other) => wait(format!(
@@ -496,7 +532,7 @@ fn any_of(
         .drives
         .iter()
         .filter(free)
-        .filter(|d| d.library == Some(library))
+        .filter(|d| d.library == Some(library) && unfit(d).is_none())
         // Who has a drive keeps it: another one may be wanted by others.
         .min_by_key(|d| (!own(d), d.full, d.serial.clone()))
         .map(|d| d.id)

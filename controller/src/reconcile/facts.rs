@@ -6,7 +6,7 @@ use std::time::Duration;
 use prost::Message as _;
 use taf_core::attempt::{self, Outcome};
 use taf_core::mount::{Element, ElementKind, Medium};
-use taf_core::{Fault, carry, plan};
+use taf_core::{Fault, carry, generation, plan};
 use taf_proto::{agent, v1};
 use uuid::Uuid;
 
@@ -297,7 +297,9 @@ impl State {
             serial: d.serial.clone(),
             connected: d.connected,
             down: d.down,
+            hung: d.hung.is_some(),
             busy: d.job.is_some(),
+            generation: generation::of_product(&d.product),
             library: d.library.as_ref().map(|(id, _, _)| *id),
             full: d.full,
         });

@@ -40,6 +40,8 @@ impl Devices {
 fn drive(row: DriveRow, ledger: &Ledger) -> Drive {
     let (cleaning, down_reason) = ledger.drive_state(&row.serial);
     let state = match (row.connected, row.job, row.medium.as_str()) {
+        // Also of a worker that was lost with it: it can't end before the command has.
+        _ if row.hung.is_some() => DriveState::Hung,
         (false, ..) => DriveState::Unknown,
         (true, Some(_), _) => DriveState::Busy,
         (true, None, _) if !down_reason.is_empty() => DriveState::Down,
@@ -62,10 +64,15 @@ fn drive(row: DriveRow, ledger: &Ledger) -> Drive {
             .library
             .map(|(_, serial, _)| names::library(&serial))
             .unwrap_or_default(),
-        state_reason: match (row.state_reason, row.connected) {
-            (Some(reason), _) => reason,
-            (None, false) => "its worker is not connected".to_owned(),
-            (None, true) => String::new(),
+        hung_since: row.hung.as_ref().map(|hung| timestamp(hung.since)),
+        state_reason: match (row.hung, row.state_reason, row.connected) {
+            (Some(hung), ..) => format!(
+                "it has not answered {} since {:.0}: look at its panel, and switch it off and on if it does not recover",
+                hung.command, hung.since
+            ),
+            (None, Some(reason), _) => reason,
+            (None, None, false) => "its worker is not connected".to_owned(),
+            (None, None, true) => String::new(),
         },
         down_reason,
     }

@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 
+use jiff::Timestamp;
 use prost::Message as _;
 use taf_proto::agent::{self, drive_observation::Medium, element, observation::Seen};
 use uuid::Uuid;
@@ -122,8 +123,21 @@ pub(super) async fn observe(
                 Medium::Unloaded => "unloaded",
             };
             let barcode = Some(clip(&drive.barcode, 64)).filter(|b| !b.is_empty());
-            let current =
-                drives::drive_observe_on(&tx, id, incarnation, medium, barcode.as_deref()).await?;
+            let hung = drive.hung_since.and_then(|since| {
+                Some(drives::Hung {
+                    since: Timestamp::new(since.seconds, since.nanos).ok()?,
+                    command: clip(&drive.hung_command, 64),
+                })
+            });
+            let current = drives::drive_observe_on(
+                &tx,
+                id,
+                incarnation,
+                medium,
+                barcode.as_deref(),
+                hung.as_ref(),
+            )
+            .await?;
             if current && observation.key.is_none() && drive.phase == IDLE {
                 attempts::attempt_drive_idle_on(&tx, id).await?;
             }

@@ -1,5 +1,6 @@
 //! Drives, as their workers report them, and the sign of life of every kind of unit.
 
+use jiff::Timestamp;
 use uuid::Uuid;
 
 use super::{Error, GenericClient, Transaction, libraries::UnitIdentity};
@@ -17,7 +18,7 @@ pub async fn drive_connect_on(
     let known = tx
         .query_opt(
             "UPDATE drives SET vendor = $2, product = $3, agent_id = $4, incarnation = $5, firmware = $6, \
-             addresses = $7, connected = true, state_reason = NULL, \
+             addresses = $7, connected = true, state_reason = NULL, hung_since = NULL, hung_command = NULL, \
              medium = CASE WHEN incarnation = $5 THEN medium ELSE 'unknown' END, \
              last_heard_at = clock_timestamp() WHERE serial = $1 RETURNING id",
             &[
@@ -59,19 +60,30 @@ pub async fn drive_connect_on(
     Ok(id)
 }
 
-/// What a drive says of its medium. False if another process of it has come since.
+/// A command that does not come back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Hung {
+    /// When it was sent.
+    pub since: Timestamp,
+    /// Its name.
+    pub command: String,
+}
+
+/// What a drive says of its medium, and of a command that hangs. False if another process of it has come since.
 pub async fn drive_observe_on(
     tx: &Transaction<'_>,
     id: i64,
     incarnation: Uuid,
     medium: &str,
     barcode: Option<&str>,
+    hung: Option<&Hung>,
 ) -> Result<bool, Error> {
+    let (since, command) = hung.map(|hung| (hung.since, hung.command.as_str())).unzip();
     let rows = tx
         .execute(
-            "UPDATE drives SET medium = $3, barcode = $4::varchar, last_heard_at = clock_timestamp() \
-             WHERE id = $1 AND incarnation = $2",
-            &[&id, &incarnation, &medium, &barcode],
+            "UPDATE drives SET medium = $3, barcode = $4::varchar, hung_since = $5::timestamptz, \
+             hung_command = $6::varchar, last_heard_at = clock_timestamp() WHERE id = $1 AND incarnation = $2",
+            &[&id, &incarnation, &medium, &barcode, &since, &command],
         )
         .await?;
     Ok(rows == 1)
@@ -201,6 +213,8 @@ pub struct DriveRow {
     pub barcode: Option<String>,
     /// Why it is as it is.
     pub state_reason: Option<String>,
+    /// The command that does not come back.
+    pub hung: Option<Hung>,
     /// Library: row, serial number, whether that one's worker is connected.
     pub library: Option<(i64, String, bool)>,
     /// Whether the library shows something in it.
@@ -232,7 +246,7 @@ pub async fn drive_list(
             "SELECT DISTINCT ON (d.serial) d.id, d.serial, d.vendor, d.product, d.firmware, a.agent_name, d.addresses, d.incarnation, \
              extract(epoch FROM clock_timestamp() - d.last_heard_at)::float8, d.connected, d.medium, \
              COALESCE(e.barcode, d.barcode), d.state_reason, l.id, l.serial, l.connected, \
-             COALESCE(e.occupied, false), t.job_id, d.down_reason IS NOT NULL \
+             COALESCE(e.occupied, false), t.job_id, d.hung_since, d.hung_command, d.down_reason IS NOT NULL \
              FROM drives d JOIN agents a ON a.id = d.agent_id \
              LEFT JOIN elements e ON e.drive_serial = d.serial AND e.kind = 'drive' \
              LEFT JOIN libraries l ON l.id = e.library_id \
@@ -262,7 +276,11 @@ pub async fn drive_list(
                 .map(|id| (id, row.get(14), row.get(15))),
             full: row.get(16),
             job: row.get(17),
-            down: row.get(18),
+            hung: row
+                .get::<_, Option<Timestamp>>(18)
+                .zip(row.get(19))
+                .map(|(since, command)| Hung { since, command }),
+            down: row.get(20),
         })
         .collect())
 }

@@ -45,6 +45,11 @@ const MIGRATIONS: &[Migration] = &[
         name: "parts of attempts",
         sql: include_str!("../../migrations/0006_parts_of_attempts.sql"),
     },
+    Migration {
+        number: 7,
+        name: "hung drives",
+        sql: include_str!("../../migrations/0007_hung_drives.sql"),
+    },
 ];
 
 /// The advisory lock that migrating takes: "taf" and a version of this procedure.

@@ -40,7 +40,7 @@ impl Store {
                              OR EXISTS (SELECT 1 FROM drives AS d WHERE d.agent_id = a.id AND d.connected)
                              OR EXISTS (SELECT 1 FROM libraries AS l WHERE l.agent_id = a.id AND l.connected))),
                         (SELECT count(*) FROM drives),
-                        (SELECT count(*) FROM drives WHERE connected),
+                        (SELECT count(*) FROM drives WHERE connected AND hung_since IS NULL),
                         (SELECT count(*) FROM volumes WHERE state = 'appendable'),
                         (SELECT count(*) FROM volumes WHERE state = 'quarantined'),
                         (SELECT count(*) FROM volumes),

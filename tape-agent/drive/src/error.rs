@@ -48,6 +48,12 @@ pub enum Error {
     /// Another host holds the device.
     #[error("another host holds the device by a reservation")]
     ReservationConflict,
+    /// Another host holds the device by a persistent reservation.
+    #[error("another host holds the device by a reservation with key {key:#018x}")]
+    ReservedBy {
+        /// Its key, 0 if all who are registered hold it.
+        key: u64,
+    },
     /// The device is busy with other commands; this one did not run.
     #[error("the device is busy; the command did not run")]
     Busy,

@@ -19,13 +19,14 @@ mod outcome;
 mod scripted;
 mod scsi;
 mod timeout;
+pub mod watch;
 
 pub use changer::{Changer, ScsiChanger};
 pub use error::{Attention, Error};
 pub use outcome::{
     BlockLimits, Identity, MediumState, Position, Read, Readiness, Spaced, Sync, Written,
 };
-pub use scsi::ScsiDrive;
+pub use scsi::{OwnKeys, Reserved, ScsiDrive};
 
 /// A tape drive.
 ///
@@ -45,6 +46,9 @@ pub trait Drive: Send {
 
     /// Whether a medium is in and ready.
     fn ready(&mut self) -> Result<Readiness, Error>;
+
+    /// How far the drive is with what makes it not ready, in 65,536ths, if it says. Ask directly behind [`Self::ready`].
+    fn progress(&mut self) -> Result<Option<u16>, Error>;
 
     /// Threads the medium; at its beginning when done. A first load may calibrate the medium for hours.
     fn load(&mut self) -> Result<(), Error>;
@@ -104,6 +108,23 @@ pub trait Drive: Send {
     /// knows no such mode.
     fn allow_overwrite(&mut self, block: u64) -> Result<bool, Error>;
 
+    /// Names the keys by which [`Self::reserve`] keeps other hosts off the drive. Keep them on disk first: a key that is lost
+    /// while it holds the drive is a stranger's.
+    fn reserve_with(&mut self, keys: OwnKeys) {
+        let _ = keys;
+    }
+
+    /// Keeps other hosts off the drive, as far as it can, if keys were named. Needed again after each reset; in between it
+    /// costs little. [`Error::ReservedBy`] if another host holds the drive.
+    fn reserve(&mut self) -> Result<Reserved, Error> {
+        Ok(Reserved::Unsupported)
+    }
+
+    /// Lets other hosts have the drive.
+    fn release(&mut self) -> Result<(), Error> {
+        Ok(())
+    }
+
     /// The parameters of a log page; `None` if the drive has no such page. Reading some pages clears them: see
     /// [`health::Alerts`].
     fn log_page(&mut self, page: u8) -> Result<Option<Vec<taf_scsi::page::log::Parameter>>, Error>;
@@ -125,13 +146,20 @@ pub trait Drive: Send {
 
     /// Makes one blank partition of whatever the medium had; the tape must be at its beginning.
     fn format(&mut self) -> Result<(), Error>;
+}
 
-    /// How far the drive is with what makes it not ready, in 65,536ths, if it says.
-    fn progress(&mut self) -> Result<Option<u16>, Error>;
+/// [`open`], so that `watch` sees its commands.
+pub fn open_watched(device: &str, watch: &watch::Watch) -> Result<Box<dyn Drive>, Error> {
+    let transport = watch.over(path(device)?);
+    Ok(Box::new(ScsiDrive::new(transport)?))
 }
 
 /// Opens a tape drive by its device name (see [`taf_scsi::transport::Name`]).
 pub fn open(device: &str) -> Result<Box<dyn Drive>, Error> {
-    let transport = taf_scsi::transport::open_as(device, Some(taf_scsi::host::Kind::Drive))?;
-    Ok(Box::new(ScsiDrive::new(transport)?))
+    Ok(Box::new(ScsiDrive::new(path(device)?)?))
+}
+
+fn path(device: &str) -> Result<Box<dyn taf_scsi::transport::Transport>, Error> {
+    let kind = Some(taf_scsi::host::Kind::Drive);
+    Ok(taf_scsi::transport::open_as(device, kind)?)
 }

@@ -9,7 +9,7 @@ use taf_scsi::page::attribute::Attribute;
 use taf_scsi::page::block_limits::{self, BlockLimits as LimitsPage};
 use taf_scsi::page::mode::{self, BlockDescriptor, Mode};
 use taf_scsi::page::{inquiry, log};
-use taf_scsi::sense::{Sense, code};
+use taf_scsi::sense::{Key, Sense, code};
 use taf_scsi::transport::{Data, Transport};
 
 use crate::Drive;
@@ -23,8 +23,11 @@ mod data;
 mod early_warning;
 mod logs;
 mod positioning;
+mod reservation;
 #[cfg(test)]
 mod tests;
+
+pub use reservation::{OwnKeys, Reserved};
 
 /// How the drive locates; learnt from what it refuses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,6 +43,9 @@ pub struct ScsiDrive {
     limits: Option<BlockLimits>,
     locating: Locating,
     long_position: bool,
+    /// As the last NOT READY had it.
+    progress: Option<u16>,
+    keys: Option<OwnKeys>,
 }
 
 impl ScsiDrive {
@@ -51,6 +57,8 @@ impl ScsiDrive {
             limits: None,
             locating: Locating::Sixteen,
             long_position: true,
+            progress: None,
+            keys: None,
         })
     }
 
@@ -129,6 +137,7 @@ impl Drive for ScsiDrive {
             Err(Error::NotReady(sense)) => sense,
             Err(error) => return Err(error),
         };
+        self.progress = sense.progress;
         match sense.code() {
             code::BECOMING_READY | code::OPERATION_IN_PROGRESS | code::FORMAT_IN_PROGRESS => {
                 Ok(if self.calibrates() {
@@ -144,6 +153,23 @@ impl Drive for ScsiDrive {
             (0x30, _) => Ok(Readiness::IncompatibleMedium),
             _ => Err(Error::NotReady(sense)),
         }
+    }
+
+    fn progress(&mut self) -> Result<Option<u16>, Error> {
+        const LENGTH: u8 = 252;
+        let mut progress = self.progress;
+        if progress.is_none() {
+            let cdb = cdb::request_sense(LENGTH);
+            let bytes = self.device.fetch(&cdb, usize::from(LENGTH))?;
+            match Sense::parse(&bytes) {
+                // Asking takes the news away, so they must not be kept back.
+                Some(sense) if sense.deferred || sense.key == Key::UnitAttention => {
+                    return Err(Error::from_sense(sense));
+                }
+                sense => progress = sense.and_then(|sense| sense.progress),
+            }
+        }
+        Ok(progress)
     }
 
     fn load(&mut self) -> Result<(), Error> {
@@ -264,6 +290,24 @@ impl Drive for ScsiDrive {
         }
     }
 
+    fn reserve_with(&mut self, keys: OwnKeys) {
+        self.keys = Some(keys);
+    }
+
+    fn reserve(&mut self) -> Result<Reserved, Error> {
+        match self.keys.clone() {
+            Some(keys) => self.hold(&keys),
+            None => Ok(Reserved::NotAsked),
+        }
+    }
+
+    fn release(&mut self) -> Result<(), Error> {
+        match self.keys.clone() {
+            Some(keys) => self.let_go(&keys),
+            None => Ok(()),
+        }
+    }
+
     fn log_page(&mut self, page: u8) -> Result<Option<Vec<log::Parameter>>, Error> {
         self.fetch_log(page)
     }
@@ -302,12 +346,5 @@ impl Drive for ScsiDrive {
     fn format(&mut self) -> Result<(), Error> {
         self.move_by(&cdb::format_medium(cdb::Format::Single, false))
             .map(|_| ())
-    }
-
-    fn progress(&mut self) -> Result<Option<u16>, Error> {
-        const CAPACITY: usize = 252;
-        let cdb = cdb::request_sense(CAPACITY as u8);
-        let bytes = self.device.fetch(&cdb, CAPACITY)?;
-        Ok(Sense::parse(&bytes).and_then(|sense| sense.progress))
     }
 }

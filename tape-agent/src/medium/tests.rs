@@ -4,6 +4,8 @@ use taf_drive::ScsiDrive;
 use taf_proto::agent::LabelWork;
 use taf_scsi::transport::in_process::InProcess;
 
+use tokio_util::sync::CancellationToken;
+
 use super::*;
 use crate::labelling;
 use crate::rig::{BARCODE, Rig};
@@ -44,7 +46,7 @@ fn a_volume_of_larger_blocks_than_the_path_carries_is_neither_labelled_nor_used(
     let recording = work.recording.clone().unwrap();
 
     let mut drive = narrow(&rig, BLOCK - 1);
-    let fault = labelling::label(&mut drive, &work, &stop).unwrap_err();
+    let fault = labelling::label(&mut drive, &work, &stop, &|_| {}).unwrap_err();
     assert_eq!(fault.reason, "BLOCK_TOO_LARGE");
     assert!(
         fault.message.contains("524287 bytes at most"),
@@ -58,7 +60,7 @@ fn a_volume_of_larger_blocks_than_the_path_carries_is_neither_labelled_nor_used(
 
     // The same path, just wide enough.
     let mut drive = narrow(&rig, BLOCK);
-    labelling::label(&mut drive, &work, &stop).unwrap();
+    labelling::label(&mut drive, &work, &stop, &|_| {}).unwrap();
     prove(&mut drive, &recording).ok().unwrap();
 
     let mut drive = narrow(&rig, 256 << 10);

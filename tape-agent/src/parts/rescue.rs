@@ -204,10 +204,10 @@ fn verdict(error: &DriveError) -> Option<Verdict> {
     match error {
         DriveError::VolumeOverflow => Some(Verdict::Full),
         DriveError::Deferred(sense) if sense.key == Key::HardwareError => None,
-        DriveError::Deferred(_)
-        | DriveError::Medium(_)
-        | DriveError::WriteProtected(_)
-        | DriveError::BlankCheck(_) => Some(Verdict::ReadOnly),
+        DriveError::Deferred(_) | DriveError::Medium(_) | DriveError::BlankCheck(_) => {
+            Some(Verdict::ReadOnly)
+        }
+        // A tab is a person's doing, and nothing is wrong with the volume.
         _ => None,
     }
 }

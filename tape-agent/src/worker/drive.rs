@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use taf_drive::Identity;
+use taf_drive::watch::Command;
 use taf_peer::config::Size;
 use taf_peer::serve::{self, Limits};
 use taf_peer::tls::{self, ClientAuth};
@@ -25,9 +26,10 @@ use crate::config::Config;
 use crate::controller::Link;
 use crate::device::Device;
 use crate::door::Door;
-use crate::fault::{fault, of_drive};
+use crate::fault::{drive_hung, fault};
 use crate::gauge::Gauge;
 use crate::journal::Journal;
+use crate::keys::KeyFile;
 use crate::mounts::Mounts;
 use crate::ring;
 use crate::spool::Spool;
@@ -67,6 +69,8 @@ pub struct Surroundings {
     pub ring: u64,
     /// Where a transfer waits for its next volume.
     pub parking: Parking,
+    /// A command that takes longer hangs.
+    pub hung_after: Duration,
 }
 
 impl Surroundings {
@@ -97,12 +101,15 @@ pub async fn run(config: Config, device_name: &str) -> anyhow::Result<()> {
     else {
         return Ok(());
     };
-    let device = Device::new(device_name);
+    let device = Device::new(device_name, KeyFile::new(&config.state, device_name));
     let Some(identity) = identify(&device, device_name, &shutdown).await else {
         return Ok(());
     };
-    // A worker that was killed at work has left its cartridge locked in.
-    release(&device).await;
+    // A worker that was killed at work has left its cartridge locked in, and the drive reserved.
+    let left = device.clone();
+    tokio::task::spawn_blocking(move || left.release())
+        .await
+        .context("letting go of the cartridge failed")?;
     let serial = identity.serial.clone().with_context(|| {
         format!("the drive {device_name} has no serial number, and TAF knows drives by it")
     })?;
@@ -169,6 +176,7 @@ pub async fn run(config: Config, device_name: &str) -> anyhow::Result<()> {
         mounts,
         ring: config.ring.0,
         parking: Parking::default(),
+        hung_after: config.hung_after.0,
     };
     name_small_ring(config.ring.0);
     tracing::info!(drive = serial, port, "the drive's worker is ready");
@@ -253,7 +261,8 @@ async fn work(around: &Surroundings, session: &Session, shutdown: &CancellationT
     let mut assignments = session.assignments();
     let mut running: Option<Running> = None;
     let mut done: HashSet<AssignmentKey> = HashSet::new();
-    let mut look = tokio::time::interval(LOOK_EVERY);
+    let mut look = tokio::time::interval(LOOK_EVERY.min(around.hung_after));
+    let mut hung: Option<Command> = None;
     loop {
         let set = assignments.borrow_and_update().clone();
         let wanted = |key: &AssignmentKey| set.iter().any(|a| a.key.as_ref() == Some(key));
@@ -263,7 +272,9 @@ async fn work(around: &Surroundings, session: &Session, shutdown: &CancellationT
         {
             running.stop.cancel();
         }
+        // A drive that hangs is left alone. Its thread has it, and whatever else is sent would wait behind.
         if running.is_none()
+            && hung.is_none()
             && let Some(next) = set.iter().find(|a| {
                 a.key
                     .is_some_and(|key| !done.contains(&key) && !session.is_finished(&key))
@@ -271,7 +282,6 @@ async fn work(around: &Surroundings, session: &Session, shutdown: &CancellationT
         {
             running = start(around, next.clone());
         }
-        let idle = running.is_none();
         let ended = async {
             match &mut running {
                 Some(running) => (&mut running.task).await,
@@ -287,10 +297,23 @@ async fn work(around: &Surroundings, session: &Session, shutdown: &CancellationT
                 done.insert(key);
             }
             _ = look.tick() => {
-                if idle {
-                    show_medium(around).await;
-                } else {
-                    around.gauge.refresh();
+                let before = hung;
+                hung = around.device.hung(around.hung_after);
+                if hung != before {
+                    around.gauge.hung(hung.as_ref());
+                }
+                match (&hung, running.take()) {
+                    (Some(command), Some(Running { key, task, .. })) => {
+                        task.abort();
+                        give_up(around, session, key, command);
+                        done.insert(key);
+                    }
+                    (Some(_), None) => around.device.give_up(),
+                    (None, None) => show_medium(around).await,
+                    (None, work) => {
+                        running = work;
+                        around.gauge.refresh();
+                    }
                 }
             }
         }
@@ -314,6 +337,23 @@ async fn work(around: &Surroundings, session: &Session, shutdown: &CancellationT
     }
 }
 
+/// Ends work whose drive hangs. Its thread goes on waiting, and sends nothing more when it comes back.
+fn give_up(around: &Surroundings, session: &Session, key: AssignmentKey, command: &Command) {
+    around.device.give_up();
+    let fault = drive_hung(command, &around.gauge.barcode());
+    tracing::error!(
+        attempt = key.attempt,
+        command = command.name(),
+        message = fault.message,
+        "the drive hangs"
+    );
+    session.finish(agent::Result {
+        key: Some(key),
+        fault: Some(fault),
+        done: None,
+    });
+}
+
 async fn finish(
     around: &Surroundings,
     session: &Session,
@@ -323,7 +363,7 @@ async fn finish(
     around.gauge.end();
     let outcome = result.as_ref().ok().and_then(|result| result.fault.clone());
     end_mount(around, outcome).await;
-    release(&around.device).await;
+    release(around).await;
     // What is in the drive is shown before the result: the controller decides by it.
     show_medium(around).await;
     session.finish(result.unwrap_or_else(|error| agent::Result {
@@ -340,24 +380,38 @@ async fn finish(
 /// Takes the last counters of the mount. The controller has them before it has the result, if it can be had.
 async fn end_mount(around: &Surroundings, outcome: Option<Fault>) {
     let (watch, device) = (around.watch.clone(), around.device.clone());
-    let ended = tokio::task::spawn_blocking(move || watch.end(&device, outcome.as_ref()));
-    if let Err(error) = ended.await {
-        tracing::error!(%error, "the end of a mount was not recorded");
-    }
+    unless_it_hangs(around, move || watch.end(&device, outcome.as_ref())).await;
     around.mounts.settle(REPORTED_WITHIN).await;
 }
 
-async fn release(device: &Device) {
-    let device = device.clone();
-    if let Err(error) = tokio::task::spawn_blocking(move || device.release()).await {
-        tracing::error!(%error, "letting go of the cartridge failed");
-    }
+async fn release(around: &Surroundings) {
+    let device = around.device.clone();
+    unless_it_hangs(around, move || device.release()).await;
 }
 
 async fn show_medium(around: &Surroundings) {
     let device = around.device.clone();
-    if let Ok(medium) = tokio::task::spawn_blocking(move || device.medium()).await {
+    if let Some(medium) = unless_it_hangs(around, move || device.medium()).await {
         around.gauge.medium(medium);
+    }
+}
+
+/// Asks the drive something. A drive that hangs must not hold up the worker: others want to be told of it.
+async fn unless_it_hangs<T: Send + 'static>(
+    around: &Surroundings,
+    ask: impl FnOnce() -> T + Send + 'static,
+) -> Option<T> {
+    let mut asking = tokio::task::spawn_blocking(ask);
+    loop {
+        match tokio::time::timeout(LOOK_EVERY.min(around.hung_after), &mut asking).await {
+            Ok(Ok(answer)) => return Some(answer),
+            Ok(Err(error)) => {
+                tracing::error!(%error, "asking the drive failed");
+                return None;
+            }
+            Err(_) if around.device.hung(around.hung_after).is_some() => return None,
+            Err(_) => {}
+        }
     }
 }
 
@@ -404,13 +458,15 @@ async fn perform(
             let barcode = work.recording.as_ref().map_or("", |r| r.barcode.as_str());
             around.gauge.begin(key, barcode, "labelling");
             let (device, watch, stop) = (around.device.clone(), around.watch.clone(), stop.clone());
+            let gauge = around.gauge.clone();
             let barcode = barcode.to_owned();
             let done = around
                 .block(move || {
                     device.work(|drive| {
-                        medium::mount(drive, &barcode, &stop)?;
+                        let show = |phase: &str| gauge.phase(phase);
+                        medium::mount_shown(drive, &barcode, &stop, &show)?;
                         watch.begin(drive, key, &barcode, true)?;
-                        labelling::label(drive, &work, &stop)
+                        labelling::label(drive, &work, &stop, &show)
                     })
                 })
                 .await?;
@@ -421,9 +477,12 @@ async fn perform(
         ))),
         Work::Unload(_) => {
             around.gauge.begin(key, "", "unloading");
-            let device = around.device.clone();
+            let (device, gauge) = (around.device.clone(), around.gauge.clone());
+            let stop = stop.clone();
             around
-                .block(move || device.work(unload))
+                .block(move || {
+                    device.work(|drive| medium::unload(drive, &stop, &|phase| gauge.phase(phase)))
+                })
                 .await
                 .map(|()| None)
         }
@@ -470,13 +529,4 @@ async fn perform(
             "see that controller and tape agent have the same version",
         )),
     }
-}
-
-fn unload(drive: &mut dyn taf_drive::Drive) -> Result<(), Fault> {
-    let said = |error: &taf_drive::Error| of_drive(error, "unloading", "the cartridge");
-    drive.prevent_removal(false).map_err(|e| said(&e))?;
-    if let Ok(taf_drive::Readiness::NoMedium | taf_drive::Readiness::LoadRequired) = drive.ready() {
-        return Ok(());
-    }
-    drive.unload().map_err(|e| said(&e))
 }

@@ -70,7 +70,9 @@ fn drive(id: i64) -> Drive {
         serial: format!("D{id}"),
         connected: true,
         down: false,
+        hung: false,
         busy: false,
+        generation: None,
         library: Some(1),
         full: false,
     }
@@ -135,6 +137,11 @@ fn a_waiting_job_says_for_what_and_holds_up_nobody() {
 fn what_is_missing_is_named() {
     let append = || Needs::append(1, "p");
     assert!(why(append(), &world(&[], &[volume(1)])).contains("no drive"));
+    let hung = Drive {
+        hung: true,
+        ..drive(1)
+    };
+    assert!(why(append(), &world(&[hung], &[volume(1)])).contains("does not answer"));
     let alone = Drive {
         library: None,
         ..drive(1)
@@ -150,6 +157,34 @@ fn what_is_missing_is_named() {
         ..volume(1)
     };
     assert!(why(append(), &world(&[drive(1)], &[outside])).contains("mail slot"));
+}
+
+#[test]
+fn a_drive_is_chosen_by_what_it_can_do_with_the_cartridge() {
+    let of = |id, generation| Drive {
+        generation: Some(generation),
+        ..drive(id)
+    };
+    let named = |barcode: &str| Cartridge {
+        barcode: barcode.into(),
+        ..volume(1)
+    };
+    let append = || Needs::append(1, "p");
+    let both = [of(1, 5), of(2, 6)];
+    let given = grant(append(), &world(&both, &[named("TAF001L6")]));
+    assert_eq!(given.drive, Some(2));
+    // Written by neither, and read by one.
+    let reason = why(append(), &world(&both, &[named("TAF001L7")]));
+    assert!(reason.contains("LTO-7"), "{reason}");
+    let reason = why(append(), &world(&[of(2, 6)], &[named("TAF001L4")]));
+    assert!(reason.contains("reads LTO-4"), "{reason}");
+    let mut read = append();
+    read.cartridge = Wanted::Volume(1);
+    let given = grant(read, &world(&[of(2, 6)], &[named("TAF001L4")]));
+    assert_eq!(given.drive, Some(2));
+    // What nobody knows is tried.
+    let given = grant(append(), &world(&both, &[named("TAPE-1")]));
+    assert!(given.drive.is_some());
 }
 
 #[test]

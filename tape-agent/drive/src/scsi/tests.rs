@@ -1,6 +1,7 @@
 #![allow(clippy::unwrap_used)]
 use taf_scsi::cdb::opcode::*;
 use taf_scsi::page::position::{Location, Long, Short};
+use taf_scsi::page::reservation;
 use taf_scsi::sense::Key;
 use taf_scsi::transport;
 
@@ -289,6 +290,45 @@ fn readiness_has_words_for_what_is_no_fault() {
     assert_eq!(drive.ready().unwrap(), Readiness::LoadRequired);
     assert_eq!(drive.ready().unwrap(), Readiness::Cleaning);
     assert!(matches!(drive.ready(), Err(Error::NotReady(_))));
+}
+
+#[test]
+fn a_drive_that_is_getting_ready_says_how_far_it_is() {
+    let becoming = |progress| {
+        let sense = Sense {
+            progress,
+            ..Sense::new(Key::NotReady, code::BECOMING_READY)
+        };
+        check(TEST_UNIT_READY, sense)
+    };
+    let sense = |sense: Sense| data(REQUEST_SENSE, sense.to_fixed());
+    let no_page = || check(LOG_SENSE, unknown_command());
+    let mut drive = drive(vec![
+        becoming(Some(0x8000)),
+        no_page(),
+        // Another says so only if it is asked for sense data.
+        becoming(None),
+        no_page(),
+        sense(Sense {
+            progress: Some(0x4000),
+            ..Sense::new(Key::NotReady, code::BECOMING_READY)
+        }),
+        becoming(None),
+        no_page(),
+        sense(Sense::new(Key::NoSense, code::NONE)),
+        // News that come this way must not get lost.
+        becoming(None),
+        no_page(),
+        sense(Sense::new(Key::UnitAttention, code::POWER_ON_OR_RESET)),
+    ]);
+    let mut ask = || {
+        assert_eq!(drive.ready().unwrap(), Readiness::BecomingReady);
+        drive.progress()
+    };
+    assert_eq!(ask().unwrap(), Some(0x8000));
+    assert_eq!(ask().unwrap(), Some(0x4000));
+    assert_eq!(ask().unwrap(), None);
+    assert!(matches!(ask(), Err(Error::UnitAttention(_))));
 }
 
 fn position(short: Short, long: Option<Long>) -> Result<Position, Error> {
@@ -583,4 +623,91 @@ fn protection_has_many_keys_and_allowing_overwrite_is_optional() {
     ));
     assert!(!drive.allow_overwrite(0).unwrap());
     assert!(drive.allow_overwrite(0).unwrap());
+}
+
+const OURS: u64 = 0x1111;
+const OURS_BEFORE: u64 = 0x2222;
+const THEIRS: u64 = 0x9999;
+
+fn keys(keys: &[u64]) -> Answer {
+    let list = reservation::Keys {
+        generation: 1,
+        keys: keys.to_vec(),
+    };
+    data(PERSISTENT_RESERVE_IN, list.build())
+}
+
+fn held(key: Option<u64>) -> Answer {
+    let held = reservation::Reservation {
+        generation: 1,
+        holder: key.map(|key| reservation::Holder {
+            key,
+            kind: reservation::Type::ExclusiveAccess,
+        }),
+    };
+    data(PERSISTENT_RESERVE_IN, held.build())
+}
+
+fn reserving(script: Vec<Answer>) -> (Result<Reserved, Error>, Vec<u8>) {
+    let (mut drive, seen) = watched(script);
+    drive.reserve_with(OwnKeys {
+        current: OURS,
+        stale: vec![OURS_BEFORE],
+    });
+    let outcome = drive.reserve();
+    let orders = seen.lock().unwrap();
+    let orders = orders.iter().filter(|cdb| cdb[0] == PERSISTENT_RESERVE_OUT);
+    (outcome, orders.map(|cdb| cdb[1]).collect())
+}
+
+#[test]
+fn a_free_drive_is_reserved_and_one_that_is_ours_already_left_alone() {
+    let order = || good(PERSISTENT_RESERVE_OUT);
+    let (outcome, orders) = reserving(vec![
+        keys(&[]),
+        held(None),
+        order(),
+        held(None),
+        order(),
+        held(Some(OURS)),
+    ]);
+    assert_eq!(outcome.unwrap(), Reserved::Ours);
+    // Register whatever was registered, reserve.
+    assert_eq!(orders, [6, 1]);
+    let (outcome, orders) = reserving(vec![keys(&[OURS]), held(Some(OURS))]);
+    assert_eq!((outcome.unwrap(), orders), (Reserved::Ours, vec![]));
+}
+
+#[test]
+fn only_our_own_stale_keys_are_pre_empted() {
+    let order = || good(PERSISTENT_RESERVE_OUT);
+    let (outcome, orders) = reserving(vec![
+        keys(&[OURS_BEFORE]),
+        held(Some(OURS_BEFORE)),
+        order(),
+        order(),
+        held(Some(OURS)),
+        held(Some(OURS)),
+    ]);
+    assert_eq!((outcome.unwrap(), orders), (Reserved::Ours, vec![6, 4]));
+    let (outcome, orders) = reserving(vec![keys(&[THEIRS, OURS_BEFORE]), held(Some(THEIRS))]);
+    assert!(matches!(outcome, Err(Error::ReservedBy { key: THEIRS })));
+    assert_eq!(orders, []);
+    // Somebody was quicker.
+    let (outcome, _) = reserving(vec![
+        keys(&[]),
+        held(None),
+        order(),
+        held(None),
+        status(PERSISTENT_RESERVE_OUT, 0x18),
+        held(Some(THEIRS)),
+    ]);
+    assert!(matches!(outcome, Err(Error::ReservedBy { key: THEIRS })));
+}
+
+#[test]
+fn a_drive_without_reservations_works_without() {
+    let (outcome, orders) = reserving(vec![check(PERSISTENT_RESERVE_IN, unknown_command())]);
+    assert_eq!((outcome.unwrap(), orders), (Reserved::Unsupported, vec![]));
+    assert_eq!(drive(vec![]).reserve().unwrap(), Reserved::NotAsked);
 }
