@@ -28,6 +28,7 @@ pub fn what(job: &Job) -> String {
         JobKind::Import => format!("import of {}", cartridge(job)),
         JobKind::Export => format!("export of {}", cartridge(job)),
         JobKind::Index => format!("index of {}", id(&job.volume)),
+        JobKind::Verify => format!("verification of {}", id(&job.volume)),
         JobKind::Unspecified => "job".to_owned(),
     }
 }
@@ -142,14 +143,19 @@ pub fn summary(job: &Job) -> String {
     let mut parts = Vec::new();
     let took = human::between(job.start_time.as_ref(), job.end_time.as_ref());
     if let Some(progress) = &job.progress
-        && matches!(job.kind(), JobKind::Backup | JobKind::Restore)
+        && matches!(
+            job.kind(),
+            JobKind::Backup | JobKind::Restore | JobKind::Verify
+        )
     {
-        parts.push(human::counted(progress.file_count, "file", "files"));
-        parts.push(human::counted(
-            progress.directory_count,
-            "directory",
-            "directories",
-        ));
+        if job.kind() != JobKind::Verify {
+            parts.push(human::counted(progress.file_count, "file", "files"));
+            parts.push(human::counted(
+                progress.directory_count,
+                "directory",
+                "directories",
+            ));
+        }
         parts.push(human::size(progress.byte_count));
         if job.kind() == JobKind::Backup && progress.committed_byte_count > 0 {
             parts.push(format!(

@@ -31,6 +31,7 @@ pub mod robot;
 pub mod spool;
 pub mod supervisor;
 pub mod transfer;
+mod verify;
 pub mod watch;
 pub mod worker;
 mod write;

@@ -108,7 +108,8 @@ async fn report_truncated(
     }
 }
 
-fn prove(
+/// Gets the cartridge ready and proves that it is the one that is meant.
+pub(crate) fn prove(
     drive: &mut dyn Drive,
     recording: &Recording,
     gauge: &Gauge,

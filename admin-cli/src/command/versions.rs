@@ -48,6 +48,7 @@ impl Versions {
 fn rows(versions: &[Version]) -> Rows {
     let mut rows = Rows::new(&[
         "VERSION", "BEGUN", ">FILES", ">DIRS", ">BYTES", ">ON TAPE", ">ISSUES", "VOLUMES", "JOB",
+        "VERIFIED",
     ]);
     for version in versions {
         let volumes: Vec<_> = version.volumes.iter().map(|volume| id(volume)).collect();
@@ -61,6 +62,10 @@ fn rows(versions: &[Version]) -> Rows {
             human::count(version.issue_count),
             volumes.join(" "),
             id(&version.job).to_owned(),
+            match version.damaged_part_count {
+                0 => human::time(version.verify_time.as_ref()),
+                damaged => format!("{} damaged", human::counted(damaged, "part", "parts")),
+            },
         ]);
     }
     rows

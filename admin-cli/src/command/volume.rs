@@ -1,10 +1,13 @@
 //! `taf volume`: cartridges.
 
+mod verify;
+
 use taf_proto::v1::{
     GetVolumeHealthRequest, GetVolumeRequest, GetVolumeResponse, ListVolumesRequest, Volume,
     VolumeState,
 };
 
+use self::verify::Verify;
 use super::{health, missing};
 use crate::client::{Client, all, read};
 use crate::failure::{Exit, Failure};
@@ -15,7 +18,7 @@ use crate::resource::{id, name};
 mod erase;
 mod label;
 
-/// Volumes (cartridges): list, show, health, label, erase, format
+/// Volumes (cartridges): list, show, health, label, erase, format, verify
 #[derive(Debug, clap::Subcommand)]
 pub enum Command {
     List(List),
@@ -24,6 +27,7 @@ pub enum Command {
     Label(label::Label),
     Erase(erase::Erase),
     Format(erase::Format),
+    Verify(Verify),
 }
 
 impl Command {
@@ -36,6 +40,7 @@ impl Command {
             Self::Label(command) => command.run(out).await,
             Self::Erase(command) => command.run(out).await,
             Self::Format(command) => command.run(out).await,
+            Self::Verify(command) => command.run(out).await,
         }
     }
 }
@@ -205,6 +210,8 @@ fn show(answer: GetVolumeResponse, out: &mut Output) -> Result<(), Failure> {
         ">PART",
         "PUBLISHED",
         "INDEX",
+        "VERIFIED",
+        "DAMAGE",
     ]);
     for file in &answer.files {
         let part = file.kind == "part";
@@ -234,6 +241,8 @@ fn show(answer: GetVolumeResponse, out: &mut Output) -> Result<(), Failure> {
                 "part" => "no".to_owned(),
                 _ => String::new(),
             },
+            human::time(file.verify_time.as_ref()),
+            human::clean(&file.damage).into_owned(),
         ]);
     }
     out.table(&rows)

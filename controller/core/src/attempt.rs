@@ -45,6 +45,8 @@ pub enum Kind {
     Scan,
     /// Writes a volume index.
     Index,
+    /// Reads parts of a volume and proves them.
+    Verify,
 }
 
 /// Where the attempt stands.
@@ -265,7 +267,9 @@ fn step(facts: &Facts<'_>) -> Result<mount::Step, Fault> {
     match facts.kind {
         // Whatever is in the drive, wherever that is.
         Kind::Drive if facts.barcode.is_empty() => Ok(mount::Step::Work),
-        Kind::Backup | Kind::Restore | Kind::Label | Kind::Drive | Kind::Index => to_drive(),
+        Kind::Backup | Kind::Restore | Kind::Label | Kind::Drive | Kind::Index | Kind::Verify => {
+            to_drive()
+        }
         Kind::Carry(to) => carried(to),
         Kind::Clean if facts.worked => carried(carry::To::Slot),
         Kind::Clean => Ok(match to_drive()? {
@@ -316,6 +320,7 @@ fn success(facts: &Facts<'_>) -> Option<u64> {
         }
         (Kind::Restore, _, Some(Outcome::Done { issues })) => Some(*issues),
         (Kind::Label | Kind::Drive | Kind::Index, Some(Outcome::Done { .. }), _) => Some(0),
+        (Kind::Verify, Some(Outcome::Done { issues }), _) => Some(*issues),
         _ => None,
     }
 }

@@ -13,6 +13,7 @@ pub mod recall;
 mod records;
 pub mod report;
 mod select;
+pub mod verify;
 pub mod view;
 mod walk;
 

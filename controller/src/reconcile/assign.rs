@@ -157,6 +157,9 @@ fn drive_work(
             recording: Some(recording?),
             peer_agent_id,
         }),
+        "verify" => Work::Verify(agent::VerifyWork {
+            recording: Some(recording?),
+        }),
         "index" => Work::Index(agent::IndexWork {
             recording: Some(recording?),
         }),

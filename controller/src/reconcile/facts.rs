@@ -176,6 +176,7 @@ fn outcome(encoded: Option<&[u8]>, kind: attempt::Kind, side: Side) -> Option<Ou
             0
         }
         (attempt::Kind::Index, Side::Drive, Some(Done::Index(_))) => 0,
+        (attempt::Kind::Verify, Side::Drive, Some(Done::Verify(done))) => done.issue_count,
         _ => return unfit(),
     };
     Some(Outcome::Done { issues })
@@ -569,6 +570,7 @@ pub(super) fn kind_of(kind: &str, task: &Task, has_robot: bool) -> attempt::Kind
         "restore" => attempt::Kind::Restore,
         "label" => attempt::Kind::Label,
         "index" => attempt::Kind::Index,
+        "verify" => attempt::Kind::Verify,
         "drive-clean" => attempt::Kind::Clean,
         "inventory" => attempt::Kind::Scan,
         "export" => attempt::Kind::Carry(carry::To::MailSlot),

@@ -6,9 +6,10 @@ use taf_proto::agent::catalog_service_server::CatalogService;
 use taf_proto::agent::{
     CommitIndexRequest, CommitIndexResponse, CommitPartRequest, CommitPartResponse,
     FetchIndexRequest, FetchIndexResponse, FetchRecallRequest, FetchRecallResponse,
-    FetchSelectionRequest, FetchSelectionResponse, LocateVolumeRequest, LocateVolumeResponse,
-    ReportIssuesRequest, ReportIssuesResponse, ReportOrphanRequest, ReportOrphanResponse,
-    ReportVolumeRequest, ReportVolumeResponse, Worker,
+    FetchSelectionRequest, FetchSelectionResponse, FetchVerificationRequest,
+    FetchVerificationResponse, LocateVolumeRequest, LocateVolumeResponse, ReportIssuesRequest,
+    ReportIssuesResponse, ReportOrphanRequest, ReportOrphanResponse, ReportVerificationRequest,
+    ReportVerificationResponse, ReportVolumeRequest, ReportVolumeResponse, Worker,
 };
 use taf_proto::{path, v1};
 use tokio::sync::mpsc;
@@ -18,7 +19,7 @@ use tonic::{Code, Request, Response, Status, Streaming};
 use super::status;
 use crate::access::Caller;
 use crate::catalog::report::{self, Side};
-use crate::catalog::{self, Error, Selection, View, commit, index, recall};
+use crate::catalog::{self, Error, Selection, View, commit, index, recall, verify};
 use crate::session::Registry;
 use crate::store::{Store, assignments, attempt_volumes};
 
@@ -127,6 +128,31 @@ impl CatalogService for AgentCatalog {
         index::commit(&self.store, &agent, request.get_ref()).await?;
         self.registry.wake();
         Ok(Response::new(CommitIndexResponse {}))
+    }
+
+    type FetchVerificationStream =
+        futures::stream::Iter<std::vec::IntoIter<Result<FetchVerificationResponse, Status>>>;
+
+    async fn fetch_verification(
+        &self,
+        request: Request<FetchVerificationRequest>,
+    ) -> Result<Response<Self::FetchVerificationStream>, Status> {
+        let agent = Caller::agent(&request)?.id.clone();
+        let parts = verify::parts(&self.store, &agent, request.get_ref()).await?;
+        let messages: Vec<_> = parts
+            .into_iter()
+            .map(|part| Ok(FetchVerificationResponse { part: Some(part) }))
+            .collect();
+        Ok(Response::new(futures::stream::iter(messages)))
+    }
+
+    async fn report_verification(
+        &self,
+        request: Request<ReportVerificationRequest>,
+    ) -> Result<Response<ReportVerificationResponse>, Status> {
+        let agent = Caller::agent(&request)?.id.clone();
+        verify::report(&self.store, &agent, request.get_ref()).await?;
+        Ok(Response::new(ReportVerificationResponse {}))
     }
 
     type FetchSelectionStream =

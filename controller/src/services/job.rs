@@ -99,6 +99,7 @@ pub fn message(row: JobRow) -> Job {
         "import" => JobKind::Import,
         "export" => JobKind::Export,
         "index" => JobKind::Index,
+        "verify" => JobKind::Verify,
         _ => JobKind::Label,
     };
     let state = match row.state.as_str() {
@@ -169,6 +170,11 @@ fn progress(row: &JobRow) -> Progress {
         progress.drive_bytes_per_second = drive.bytes_per_second;
         if progress.phase.is_empty() {
             progress.phase = drive.phase;
+        }
+        // Nobody but the drive is at work.
+        if row.kind == "verify" {
+            progress.byte_count = drive.received_byte_count;
+            progress.bytes_per_second = drive.bytes_per_second;
         }
     }
     // The catalog knows what is on tape; a drive's last word may have been overtaken by its next one.

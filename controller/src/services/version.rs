@@ -236,6 +236,8 @@ fn message(version: &Version, parts: &[Located]) -> v1::Version {
         volumes: volumes(parts),
         job: names::job(version.job_id),
         lost_reason: version.lost_reason.clone().unwrap_or_default(),
+        verify_time: version.verified_at.map(timestamp),
+        damaged_part_count: version.damaged_parts as u64,
     }
 }
 

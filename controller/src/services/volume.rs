@@ -4,7 +4,8 @@ use taf_proto::v1::volume_service_server::VolumeService;
 use taf_proto::v1::{
     EraseMethod, EraseVolumeRequest, EraseVolumeResponse, GetVolumeRequest, GetVolumeResponse,
     Health, LabelVolumeRequest, LabelVolumeResponse, LabelVolumesRequest, LabelVolumesResponse,
-    ListVolumesRequest, ListVolumesResponse, TapeFile, Volume, VolumeState,
+    ListVolumesRequest, ListVolumesResponse, TapeFile, VerifyVolumeRequest, VerifyVolumeResponse,
+    Volume, VolumeState,
 };
 use tonic::{Request, Response, Status};
 use uuid::Uuid;
@@ -24,6 +25,7 @@ use crate::store::attempts::Task;
 use crate::store::{
     self, Store,
     jobs::{self, NewTask},
+    verifications::{self, Verifiable},
     volumes::{self, TapeFileRow, VolumeRow},
 };
 
@@ -127,6 +129,77 @@ impl Volumes {
     }
 }
 
+impl Volumes {
+    async fn verify(
+        &self,
+        mutation: &Mutation,
+        request: &VerifyVolumeRequest,
+    ) -> Result<VerifyVolumeResponse, Status> {
+        let barcode =
+            names::volume_barcode(&request.name).map_err(|e| status::invalid("name", e))?;
+        if request.sample_percent > 100 {
+            return Err(status::invalid("sample_percent", "must be from 0 to 100"));
+        }
+        let mut client = self.app.store.client().await?;
+        let tx = client.transaction().await.map_err(store::Error::from)?;
+        if !request.validate_only
+            && let Some(answer) = mutation.begin_on(&tx).await?
+        {
+            return Ok(answer);
+        }
+        let volume = volumes::volume_get(&tx, barcode)
+            .await?
+            .ok_or_else(|| status::not_found(&request.name))?;
+        let parts = verifications::verifiable_list(&tx, volume.recording_uuid).await?;
+        let chosen = sample(parts, request.sample_percent);
+        let bytes: i64 = chosen.iter().map(|part| part.byte_count).sum();
+        if chosen.is_empty() {
+            return Err(status::precondition(
+                "VOLUME_EMPTY",
+                format!("volume {barcode} holds no parts that could be verified"),
+            ));
+        }
+        let mut answer = VerifyVolumeResponse {
+            job: String::new(),
+            part_count: chosen.len() as u64,
+            byte_count: bytes as u64,
+        };
+        if request.validate_only {
+            return Ok(answer);
+        }
+        let ids: Vec<i64> = chosen.iter().map(|part| part.id).collect();
+        let job =
+            verifications::job_create_verify_on(&tx, volume.id, &ids, bytes, mutation.actor())
+                .await?;
+        answer.job = names::job(job);
+        mutation.finish_on(&tx, &answer).await?;
+        tx.commit().await.map_err(store::Error::from)?;
+        self.registry.wake();
+        Ok(answer)
+    }
+}
+
+/// The parts that make up this share of the bytes, those first whose verification is longest ago; in the order of the tape.
+fn sample(mut parts: Vec<Verifiable>, percent: u32) -> Vec<Verifiable> {
+    if percent == 0 || percent == 100 {
+        return parts;
+    }
+    let total: i64 = parts.iter().map(|part| part.byte_count).sum();
+    let wanted = i128::from(total) * i128::from(percent) / 100;
+    parts.sort_by_key(|part| (part.verified_at, part.tape_file));
+    let mut taken = 0_i128;
+    let mut chosen: Vec<Verifiable> = Vec::new();
+    for part in parts {
+        if taken >= wanted && !chosen.is_empty() {
+            break;
+        }
+        taken += i128::from(part.byte_count);
+        chosen.push(part);
+    }
+    chosen.sort_by_key(|part| part.tape_file);
+    chosen
+}
+
 /// Why a volume of the catalog is not labelled again.
 pub(super) fn living(volume: Option<VolumeRow>, barcode: &str) -> Status {
     match volume {
@@ -224,6 +297,8 @@ fn tape_file(row: &TapeFileRow) -> TapeFile {
         published: row.published,
         indexed: row.indexed,
         covered_part_count: row.covered.unwrap_or(0) as u64,
+        verify_time: row.verified_at.map(timestamp),
+        damage: row.damage.clone().unwrap_or_default(),
     }
 }
 
@@ -293,6 +368,26 @@ impl VolumeService for Volumes {
             }),
             files,
         }))
+    }
+
+    async fn verify_volume(
+        &self,
+        request: Request<VerifyVolumeRequest>,
+    ) -> Result<Response<VerifyVolumeResponse>, Status> {
+        let caller = Caller::of(&request)?.clone();
+        let request = request.into_inner();
+        let mutation = Mutation::new(
+            &caller,
+            "VolumeService.VerifyVolume",
+            request.name.clone(),
+            &request.request_id,
+            &request,
+        )?;
+        if request.validate_only {
+            return self.verify(&mutation, &request).await.map(Response::new);
+        }
+        let outcome = self.verify(&mutation, &request).await;
+        mutation.concluded(&self.app.store, outcome).await
     }
 
     async fn label_volume(

@@ -50,6 +50,11 @@ const MIGRATIONS: &[Migration] = &[
         name: "hung drives",
         sql: include_str!("../../migrations/0007_hung_drives.sql"),
     },
+    Migration {
+        number: 8,
+        name: "verify",
+        sql: include_str!("../../migrations/0008_verify.sql"),
+    },
 ];
 
 /// The advisory lock that migrating takes: "taf" and a version of this procedure.

@@ -38,6 +38,7 @@ mod server;
 pub mod sources;
 pub mod system;
 mod tls;
+pub mod verifications;
 pub mod versions;
 pub mod volumes;
 

@@ -42,11 +42,19 @@ pub struct Version {
     pub issue_count: i64,
     /// Why it can't be restored any more.
     pub lost_reason: Option<String>,
+    /// When the part was verified whose verification is longest ago; none if one never was.
+    pub verified_at: Option<Timestamp>,
+    /// Parts that were damaged when they were verified last.
+    pub damaged_parts: i64,
 }
 
 const SELECT: &str = "SELECT v.line_id, v.version, v.floor, p.plan_name, s.source_name, s.agent_id, a.agent_name, v.job_id, \
      v.started_at, v.published_at, v.file_count, v.directory_count, v.byte_count, v.stored_byte_count, v.issue_count, \
-     v.lost_reason \
+     v.lost_reason, \
+     (SELECT CASE WHEN count(*) = count(x.verified_at) THEN min(x.verified_at) ELSE NULL END FROM archives AS r JOIN parts AS x \
+      ON x.archive_id = r.id WHERE r.line_id = v.line_id AND r.version = v.version AND r.state = 'published') AS verified_at, \
+     (SELECT count(x.damage) FROM archives AS r JOIN parts AS x ON x.archive_id = r.id \
+      WHERE r.line_id = v.line_id AND r.version = v.version AND r.state = 'published') AS damaged_parts \
      FROM versions AS v JOIN lines AS l ON l.id = v.line_id JOIN plans AS p ON p.id = l.plan_id \
      JOIN sources AS s ON s.id = l.source_id JOIN agents AS a ON a.id = s.agent_id \
      WHERE v.state = 'published' AND v.version <= l.head";
@@ -69,6 +77,8 @@ fn version(row: &Row) -> Version {
         stored_byte_count: row.get(13),
         issue_count: row.get(14),
         lost_reason: row.get(15),
+        verified_at: row.get(16),
+        damaged_parts: row.get(17),
     }
 }
 

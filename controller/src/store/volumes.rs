@@ -222,6 +222,10 @@ pub struct TapeFileRow {
     pub indexed: bool,
     /// Of an index: how many parts it covers.
     pub covered: Option<i64>,
+    /// Of a part: when it was verified last.
+    pub verified_at: Option<Timestamp>,
+    /// Of a part: what was wrong with it then.
+    pub damage: Option<String>,
 }
 
 /// Most tape files that are shown of a volume; one with parts of the usual size has hundreds.
@@ -235,14 +239,15 @@ pub async fn volume_files(
     let rows = client
         .query(
             "SELECT x.tape_file, false AS orphan, x.byte_count, x.first_block, a.line_id, a.version, x.part_number, \
-             a.state = 'published' AS published, x.covered_by IS NOT NULL AS indexed, NULL::bigint AS covered \
+             a.state = 'published' AS published, x.covered_by IS NOT NULL AS indexed, NULL::bigint AS covered, \
+             x.verified_at, x.damage \
              FROM parts x JOIN archives a ON a.id = x.archive_id WHERE x.recording_uuid = $1 \
              UNION ALL \
-             SELECT o.tape_file, true, 0::bigint, o.first_block, NULL::bigint, NULL::bigint, 0, false, false, NULL::bigint \
-             FROM orphans o WHERE o.recording_uuid = $1 \
+             SELECT o.tape_file, true, 0::bigint, o.first_block, NULL::bigint, NULL::bigint, 0, false, false, NULL::bigint, \
+             NULL::timestamptz, NULL::varchar FROM orphans o WHERE o.recording_uuid = $1 \
              UNION ALL \
              SELECT i.tape_file, false, i.byte_count, i.first_block, NULL::bigint, NULL::bigint, 0, false, false, \
-             (SELECT count(*) FROM parts c WHERE c.covered_by = i.id) \
+             (SELECT count(*) FROM parts c WHERE c.covered_by = i.id), NULL::timestamptz, NULL::varchar \
              FROM volume_indexes i WHERE i.recording_uuid = $1 \
              ORDER BY 1 LIMIT $2::bigint",
             &[&recording, &FILES_MAX],
@@ -260,6 +265,8 @@ pub async fn volume_files(
             published: row.get(7),
             indexed: row.get(8),
             covered: row.get(9),
+            verified_at: row.get(10),
+            damage: row.get(11),
         })
         .collect())
 }

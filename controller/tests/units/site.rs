@@ -304,6 +304,36 @@ impl Site {
             .unwrap()
     }
 
+    /// Asks for a verification.
+    pub async fn verify(
+        &self,
+        barcode: &str,
+        validate_only: bool,
+    ) -> Result<v1::VerifyVolumeResponse, Status> {
+        let request = v1::VerifyVolumeRequest {
+            name: format!("volumes/{barcode}"),
+            validate_only,
+            ..Default::default()
+        };
+        let answer = VolumeServiceClient::new(self.channel.clone())
+            .verify_volume(signed(&self.token, request))
+            .await?;
+        Ok(answer.into_inner())
+    }
+
+    /// The tape files of a volume.
+    pub async fn files(&self, barcode: &str) -> Vec<v1::TapeFile> {
+        let request = v1::GetVolumeRequest {
+            name: format!("volumes/{barcode}"),
+        };
+        VolumeServiceClient::new(self.channel.clone())
+            .get_volume(signed(&self.token, request))
+            .await
+            .unwrap()
+            .into_inner()
+            .files
+    }
+
     /// Waits until the drive is as wanted.
     pub async fn drive_until(&self, wanted: impl Fn(&v1::Drive) -> bool) -> v1::Drive {
         within("the drive", async {

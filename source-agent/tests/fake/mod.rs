@@ -164,6 +164,22 @@ impl CatalogService for FakeCatalog {
         Err(Status::unimplemented(""))
     }
 
+    type FetchVerificationStream = Answers<FetchVerificationResponse>;
+
+    async fn fetch_verification(
+        &self,
+        _: Request<FetchVerificationRequest>,
+    ) -> Result<Response<Self::FetchVerificationStream>, Status> {
+        Err(Status::unimplemented(""))
+    }
+
+    async fn report_verification(
+        &self,
+        _: Request<ReportVerificationRequest>,
+    ) -> Result<Response<ReportVerificationResponse>, Status> {
+        Err(Status::unimplemented(""))
+    }
+
     async fn fetch_selection(
         &self,
         _: Request<FetchSelectionRequest>,

@@ -35,7 +35,7 @@ use crate::ring;
 use crate::spool::Spool;
 use crate::transfer::Parking;
 use crate::watch::Watch;
-use crate::{indexing, labelling, medium, operate, read, write};
+use crate::{indexing, labelling, medium, operate, read, verify, write};
 
 /// An idle drive is looked at so often.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -472,6 +472,9 @@ async fn perform(
                 .await?;
             Ok(Some(Done::Label(done)))
         }
+        Work::Verify(work) => Ok(Some(Done::Verify(
+            verify::run(around, key, work, stop).await?,
+        ))),
         Work::Index(work) => Ok(Some(Done::Index(
             indexing::run(around, key, work, stop).await?,
         ))),

@@ -43,6 +43,7 @@ pub enum Event {
     Library(LibraryObservation),
     Result(agent::Result),
     Index(CommitIndexRequest),
+    Verified(ReportVerificationRequest),
 }
 
 #[derive(Clone)]
@@ -56,6 +57,8 @@ struct Told {
     to_tell: Arc<Mutex<Vec<fetch_index_response::Message>>>,
     away_at_commit: watch::Receiver<bool>,
     tells_all: Arc<AtomicBool>,
+    /// What the next verification is to read.
+    to_verify: Arc<Mutex<Vec<VerifyPart>>>,
 }
 
 pub struct Controller {
@@ -81,6 +84,7 @@ impl Controller {
             to_tell: Arc::default(),
             away_at_commit: is_away_at_commit,
             tells_all: Arc::default(),
+            to_verify: Arc::default(),
         };
         let listener = TcpListener::bind(listen).await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
@@ -132,6 +136,20 @@ impl Controller {
     /// Indexes are told of every part of their recording.
     pub fn tell_all(&self) {
         self.told.tells_all.store(true, Ordering::SeqCst);
+    }
+
+    /// What the next verification is to read.
+    pub fn verify(&self, parts: Vec<VerifyPart>) {
+        *self.told.to_verify.lock().unwrap() = parts;
+    }
+
+    pub fn verified(&self) -> Vec<ReportVerificationRequest> {
+        let events = self.events().into_iter();
+        let verified = |event| match event {
+            Event::Verified(report) => Some(report),
+            _ => None,
+        };
+        events.filter_map(verified).collect()
     }
 
     pub fn indexes(&self) -> Vec<CommitIndexRequest> {
@@ -411,6 +429,29 @@ impl CatalogService for Told {
         }
         self.note(Event::Index(request.into_inner()));
         Ok(Response::new(CommitIndexResponse {}))
+    }
+
+    type FetchVerificationStream = Answers<FetchVerificationResponse>;
+
+    async fn fetch_verification(
+        &self,
+        _: Request<FetchVerificationRequest>,
+    ) -> Result<Response<Self::FetchVerificationStream>, Status> {
+        self.answer()?;
+        let parts = self.to_verify.lock().unwrap().clone();
+        let parts = parts
+            .into_iter()
+            .map(|part| Ok(FetchVerificationResponse { part: Some(part) }));
+        Ok(Response::new(Box::pin(futures::stream::iter(parts))))
+    }
+
+    async fn report_verification(
+        &self,
+        request: Request<ReportVerificationRequest>,
+    ) -> Result<Response<ReportVerificationResponse>, Status> {
+        self.answer()?;
+        self.note(Event::Verified(request.into_inner()));
+        Ok(Response::new(ReportVerificationResponse {}))
     }
 
     async fn fetch_selection(

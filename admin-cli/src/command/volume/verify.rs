@@ -1,0 +1,134 @@
+//! `taf volume verify`: read parts back and prove them.
+
+use taf_proto::v1::{
+    ListVolumesRequest, VerifyVolumeRequest, VerifyVolumeResponse, Volume, VolumeState,
+};
+
+use crate::client::{Client, all, read, request_id};
+use crate::failure::{Exit, Failure};
+use crate::follow::{detached, follow};
+use crate::human;
+use crate::output::{Output, Rows};
+use crate::resource::{id, name};
+
+/// Read volumes back and prove every segment and every file on them; damaged files are named
+///
+/// Nothing is written. Each part is dated in the catalog: `taf volume show` and `taf versions` show when it was proved last.
+/// Exit status 3 says that something is damaged.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  taf volume verify TAF001L8
+  taf volume verify TAF001L8 TAF002L8 --dry-run
+  taf volume verify --all --sample 10    a tenth of each, what was not read for longest")]
+pub struct Verify {
+    /// Barcodes
+    #[arg(value_name = "BARCODE", required_unless_present = "all")]
+    barcodes: Vec<String>,
+    /// Every volume that holds parts
+    #[arg(long, conflicts_with = "barcodes")]
+    all: bool,
+    /// Only this share of each volume, in percent: what was not verified for longest comes first
+    #[arg(long, value_name = "PERCENT", value_parser = clap::value_parser!(u32).range(1..=100))]
+    sample: Option<u32>,
+    /// Only say what would be read
+    #[arg(long)]
+    dry_run: bool,
+    /// Do not wait for the end
+    #[arg(long)]
+    detach: bool,
+}
+
+impl Verify {
+    /// Runs it.
+    pub async fn run(self, out: &mut Output) -> Result<Exit, Failure> {
+        let client = Client::signed_in().await?;
+        let barcodes = if self.all {
+            every(&client).await?
+        } else {
+            self.barcodes.clone()
+        };
+        let mut asked = Vec::new();
+        for barcode in &barcodes {
+            let request = VerifyVolumeRequest {
+                name: name("volumes", barcode),
+                sample_percent: self.sample.unwrap_or(0),
+                validate_only: self.dry_run,
+                request_id: request_id(),
+            };
+            let answer = client.volumes().verify_volume(request).await?.into_inner();
+            asked.push((id(barcode).to_owned(), answer));
+        }
+        if self.dry_run {
+            return planned(&asked, out);
+        }
+        // The first that did not end well decides, and the others go on all the same.
+        let mut exit = Ok(Exit::Done);
+        for (_, answer) in &asked {
+            let this = if self.detach {
+                detached(&answer.job, out)
+            } else {
+                follow(&client, &answer.job, out).await
+            };
+            exit = match (exit, this) {
+                (Err(first), _) => Err(first),
+                (Ok(Exit::Done), this) => this,
+                (Ok(worse), Ok(_)) => Ok(worse),
+                (Ok(_), Err(failure)) => Err(failure),
+            };
+        }
+        exit
+    }
+}
+
+/// Barcodes of all volumes with parts.
+async fn every(client: &Client) -> Result<Vec<String>, Failure> {
+    let volumes: Vec<Volume> = all(async |page_token| {
+        let request = ListVolumesRequest {
+            page_size: 1000,
+            page_token,
+            pool: String::new(),
+        };
+        let page = read(|| {
+            let (mut volumes, request) = (client.volumes(), request.clone());
+            async move { volumes.list_volumes(request).await }
+        })
+        .await?;
+        Ok((page.volumes, page.next_page_token))
+    })
+    .await?;
+    let readable = |volume: &Volume| {
+        volume.part_count > 0
+            && !matches!(
+                volume.state(),
+                VolumeState::Labelling | VolumeState::Unlabelled
+            )
+    };
+    Ok(volumes
+        .into_iter()
+        .filter(readable)
+        .map(|volume| volume.barcode)
+        .collect())
+}
+
+fn planned(asked: &[(String, VerifyVolumeResponse)], out: &mut Output) -> Result<Exit, Failure> {
+    if out.json() {
+        out.begin("volumes")?;
+        for (barcode, answer) in asked {
+            out.item_document(&serde_json::json!({
+                "barcode": barcode, "part_count": answer.part_count, "byte_count": answer.byte_count,
+            }))?;
+        }
+        out.end()?;
+        return Ok(Exit::Done);
+    }
+    let mut rows = Rows::new(&["VOLUME", ">PARTS", ">BYTES"]);
+    for (barcode, answer) in asked {
+        rows.push([
+            barcode.clone(),
+            human::count(answer.part_count),
+            human::size(answer.byte_count),
+        ]);
+    }
+    out.table(&rows)?;
+    Ok(Exit::Done)
+}

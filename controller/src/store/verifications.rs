@@ -1,0 +1,105 @@
+//! Verifying: which parts of a volume a job reads, and what came of each.
+
+use jiff::Timestamp;
+use uuid::Uuid;
+
+use super::{Error, GenericClient, Transaction, clip};
+
+/// A part that may be verified.
+#[derive(Debug, Clone)]
+pub struct Verifiable {
+    /// Row.
+    pub id: i64,
+    /// Archive.
+    pub archive: Uuid,
+    /// Its ordinal.
+    pub ordinal: i32,
+    /// From 1.
+    pub part_number: i32,
+    /// Tape file.
+    pub tape_file: i64,
+    /// Logical block of block 0.
+    pub first_block: i64,
+    /// Bytes.
+    pub byte_count: i64,
+    /// Sequences of the first and the last segment.
+    pub sequences: (i64, i64),
+    /// Tar offsets of the first byte and behind the last.
+    pub tar_offsets: (i64, i64),
+    /// BLAKE3 of records and segment table.
+    pub digest: Vec<u8>,
+    /// When it was verified last.
+    pub verified_at: Option<Timestamp>,
+}
+
+/// The parts of a recording, in the order of the tape.
+pub async fn verifiable_list(
+    client: &impl GenericClient,
+    recording: Uuid,
+) -> Result<Vec<Verifiable>, Error> {
+    let sql = "SELECT x.id, a.archive_uuid, a.ordinal, x.part_number, x.tape_file, x.first_block, x.byte_count, x.first_sequence, \
+               x.last_sequence, x.first_tar_offset, x.end_tar_offset, x.digest, x.verified_at \
+               FROM parts AS x JOIN archives AS a ON a.id = x.archive_id WHERE x.recording_uuid = $1 ORDER BY x.tape_file";
+    let rows = client.query(sql, &[&recording]).await?;
+    let verifiable = |row: &tokio_postgres::Row| Verifiable {
+        id: row.get(0),
+        archive: row.get(1),
+        ordinal: row.get(2),
+        part_number: row.get(3),
+        tape_file: row.get(4),
+        first_block: row.get(5),
+        byte_count: row.get(6),
+        sequences: (row.get(7), row.get(8)),
+        tar_offsets: (row.get(9), row.get(10)),
+        digest: row.get(11),
+        verified_at: row.get(12),
+    };
+    Ok(rows.iter().map(verifiable).collect())
+}
+
+/// Adds a job that verifies these parts of a volume.
+pub async fn job_create_verify_on(
+    tx: &Transaction<'_>,
+    volume_id: i64,
+    parts: &[i64],
+    bytes: i64,
+    creator: &str,
+) -> Result<i64, Error> {
+    let row = tx
+        .query_one(
+            "INSERT INTO jobs (kind, state, creator, volume_id, byte_total, created_at) \
+             VALUES ('verify', 'queued', $1, $2, $3, clock_timestamp()) RETURNING id",
+            &[&creator, &volume_id, &bytes],
+        )
+        .await?;
+    let job: i64 = row.get(0);
+    tx.execute(
+        "INSERT INTO job_parts (job_id, part_id) SELECT $1::bigint, unnest($2::bigint[])",
+        &[&job, &parts],
+    )
+    .await?;
+    Ok(job)
+}
+
+/// The parts that a job verifies.
+pub async fn job_part_ids(client: &impl GenericClient, job: i64) -> Result<Vec<i64>, Error> {
+    let sql = "SELECT part_id FROM job_parts WHERE job_id = $1 ORDER BY part_id";
+    let rows = client.query(sql, &[&job]).await?;
+    Ok(rows.iter().map(|row| row.get(0)).collect())
+}
+
+/// Dates what was found of a part. False if there is no such part.
+pub async fn part_verified_on(
+    tx: &Transaction<'_>,
+    recording: Uuid,
+    tape_file: i64,
+    damage: Option<&str>,
+) -> Result<bool, Error> {
+    let rows = tx
+        .execute(
+            "UPDATE parts SET verified_at = clock_timestamp(), damage = $3::varchar WHERE recording_uuid = $1 AND tape_file = $2",
+            &[&recording, &tape_file, &damage.map(|text| clip(text, 400))],
+        )
+        .await?;
+    Ok(rows == 1)
+}

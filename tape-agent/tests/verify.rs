@@ -1,0 +1,227 @@
+//! Verifying: what is on tape is proved file by file, and what is damaged is named.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+mod site;
+
+use bytes::Bytes;
+use site::{Committed, Site, follow, index_part};
+use taf_emulator::faults::{At, Fault};
+use taf_format::entry::{Kind, Metadata, Time};
+use taf_format::record::{self, Entry};
+use taf_format::segment::{Cutter, Identity, Sealed};
+use taf_format::tar::{END_OF_ARCHIVE, encode, padding};
+use taf_proto::agent::assignment::Work;
+use taf_proto::agent::result::Done;
+use taf_proto::agent::{Archive, ReportVerificationRequest, VerifyDone, VerifyPart, VerifyWork};
+use uuid::Uuid;
+
+const FILES: u64 = 40;
+const SEGMENT: usize = 64 << 10;
+
+/// Files of 20,000 bytes that do not shrink; the hash of `wrong` is not that of its content.
+fn sealed(archive: &Archive, wrong: Option<u64>) -> Vec<Sealed> {
+    let identity = Identity {
+        line_uuid: Uuid::from_slice(&archive.line_uuid).unwrap(),
+        version: archive.version,
+        archive_ordinal: archive.ordinal,
+        archive_uuid: Uuid::from_slice(&archive.archive_uuid).unwrap(),
+        attempt: archive.attempt,
+    };
+    let mut cutter = Cutter::with_segment_size(identity, SEGMENT);
+    for number in 0..FILES {
+        let mut content = vec![0; 20_000];
+        let mut hasher = blake3::Hasher::new();
+        hasher
+            .update(&number.to_le_bytes())
+            .finalize_xof()
+            .fill(&mut content);
+        let path = format!("files/{number:03}").into_bytes();
+        let meta = Metadata {
+            kind: Kind::File,
+            size: content.len() as u64,
+            mode: 0o644,
+            uid: 1,
+            gid: 1,
+            user: Vec::new(),
+            group: Vec::new(),
+            mtime: Time {
+                seconds: 1,
+                nanos: 0,
+            },
+            ctime: Time {
+                seconds: 1,
+                nanos: 0,
+            },
+            inode: 0,
+            links: 1,
+            rdev_major: 0,
+            rdev_minor: 0,
+            link_target: Vec::new(),
+            xattrs: Vec::new(),
+        };
+        let header = encode::header(&path, &meta, encode::Content::Data).unwrap();
+        let rest = vec![0; padding(meta.size)];
+        let length = (header.len() + content.len() + rest.len()) as u64;
+        let tar_offset = cutter.tar_offset();
+        cutter.entry_starts(length).unwrap();
+        for piece in [&header, &content, &rest] {
+            cutter.push_tar(piece);
+        }
+        let mut hash = *blake3::hash(&content).as_bytes();
+        hash[0] ^= u8::from(wrong == Some(number));
+        let entry = Entry {
+            path: path.into(),
+            size: meta.size,
+            blake3: Bytes::copy_from_slice(&hash),
+            tar_offset,
+            tar_length: length,
+            ..Entry::default()
+        };
+        cutter.push_record(&record::entry(entry)).unwrap();
+    }
+    cutter.push_tar(&END_OF_ARCHIVE);
+    cutter
+        .finish()
+        .into_iter()
+        .map(|raw| raw.seal(1).unwrap())
+        .collect()
+}
+
+/// A site with such an archive in parts of about three segments.
+async fn written(
+    wrong: Option<u64>,
+) -> (
+    Site,
+    site::Process,
+    taf_proto::agent::Recording,
+    Vec<Committed>,
+) {
+    let mut site = Site::with_blank().await;
+    let worker = site.drive_worker().await;
+    let mut recording = site.labelled().await;
+    let (key, archive) = site.assign_write(&recording, 200 << 10);
+    let mut writing = site.writing(key).await;
+    let sealed = sealed(&archive, wrong);
+    for segment in &sealed {
+        writing.segment(segment).await;
+    }
+    writing.finish(sealed.last().unwrap().header.sequence).await;
+    writing.committed().await.unwrap();
+    site.result(key).await;
+    let parts = site.controller.parts();
+    assert!(parts.len() > 2);
+    follow(&mut recording, &parts);
+    (site, worker, recording, parts)
+}
+
+fn wanted(part: &Committed) -> VerifyPart {
+    let told = index_part(part);
+    VerifyPart {
+        archive_uuid: told.archive_uuid,
+        archive_ordinal: 1,
+        part_number: told.part_number,
+        tape_file: told.tape_file,
+        first_block: told.first_block,
+        byte_count: told.byte_count,
+        first_sequence: told.first_sequence,
+        last_sequence: told.last_sequence,
+        first_tar_offset: told.first_tar_offset,
+        end_tar_offset: told.end_tar_offset,
+        digest: told.digest,
+    }
+}
+
+async fn verified(
+    site: &mut Site,
+    recording: &taf_proto::agent::Recording,
+    parts: &[Committed],
+) -> (VerifyDone, Vec<ReportVerificationRequest>) {
+    let before = site.controller.verified().len();
+    site.controller.verify(parts.iter().map(wanted).collect());
+    let key = site.assign(Work::Verify(VerifyWork {
+        recording: Some(recording.clone()),
+    }));
+    let result = site.result(key).await;
+    let Some(Done::Verify(done)) = result.done else {
+        panic!("{result:?}");
+    };
+    (done, site.controller.verified().split_off(before))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_whole_volume_is_proved_file_by_file_across_its_parts() {
+    let (mut site, _worker, recording, parts) = written(None).await;
+    let (done, reports) = verified(&mut site, &recording, &parts).await;
+    assert_eq!(
+        (done.file_count, done.unproved_file_count, done.issue_count),
+        (FILES, 0, 0)
+    );
+    assert_eq!(done.part_count as usize, parts.len());
+    let bytes: u64 = parts.iter().map(|p| p.header.byte_count).sum();
+    assert_eq!(done.byte_count, bytes);
+    for (report, part) in reports.iter().zip(&parts) {
+        assert_eq!(
+            (report.tape_file, report.damage.as_str()),
+            (part.header.tape_file, "")
+        );
+        let segments = part.header.last_sequence - part.header.first_sequence + 1;
+        assert_eq!(report.segment_count, segments);
+    }
+    // One part alone: what begins or ends elsewhere is counted apart, and no damage.
+    let (done, reports) = verified(&mut site, &recording, &parts[1..2]).await;
+    assert_eq!((reports.len(), done.issue_count), (1, 0));
+    assert!(
+        done.file_count > 0 && done.unproved_file_count <= 2,
+        "{done:?}"
+    );
+    assert_eq!(
+        site.cartridge().objects(),
+        recording.next_block,
+        "nothing is written"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_is_not_what_was_backed_up_is_named() {
+    let (mut site, _worker, recording, parts) = written(Some(17)).await;
+    let (done, reports) = verified(&mut site, &recording, &parts).await;
+    assert_eq!(done.file_count, FILES - 1);
+    let damaged: Vec<&[u8]> = reports
+        .iter()
+        .flat_map(|report| &report.damaged)
+        .map(|file| &file.path[..])
+        .collect();
+    assert_eq!(damaged, [b"files/017"]);
+    assert!(
+        reports
+            .iter()
+            .any(|report| report.damage.contains("files in it"))
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_block_that_cannot_be_read_costs_its_files_and_no_other_and_they_are_named() {
+    let (mut site, _worker, recording, parts) = written(None).await;
+    let bad = parts[1].header.first_block + 6;
+    site.library.faults().lock().add(Fault {
+        at: At::Read,
+        barcode: None,
+        object: Some(bad),
+        times: 1000,
+        key: 3,
+        asc: 0x11,
+        ascq: 0,
+        ..Fault::default()
+    });
+    let (done, reports) = verified(&mut site, &recording, &parts).await;
+    assert!(done.issue_count > 0);
+    assert!(
+        done.file_count + 6 >= FILES && done.file_count < FILES,
+        "{done:?}"
+    );
+    assert_eq!(reports[0].damage, "");
+    assert!(!reports[1].damage.is_empty());
+    assert_eq!(reports.last().unwrap().damage, "");
+    // With only the records of its segment lost a file may have no name; then that is said.
+    assert!(!reports[1].damaged.is_empty() || reports[1].unnamed_count > 0);
+}
