@@ -58,19 +58,19 @@ async fn fetched(world: &World, key: AssignmentKey) -> Vec<Message> {
 }
 
 fn parts_in(messages: &[Message]) -> Vec<&IndexPart> {
-    let part = |message| match message {
-        &Message::Part(ref part) => Some(part),
+    let parts = messages.iter().filter_map(|message| match message {
+        Message::Part(part) => Some(part),
         _ => None,
-    };
-    messages.iter().filter_map(part).collect()
+    });
+    parts.collect()
 }
 
 fn closings_in(messages: &[Message]) -> Vec<&IndexClosing> {
-    let closing = |message| match message {
-        &Message::Closing(ref closing) => Some(closing),
+    let closings = messages.iter().filter_map(|message| match message {
+        Message::Closing(closing) => Some(closing),
         _ => None,
-    };
-    messages.iter().filter_map(closing).collect()
+    });
+    closings.collect()
 }
 
 /// An index of these parts and closing records, where the volume ends.

@@ -286,7 +286,7 @@ async fn living_data_is_erased_by_force_only_and_its_versions_are_lost() {
     let request = place.erase(true, true);
     let dry = place.volumes.erase_volume(request).await.unwrap();
     let preview = dry.into_inner().preview.unwrap();
-    assert_eq!(preview.lost_versions, [version.clone()]);
+    assert_eq!(preview.lost_versions, std::slice::from_ref(&version));
     assert_eq!(preview.steps, [format!("erase {VOLUME}")]);
 
     let request = place.erase(true, false);

@@ -28,11 +28,11 @@ use uuid::Uuid;
 const SECOND: &str = "TAF002L9";
 const LEASE: Duration = Duration::from_secs(15);
 
-fn full() -> Option<Done> {
-    Some(Done::Write(WriteDone {
+fn full() -> Done {
+    Done::Write(WriteDone {
         part_count: 1,
         next_volume_reason: "the volume is full".into(),
-    }))
+    })
 }
 
 /// A site whose library has these two cartridges, the first in the drive.
@@ -66,7 +66,7 @@ async fn begun(site: &Site, units: &Units) -> (String, AssignmentKey) {
     let (source_key, _) = units.source.given().await;
     site.commit_some(key, &write, 2, 0..1).await;
     units.drive.show_drive(None, Medium::Loaded, "idle");
-    units.drive.finish(key, full());
+    units.drive.finish(key, Some(full()));
     (job, source_key)
 }
 

@@ -4,7 +4,6 @@
 mod served;
 #[path = "units/site.rs"]
 mod site;
-#[allow(dead_code)]
 mod support;
 mod units;
 #[allow(dead_code)]

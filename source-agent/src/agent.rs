@@ -144,7 +144,7 @@ impl Agent {
                 running.insert(key, token.clone());
                 let agent = Arc::clone(self);
                 let task = tasks.spawn(async move {
-                    agent.assignment(key, assignment, token).await;
+                    Box::pin(agent.assignment(key, assignment, token)).await;
                 });
                 keys.insert(task.id(), key);
             }
@@ -253,7 +253,9 @@ async fn perform(context: Context<'_>, work: Option<Work>) -> Result<Done, Error
             done.unwrap_or(Err(Error::Stopped)).map(Done::Backup)
         }
         // It stops by itself, leaving nothing half done.
-        Some(Work::Restore(work)) => restore::run(context, &work).await.map(Done::Restore),
+        Some(Work::Restore(work)) => Box::pin(restore::run(context, &work))
+            .await
+            .map(Done::Restore),
         _ => Err(fault::protocol(
             "a source agent was given the work of another kind of agent",
         )),

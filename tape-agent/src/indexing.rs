@@ -202,11 +202,10 @@ fn put(
     let mut anything = false;
     for message in Fetched::open(fetched)? {
         match message? {
-            Message::Volume(_) => {}
             Message::Earlier(pointer) if !anything => {
                 earlier = Some((pointer.tape_file, pointer.first_block));
             }
-            Message::Earlier(_) => {}
+            Message::Volume(_) | Message::Earlier(_) => {}
             Message::Part(_) | Message::Orphan(_) | Message::Closing(_) => anything = true,
         }
     }
@@ -350,7 +349,7 @@ fn tell_part(
         })
         .map_err(misused)?;
     index.table(&kept.header.segment_table).map_err(misused)?;
-    while let Some(record) = kept.next().map_err(|e| no_spool(&e))? {
+    while let Some(record) = kept.next_record().map_err(|e| no_spool(&e))? {
         index.record(record).map_err(misused)?;
         tape.pieces(std::iter::from_fn(|| index.ready()))?;
     }

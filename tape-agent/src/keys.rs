@@ -36,7 +36,8 @@ impl KeyFile {
         stale.drain(..stale.len().saturating_sub(KEPT));
         let mut text = String::new();
         for key in stale.iter().chain([&current]) {
-            text.push_str(&format!("{key:016x}\n"));
+            text.push_str(&hex::encode(key.to_be_bytes()));
+            text.push('\n');
         }
         let new = self.0.with_extension("new");
         let mut file = File::create(&new)?;

@@ -189,7 +189,7 @@ impl Spool {
 
 impl Kept {
     /// The next record: a page, a tombstone or a dictionary.
-    pub fn next(&mut self) -> io::Result<Option<record::Body>> {
+    pub fn next_record(&mut self) -> io::Result<Option<record::Body>> {
         next(&mut self.records)?.map(decode).transpose()
     }
 }
@@ -295,13 +295,13 @@ mod tests {
         let mut kept = spool.part(&[1; 16], 4, &DIGESTS[0]).unwrap().unwrap();
         assert_eq!(kept.header, header(1, 4));
         assert!(
-            matches!(kept.next().unwrap(), Some(record::Body::Page(page)) if page.body.len() == 300)
+            matches!(kept.next_record().unwrap(), Some(record::Body::Page(page)) if page.body.len() == 300)
         );
         assert!(matches!(
-            kept.next().unwrap(),
+            kept.next_record().unwrap(),
             Some(record::Body::Tombstone(_))
         ));
-        assert_eq!(kept.next().unwrap(), None);
+        assert_eq!(kept.next_record().unwrap(), None);
         spool.forget(&[1; 16], 4).unwrap();
         spool.forget(&[1; 16], 4).unwrap();
         assert!(spool.part(&[1; 16], 4, &DIGESTS[0]).unwrap().is_none());

@@ -37,7 +37,7 @@ fn an_index_alone_tells_versions_parts_and_pages_of_its_cartridge() {
     system.taf(&["run", PLAN]).unwrap().expect(0).unwrap();
 
     // The drive falls idle, and soon every part and both versions are in an index.
-    let volume = until("an index of all parts", Duration::from_secs(60), || {
+    let volume = until("an index of all parts", Duration::from_mins(1), || {
         let volume = system.json(&["volume", "show", CARTRIDGE])?;
         let files = objects(&volume, "number");
         let kind = |kind: &str| files.iter().filter(|f| f["kind"] == kind).count();

@@ -318,9 +318,9 @@ fn success(facts: &Facts<'_>) -> Option<u64> {
             let drive_is_done = drive.is_some() || facts.is_drive_lost();
             (facts.parts_complete && drive_is_done).then_some(*issues)
         }
-        (Kind::Restore, _, Some(Outcome::Done { issues })) => Some(*issues),
+        (Kind::Restore, _, Some(Outcome::Done { issues }))
+        | (Kind::Verify, Some(Outcome::Done { issues }), _) => Some(*issues),
         (Kind::Label | Kind::Drive | Kind::Index, Some(Outcome::Done { .. }), _) => Some(0),
-        (Kind::Verify, Some(Outcome::Done { issues }), _) => Some(*issues),
         _ => None,
     }
 }

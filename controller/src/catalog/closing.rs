@@ -53,17 +53,16 @@ pub(super) async fn close_on(
     let facts = closings::closing_facts_on(tx, line, version)
         .await?
         .ok_or(store::Error::Stale("version"))?;
-    let counted = match &facts.needs {
-        Some(needs) => ClosingRecord::decode(needs.as_slice())
-            .map_err(|_| store::Error::Corrupt("what was counted of a version"))?,
-        None => {
-            let scope = Scope {
-                line_id: line,
-                version,
-                floor: facts.floor,
-            };
-            count_with(tx, scope).await?
-        }
+    let counted = if let Some(needs) = &facts.needs {
+        ClosingRecord::decode(needs.as_slice())
+            .map_err(|_| store::Error::Corrupt("what was counted of a version"))?
+    } else {
+        let scope = Scope {
+            line_id: line,
+            version,
+            floor: facts.floor,
+        };
+        count_with(tx, scope).await?
     };
     let selection = FetchSelectionResponse::decode(facts.paths.as_slice())
         .map_err(|_| store::Error::Corrupt("a source's paths"))?;

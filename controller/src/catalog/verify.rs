@@ -80,7 +80,7 @@ pub async fn report(
             .saturating_sub(request.damaged.len() as u64);
         let mut said = format!("tape file {tape_file}: {}", request.damage);
         if further > 0 {
-            said.push_str(&format!("; {further} further damaged files are not named"));
+            said = format!("{said}; {further} further damaged files are not named");
         }
         if request.unnamed_count > 0 {
             said.push_str("; for some of the lost bytes no name could be found");

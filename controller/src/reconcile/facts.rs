@@ -172,10 +172,8 @@ fn outcome(encoded: Option<&[u8]>, kind: attempt::Kind, side: Side) -> Option<Ou
         (attempt::Kind::Restore, Side::Drive, Some(Done::Read(_))) => {
             return Some(Outcome::NextVolume);
         }
-        (attempt::Kind::Backup | attempt::Kind::Restore | attempt::Kind::Drive, Side::Drive, _) => {
-            0
-        }
-        (attempt::Kind::Index, Side::Drive, Some(Done::Index(_))) => 0,
+        (attempt::Kind::Backup | attempt::Kind::Restore | attempt::Kind::Drive, Side::Drive, _)
+        | (attempt::Kind::Index, Side::Drive, Some(Done::Index(_))) => 0,
         (attempt::Kind::Verify, Side::Drive, Some(Done::Verify(done))) => done.issue_count,
         _ => return unfit(),
     };

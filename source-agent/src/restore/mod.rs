@@ -76,7 +76,7 @@ pub async fn run(context: Context<'_>, work: &RestoreWork) -> Result<RestoreDone
         counters: Arc::clone(&context.counters),
         stop: context.stop.clone(),
     };
-    let (writer, outcome) = passes.all(writer, items).await;
+    let (writer, outcome) = Box::pin(passes.all(writer, items)).await;
     context.counters.phase("finishing");
     // Also after a fault: what was restored gets the metadata that it waits for.
     let finished = match writer {

@@ -38,7 +38,7 @@ pub enum Event {
     Part(Committed),
     Orphan(ReportOrphanRequest),
     Volume(ReportVolumeRequest),
-    Mount(ReportMountRequest),
+    Mount(Box<ReportMountRequest>),
     Drive(Option<AssignmentKey>, DriveObservation),
     Library(LibraryObservation),
     Result(agent::Result),
@@ -195,7 +195,7 @@ impl Controller {
     pub fn mounts(&self) -> Vec<ReportMountRequest> {
         let events = self.events().into_iter();
         let mount = |event| match event {
-            Event::Mount(report) => Some(report),
+            Event::Mount(report) => Some(*report),
             _ => None,
         };
         events.filter_map(mount).collect()
@@ -334,7 +334,7 @@ impl MountService for Told {
         request: Request<ReportMountRequest>,
     ) -> Result<Response<ReportMountResponse>, Status> {
         self.answer()?;
-        self.note(Event::Mount(request.into_inner()));
+        self.note(Event::Mount(Box::new(request.into_inner())));
         Ok(Response::new(ReportMountResponse {}))
     }
 }
