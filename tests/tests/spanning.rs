@@ -120,7 +120,7 @@ impl Scene {
             .restore("whole", &[], "whole", &self.tree)
             .unwrap();
         ensure_equal(&self.tree, &restored).unwrap();
-        assert_eq!(self.last_job_used(), self.volumes);
+        assert_eq!(self.last_restore_used(), self.volumes);
     }
 
     /// The large file alone, which lies on more than one volume and not on all.
@@ -146,13 +146,15 @@ impl Scene {
             .restore("whole", &[&path], "large", &self.large())
             .unwrap();
         assert!(same(&restored, &self.large()));
-        assert_eq!(self.last_job_used(), needed);
+        assert_eq!(self.last_restore_used(), needed);
     }
 
-    fn last_job_used(&self) -> Vec<String> {
+    /// The volumes of the newest restore. Volume indexes are jobs too, and may be newer.
+    fn last_restore_used(&self) -> Vec<String> {
         let jobs = self.system.json(&["job", "list"]).unwrap();
-        let job = values(&jobs, "jobs")[0].as_array().unwrap()[0].clone();
-        names(&job["volumes"])
+        let jobs = values(&jobs, "jobs")[0].as_array().unwrap().clone();
+        let restore = jobs.iter().find(|job| job["kind"] == "JOB_KIND_RESTORE");
+        names(&restore.unwrap()["volumes"])
     }
 
     /// The tape files of the version in the archive's order: barcode and number.
