@@ -92,9 +92,16 @@ impl Shelf {
         let mut archives: Vec<Archive> = by_uuid
             .into_iter()
             .map(|(uuid, mut parts)| {
-                parts.sort_by_key(|&place| {
-                    (self.part(place).map(|part| part.first.sequence), place)
-                });
+                let begins = |place: Place| self.part(place).map(|part| part.first.sequence);
+                let created = |place: Place| {
+                    let block0 = self.part(place).and_then(|part| part.block0.as_ref());
+                    block0.map(|block0| block0.created_at_unix_nanos)
+                };
+                parts.sort_by_key(|&place| (begins(place), created(place), place));
+                // A part that was torn before it held a whole segment was begun again elsewhere, as the same part.
+                parts.reverse();
+                parts.dedup_by_key(|place| begins(*place));
+                parts.reverse();
                 let first = parts.first().and_then(|&place| self.part(place));
                 Archive {
                     uuid,
