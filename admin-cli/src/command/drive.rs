@@ -1,6 +1,7 @@
 //! `taf drive`: tape drives as their workers report them, and those of this host.
 
 mod health;
+mod operate;
 mod scan;
 
 use taf_proto::v1::{Cleaning, Drive as Device, DriveState, ListDrivesRequest};
@@ -15,6 +16,7 @@ use crate::resource::id;
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   taf drive list
+  taf drive load DRIVE1 TAF001L8 --dry-run
   taf drive health DRIVE1
   taf drive down DRIVE1 --because \"new firmware\"
   taf drive scan                                         (no server needed)")]
@@ -26,6 +28,11 @@ pub struct Drive {
 #[derive(Debug, clap::Subcommand)]
 enum Verb {
     List(List),
+    Status(operate::Status),
+    Load(operate::Load),
+    Unload(operate::Unload),
+    Rewind(operate::Rewind),
+    Clean(operate::Clean),
     Health(health::Show),
     Down(health::Down),
     Up(health::Up),
@@ -43,6 +50,11 @@ impl Drive {
     pub async fn run(self, out: &mut Output) -> Result<Exit, Failure> {
         match self.verb {
             Some(Verb::Scan(scan)) => return scan.run(out),
+            Some(Verb::Status(status)) => return status.run(out).await,
+            Some(Verb::Load(load)) => return load.run(out).await,
+            Some(Verb::Unload(unload)) => return unload.run(out).await,
+            Some(Verb::Rewind(rewind)) => return rewind.run(out).await,
+            Some(Verb::Clean(clean)) => return clean.run(out).await,
             Some(Verb::Health(show)) => return show.run(out).await,
             Some(Verb::Down(down)) => return down.run().await,
             Some(Verb::Up(up)) => return up.run().await,

@@ -112,7 +112,9 @@ impl Load {
             return Ok(Exit::Done);
         }
         let preview = answer.preview.as_ref();
-        self.common.conclude(&client, &answer.job, preview, out).await
+        self.common
+            .conclude(&client, &answer.job, preview, out)
+            .await
     }
 }
 
@@ -133,7 +135,7 @@ impl Unload {
         let client = Client::signed_in().await?;
         let request = UnloadDriveRequest {
             name: self.common.name(),
-            
+
             dry_run: self.common.dry_run,
             request_id: request_id(),
         };
@@ -143,7 +145,9 @@ impl Unload {
             return Ok(Exit::Done);
         }
         let preview = answer.preview.as_ref();
-        self.common.conclude(&client, &answer.job, preview, out).await
+        self.common
+            .conclude(&client, &answer.job, preview, out)
+            .await
     }
 }
 
@@ -162,7 +166,7 @@ impl Rewind {
         let client = Client::signed_in().await?;
         let request = RewindDriveRequest {
             name: self.common.name(),
-            
+
             dry_run: self.common.dry_run,
             request_id: request_id(),
         };
@@ -172,7 +176,9 @@ impl Rewind {
             return Ok(Exit::Done);
         }
         let preview = answer.preview.as_ref();
-        self.common.conclude(&client, &answer.job, preview, out).await
+        self.common
+            .conclude(&client, &answer.job, preview, out)
+            .await
     }
 }
 
@@ -208,6 +214,8 @@ impl Clean {
             return Ok(Exit::Done);
         }
         let preview = answer.preview.as_ref();
-        self.common.conclude(&client, &answer.job, preview, out).await
+        self.common
+            .conclude(&client, &answer.job, preview, out)
+            .await
     }
 }
