@@ -124,6 +124,8 @@ state = "$TAF_HOME/tape-agent"
 listen = "127.0.0.1"
 drives = ["unix:$TAF_HOME/library/sockets/drive0.sock", "unix:$TAF_HOME/library/sockets/drive1.sock"]
 libraries = ["unix:$TAF_HOME/library/sockets/changer.sock"]
+# Emulated drives don't mind how slowly data come.
+drive_floor = "0"
 EOF
 cat >"$etc/source-agent.toml" <<EOF
 controller = "$controller"

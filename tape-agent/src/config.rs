@@ -19,6 +19,8 @@ const INDEX_SPOOL_MIN: u64 = 64 << 20;
 const HUNG_AFTER: Duration = Duration::from_mins(15);
 /// A ring must hold several segments.
 const RING_MIN: u64 = 32 << 20;
+/// A drive that is started for little at least every ten minutes stops 144 times a day for it, which harms neither it nor the tape.
+const SPOOL_WAIT: Duration = Duration::from_mins(10);
 
 /// Why the configuration can't be used.
 #[derive(Debug, thiserror::Error)]
@@ -73,6 +75,21 @@ pub struct Config {
     /// and erasing a day whatever stands here.
     #[serde(default = "hung_after")]
     pub hung_after: Span,
+    /// Folder on a local disk for what finds no room in the ring: there a source that is slower than the drive is collected until a
+    /// part is complete. Only memory is used without it. The disk should write and read at the drive's speed at once.
+    #[serde(default)]
+    pub spool: Option<PathBuf>,
+    /// Bytes in that folder that each drive uses, at most: a part (64 GiB of a pool for LTO-7 and later) or more. They are reserved
+    /// when an archive begins; it goes with memory alone, and says so, if they can't be had.
+    #[serde(default)]
+    pub spool_size: Option<Size>,
+    /// The first byte that is collected waits no longer than this for the drive.
+    #[serde(default = "spool_wait")]
+    pub spool_wait: Span,
+    /// Bytes a second below which the drives don't stream but stop and go back; 0 if it does not matter. By the medium's generation
+    /// if not given: LTO-9 177MB, LTO-8 112MB, LTO-7 101MB, LTO-6 54MB, LTO-5 47MB, which full-height drives have.
+    #[serde(default)]
+    pub drive_floor: Option<Size>,
     /// Logs as JSON.
     #[serde(default)]
     pub log_json: bool,
@@ -92,6 +109,10 @@ fn ring() -> Size {
 
 fn index_spool() -> Size {
     Size(INDEX_SPOOL)
+}
+
+fn spool_wait() -> Span {
+    Span(SPOOL_WAIT)
 }
 
 impl Config {
@@ -119,6 +140,7 @@ impl Config {
         if config.hung_after.0.is_zero() {
             wrong.push("hung_after must be longer than nothing, such as 15m".to_owned());
         }
+        config.check_spool(&mut wrong);
         let last = last_port(config.port_base, config.drives.len());
         if config.port_base == Some(0) || last.is_none() {
             wrong.push("port_base must be from 1, and leave a port for each drive".to_owned());
@@ -154,6 +176,27 @@ impl Config {
         } else {
             let file = file.to_owned();
             Err(Error::Values { file, wrong })
+        }
+    }
+
+    fn check_spool(&self, wrong: &mut Vec<String>) {
+        match (&self.spool, self.spool_size) {
+            (None, None) => {}
+            (Some(folder), Some(size)) => {
+                if !folder.is_absolute() {
+                    wrong.push("spool must be an absolute path".to_owned());
+                }
+                if size.0 < RING_MIN {
+                    wrong.push(format!("spool_size must be at least {}", Size(RING_MIN)));
+                }
+            }
+            (Some(_), None) => wrong.push(
+                "spool_size is missing: how many bytes of the spool each drive may use".to_owned(),
+            ),
+            (None, Some(_)) => wrong.push("spool is missing: the folder of the spool".to_owned()),
+        }
+        if self.spool_wait.0.is_zero() {
+            wrong.push("spool_wait must be longer than nothing, such as 10m".to_owned());
         }
     }
 
@@ -236,6 +279,16 @@ mod tests {
         let error = load("drives = [\"sg0\", \"serial:A\", \"/dev/sg1\"]\nlibraries = [\"unix:\"]");
         let error = error.unwrap_err().to_string();
         assert_eq!(error.matches("use serial:NUMBER").count(), 2, "{error}");
+        let spool = |further: &str| {
+            let error = load(&format!("drives = [\"unix:/a\"]\n{further}")).unwrap_err();
+            error.to_string()
+        };
+        let error = spool("spool = \"s\"\nspool_size = \"1MiB\"\nspool_wait = \"0s\"");
+        for part in ["spool must be", "spool_size must", "spool_wait must"] {
+            assert!(error.contains(part), "{part}: {error}");
+        }
+        assert!(spool("spool = \"/s\"").contains("spool_size is missing"));
+        assert!(spool("spool_size = \"1GiB\"").contains("spool is missing"));
         assert!(load("").unwrap_err().to_string().contains("neither"));
         assert!(load("drives = [\"unix:/a\"]\ndrive = 1").is_err());
     }

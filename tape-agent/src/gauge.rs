@@ -9,6 +9,9 @@ use taf_peer::session::Session;
 use taf_proto::agent::{
     AssignmentKey, DriveObservation, Observation, drive_observation::Medium, observation::Seen,
 };
+use taf_proto::v1::DriveFlow;
+
+use crate::ring::Meter;
 
 /// A rate is over so long.
 const WINDOW: Duration = Duration::from_secs(3);
@@ -25,8 +28,10 @@ pub struct Gauge {
 struct State {
     key: Option<AssignmentKey>,
     shown: DriveObservation,
-    flow: VecDeque<(Instant, u64)>,
+    flowed: VecDeque<(Instant, u64)>,
     last: Instant,
+    /// What shows the ring that is being written.
+    meter: Option<Meter>,
     /// Bytes have flowed that were not shown yet.
     unshown: bool,
     /// The attempt that the bytes are of: they go on counting through its steps.
@@ -38,14 +43,25 @@ struct State {
 impl State {
     /// Bytes a second over the window.
     fn rate(&mut self, now: Instant) -> u64 {
-        while self.flow.front().is_some_and(|(at, _)| now - *at > WINDOW) {
-            self.flow.pop_front();
+        while self
+            .flowed
+            .front()
+            .is_some_and(|(at, _)| now - *at > WINDOW)
+        {
+            self.flowed.pop_front();
         }
         let total = self.shown.received_byte_count;
-        self.flow.front().map_or(0, |(at, before)| {
+        self.flowed.front().map_or(0, |(at, before)| {
             let seconds = (now - *at).as_secs_f64().max(0.001);
             ((total - before) as f64 / seconds) as u64
         })
+    }
+
+    /// How full the ring is, and how the drive fares.
+    fn flow(&self) -> Option<DriveFlow> {
+        let mut flow = self.meter.as_ref()?.read();
+        flow.bytes_per_second = self.shown.bytes_per_second;
+        Some(flow)
     }
 }
 
@@ -60,8 +76,9 @@ impl Gauge {
                     phase: "idle".to_owned(),
                     ..DriveObservation::default()
                 },
-                flow: VecDeque::new(),
+                flowed: VecDeque::new(),
                 last: Instant::now(),
+                meter: None,
                 unshown: false,
                 attempt: 0,
                 counted: (0, 0),
@@ -77,9 +94,15 @@ impl Gauge {
     fn show(&self, state: &mut State) {
         state.last = Instant::now();
         state.unshown = false;
+        state.shown.flow = state.flow();
+        let mut shown = state.shown.clone();
+        // The drive stands ready for what is being collected.
+        if shown.phase == "writing" && shown.flow.as_ref().is_some_and(|flow| flow.collecting) {
+            "collecting".clone_into(&mut shown.phase);
+        }
         self.session.observe(Observation {
             key: state.key,
-            seen: Some(Seen::Drive(state.shown.clone())),
+            seen: Some(Seen::Drive(shown)),
         });
     }
 
@@ -87,7 +110,7 @@ impl Gauge {
     pub fn begin(&self, key: AssignmentKey, barcode: &str, phase: &str) {
         let mut state = self.lock();
         state.key = Some(key);
-        state.flow.clear();
+        state.flowed.clear();
         if state.attempt != key.attempt {
             state.attempt = key.attempt;
             state.counted = (0, 0);
@@ -119,7 +142,7 @@ impl Gauge {
         state.shown.received_byte_count += bytes;
         state.counted.0 += bytes;
         let total = state.shown.received_byte_count;
-        state.flow.push_back((now, total));
+        state.flowed.push_back((now, total));
         state.unshown = true;
         if now - state.last < SHOW_EVERY {
             return;
@@ -132,7 +155,7 @@ impl Gauge {
     pub fn refresh(&self) {
         let mut state = self.lock();
         let rate = state.rate(Instant::now());
-        let differs = rate != state.shown.bytes_per_second;
+        let differs = rate != state.shown.bytes_per_second || state.flow() != state.shown.flow;
         if state.key.is_some() && (state.unshown || differs) {
             state.shown.bytes_per_second = rate;
             self.show(&mut state);
@@ -147,11 +170,21 @@ impl Gauge {
         self.show(&mut state);
     }
 
+    /// From now on the state of this ring is shown, until the work ends.
+    pub fn watch(&self, meter: Meter) {
+        self.lock().meter = Some(meter);
+    }
+
     /// Work has ended.
     pub fn end(&self) {
         let mut state = self.lock();
+        if state.meter.is_some() {
+            // What it came to is kept with the attempt.
+            self.show(&mut state);
+        }
+        state.meter = None;
         state.key = None;
-        state.flow.clear();
+        state.flowed.clear();
         state.shown = DriveObservation {
             medium: state.shown.medium,
             barcode: state.shown.barcode.clone(),

@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 pub mod append;
+pub mod buffering;
 mod clock;
 pub mod commit;
 pub mod config;

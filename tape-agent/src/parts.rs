@@ -24,7 +24,7 @@ use crate::append::End;
 use crate::clock;
 use crate::fault::{drive_reset, fault, of_drive, protocol};
 use crate::journal::{Entry, Journal};
-use crate::ring::{Outlet, Segment};
+use crate::ring::{Next, Outlet, Segment};
 use crate::watch::Watch;
 
 /// What became of a segment.
@@ -73,6 +73,8 @@ pub struct Writer<'a> {
     end: End,
     open: Option<Part>,
     early_warning: bool,
+    /// How often the drive has stopped and gone back in the cartridge's life.
+    repositions: Option<u64>,
 }
 
 impl<'a> Writer<'a> {
@@ -88,6 +90,8 @@ impl<'a> Writer<'a> {
         let Some(recording) = &work.recording else {
             return Err(protocol("an assignment without a recording"));
         };
+        let repositions = repositions(drive);
+        ring.part_begins(part_bytes(work, recording));
         Ok(Writer {
             drive,
             journal,
@@ -99,12 +103,43 @@ impl<'a> Writer<'a> {
             end,
             open: None,
             early_warning: false,
+            repositions,
         })
     }
 
-    /// The next segment of the ring; none when it has ended.
-    pub fn next_blocking(&mut self) -> Option<Segment> {
-        self.ring.next_blocking()
+    /// The next segment of the ring, when the drive may have it; none when it has ended.
+    pub fn next_blocking(&mut self) -> Result<Option<Segment>, Failure> {
+        loop {
+            match self.ring.next_blocking()? {
+                Next::Segment(segment) => return Ok(Some(segment)),
+                Next::Ended => return Ok(None),
+                Next::Starved => self.pause()?,
+            }
+        }
+    }
+
+    /// The same without waiting; none if the drive may not have it now.
+    #[cfg(test)]
+    pub fn next_now(&mut self) -> Result<Option<Option<Segment>>, Failure> {
+        match self.ring.next_now()? {
+            None => Ok(None),
+            Some(Next::Segment(segment)) => Ok(Some(Some(segment))),
+            Some(Next::Ended) => Ok(Some(None)),
+            Some(Next::Starved) => self.pause().map(|()| None),
+        }
+    }
+
+    /// There will be nothing for a while. The tape has to stop, so what the drive has goes to the medium now: the ring is empty
+    /// for what is collected, and a drive that loses its buffer meanwhile loses nothing.
+    fn pause(&mut self) -> Result<(), Failure> {
+        if self.open.is_some() {
+            self.flush()?;
+        }
+        if let Some(part) = &self.open {
+            let rest = self.work.part_size.saturating_sub(part.bytes);
+            self.ring.part_needs(rest);
+        }
+        Ok(())
     }
 
     /// The volume.
@@ -227,11 +262,11 @@ impl<'a> Writer<'a> {
         let Some(part) = self.open.as_mut() else {
             return Ok(());
         };
-        let half = self.ring.capacity() / 2;
-        let waiting = self.ring.unreleased();
-        if waiting < half {
+        // What lies on a disk is not in the way of what comes; memory is to be free early.
+        if self.ring.unreleased() < self.ring.memory() / 2 {
             return Ok(());
         }
+        let half = self.ring.capacity() / 2;
         let stands = self.end.block + part.blocks;
         let buffered = match self.drive.position() {
             Ok(position) if position.block != stands || position.partition != 0 => {
@@ -241,17 +276,28 @@ impl<'a> Writer<'a> {
             Err(DriveError::PositionUnknown) => None,
             Err(error) => return Err(error.into()),
         };
-        if let Some(on_medium) = buffered {
+        let most = if let Some(on_medium) = buffered {
             if let Some(sequence) = part.ended_before(on_medium.saturating_sub(self.end.block)) {
                 self.ring.release(sequence);
             }
             // A drive that reports is flushed only if its buffer is too large for the ring.
-            if self.ring.unreleased() < half + half / 2 {
-                return Ok(());
-            }
+            half + half / 2
+        } else {
+            half
+        };
+        if self.ring.unreleased() >= most {
+            self.flush()?;
         }
+        Ok(())
+    }
+
+    /// Brings everything that the drive has taken to the medium. The ring lets it go.
+    fn flush(&mut self) -> Result<(), Failure> {
         let flushed = self.drive.flush()?;
         self.early_warning |= flushed == Written::EarlyWarning;
+        let Some(part) = self.open.as_mut() else {
+            return Ok(());
+        };
         part.flushed = part.blocks;
         if let Some(sequence) = part.ended_before(part.blocks) {
             self.ring.release(sequence);
@@ -290,7 +336,18 @@ impl<'a> Writer<'a> {
             )));
         }
         let entry = self.commit(part, None, next_block)?;
+        self.count_repositions();
+        self.ring.part_begins(part_bytes(self.work, self.recording));
         Ok(entry)
+    }
+
+    /// The drive stands still now, so that asking costs nothing.
+    fn count_repositions(&mut self) {
+        let now = repositions(self.drive);
+        if let (Some(before), Some(now)) = (self.repositions, now) {
+            self.ring.repositioned(now.saturating_sub(before));
+        }
+        self.repositions = now;
     }
 
     /// Makes a part that is proved to be on tape count, up to `cut` bytes if it was torn. The ring lets it go.
@@ -357,6 +414,20 @@ impl<'a> Writer<'a> {
             reason: format!("part {number} was not finished: {reason}"),
         }
     }
+}
+
+/// Bytes of segments that complete a part.
+fn part_bytes(work: &WriteWork, recording: &Recording) -> u64 {
+    let block0 = u64::from(recording.block_size);
+    work.part_size.saturating_sub(block0)
+}
+
+/// What the drive counts, if it does. An error is told again where it matters: no part begins before the position was asked.
+fn repositions(drive: &mut dyn Drive) -> Option<u64> {
+    taf_drive::health::suspended_writes(drive).unwrap_or_else(|error| {
+        tracing::debug!(%error, "the drive does not tell how often it stopped");
+        None
+    })
 }
 
 #[cfg(test)]

@@ -4,6 +4,13 @@
 //! order, and they *stay*, since the drive may say later that it lost what it had taken: the thread then goes back and takes
 //! them again, on another volume. Only what is [released](Outlet::release) makes room.
 //!
+//! It is memory and, behind that, a [file on a local disk](disk) if there is one: a segment that finds no room in memory goes
+//! to the disk, whatever lies before and behind it. What comes back from the disk is proved, by its checksum and as the very
+//! segment that was put there. A disk that can't be written is not used any more, which is said once, and what it has is still read;
+//! what can't be read, or comes back changed, ends the transfer: nothing else has those bytes.
+//!
+//! When the drive may take is the [gate's](gate) matter.
+//!
 //! # What may be released
 //! A segment is released when it can't be needed again. There are two reasons for that, and they are not equally strong:
 //!
@@ -24,15 +31,26 @@
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use taf_format::segment::Header;
+use taf_format::segment::{self, HEADER_LEN, Header};
+use taf_proto::v1::{DriveFlow, Fault};
 use tokio::sync::Notify;
+
+use self::disk::{Disk, Stretch, Used};
+use self::gate::{Gate, Level, Terms, Word};
+use crate::fault::fault;
+
+pub mod disk;
+pub mod gate;
 
 /// What stopping and starting anew costs a drive, in seconds: it goes back and comes up to speed again.
 const STOP_SECONDS: f64 = 3.0;
 /// What a drive writes in a second, for an estimate: LTO-8.
 const RATE: f64 = 360e6;
+/// A drive that waits looks at its gate so often.
+const LOOK: Duration = Duration::from_millis(250);
 
 /// A segment, proved.
 #[derive(Debug, Clone)]
@@ -60,15 +78,75 @@ pub struct Released {
     pub first_kept: u64,
 }
 
+/// What comes out.
+#[derive(Debug)]
+pub enum Next {
+    /// The next segment.
+    Segment(Segment),
+    /// Nothing for longer than the drive can go on: it is to be brought to a stop. Then ask again.
+    Starved,
+    /// There is no more.
+    Ended,
+}
+
+/// What a ring is made of.
+pub struct Plan {
+    /// Bytes of memory.
+    pub memory: u64,
+    /// And a file behind it.
+    pub disk: Option<Disk>,
+    /// When the drive may take.
+    pub terms: Terms,
+    /// The time since some moment.
+    pub clock: Clock,
+}
+
+/// The time since some moment.
+pub type Clock = Arc<dyn Fn() -> Duration + Send + Sync>;
+
+/// The host's clock.
+pub fn clock() -> Clock {
+    let start = Instant::now();
+    Arc::new(move || start.elapsed())
+}
+
+/// A segment that is kept.
+struct Kept {
+    header: Header,
+    length: u64,
+    place: Place,
+}
+
+#[derive(Clone)]
+enum Place {
+    Memory(Bytes),
+    /// With its first bytes as they were put there: the checksum in them is of those that follow.
+    Disk(Stretch, Bytes),
+}
+
+#[allow(clippy::struct_excessive_bools)] // independent facts
 struct State {
     /// What is not released, in order.
-    kept: VecDeque<Segment>,
+    kept: VecDeque<Kept>,
+    /// Bytes of these.
+    kept_bytes: u64,
     /// Of these so many were taken out.
     taken: usize,
-    /// Bytes of `kept`.
-    bytes: u64,
+    /// Bytes of these.
+    taken_bytes: u64,
+    /// Bytes of `kept` in memory.
+    memory: u64,
+    /// What of the disk is used, also by what is being written there.
+    used: Used,
+    /// Nothing more goes to the disk.
+    disk_failed: bool,
+    gate: Gate,
+    /// The inlet waits for room.
+    crowded: bool,
     /// Sequence of the segment behind the last one that came.
     next_sequence: u64,
+    /// How often the drive says that it stopped and went back.
+    repositions: Option<u64>,
     /// Nothing more comes.
     ended: bool,
     /// Nobody takes anything any more.
@@ -78,7 +156,9 @@ struct State {
 }
 
 struct Shared {
-    capacity: u64,
+    memory: u64,
+    disk: Option<Disk>,
+    clock: Clock,
     state: Mutex<State>,
     /// Something came, or nothing more comes.
     came: Condvar,
@@ -86,10 +166,69 @@ struct Shared {
     room: Notify,
 }
 
+/// Where a segment can go.
+enum Room {
+    Memory,
+    Disk(Disk, Stretch),
+    None,
+}
+
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, State> {
         // Whole after every statement.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn now(&self) -> Duration {
+        (self.clock)()
+    }
+
+    fn capacity(&self, state: &State) -> u64 {
+        let disk = self.disk.as_ref().filter(|_| !state.disk_failed);
+        self.memory.saturating_add(disk.map_or(0, Disk::size))
+    }
+
+    fn level(&self, state: &State) -> Level {
+        Level {
+            available: state.kept_bytes - state.taken_bytes,
+            held: state.memory + state.used.bytes(),
+            capacity: self.capacity(state),
+            crowded: state.crowded,
+            ended: state.ended,
+        }
+    }
+
+    /// Finds room. What goes to the disk has it from now on.
+    fn room(&self, state: &mut State, length: u64) -> Room {
+        if state.memory + length <= self.memory {
+            return Room::Memory;
+        }
+        if let Some(disk) = self.disk.as_ref().filter(|_| !state.disk_failed)
+            && let Some(stretch) = state.used.take(length)
+        {
+            return Room::Disk(disk.clone(), stretch);
+        }
+        // The drive may need the next segment to let go of those that it has: their ends wait for a block to fill.
+        if state.taken == state.kept.len() {
+            return Room::Memory;
+        }
+        Room::None
+    }
+
+    fn keep(&self, state: &mut State, header: Header, length: u64, place: Place) {
+        if let Place::Memory(_) = place {
+            state.memory += length;
+        }
+        state.kept_bytes += length;
+        state.crowded = false;
+        state.next_sequence = header.sequence + 1;
+        state.gate.arrived(self.now(), length);
+        state.kept.push_back(Kept {
+            header,
+            length,
+            place,
+        });
+        self.came.notify_one();
     }
 }
 
@@ -99,15 +238,25 @@ pub struct Inlet(Arc<Shared>);
 /// Where they come out.
 pub struct Outlet(Arc<Shared>);
 
-/// A ring that keeps up to `capacity` bytes; more only if a single segment is larger.
-pub fn ring(capacity: u64) -> (Inlet, Outlet) {
+/// A ring by plan. It keeps more than it may only if a single segment is larger.
+pub fn ring(plan: Plan) -> (Inlet, Outlet) {
+    let size = plan.disk.as_ref().map_or(0, Disk::size);
     let shared = Arc::new(Shared {
-        capacity,
+        memory: plan.memory,
+        disk: plan.disk,
+        clock: plan.clock,
         state: Mutex::new(State {
             kept: VecDeque::new(),
+            kept_bytes: 0,
             taken: 0,
-            bytes: 0,
+            taken_bytes: 0,
+            memory: 0,
+            used: Used::new(size),
+            disk_failed: false,
+            gate: Gate::new(plan.terms),
+            crowded: false,
             next_sequence: 0,
+            repositions: None,
             ended: false,
             closed: false,
             halted: false,
@@ -119,6 +268,18 @@ pub fn ring(capacity: u64) -> (Inlet, Outlet) {
 }
 
 impl Inlet {
+    /// Whether there is room for so many bytes; as a put that waits if there is none.
+    #[cfg(test)]
+    pub fn has_room(&self, length: u64) -> bool {
+        let mut state = self.0.lock();
+        let room = self.0.room(&mut state, length);
+        if let Room::Disk(..) = room {
+            state.used.give_back_newest();
+        }
+        state.crowded = matches!(room, Room::None);
+        !state.crowded
+    }
+
     /// Puts the next segment in, as soon as there is room.
     pub async fn put(&self, segment: Segment) -> Result<(), Closed> {
         let length = segment.bytes.len() as u64;
@@ -127,20 +288,49 @@ impl Inlet {
             tokio::pin!(room);
             // From here on no notification is missed.
             room.as_mut().enable();
-            {
+            let found = {
                 let mut state = self.0.lock();
                 if state.closed || state.halted {
                     return Err(Closed);
                 }
-                if state.bytes == 0 || state.bytes + length <= self.0.capacity {
-                    state.bytes += length;
-                    state.next_sequence = segment.header.sequence + 1;
-                    state.kept.push_back(segment);
-                    self.0.came.notify_one();
+                let found = self.0.room(&mut state, length);
+                if let Room::Memory = found {
+                    let place = Place::Memory(segment.bytes);
+                    self.0.keep(&mut state, segment.header, length, place);
                     return Ok(());
                 }
+                if let Room::None = found {
+                    state.crowded = true;
+                    self.0.came.notify_one();
+                }
+                found
+            };
+            let Room::Disk(disk, stretch) = found else {
+                room.await;
+                continue;
+            };
+            let bytes = segment.bytes.clone();
+            let writing = disk.clone();
+            let written = tokio::task::spawn_blocking(move || writing.write(stretch, &bytes)).await;
+            let mut state = self.0.lock();
+            match written.unwrap_or_else(|died| Err(std::io::Error::other(died))) {
+                Ok(()) => {
+                    let head = segment.bytes.len().min(HEADER_LEN);
+                    let head = Bytes::copy_from_slice(&segment.bytes[..head]);
+                    let place = Place::Disk(stretch, head);
+                    self.0.keep(&mut state, segment.header, length, place);
+                    return Ok(());
+                }
+                Err(error) => {
+                    state.used.give_back_newest();
+                    state.disk_failed = true;
+                    tracing::error!(
+                        file = %disk.path().display(),
+                        %error,
+                        "the spool can't be written; this archive goes on with memory alone: see that its disk is whole and has room"
+                    );
+                }
             }
-            room.await;
         }
     }
 }
@@ -153,27 +343,53 @@ impl Drop for Inlet {
 }
 
 impl Outlet {
-    /// The next segment, when it comes; none behind the last. It stays in the ring.
-    pub fn next_blocking(&mut self) -> Option<Segment> {
+    /// What is next, when the drive may have it. Segments stay in the ring.
+    pub fn next_blocking(&mut self) -> Result<Next, Fault> {
         let mut state = self.0.lock();
         loop {
-            if state.halted {
-                return None;
+            match self.0.word(&mut state) {
+                Word::Take => break,
+                Word::Starved => return Ok(Next::Starved),
+                Word::Wait => {
+                    let waited = self.0.came.wait_timeout(state, LOOK);
+                    state = waited.unwrap_or_else(PoisonError::into_inner).0;
+                }
             }
-            if let Some(segment) = state.kept.get(state.taken) {
-                let segment = segment.clone();
-                state.taken += 1;
-                return Some(segment);
-            }
-            if state.ended {
-                return None;
-            }
-            state = self
-                .0
-                .came
-                .wait(state)
-                .unwrap_or_else(PoisonError::into_inner);
         }
+        self.take(state)
+    }
+
+    /// What is next, if the drive may have it now.
+    #[cfg(test)]
+    pub fn next_now(&mut self) -> Result<Option<Next>, Fault> {
+        let mut state = self.0.lock();
+        match self.0.word(&mut state) {
+            Word::Take => self.take(state).map(Some),
+            Word::Starved => Ok(Some(Next::Starved)),
+            Word::Wait => Ok(None),
+        }
+    }
+
+    fn take(&self, mut state: MutexGuard<'_, State>) -> Result<Next, Fault> {
+        let Some(kept) = state.kept.get(state.taken).filter(|_| !state.halted) else {
+            return Ok(Next::Ended);
+        };
+        let (header, length, place) = (kept.header.clone(), kept.length, kept.place.clone());
+        state.taken += 1;
+        state.taken_bytes += length;
+        let all = state.taken == state.kept.len();
+        drop(state);
+        if all {
+            // The last room of all: see `Shared::room`.
+            self.0.room.notify_one();
+        }
+        let bytes = match (place, &self.0.disk) {
+            (Place::Memory(bytes), _) => bytes,
+            // It is not released meanwhile: only this thread does that.
+            (Place::Disk(stretch, head), Some(disk)) => from_disk(disk, stretch, &head)?,
+            (Place::Disk(..), None) => return Err(damaged("nowhere", "it has no file")),
+        };
+        Ok(Next::Segment(Segment { header, bytes }))
     }
 
     /// Segments up to this sequence are not needed again. What was not taken yet stays.
@@ -186,9 +402,14 @@ impl Outlet {
                 .front()
                 .is_some_and(|kept| kept.header.sequence <= sequence)
         {
-            if let Some(segment) = state.kept.pop_front() {
-                state.bytes -= segment.bytes.len() as u64;
+            if let Some(kept) = state.kept.pop_front() {
+                match kept.place {
+                    Place::Memory(_) => state.memory -= kept.length,
+                    Place::Disk(..) => state.used.give_back_oldest(),
+                }
                 state.taken -= 1;
+                state.taken_bytes -= kept.length;
+                state.kept_bytes -= kept.length;
                 freed = true;
             }
         }
@@ -210,28 +431,89 @@ impl Outlet {
         match back.filter(|back| *back <= state.taken) {
             Some(back) => {
                 state.taken = back;
+                let taken = state.kept.iter().take(back);
+                state.taken_bytes = taken.map(|kept| kept.length).sum();
                 Ok(())
             }
             None => Err(Released { first_kept }),
         }
     }
 
-    /// Bytes that were taken out and not released.
-    pub fn unreleased(&self) -> u64 {
-        let state = self.0.lock();
-        let taken = state.kept.iter().take(state.taken);
-        taken.map(|segment| segment.bytes.len() as u64).sum()
+    /// The drive streams from so many bytes a second on; 0: it is never waited for.
+    pub fn set_floor(&mut self, floor: u64) {
+        self.0.lock().gate.set_floor(floor);
     }
 
-    /// Bytes that it holds at most.
+    /// A part is to begin, which so many bytes complete.
+    pub fn part_begins(&mut self, need: u64) {
+        let mut state = self.0.lock();
+        let level = self.0.level(&state);
+        state.gate.part_begins(self.0.now(), need, level);
+    }
+
+    /// So many bytes complete the part that is open.
+    pub fn part_needs(&mut self, need: u64) {
+        self.0.lock().gate.part_needs(need);
+    }
+
+    /// The drive says that it stopped and went back so often more.
+    pub fn repositioned(&mut self, times: u64) {
+        *self.0.lock().repositions.get_or_insert(0) += times;
+    }
+
+    /// Bytes that were taken out and not released.
+    pub fn unreleased(&self) -> u64 {
+        self.0.lock().taken_bytes
+    }
+
+    /// Bytes that it holds at most, on the disk too.
     pub fn capacity(&self) -> u64 {
-        self.0.capacity
+        self.0.capacity(&self.0.lock())
+    }
+
+    /// Bytes that it holds at most in memory.
+    pub fn memory(&self) -> u64 {
+        self.0.memory
     }
 
     /// Something that ends the taking from elsewhere.
     pub fn halt(&self) -> Halt {
         Halt(Arc::clone(&self.0))
     }
+
+    /// Something that shows how things are, from elsewhere.
+    pub fn meter(&self) -> Meter {
+        Meter(Arc::clone(&self.0))
+    }
+}
+
+impl Shared {
+    fn word(&self, state: &mut State) -> Word {
+        if state.halted {
+            return Word::Take;
+        }
+        let level = self.level(state);
+        state.gate.word(self.now(), level)
+    }
+}
+
+/// Reads a segment and proves that it is the one that was put there.
+fn from_disk(disk: &Disk, stretch: Stretch, head: &[u8]) -> Result<Bytes, Fault> {
+    let file = disk.path().display().to_string();
+    let bytes = disk.read(stretch).map_err(|e| damaged(&file, e))?;
+    segment::verify(&bytes).map_err(|e| damaged(&file, e))?;
+    if !bytes.starts_with(head) {
+        return Err(damaged(&file, "another segment lies there"));
+    }
+    Ok(bytes.into())
+}
+
+fn damaged(file: &str, what: impl std::fmt::Display) -> Fault {
+    fault(
+        "SPOOL_DAMAGED",
+        format!("the spool {file} does not give back what was written into it: {what}"),
+        "have its disk looked at, or take `spool` out of the tape agent's configuration, and run again",
+    )
 }
 
 /// Ends the taking: the outlet gives nothing more, and the inlet takes nothing.
@@ -246,13 +528,41 @@ impl Halt {
     }
 }
 
+/// How full it is, and how the drive fares with it.
+pub struct Meter(Arc<Shared>);
+
+impl Meter {
+    /// See [`Meter`].
+    pub fn read(&self) -> DriveFlow {
+        let mut state = self.0.lock();
+        let now = self.0.now();
+        let (starved_count, starved) = state.gate.starved(now);
+        DriveFlow {
+            ring_byte_count: state.memory,
+            ring_size: self.0.memory,
+            spool_byte_count: state.used.bytes(),
+            spool_size: self.0.capacity(&state) - self.0.memory,
+            source_bytes_per_second: state.gate.rate(now),
+            floor_bytes_per_second: state.gate.terms().floor,
+            collecting: state.gate.is_shut() && !state.ended,
+            starved_count,
+            starved_duration: prost_types::Duration::try_from(starved).ok(),
+            reposition_count: state.repositions,
+            ..DriveFlow::default()
+        }
+    }
+}
+
 impl Drop for Outlet {
     fn drop(&mut self) {
         let mut state = self.0.lock();
         state.closed = true;
         state.kept.clear();
-        state.bytes = 0;
+        state.kept_bytes = 0;
+        state.memory = 0;
+        state.used = Used::default();
         state.taken = 0;
+        state.taken_bytes = 0;
         drop(state);
         self.0.room.notify_one();
     }

@@ -58,11 +58,11 @@ impl Transfer {
     pub fn begin(
         key: AssignmentKey,
         archive_uuid: Uuid,
-        ring_size: u64,
+        plan: ring::Plan,
         requests: Streaming<WriteRequest>,
         answers: Answers,
     ) -> Transfer {
-        let (inlet, outlet) = ring::ring(ring_size);
+        let (inlet, outlet) = ring::ring(plan);
         let receiver = Receiver {
             archive_uuid,
             inlet,

@@ -84,8 +84,8 @@ pub async fn run(
     // The door knows whom it let in for as long as there is work.
     let (mut transfer, _open) = match (parked, &proved) {
         (Some(parked), _) => (parked, None),
-        (None, Ok(_)) => {
-            let (transfer, open) = come_in(around, key, &work, stop).await?;
+        (None, Ok(proved)) => {
+            let (transfer, open) = come_in(around, key, &work, proved.floor, stop).await?;
             (transfer, Some(open))
         }
         (None, Err(fault)) => return Err(fault.clone()),
@@ -139,6 +139,7 @@ async fn come_in(
     around: &Surroundings,
     key: AssignmentKey,
     work: &WriteWork,
+    floor: u64,
     stop: &CancellationToken,
 ) -> Result<(Transfer, Open), Fault> {
     around.gauge.phase("waiting");
@@ -156,7 +157,9 @@ async fn come_in(
     let _ = answers
         .send(Ok(say(write_response::Message::Ready(WriteReady {}))))
         .await;
-    let transfer = Transfer::begin(key, archive, around.ring, requests, answers);
+    let name = format!("{}-{archive}", key.attempt);
+    let plan = around.buffering.plan(name, floor).await;
+    let transfer = Transfer::begin(key, archive, plan, requests, answers);
     Ok((transfer, open))
 }
 
@@ -187,6 +190,8 @@ pub(crate) struct Proved {
     pub(crate) end: End,
     /// The drive's changes then: after a further one none of it is true any more.
     pub(crate) changes: u64,
+    /// From so many bytes a second on the drive streams on it.
+    pub(crate) floor: u64,
 }
 
 /// Mounts and proves the volume, and finds its end.
@@ -226,25 +231,30 @@ pub(crate) async fn prove(
                         }
                     })?;
                     gauge.phase("positioning");
-                    let end =
+                    let found =
                         append::find_end(drive, &wanted).map_err(|refused| match refused {
                             Refused::Fault(fault) => Problem::Fault(fault),
                             Refused::Truncated(fault) => Problem::Volume(Verdict::ReadOnly, fault),
                         })?;
                     // What came up on the way says nothing of the writing.
                     watch.admit(drive).map_err(Problem::Fault)?;
-                    Ok(end)
+                    Ok((found, state.density))
                 });
                 Ok((proved, device.changes()))
             })
         })
         .await?;
     match proved {
-        Ok((end, orphans)) => {
+        Ok(((end, orphans), density)) => {
             stop.run_until_cancelled(commit::orphans(&around.link, key, orphans))
                 .await
                 .ok_or_else(stopped)??;
-            Ok(Proved { end, changes })
+            let floor = around.buffering.floor(density);
+            Ok(Proved {
+                end,
+                changes,
+                floor,
+            })
         }
         Err(Problem::Fault(fault)) => Err(fault),
         Err(Problem::Volume(verdict, fault)) => {
@@ -301,6 +311,7 @@ async fn write(
     around.gauge.phase("writing");
     let parts_before = load.0.number();
     let halt = load.1.halt();
+    around.gauge.watch(load.1.meter());
     let (parts, for_controller) = mpsc::channel::<Entry>(WAITING);
     let (ended, drive_ended) = oneshot::channel::<()>();
     let writing = thread::spawn(around, key, work.clone(), proved, load, (parts, ended));

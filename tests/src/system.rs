@@ -175,7 +175,7 @@ impl System {
         self.write(
             "etc/tape-agent.toml",
             &format!(
-                "controller = \"{address}\"\nstate = \"{home}/tape-agent\"\nlisten = \"127.0.0.1\"\ndrives = [{drives}]\nlibraries = [\"{sockets}/changer.sock\"]\n{}",
+                "controller = \"{address}\"\nstate = \"{home}/tape-agent\"\nlisten = \"127.0.0.1\"\ndrives = [{drives}]\nlibraries = [\"{sockets}/changer.sock\"]\ndrive_floor = \"0\"\n{}",
                 self.options.tape_agent
             ),
         )?;

@@ -1,5 +1,7 @@
 //! Drives and libraries, as their workers report them.
 
+use prost::Message as _;
+use taf_proto::agent::DriveObservation;
 use taf_proto::v1::device_service_server::DeviceService;
 use taf_proto::v1::{
     Carriage, CleanDriveRequest, CleanDriveResponse, Drive, DriveSlot, DriveState,
@@ -39,6 +41,10 @@ impl Devices {
 
 fn drive(row: DriveRow, ledger: &Ledger) -> Drive {
     let (cleaning, down_reason) = ledger.drive_state(&row.serial);
+    let seen = row.progress.as_deref();
+    let seen = seen.and_then(|bytes| DriveObservation::decode(bytes).ok());
+    // What a worker that is gone said last is not so now.
+    let seen = seen.filter(|_| row.connected).unwrap_or_default();
     let state = match (row.connected, row.job, row.medium.as_str()) {
         // Also of a worker that was lost with it: it can't end before the command has.
         _ if row.hung.is_some() => DriveState::Hung,
@@ -75,6 +81,8 @@ fn drive(row: DriveRow, ledger: &Ledger) -> Drive {
             (None, None, true) => String::new(),
         },
         down_reason,
+        phase: seen.phase,
+        flow: seen.flow,
     }
 }
 

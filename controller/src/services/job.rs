@@ -168,6 +168,11 @@ fn progress(row: &JobRow) -> Progress {
         .and_then(|bytes| agent::DriveObservation::decode(bytes).ok())
     {
         progress.drive_bytes_per_second = drive.bytes_per_second;
+        progress.drive_flow = drive.flow;
+        // The source agent does not see that the drive is not taking anything yet.
+        if drive.phase == "collecting" {
+            progress.phase.clone_from(&drive.phase);
+        }
         if progress.phase.is_empty() {
             progress.phase = drive.phase;
         }
@@ -199,6 +204,14 @@ fn progress(row: &JobRow) -> Progress {
         progress.phase = String::new();
         progress.bytes_per_second = 0;
         progress.drive_bytes_per_second = 0;
+        if let Some(flow) = &mut progress.drive_flow {
+            // What it came to stays.
+            flow.bytes_per_second = 0;
+            flow.source_bytes_per_second = 0;
+            flow.ring_byte_count = 0;
+            flow.spool_byte_count = 0;
+            flow.collecting = false;
+        }
         progress.current_path = None;
     } else {
         let step = match (row.step_kind.as_deref(), row.kind.as_str()) {

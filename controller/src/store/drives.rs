@@ -223,6 +223,8 @@ pub struct DriveRow {
     pub job: Option<i64>,
     /// It gets no more work.
     pub down: bool,
+    /// Encoded `taf.agent.v1.DriveObservation` of that.
+    pub progress: Option<Vec<u8>>,
 }
 
 /// One drive by serial number.
@@ -246,7 +248,7 @@ pub async fn drive_list(
             "SELECT DISTINCT ON (d.serial) d.id, d.serial, d.vendor, d.product, d.firmware, a.agent_name, d.addresses, d.incarnation, \
              extract(epoch FROM clock_timestamp() - d.last_heard_at)::float8, d.connected, d.medium, \
              COALESCE(e.barcode, d.barcode), d.state_reason, l.id, l.serial, l.connected, \
-             COALESCE(e.occupied, false), t.job_id, d.hung_since, d.hung_command, d.down_reason IS NOT NULL \
+             COALESCE(e.occupied, false), t.job_id, d.hung_since, d.hung_command, d.down_reason IS NOT NULL, t.drive_progress \
              FROM drives d JOIN agents a ON a.id = d.agent_id \
              LEFT JOIN elements e ON e.drive_serial = d.serial AND e.kind = 'drive' \
              LEFT JOIN libraries l ON l.id = e.library_id \
@@ -281,6 +283,7 @@ pub async fn drive_list(
                 .zip(row.get(19))
                 .map(|(since, command)| Hung { since, command }),
             down: row.get(20),
+            progress: row.get(21),
         })
         .collect())
 }

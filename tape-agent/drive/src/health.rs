@@ -13,7 +13,7 @@ mod tests;
 
 pub use alert::{Alert, AlertPage, Alerts, Measure, Severity};
 pub use memory::Memory;
-pub use statistics::{Counts, Errors, Statistics, Usage};
+pub use statistics::{Counts, Errors, Statistics, Usage, suspended_writes};
 
 use crate::{Drive, Error};
 

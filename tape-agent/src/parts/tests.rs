@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 use std::fmt::Write as _;
+use std::time::Duration;
 
 use rand::rngs::StdRng;
 use rand::{Rng as _, RngCore as _, SeedableRng as _};
@@ -18,8 +19,11 @@ use taf_proto::agent::report_volume_request::Verdict;
 
 use super::*;
 use crate::rig::{BARCODE, Rig};
-use crate::ring;
+use crate::ring::disk::Place;
+use crate::ring::{self, Plan, gate};
 use crate::spool::Spool;
+
+mod collecting;
 
 const BLOCK: u32 = 16 << 10;
 const SEGMENT: usize = 40_000;
@@ -75,6 +79,8 @@ impl Stream {
 #[derive(Clone, Copy)]
 struct Terms {
     ring: u64,
+    /// Bytes of a file behind that.
+    disk: u64,
     part_size: u64,
     capacity: u64,
     early_warning: u64,
@@ -87,6 +93,7 @@ impl Default for Terms {
     fn default() -> Terms {
         Terms {
             ring: 600_000,
+            disk: 0,
             part_size: 1 << 30,
             capacity: 64 << 20,
             early_warning: 1 << 20,
@@ -135,7 +142,16 @@ fn back_up_through(
     let folder = tempfile::tempdir().unwrap();
     let spool = Spool::open(folder.path().join("spool"), 1 << 30).unwrap();
     let journal = Journal::open(folder.path().join("journal"), spool).unwrap();
-    let (inlet, mut outlet) = ring::ring(terms.ring);
+    let place = Place::prepare(folder.path().join("ring"), terms.disk).unwrap();
+    let (inlet, mut outlet) = ring::ring(Plan {
+        memory: terms.ring,
+        disk: (terms.disk > 0).then(|| place.create("1").unwrap()),
+        terms: gate::Terms {
+            floor: 0,
+            wait: Duration::from_secs(1),
+        },
+        clock: ring::clock(),
+    });
     let coming = stream.segments.clone();
     let feeding = std::thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread()
@@ -292,11 +308,15 @@ fn one_volume(
     let mut writer = Writer::new(drive, journal, key, work, end, load).unwrap();
     let mut parts = Vec::new();
     loop {
-        let Some(segment) = writer.next_blocking() else {
-            assert!(writer.is_whole());
-            return (parts, Ok(false), None);
+        let taken = match writer.next_blocking() {
+            Ok(Some(segment)) => segment,
+            Ok(None) => {
+                assert!(writer.is_whole());
+                return (parts, Ok(false), None);
+            }
+            Err(failure) => panic!("{failure:?}"),
         };
-        match writer.segment(&segment) {
+        match writer.segment(&taken) {
             Ok(Progress::Buffered) => {}
             Ok(Progress::Part(entry)) => parts.push(*entry),
             Ok(Progress::Full(entry)) => {
@@ -313,7 +333,7 @@ fn one_volume(
             }
         }
         if terms.lies {
-            writer.ring.release(segment.header.sequence);
+            writer.ring.release(taken.header.sequence);
         }
     }
 }
@@ -362,7 +382,13 @@ fn what_fails_at_any_block_goes_on_with_the_next_cartridge() {
                 continue;
             }
             for part_size in [1 << 30, 150_000] {
+                // The ring is in memory, or nearly all on a disk.
+                let (ring, disk) = *[(600_000, 0), (100_000, 500_000)]
+                    .get(dice.random_range(0..2))
+                    .unwrap();
                 let terms = Terms {
+                    ring,
+                    disk,
                     part_size,
                     ..Terms::default()
                 };
@@ -476,6 +502,7 @@ fn archives_go_over_as_many_cartridges_as_they_need_whatever_the_distances() {
             part_size: dice.random_range(60_000..600_000),
             ring: dice.random_range(200_000..700_000),
             buffer: dice.random_range(0..300_000),
+            disk: *[0, 500_000].get(dice.random_range(0..2)).unwrap(),
             lies: false,
         };
         let course = back_up(&stream, terms, &[]);
@@ -569,6 +596,7 @@ fn whatever_goes_wrong_nothing_is_lost_silently() {
             early_warning: dice.random_range(0..200_000),
             part_size: dice.random_range(60_000..900_000),
             ring: dice.random_range(200_000..700_000),
+            disk: *[0, 400_000].get(dice.random_range(0..2)).unwrap(),
             buffer: dice.random_range(0..300_000),
             lies: false,
         };

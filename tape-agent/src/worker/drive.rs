@@ -21,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 
 use super::{DEVICE_RETRY, file_name};
+use crate::buffering::Buffering;
 use crate::commit;
 use crate::config::Config;
 use crate::controller::Link;
@@ -65,8 +66,8 @@ pub struct Surroundings {
     pub watch: Watch,
     /// Reports of that on their way to the controller.
     pub mounts: Mounts,
-    /// Bytes of the ring.
-    pub ring: u64,
+    /// How what is on its way to the drive is buffered.
+    pub buffering: Buffering,
     /// Where a transfer waits for its next volume.
     pub parking: Parking,
     /// A command that takes longer hangs.
@@ -174,7 +175,7 @@ pub async fn run(config: Config, device_name: &str) -> anyhow::Result<()> {
         spool,
         watch: Watch::new(&serial, mounts.clone()),
         mounts,
-        ring: config.ring.0,
+        buffering: Buffering::new(&config, &file_name(&serial)),
         parking: Parking::default(),
         hung_after: config.hung_after.0,
     };

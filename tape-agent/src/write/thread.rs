@@ -53,6 +53,7 @@ pub(super) fn spawn(
                 ));
             }
             let (archive, ring) = &mut written.load;
+            ring.set_floor(proved.floor);
             let writer = Writer::new(
                 drive,
                 &around.journal,
@@ -112,17 +113,23 @@ fn take_all(
 ) -> Result<Option<Ending>, Fault> {
     let barcode = writer.barcode().to_owned();
     loop {
-        let Some(segment) = writer.next_blocking() else {
-            if writer.near_end() {
-                desk.full(&barcode);
+        let taken = match writer.next_blocking() {
+            Ok(Some(segment)) => {
+                let length = segment.bytes.len() as u64;
+                writer.segment(&segment).map(|progress| (progress, length))
             }
-            let whole = writer.is_whole();
-            *desk.orphan = writer.abandon("the source agent stopped");
-            return Ok(whole.then_some(Ending::Whole));
+            Ok(None) => {
+                if writer.near_end() {
+                    desk.full(&barcode);
+                }
+                let whole = writer.is_whole();
+                *desk.orphan = writer.abandon("the source agent stopped");
+                return Ok(whole.then_some(Ending::Whole));
+            }
+            Err(failure) => Err(failure),
         };
-        let length = segment.bytes.len() as u64;
-        let progress = match writer.segment(&segment) {
-            Ok(progress) => progress,
+        let (progress, length) = match taken {
+            Ok(taken) => taken,
             Err(Failure::Fault(fault)) => {
                 *desk.orphan = writer.abandon(&fault.reason);
                 return Err(fault);

@@ -102,10 +102,16 @@ impl Site {
         site
     }
 
+    /// The drive takes everything at once, unless `further` says at which speed it streams.
     pub fn configure(&self, further: &str) {
+        let floor = if further.contains("drive_floor") {
+            ""
+        } else {
+            "drive_floor = \"0\""
+        };
         let path = self.path("tape-agent.toml");
         let text = format!(
-            "controller = {:?}\nstate = \"{}\"\ndrives = [{:?}]\nlibraries = [{:?}]\n{further}",
+            "controller = {:?}\nstate = \"{}\"\ndrives = [{:?}]\nlibraries = [{:?}]\n{floor}\n{further}",
             self.controller.address,
             self.path("state").display(),
             self.devices[1],
