@@ -8,6 +8,7 @@
 mod client;
 mod command;
 mod failure;
+mod flow;
 mod follow;
 mod human;
 mod login;

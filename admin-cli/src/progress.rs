@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use taf_proto::v1::{Job, JobKind, JobState, Progress};
 
-use crate::human;
 use crate::resource::id;
+use crate::{flow, human};
 
 /// Characters of the bar.
 const BAR: usize = 20;
@@ -110,6 +110,9 @@ pub fn lines(job: &Job) -> (String, String) {
             "drive {}/s",
             human::size(progress.drive_bytes_per_second)
         ));
+    }
+    if let Some(flow) = progress.drive_flow.as_ref().filter(|_| !ended(job)) {
+        parts.extend(flow::short(flow));
     }
     if let Some(left) = left(progress) {
         parts.push(format!("{} left", human::duration(left)));

@@ -23,7 +23,7 @@ use taf_proto::agent::{
     AssignmentKey, Hello, LabelDone, Observation, OpenRequest, OpenResponse, RestoreDone,
     Result as WorkResult, WriteDone, hello, open_request, open_response,
 };
-use taf_proto::v1::{DriveState, Fault, JobKind, JobState, VolumeState};
+use taf_proto::v1::{DriveFlow, DriveState, Fault, JobKind, JobState, VolumeState};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Status, Streaming};
@@ -753,11 +753,43 @@ async fn results_are_acknowledged_each_time_and_count_once() {
     drive.say(result(foreign, Some("FOREIGN"))).await;
     drive.acknowledged(foreign).await;
     assert_eq!(site.job(&job).await.state(), JobState::Running);
+    let flow = DriveFlow {
+        ring_byte_count: 5,
+        ring_size: 10,
+        collecting: true,
+        starved_count: 3,
+        reposition_count: Some(4),
+        ..DriveFlow::default()
+    };
+    let seen = taf_proto::agent::DriveObservation {
+        medium: Medium::Loaded.into(),
+        phase: "collecting".into(),
+        flow: Some(flow.clone()),
+        ..Default::default()
+    };
+    drive
+        .say(open_request::Message::Observation(Observation {
+            key: Some(key),
+            seen: Some(taf_proto::agent::observation::Seen::Drive(seen)),
+        }))
+        .await;
+    let shown = site.drive_until(|drive| drive.flow.is_some()).await;
+    assert_eq!(
+        (shown.phase.as_str(), shown.flow),
+        ("collecting", Some(flow.clone()))
+    );
+    let progress = site.job(&job).await.progress.unwrap();
+    assert_eq!(progress.phase, "collecting");
+    assert_eq!(progress.drive_flow, Some(flow));
     drive.say(result(key, Some("MEDIUM"))).await;
     drive.acknowledged(key).await;
     drive.say(result(key, Some("LATE"))).await;
     drive.acknowledged(key).await;
     assert_eq!(site.failed(&job).await.reason, "MEDIUM");
+    // What it came to stays with the job.
+    let flow = site.job(&job).await.progress.unwrap().drive_flow.unwrap();
+    assert_eq!((flow.starved_count, flow.reposition_count), (3, Some(4)));
+    assert_eq!((flow.ring_byte_count, flow.collecting), (0, false));
 }
 
 #[tokio::test(flavor = "multi_thread")]

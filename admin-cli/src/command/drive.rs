@@ -3,12 +3,14 @@
 mod health;
 mod operate;
 mod scan;
+mod show;
 
 use taf_proto::v1::{Cleaning, Drive as Device, DriveState, ListDrivesRequest};
 
 use crate::client::{Client, all, read};
 use crate::command;
 use crate::failure::{Exit, Failure};
+use crate::flow;
 use crate::output::{Output, Rows};
 use crate::resource::id;
 
@@ -19,6 +21,7 @@ use crate::resource::id;
   taf drive load DRIVE1 TAF001L8 --dry-run
   taf drive health DRIVE1
   taf drive down DRIVE1 --because \"new firmware\"
+  taf drive show 1013000A1B
   taf drive scan                                         (no server needed)")]
 pub struct Drive {
     #[command(subcommand)]
@@ -36,6 +39,7 @@ enum Verb {
     Health(health::Show),
     Down(health::Down),
     Up(health::Up),
+    Show(show::Show),
     Scan(scan::Scan),
 }
 
@@ -58,25 +62,53 @@ impl Drive {
             Some(Verb::Health(show)) => return show.run(out).await,
             Some(Verb::Down(down)) => return down.run().await,
             Some(Verb::Up(up)) => return up.run().await,
+            Some(Verb::Show(show)) => return show.run(out).await,
             Some(Verb::List(_)) | None => {}
         }
         let client = Client::signed_in().await?;
-        let drives = all(async |page_token| {
-            let request = ListDrivesRequest {
-                page_size: 1000,
-                page_token,
-            };
-            let page = read(|| {
-                let (mut devices, request) = (client.devices(), request.clone());
-                async move { devices.list_drives(request).await }
-            })
-            .await?;
-            Ok((page.drives, page.next_page_token))
-        })
-        .await?;
+        let drives = drives(&client).await?;
         out.list("drives", "Drive", &drives, rows)?;
         Ok(Exit::Done)
     }
+}
+
+/// All of them.
+async fn drives(client: &Client) -> Result<Vec<Device>, Failure> {
+    all(async |page_token| {
+        let request = ListDrivesRequest {
+            page_size: 1000,
+            page_token,
+        };
+        let page = read(|| {
+            let (mut devices, request) = (client.devices(), request.clone());
+            async move { devices.list_drives(request).await }
+        })
+        .await?;
+        Ok((page.drives, page.next_page_token))
+    })
+    .await
+}
+
+/// Its state in a word.
+fn state(drive: &Device) -> &'static str {
+    match drive.state() {
+        DriveState::Unspecified | DriveState::Unknown => "unknown",
+        DriveState::Empty => "empty",
+        DriveState::Loaded => "loaded",
+        DriveState::Busy => "busy",
+        DriveState::Down => "down",
+        DriveState::Hung => "hung",
+    }
+}
+
+/// What it is at: while it works, what it does.
+fn at(drive: &Device) -> String {
+    if drive.state() != DriveState::Busy || drive.phase.is_empty() {
+        return state(drive).to_owned();
+    }
+    let mut parts = vec![drive.phase.clone()];
+    parts.extend(drive.flow.iter().flat_map(flow::short));
+    parts.join(", ")
 }
 
 fn rows(drives: &[Device]) -> Rows {
@@ -92,18 +124,10 @@ fn rows(drives: &[Device]) -> Rows {
         "REMARK",
     ]);
     for drive in drives {
-        let state = match drive.state() {
-            DriveState::Unspecified | DriveState::Unknown => "unknown",
-            DriveState::Empty => "empty",
-            DriveState::Loaded => "loaded",
-            DriveState::Busy => "busy",
-            DriveState::Down => "down",
-            DriveState::Hung => "hung",
-        };
         rows.push([
             id(&drive.name).to_owned(),
             format!("{} {} {}", drive.vendor, drive.product, drive.revision),
-            state.to_owned(),
+            at(drive),
             command::health::short(drive.health.as_ref()),
             drive.barcode.clone(),
             id(&drive.job).to_owned(),

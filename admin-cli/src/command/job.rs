@@ -8,7 +8,7 @@ use crate::failure::{Exit, Failure};
 use crate::follow::{follow, issue_line};
 use crate::output::{Output, Rows, say};
 use crate::resource::{id, name};
-use crate::{human, progress};
+use crate::{flow, human, progress};
 
 /// Jobs: list, show, follow, cancel, issues
 #[derive(Debug, clap::Subcommand)]
@@ -160,6 +160,13 @@ fn show(job: &Job, out: &mut Output) -> Result<(), Failure> {
             ("on tape", human::size(p.committed_byte_count)),
             ("issues", human::count(p.issue_count)),
         ]);
+        if let Some(flow) = &p.drive_flow {
+            lines.extend(if progress::ended(job) {
+                flow::outcome(flow)
+            } else {
+                flow::lines(flow)
+            });
+        }
     }
     lines.extend([
         ("asked", human::time(job.create_time.as_ref())),
