@@ -21,7 +21,7 @@ use crate::resource::id;
   taf drive load DRIVE1 TAF001L8 --dry-run
   taf drive health DRIVE1
   taf drive down DRIVE1 --because \"new firmware\"
-  taf drive show 1013000A1B
+  taf drive status DRIVE1
   taf drive scan                                         (no server needed)")]
 pub struct Drive {
     #[command(subcommand)]
@@ -39,7 +39,6 @@ enum Verb {
     Health(health::Show),
     Down(health::Down),
     Up(health::Up),
-    Show(show::Show),
     Scan(scan::Scan),
 }
 
@@ -62,7 +61,6 @@ impl Drive {
             Some(Verb::Health(show)) => return show.run(out).await,
             Some(Verb::Down(down)) => return down.run().await,
             Some(Verb::Up(up)) => return up.run().await,
-            Some(Verb::Show(show)) => return show.run(out).await,
             Some(Verb::List(_)) | None => {}
         }
         let client = Client::signed_in().await?;

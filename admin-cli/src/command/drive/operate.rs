@@ -5,7 +5,7 @@ use taf_proto::v1::{
     UnloadDriveRequest,
 };
 
-use super::rows;
+use super::show::show;
 use crate::client::{Client, read, request_id};
 use crate::command::missing;
 use crate::failure::{Exit, Failure};
@@ -51,10 +51,14 @@ impl Common {
     }
 }
 
-/// Show a drive: what is in it, what it does
+/// Show a drive: what is in it, what it does, and how data flow to it
+///
+/// While it writes: how full the memory and the spool in front of it are, what comes from the source, from which speed on
+/// the drive streams, how often and how long it had to stop for want of data, and how often it went back by its own count.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Example:
-  taf drive status 1013000001")]
+#[command(after_help = "Examples:
+  taf drive status 1013000001
+  taf drive status 1013000001 --json")]
 pub struct Status {
     /// The drive's serial number
     drive: String,
@@ -76,7 +80,7 @@ impl Status {
         if out.json() {
             out.message("Drive", &drive)?;
         } else {
-            out.table(&rows(&[drive]))?;
+            show(&drive, out)?;
         }
         Ok(Exit::Done)
     }
