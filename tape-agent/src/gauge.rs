@@ -203,7 +203,8 @@ impl Gauge {
     pub fn hung(&self, command: Option<&Command>) {
         let mut state = self.lock();
         state.key = None;
-        state.flow.clear();
+        state.flowed.clear();
+        state.meter = None;
         state.shown = DriveObservation {
             medium: state.shown.medium,
             barcode: state.shown.barcode.clone(),

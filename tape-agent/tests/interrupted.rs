@@ -207,7 +207,15 @@ impl Bench {
         };
         let spool = Spool::open(self.folder.path().join("spool"), 1 << 20).unwrap();
         let journal = Journal::open(self.folder.path().join("journal"), spool).unwrap();
-        let (inlet, mut outlet) = ring::ring(1 << 30);
+        let (inlet, mut outlet) = ring::ring(ring::Plan {
+            memory: 1 << 30,
+            disk: None,
+            terms: ring::gate::Terms {
+                floor: 0,
+                wait: std::time::Duration::from_secs(1),
+            },
+            clock: ring::clock(),
+        });
         let sealed = self.segments.seal(&archive);
         tokio::runtime::Builder::new_current_thread()
             .build()
@@ -222,8 +230,13 @@ impl Bench {
         let mut state = Archive::new(Uuid::from_slice(&archive.archive_uuid).unwrap());
         let load = (&mut state, &mut outlet);
         let mut writer = Writer::new(drive, &journal, AssignmentKey::default(), &work, end, load)?;
-        while let Some(segment) = writer.next_blocking() {
-            match writer.segment(&segment) {
+        loop {
+            let step = match writer.next_blocking() {
+                Ok(Some(segment)) => writer.segment(&segment),
+                Ok(None) => break,
+                Err(failure) => Err(failure),
+            };
+            match step {
                 Ok(Progress::Buffered) => {}
                 Ok(Progress::Part(entry) | Progress::Full(entry)) => self.keep(&entry),
                 Ok(Progress::NoRoom) => panic!("there is room"),

@@ -271,9 +271,9 @@ fn usage(drive: &mut dyn Drive) -> Result<Option<Usage>, Error> {
 /// How often, over the cartridge's life, writing stopped and the tape went back, because data did not come in time or for
 /// a flush; `None` if the drive does not count that.
 pub fn suspended_writes(drive: &mut dyn Drive) -> Result<Option<u64>, Error> {
-    let page = drive.log_page(VOLUME_STATISTICS)?;
-    if let Some(count) = number(page.as_deref(), 0x0005) {
-        return Ok(Some(count));
+    let volume = VolumeStatistics::of(&page(drive, log::VOLUME_STATISTICS)?);
+    if volume.suspended_writes.is_some() {
+        return Ok(volume.suspended_writes);
     }
     Ok(usage(drive)?.map(|usage| usage.suspended_writes))
 }
