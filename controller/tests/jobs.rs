@@ -764,7 +764,7 @@ async fn results_are_acknowledged_each_time_and_count_once() {
     let seen = taf_proto::agent::DriveObservation {
         medium: Medium::Loaded.into(),
         phase: "collecting".into(),
-        flow: Some(flow.clone()),
+        flow: Some(flow),
         ..Default::default()
     };
     drive
@@ -776,7 +776,7 @@ async fn results_are_acknowledged_each_time_and_count_once() {
     let shown = site.drive_until(|drive| drive.flow.is_some()).await;
     assert_eq!(
         (shown.phase.as_str(), shown.flow),
-        ("collecting", Some(flow.clone()))
+        ("collecting", Some(flow))
     );
     let progress = site.job(&job).await.progress.unwrap();
     assert_eq!(progress.phase, "collecting");
