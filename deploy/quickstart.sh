@@ -196,7 +196,8 @@ fi
 
 say "7/7 read the cartridge with the standard tools alone"
 cartridge=$TAF_HOME/library/cartridges/TAF001L8.tape
-part=$(taf volume show TAF001L8 --json | grep -oE '"number": *"?[0-9]+' | grep -oE '[0-9]+$' | sort -n | tail -n 1)
+# The last part; behind it there may be a volume index.
+part=$(taf volume show TAF001L8 | awk '$2 == "part" { number = $1 } END { print number }')
 count=$(taf tape cat "$cartridge" "$part" | zstd -dc | tar -tf - | wc -l)
 say "tape file $part of TAF001L8: taf tape cat | zstd -dc | tar -t lists $count entries"
 
