@@ -220,6 +220,8 @@ fn source_work(live: &LiveAttempt, drive: &DriveRow, installation: Uuid) -> Opti
         compression_level: of.compression_level,
         compression_threads: of.compression_threads,
         one_file_system: of.one_file_system,
+        base: None,
+        detection: None,
     }))
 }
 

@@ -4,11 +4,12 @@
 use prost::Message as _;
 use taf_proto::agent::catalog_service_server::CatalogService;
 use taf_proto::agent::{
-    CommitIndexRequest, CommitIndexResponse, CommitPartRequest, CommitPartResponse,
-    FetchIndexRequest, FetchIndexResponse, FetchRecallRequest, FetchRecallResponse,
-    FetchSelectionRequest, FetchSelectionResponse, FetchVerificationRequest,
-    FetchVerificationResponse, LocateVolumeRequest, LocateVolumeResponse, ReportIssuesRequest,
-    ReportIssuesResponse, ReportOrphanRequest, ReportOrphanResponse, ReportVerificationRequest,
+    ClaimDriveRequest, ClaimDriveResponse, CommitIndexRequest, CommitIndexResponse,
+    CommitPartRequest, CommitPartResponse, FetchBaseRequest, FetchBaseResponse, FetchIndexRequest,
+    FetchIndexResponse, FetchRecallRequest, FetchRecallResponse, FetchSelectionRequest,
+    FetchSelectionResponse, FetchVerificationRequest, FetchVerificationResponse,
+    LocateVolumeRequest, LocateVolumeResponse, ReportIssuesRequest, ReportIssuesResponse,
+    ReportOrphanRequest, ReportOrphanResponse, ReportVerificationRequest,
     ReportVerificationResponse, ReportVolumeRequest, ReportVolumeResponse, Worker,
 };
 use taf_proto::{path, v1};
@@ -189,6 +190,22 @@ impl CatalogService for AgentCatalog {
             }));
         }
         Ok(Response::new(futures::stream::iter(messages)))
+    }
+
+    type FetchBaseStream = ReceiverStream<Result<FetchBaseResponse, Status>>;
+
+    async fn fetch_base(
+        &self,
+        _: Request<FetchBaseRequest>,
+    ) -> Result<Response<Self::FetchBaseStream>, Status> {
+        Err(Status::unimplemented("no backup has a base yet"))
+    }
+
+    async fn claim_drive(
+        &self,
+        _: Request<ClaimDriveRequest>,
+    ) -> Result<Response<ClaimDriveResponse>, Status> {
+        Err(Status::unimplemented("every backup begins with a drive"))
     }
 
     type FetchRecallStream = ReceiverStream<Result<FetchRecallResponse, Status>>;

@@ -133,5 +133,6 @@ pub async fn run(context: Context<'_>, work: &BackupWork) -> Result<BackupDone, 
         tar_byte_count: sent.tar_bytes,
         stored_byte_count: Counters::get(&context.counters.stored),
         issue_count: Counters::get(&context.counters.issues),
+        unchanged: false,
     })
 }

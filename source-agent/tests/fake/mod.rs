@@ -126,6 +126,7 @@ struct FakeCatalog(Arc<Told>);
 impl CatalogService for FakeCatalog {
     type FetchSelectionStream = Answers<FetchSelectionResponse>;
     type FetchRecallStream = Answers<FetchRecallResponse>;
+    type FetchBaseStream = Answers<FetchBaseResponse>;
 
     async fn commit_part(
         &self,
@@ -188,6 +189,20 @@ impl CatalogService for FakeCatalog {
         Ok(Response::new(Box::pin(futures::stream::iter([Ok(
             selection,
         )]))))
+    }
+
+    async fn fetch_base(
+        &self,
+        _: Request<FetchBaseRequest>,
+    ) -> Result<Response<Self::FetchBaseStream>, Status> {
+        Err(Status::unimplemented(""))
+    }
+
+    async fn claim_drive(
+        &self,
+        _: Request<ClaimDriveRequest>,
+    ) -> Result<Response<ClaimDriveResponse>, Status> {
+        Err(Status::unimplemented(""))
     }
 
     async fn fetch_recall(
@@ -524,7 +539,7 @@ impl Site {
             worker: Some(self.worker.clone()),
             compression_level: 1,
             compression_threads: 2,
-            one_file_system: false,
+            ..BackupWork::default()
         };
         self.assign(assignment::Work::Backup(work))
     }

@@ -343,6 +343,7 @@ impl MountService for Told {
 impl CatalogService for Told {
     type FetchSelectionStream = Answers<FetchSelectionResponse>;
     type FetchRecallStream = Answers<FetchRecallResponse>;
+    type FetchBaseStream = Answers<FetchBaseResponse>;
 
     async fn commit_part(
         &self,
@@ -459,6 +460,20 @@ impl CatalogService for Told {
         _: Request<FetchSelectionRequest>,
     ) -> Result<Response<Self::FetchSelectionStream>, Status> {
         Err(Status::unimplemented("tape agents take no selections"))
+    }
+
+    async fn fetch_base(
+        &self,
+        _: Request<FetchBaseRequest>,
+    ) -> Result<Response<Self::FetchBaseStream>, Status> {
+        Err(Status::unimplemented(""))
+    }
+
+    async fn claim_drive(
+        &self,
+        _: Request<ClaimDriveRequest>,
+    ) -> Result<Response<ClaimDriveResponse>, Status> {
+        Err(Status::unimplemented(""))
     }
 
     async fn fetch_recall(
