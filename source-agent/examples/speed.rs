@@ -9,6 +9,7 @@ use std::time::Instant;
 use anyhow::{Context, bail};
 use taf_format::segment::{Identity, Sealer};
 use taf_source_agent::backup::ahead;
+use taf_source_agent::backup::links::Links;
 use taf_source_agent::backup::pack::{self, Outlets};
 use taf_source_agent::ordered;
 use taf_source_agent::progress::Counters;
@@ -55,7 +56,7 @@ fn main() -> anyhow::Result<()> {
             counters: &counters,
             stop: &stop,
         };
-        pack::pack(steps, identity, outlets).map(|totals| (totals, issues))
+        pack::pack(steps, identity, &Links::default(), outlets).map(|totals| (totals, issues))
     });
     let mut stored = 0;
     while let Some(segment) = drain.next_blocking() {

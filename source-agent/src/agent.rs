@@ -23,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
 use uuid::Uuid;
 
+use crate::backup::streams::Groups;
 use crate::backup::{self, Context};
 use crate::config::Config;
 use crate::fault::{self, Error};
@@ -55,6 +56,8 @@ struct Agent {
     own: Material,
     controller: Channel,
     session: Session,
+    /// Backups that further streams may join.
+    groups: Groups,
 }
 
 /// Runs until `stop`.
@@ -90,6 +93,7 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), StartErr
         own,
         controller,
         session,
+        groups: Groups::default(),
     });
     agent.work(&stop).await;
     Ok(())
@@ -142,6 +146,10 @@ impl Agent {
                 }
                 let token = stop.child_token();
                 running.insert(key, token.clone());
+                // The set has the first stream of a backup before the others: they find it.
+                if may_be_joined(&assignment) {
+                    self.groups.open(key.attempt);
+                }
                 let agent = Arc::clone(self);
                 let task = tasks.spawn(async move {
                     Box::pin(agent.assignment(key, assignment, token)).await;
@@ -210,9 +218,10 @@ impl Agent {
         };
         let observing = progress::observe(&self.session, key, &counters, &above, known);
         let outcome = tokio::select! {
-            outcome = perform(context, assignment.work) => outcome,
+            outcome = perform(context, assignment.work, &self.groups) => outcome,
             () = observing => Err(Error::Stopped),
         };
+        self.groups.close(key.attempt);
         let patience = async {
             stop.cancelled().await;
             tokio::time::sleep(LAST_ISSUES).await;
@@ -245,11 +254,20 @@ impl Agent {
     }
 }
 
-async fn perform(context: Context<'_>, work: Option<Work>) -> Result<Done, Error> {
+/// Whether it is the first stream of a backup that may have several.
+fn may_be_joined(assignment: &Assignment) -> bool {
+    match &assignment.work {
+        Some(Work::Backup(work)) => work.streams > 1 && work.leader_attempt == 0,
+        _ => false,
+    }
+}
+
+async fn perform(context: Context<'_>, work: Option<Work>, groups: &Groups) -> Result<Done, Error> {
     match work {
         Some(Work::Backup(work)) => {
             let stop = context.stop.clone();
-            let done = stop.run_until_cancelled(backup::run(context, &work)).await;
+            let running = backup::run(context, &work, groups);
+            let done = stop.run_until_cancelled(Box::pin(running)).await;
             done.unwrap_or(Err(Error::Stopped)).map(Done::Backup)
         }
         // It stops by itself, leaving nothing half done.

@@ -222,6 +222,8 @@ fn source_work(live: &LiveAttempt, drive: &DriveRow, installation: Uuid) -> Opti
         one_file_system: of.one_file_system,
         base: None,
         detection: None,
+        streams: 1,
+        leader_attempt: 0,
     }))
 }
 

@@ -1,14 +1,16 @@
-//! One backup: what is selected and allowed is walked, packed, compressed and sent, until it is committed.
+//! One backup: what is selected and allowed is walked, packed, compressed and sent, until it is committed. It may have several
+//! streams, each with an assignment and a drive of its own: the first one walks for all.
 //!
 //! Owns the order of these and the bounds between them. Every channel is bounded, so a drive that takes nothing stops
 //! the reading, and memory is a few segments for each compressor thread.
 
 pub mod ahead;
-mod links;
+pub mod links;
 mod listing;
 pub mod pack;
 mod select;
 mod send;
+pub mod streams;
 
 use std::sync::Arc;
 
@@ -20,9 +22,11 @@ use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
 use uuid::Uuid;
 
+use self::links::Links;
 use self::pack::Outlets;
+use self::streams::{Group, Groups, Taker};
 use crate::config::Config;
-use crate::dial;
+use crate::dial::{self, Opened};
 use crate::fault::{self, Error};
 use crate::issues::{self, Issues};
 use crate::ordered;
@@ -51,34 +55,126 @@ pub struct Context<'a> {
     pub stop: CancellationToken,
 }
 
-/// Does the work.
+/// Does the work: one stream, with the walk if it is the first one.
 ///
 /// # Errors
 /// The fault that ends the attempt: the selection's, the worker's, or `PEER_LOST`.
-pub async fn run(context: Context<'_>, work: &BackupWork) -> Result<BackupDone, Error> {
-    let archive = work
-        .archive
-        .as_ref()
-        .ok_or_else(|| fault::protocol("the backup names no archive"))?;
+pub async fn run(
+    context: Context<'_>,
+    work: &BackupWork,
+    groups: &Groups,
+) -> Result<BackupDone, Error> {
+    if work.leader_attempt != 0 {
+        return further(context, work, groups).await;
+    }
+    let options = select::options(&context, work.one_file_system).await?;
+    let opened = open(&context, work).await?;
+    let walk = Walk::new(options).map_err(|error| fault::internal(error.to_string()))?;
+    // Ends the threads however this function is left.
+    let stop = context.stop.child_token();
+    let _ended = stop.clone().drop_guard();
+    let steps = ahead::start(walk, context.config.readers, stop.clone()).map_err(cannot_start)?;
+    let Some(group) = groups.get(context.key.attempt) else {
+        return stream(&context, work, opened, steps, Arc::default(), stop).await;
+    };
+    let lane = group
+        .lanes
+        .add()
+        .ok_or_else(|| fault::internal("the walk was over before it began"))?;
+    let lanes = Arc::clone(&group.lanes);
+    std::thread::Builder::new()
+        .name("share".into())
+        .spawn(move || lanes.share(steps))
+        .map_err(cannot_start)?;
+    together(&context, work, opened, lane, &group, stop).await
+}
+
+/// A further stream of a backup that is under way.
+async fn further(
+    context: Context<'_>,
+    work: &BackupWork,
+    groups: &Groups,
+) -> Result<BackupDone, Error> {
+    let dropped = || {
+        Ok(BackupDone {
+            dropped: true,
+            ..BackupDone::default()
+        })
+    };
+    let Some(group) = groups.get(work.leader_attempt) else {
+        return dropped();
+    };
+    let opened = tokio::select! {
+        opened = open(&context, work) => opened,
+        () = group.lanes.over() => return dropped(),
+        _ = group.failed() => return dropped(),
+    };
+    let opened = match opened {
+        Ok(opened) => opened,
+        // Nothing is lost: it has nothing yet.
+        Err(error) => {
+            tracing::warn!(attempt = context.key.attempt, %error, "a further stream can't begin; the backup goes on without it");
+            return dropped();
+        }
+    };
+    let Some(lane) = group.lanes.add() else {
+        return dropped();
+    };
+    context.counters.phase("waiting");
+    let waiting = tokio::task::spawn_blocking(move || lane.begins().then_some(lane));
+    let lane = tokio::select! {
+        lane = waiting => lane.map_err(|error| fault::internal(error.to_string()))?,
+        _ = group.failed() => None,
+    };
+    let Some(lane) = lane else {
+        return dropped();
+    };
+    context.counters.phase("writing");
+    let stop = context.stop.child_token();
+    let _ended = stop.clone().drop_guard();
+    together(&context, work, opened, lane, &group, stop).await
+}
+
+/// Opens the transfer to the drive.
+async fn open(context: &Context<'_>, work: &BackupWork) -> Result<Opened<dial::Write>, Error> {
     let worker = work
         .worker
         .as_ref()
         .ok_or_else(|| fault::protocol("the backup names no drive"))?;
-    let uuid = |bytes: &[u8]| {
-        Uuid::from_slice(bytes).map_err(|_| fault::protocol("the archive's uuids are not 16 bytes"))
-    };
-    let identity = Identity {
-        line_uuid: uuid(&archive.line_uuid)?,
-        version: archive.version,
-        archive_ordinal: archive.ordinal,
-        archive_uuid: uuid(&archive.archive_uuid)?,
-        attempt: archive.attempt,
-    };
-    let options = select::options(&context, work.one_file_system).await?;
     context.counters.phase("mounting");
     let (opened, _) = dial::open::<dial::Write>(context.own, worker, context.key).await?;
     context.counters.phase("writing");
+    Ok(opened)
+}
 
+/// One stream of several: when one fails they all end.
+async fn together(
+    context: &Context<'_>,
+    work: &BackupWork,
+    opened: Opened<dial::Write>,
+    lane: Taker,
+    group: &Arc<Group>,
+    stop: CancellationToken,
+) -> Result<BackupDone, Error> {
+    let member = group.member();
+    let links = Arc::clone(&group.links);
+    let outcome = tokio::select! {
+        done = stream(context, work, opened, lane, links, stop) => done,
+        error = group.failed() => Err(error),
+    };
+    member.settle(outcome)
+}
+
+/// Packs steps into the archive of one stream and sends it, until it is committed.
+async fn stream(
+    context: &Context<'_>,
+    work: &BackupWork,
+    opened: Opened<dial::Write>,
+    steps: impl Iterator<Item = ahead::Step> + Send + 'static,
+    links: Arc<Links>,
+    stop: CancellationToken,
+) -> Result<BackupDone, Error> {
+    let identity = identity(work)?;
     let threads = match usize::try_from(work.compression_threads) {
         Ok(0) | Err(_) => std::thread::available_parallelism().map_or(1, usize::from),
         Ok(threads) => threads,
@@ -87,9 +183,6 @@ pub async fn run(context: Context<'_>, work: &BackupWork) -> Result<BackupDone, 
     let level = match work.compression_level {
         0 => LEVEL,
         level => level.clamp(1, 19),
-    };
-    let cannot_start = |error: std::io::Error| {
-        fault::internal(format!("threads can't be started on this host: {error}"))
     };
     let (feed, sealed) = ordered::pool(
         "compress",
@@ -102,17 +195,13 @@ pub async fn run(context: Context<'_>, work: &BackupWork) -> Result<BackupDone, 
         },
     )
     .map_err(cannot_start)?;
-    let walk = Walk::new(options).map_err(|error| fault::internal(error.to_string()))?;
-    // Ends the threads however this function is left.
-    let stop = context.stop.child_token();
-    let _ended = stop.clone().drop_guard();
-    let steps = ahead::start(walk, context.config.readers, stop.clone()).map_err(cannot_start)?;
     let packing = tokio::task::spawn_blocking({
         let (issues, counters) = (context.issues.clone(), Arc::clone(&context.counters));
         move || {
             pack::pack(
                 steps,
                 identity,
+                &links,
                 Outlets {
                     segments: &mut |segment| feed.put_blocking(segment),
                     issues: &mut |issue| {
@@ -134,5 +223,27 @@ pub async fn run(context: Context<'_>, work: &BackupWork) -> Result<BackupDone, 
         stored_byte_count: Counters::get(&context.counters.stored),
         issue_count: Counters::get(&context.counters.issues),
         unchanged: false,
+        dropped: false,
     })
+}
+
+fn identity(work: &BackupWork) -> Result<Identity, Error> {
+    let archive = work
+        .archive
+        .as_ref()
+        .ok_or_else(|| fault::protocol("the backup names no archive"))?;
+    let uuid = |bytes: &[u8]| {
+        Uuid::from_slice(bytes).map_err(|_| fault::protocol("the archive's uuids are not 16 bytes"))
+    };
+    Ok(Identity {
+        line_uuid: uuid(&archive.line_uuid)?,
+        version: archive.version,
+        archive_ordinal: archive.ordinal,
+        archive_uuid: uuid(&archive.archive_uuid)?,
+        attempt: archive.attempt,
+    })
+}
+
+fn cannot_start(error: std::io::Error) -> Error {
+    fault::internal(format!("threads can't be started on this host: {error}"))
 }

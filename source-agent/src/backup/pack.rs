@@ -1,7 +1,8 @@
 //! Packing: the steps of a walk become tar, records and pages, cut into segments.
 //!
 //! Owns what an archive holds and in which order, and that it is right whatever happens to the files meanwhile. Knows
-//! neither compression nor network; memory does not grow with the tree but for files with several names.
+//! neither compression nor network; memory does not grow with the tree but for files with several names. Of a backup with
+//! several streams each has a packer of its own, on a thread of its own; they share nothing but the table of those files.
 
 use bytes::Bytes;
 use taf_format::entry::{Extent, Kind, Metadata, Time};
@@ -14,7 +15,7 @@ use taf_tree::{Digest, Issue, IssueKind, OpenFile, path};
 use tokio_util::sync::CancellationToken;
 
 use super::ahead::{Content, Found, Step, extents};
-use super::links::{Carrier, Links, Met};
+use super::links::{Carried, Carrier, Links, Met};
 use super::listing::OpenListing;
 use crate::ordered::Closed;
 use crate::progress::Counters;
@@ -76,11 +77,12 @@ pub struct Outlets<'a> {
     pub stop: &'a CancellationToken,
 }
 
-/// Packs `steps` into the archive `identity`.
-pub fn pack(
+/// Packs `steps` into the archive `identity`. `links` are the backup's.
+pub fn pack<'a>(
     steps: impl Iterator<Item = Step>,
     identity: Identity,
-    outlets: Outlets<'_>,
+    links: &'a Links,
+    outlets: Outlets<'a>,
 ) -> Result<Totals, Error> {
     let ordinal = identity.archive_ordinal;
     let mut packer = Packer {
@@ -88,7 +90,7 @@ pub fn pack(
         cutter: Cutter::new(identity),
         encoder: Encoder::new(None)?,
         ordinal,
-        links: Links::default(),
+        links,
         open: Vec::new(),
         totals: Totals::default(),
         buffer: Vec::new(),
@@ -134,7 +136,7 @@ struct Packer<'a> {
     cutter: Cutter,
     encoder: Encoder,
     ordinal: u32,
-    links: Links,
+    links: &'a Links,
     /// The directories entered and not yet left; `None` when the page is written, or can't be.
     open: Vec<Option<OpenListing>>,
     totals: Totals,
@@ -194,14 +196,12 @@ impl Packer<'_> {
             seen,
         } = found;
         if item.meta.links > 1 {
-            match self.links.meet(item.device, &item.meta) {
+            match self.links.meet(self.ordinal, item.device, &item.meta) {
                 Met::New => {}
-                Met::Again(carrier) => return self.further_name(&item, &carrier, seen),
-                Met::Different => self.issue(
-                    &item.path,
-                    IssueKind::Changed,
-                    "was changed between two of its names, and is stored again",
-                ),
+                Met::Again { here, listed } => {
+                    return self.further_name(&item, &here, &listed, seen);
+                }
+                Met::Different => self.is_different(&item.path),
             }
         }
         let Item {
@@ -252,13 +252,24 @@ impl Packer<'_> {
             changed,
         };
         self.record(entry_record(&path, &meta, place, tar_length, hash))?;
-        self.list(&path, &meta, Some(&carrier), seen)?;
+        self.count_file();
         if meta.links > 1 {
-            self.links.carry(device, &meta, carrier);
+            match self.links.carry(device, &meta, &carrier) {
+                Carried::First => {}
+                Carried::Again(first) => return self.list(&path, &meta, Some(&first), seen),
+                Carried::Different => self.is_different(&path),
+            }
         }
         self.totals.bytes += meta.size;
-        self.count_file();
-        Ok(())
+        self.list(&path, &meta, Some(&carrier), seen)
+    }
+
+    fn is_different(&mut self, path: &[u8]) {
+        self.issue(
+            path,
+            IssueKind::Changed,
+            "was changed between two of its names, and is stored again",
+        );
     }
 
     /// Reads a file into the archive. Returns its hash and what happened to it meanwhile.
@@ -289,24 +300,25 @@ impl Packer<'_> {
         Ok((digest.finish(), reader.finish()))
     }
 
-    fn further_name(&mut self, item: &Item, carrier: &Carrier, seen: Time) -> Result<(), Error> {
+    /// A name of what this archive has already: `here` in the tar stream, `listed` in the page.
+    fn further_name(
+        &mut self,
+        item: &Item,
+        here: &Carrier,
+        listed: &Carrier,
+        seen: Time,
+    ) -> Result<(), Error> {
         let mut meta = item.meta.clone();
-        let what = encode::Content::HardLink(&carrier.path);
+        let what = encode::Content::HardLink(&here.path);
         let Some(header) = self.header(&item.path, &mut meta, what) else {
             return self.list(&item.path, &meta, None, seen);
         };
         self.begin(header.len() as u64)?;
         self.push(&header)?;
-        let mut entry = entry_record(
-            &item.path,
-            &meta,
-            carrier.place,
-            carrier.tar_length,
-            carrier.hash,
-        );
-        entry.hard_link_to = Bytes::copy_from_slice(&carrier.path);
+        let mut entry = entry_record(&item.path, &meta, here.place, here.tar_length, here.hash);
+        entry.hard_link_to = Bytes::copy_from_slice(&here.path);
         self.record(entry)?;
-        self.list(&item.path, &meta, Some(carrier), seen)?;
+        self.list(&item.path, &meta, Some(listed), seen)?;
         self.count_file();
         Ok(())
     }

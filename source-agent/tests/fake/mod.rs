@@ -57,6 +57,8 @@ pub struct Told {
     pub not_ready: Mutex<u32>,
     /// The fault that a write ends with after this many chunks.
     pub write_fault: Mutex<Option<(usize, v1::Fault)>>,
+    /// The fault that a worker answers with at once.
+    pub open_fault: Mutex<Option<v1::Fault>>,
     /// Break the connection after this many chunks.
     pub write_break: Mutex<Option<usize>>,
     /// Take no chunk while this is set.
@@ -285,6 +287,11 @@ impl TransferService for FakeTransfer {
             while let Ok(Some(request)) = incoming.message().await {
                 match request.message.unwrap() {
                     write_request::Message::Open(_) => {
+                        let fault = told.open_fault.lock().unwrap().clone();
+                        if let Some(fault) = fault {
+                            say(write_response::Message::Fault(fault)).await;
+                            return;
+                        }
                         say(write_response::Message::Ready(WriteReady {})).await;
                     }
                     write_request::Message::Chunk(chunk) => {
@@ -401,10 +408,15 @@ impl TransferService for FakeTransfer {
 /// An installation with a source agent at work in it.
 pub struct Site {
     pub told: Arc<Told>,
+    /// What a second drive's worker is told.
+    pub second: Arc<Told>,
+    /// How many streams backups may have.
+    pub streams: u32,
     pub state: PathBuf,
     assignments: watch::Sender<Vec<Assignment>>,
     results: mpsc::UnboundedReceiver<taf_proto::agent::Result>,
     worker: Worker,
+    second_worker: Worker,
     next_attempt: u64,
     _folder: tempfile::TempDir,
     _stop: DropGuard,
@@ -441,26 +453,32 @@ impl Site {
             stop.clone(),
         ));
 
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let worker = Worker {
-            agent_id: "tape1".into(),
-            // The first one is wrong: nobody listens there.
-            addresses: vec![
-                "127.0.0.1:1".into(),
-                listener.local_addr().unwrap().to_string(),
-            ],
-        };
-        let transfer = TransferServiceServer::new(FakeTransfer(Arc::clone(&told)))
-            .max_decoding_message_size(DATA_MESSAGE_LIMIT)
-            .max_encoding_message_size(DATA_MESSAGE_LIMIT);
-        let tls = server_config(&issue(Role::TapeAgent, "tape1"), ClientAuth::Required).unwrap();
-        tokio::spawn(serve(
-            listener,
-            tls,
-            Routes::new(transfer),
-            Limits::default(),
-            stop.clone(),
-        ));
+        let second = Arc::new(Told::default());
+        let mut workers = Vec::new();
+        for (agent, told) in [("tape1", &told), ("tape2", &second)] {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            workers.push(Worker {
+                agent_id: agent.into(),
+                // The first one is wrong: nobody listens there.
+                addresses: vec![
+                    "127.0.0.1:1".into(),
+                    listener.local_addr().unwrap().to_string(),
+                ],
+            });
+            let transfer = TransferServiceServer::new(FakeTransfer(Arc::clone(told)))
+                .max_decoding_message_size(DATA_MESSAGE_LIMIT)
+                .max_encoding_message_size(DATA_MESSAGE_LIMIT);
+            let tls = server_config(&issue(Role::TapeAgent, agent), ClientAuth::Required).unwrap();
+            tokio::spawn(serve(
+                listener,
+                tls,
+                Routes::new(transfer),
+                Limits::default(),
+                stop.clone(),
+            ));
+        }
+        let second_worker = workers.pop().unwrap();
+        let worker = workers.pop().unwrap();
 
         let folder = tempfile::tempdir().unwrap();
         let state = folder.path().join("state");
@@ -479,10 +497,13 @@ impl Site {
         tokio::spawn(async move { taf_source_agent::agent::run(config, running).await.unwrap() });
         Self {
             told,
+            second,
+            streams: 0,
             state,
             assignments,
             results,
             worker,
+            second_worker,
             next_attempt: 1,
             _folder: folder,
             _stop: stop.drop_guard(),
@@ -539,6 +560,29 @@ impl Site {
             worker: Some(self.worker.clone()),
             compression_level: 1,
             compression_threads: 2,
+            streams: self.streams,
+            ..BackupWork::default()
+        };
+        self.assign(assignment::Work::Backup(work))
+    }
+
+    /// Assigns a further stream of a backup, to the second drive.
+    pub fn assign_stream(&mut self, leader: u64) -> u64 {
+        let work = BackupWork {
+            archive: Some(Archive {
+                archive_uuid: uuid_bytes(4),
+                line_uuid: uuid_bytes(1),
+                version: 1,
+                ordinal: 2,
+                attempt: self.next_attempt,
+                installation_uuid: uuid_bytes(3),
+                ..Archive::default()
+            }),
+            worker: Some(self.second_worker.clone()),
+            compression_level: 1,
+            compression_threads: 2,
+            streams: self.streams,
+            leader_attempt: leader,
             ..BackupWork::default()
         };
         self.assign(assignment::Work::Backup(work))

@@ -12,6 +12,7 @@ use taf_format::record::{self, Body};
 use taf_format::segment::{self, Identity, Opened, Sealed, Sealer};
 use taf_format::tar::decode::{Content, Decoder, Member};
 use taf_source_agent::backup::ahead;
+use taf_source_agent::backup::links::Links;
 use taf_source_agent::backup::pack::{self, Outlets, Totals};
 use taf_source_agent::ordered;
 use taf_source_agent::progress::Counters;
@@ -71,6 +72,7 @@ pub fn pack_with(top: &Path, threads: usize, change: impl FnOnce(&mut Options)) 
             let totals = pack::pack(
                 steps,
                 identity(),
+                &Links::default(),
                 Outlets {
                     segments: &mut |segment| {
                         let now = cut.fetch_add(1, Ordering::SeqCst) + 1;
