@@ -73,7 +73,8 @@ pub async fn run(
     // Ends the threads however this function is left.
     let stop = context.stop.child_token();
     let _ended = stop.clone().drop_guard();
-    let steps = ahead::start(walk, context.config.readers, stop.clone()).map_err(cannot_start)?;
+    let steps = ahead::start(walk, context.config.readers, stop.clone())
+        .map_err(|error| cannot_start(&error))?;
     let Some(group) = groups.get(context.key.attempt) else {
         return stream(&context, work, opened, steps, Arc::default(), stop).await;
     };
@@ -85,7 +86,7 @@ pub async fn run(
     std::thread::Builder::new()
         .name("share".into())
         .spawn(move || lanes.share(steps))
-        .map_err(cannot_start)?;
+        .map_err(|error| cannot_start(&error))?;
     together(&context, work, opened, lane, &group, stop).await
 }
 
@@ -194,7 +195,7 @@ async fn stream(
             Err(error) => Err(error.to_string()),
         },
     )
-    .map_err(cannot_start)?;
+    .map_err(|error| cannot_start(&error))?;
     let packing = tokio::task::spawn_blocking({
         let (issues, counters) = (context.issues.clone(), Arc::clone(&context.counters));
         move || {
@@ -244,6 +245,6 @@ fn identity(work: &BackupWork) -> Result<Identity, Error> {
     })
 }
 
-fn cannot_start(error: std::io::Error) -> Error {
+fn cannot_start(error: &std::io::Error) -> Error {
     fault::internal(format!("threads can't be started on this host: {error}"))
 }
