@@ -54,6 +54,8 @@ pub struct Config {
     pub volume_wait: Duration,
     /// A volume gets its index when its drive was idle for so long.
     pub index_after: Duration,
+    /// Whether drives that ask for it are cleaned without being told.
+    pub auto_clean: bool,
     /// Whether the log is JSON.
     pub log_json: bool,
 }
@@ -83,6 +85,7 @@ struct Raw {
     lease: Option<String>,
     volume_wait: Option<String>,
     index_after: Option<String>,
+    auto_clean: Option<bool>,
     log_json: Option<bool>,
 }
 
@@ -181,6 +184,7 @@ fn read(raw: Raw, home: Option<PathBuf>) -> Result<Config, Error> {
         lease,
         volume_wait,
         index_after,
+        auto_clean: raw.auto_clean.unwrap_or(true),
         log_json: raw.log_json.unwrap_or(false),
     })
 }

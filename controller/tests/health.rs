@@ -216,6 +216,28 @@ async fn a_report_comes_once_however_often_it_is_sent_and_is_shown_as_it_was_cou
 }
 
 #[tokio::test]
+async fn what_a_proved_cartridge_says_of_itself_is_kept_with_its_volume() {
+    let site = Site::new().await;
+    let mut request = site.mount("D1", "T1", 0).await;
+    request.mount.as_mut().unwrap().medium_serial = "HA1".to_owned();
+    request.density = 0x5e;
+    // It may have been any cartridge.
+    site.report(request.clone()).await.unwrap();
+    assert_eq!(site.volume("T1").await.medium_serial, "");
+    request.proved = true;
+    site.report(request.clone()).await.unwrap();
+    assert_eq!(site.volume("T1").await.medium_serial, "HA1");
+    let density = "SELECT density::bigint FROM volumes WHERE barcode = 'T1'";
+    assert_eq!(site.served.count(density).await, 0x5e);
+    // A drive that tells less takes nothing away.
+    request.mount.as_mut().unwrap().medium_serial.clear();
+    request.density = 0;
+    site.report(request).await.unwrap();
+    assert_eq!(site.volume("T1").await.medium_serial, "HA1");
+    assert_eq!(site.served.count(density).await, 0x5e);
+}
+
+#[tokio::test]
 async fn drive_or_tape_is_told_by_the_matrix_of_mounts() {
     let site = Site::new().await;
     site.mount("D1", "T1", 1).await;

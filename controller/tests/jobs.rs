@@ -34,7 +34,11 @@ const WRITTEN: Option<Done> = Some(Done::Write(WriteDone {
     part_count: 1,
     next_volume_reason: String::new(),
 }));
-const LABELLED: Option<Done> = Some(Done::Label(LabelDone { next_block: 3 }));
+const LABELLED: Option<Done> = Some(Done::Label(LabelDone {
+    next_block: 3,
+    medium_serial: String::new(),
+    density: 0,
+}));
 /// The shortest lease that units' signs of life, every 3 s, fit in.
 const SHORT: Duration = Duration::from_secs(5);
 

@@ -26,7 +26,11 @@ use tonic::transport::Channel;
 use tonic::{Code, Status};
 use units::{Library, Robot, Unit, drive_element, slot, within};
 
-const LABELLED: Option<Done> = Some(Done::Label(LabelDone { next_block: 3 }));
+const LABELLED: Option<Done> = Some(Done::Label(LabelDone {
+    next_block: 3,
+    medium_serial: String::new(),
+    density: 0,
+}));
 const MAIL: u32 = 10;
 
 fn mail(barcode: &str) -> Element {

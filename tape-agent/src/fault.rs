@@ -123,6 +123,7 @@ pub fn of_drive(error: &DriveError, doing: &str, barcode: &str) -> Fault {
             message,
             "label another cartridge for the pool and run again",
         ),
+        DriveError::CartridgeMemory(_) => crate::medium::bad_memory(barcode, &error.to_string()),
         _ => fault(
             "MEDIUM_ERROR",
             message,

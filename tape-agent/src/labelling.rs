@@ -1,6 +1,7 @@
 //! Writing a label at a cartridge's beginning.
 
-use taf_drive::{Drive, Sync};
+use taf_drive::health::Chip;
+use taf_drive::{Drive, Error, Sync};
 use taf_format::label::{self, Label};
 use taf_proto::agent::{LabelDone, LabelWork};
 use taf_proto::v1::Fault;
@@ -10,7 +11,7 @@ use uuid::Uuid;
 use crate::clock;
 use crate::fault::{fault, of_drive};
 use crate::medium::{self, Beginning};
-use crate::overwrite::{self, Claim, Expired, Permit};
+use crate::overwrite::{self, Claim, Deed, Expired, Permit};
 
 /// Labels the cartridge in the drive, if [`crate::overwrite`] lets us.
 pub fn label(
@@ -40,23 +41,41 @@ pub fn label(
             recording: uuid(&expired.recording_uuid),
             next_block: expired.next_block,
         }),
+        medium_serial: &recording.medium_serial,
+        deed: Deed::Write,
         force: work.force,
     };
-    let permit = medium::steadily(
+    let (permit, found) = medium::steadily(
         |fault| fault,
         || {
             let state = medium::mount_shown(drive, barcode, stop, show)?;
             medium::carries(drive, recording.block_size, barcode)?;
             show("labelling");
-            overwrite::permit(drive, &state, &claim)
+            let permit = overwrite::permit(drive, &state, &claim)?;
+            let said = |error: &Error| of_drive(error, "asking for the memory of", barcode);
+            let chip = Chip::read(drive).map_err(|e| said(&e))?;
+            if let Chip::Unreadable(why) = &chip {
+                return Err(medium::bad_memory(barcode, why));
+            }
+            let found = LabelDone {
+                medium_serial: chip.serial().to_owned(),
+                density: state.density.into(),
+                ..LabelDone::default()
+            };
+            Ok((permit, found))
         },
     )?;
-    write(drive, &new, permit)
+    let next_block = write(drive, &new, permit)?;
+    Ok(LabelDone {
+        next_block,
+        ..found
+    })
 }
 
-fn write(drive: &mut dyn Drive, new: &Label, permit: Permit) -> Result<LabelDone, Fault> {
+/// Writes the label, and returns the block behind it.
+fn write(drive: &mut dyn Drive, new: &Label, permit: Permit) -> Result<u64, Fault> {
     let barcode = &new.barcode;
-    let said = |error: &taf_drive::Error| of_drive(error, "labelling", barcode);
+    let said = |error: &Error| of_drive(error, "labelling", barcode);
     let blocks = label::encode(new).map_err(|error| {
         fault(
             "BAD_LABEL",
@@ -86,7 +105,5 @@ fn write(drive: &mut dyn Drive, new: &Label, permit: Permit) -> Result<LabelDone
     }
     drive.locate_end_of_data().map_err(|e| said(&e))?;
     let position = drive.position().map_err(|e| said(&e))?;
-    Ok(LabelDone {
-        next_block: position.block,
-    })
+    Ok(position.block)
 }

@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use crate::fault::{fault, of_drive, stopped};
 use crate::medium::{self, Beginning};
-use crate::overwrite::{self, Claim, Expired};
+use crate::overwrite::{self, Claim, Deed, Expired};
 
 /// Between two looks at a drive that does something by itself.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
@@ -41,6 +41,11 @@ pub fn erase(
             recording: uuid(&expired.recording_uuid),
             next_block: expired.next_block,
         }),
+        medium_serial: &work.medium_serial,
+        deed: match work.method() {
+            EraseMethod::Format => Deed::Format,
+            _ => Deed::Write,
+        },
         force: work.force,
     };
     let permit = overwrite::permit(drive, &state, &claim)?;

@@ -7,10 +7,14 @@
 //! | our label of this very cartridge and nothing behind it: a labelling that was cut off | yes |
 //! | all else: other people's data, another installation, another recording, more data than known, nothing readable | by force only |
 //!
+//! A cartridge of several partitions is never blank, whatever the first of them says, and is only formatted, by force. One whose
+//! own serial number is not that of the cartridge that the catalog knows by this barcode is written by force only.
+//!
 //! What counts is read here, in this mount, directly before. Force is a person's, and the controller has written down whose.
 //! A [`Permit`] is made nowhere else, and nothing goes to a tape's beginning without one. The rule for appending is
 //! [`crate::append`]'s.
 
+use taf_drive::health::Chip;
 use taf_drive::{Drive, Error, MediumState};
 use taf_format::label::Label;
 use taf_proto::v1::Fault;
@@ -30,8 +34,21 @@ pub struct Claim<'a> {
     pub volume: Uuid,
     /// The recording that may be on it and is expired.
     pub expired: Option<Expired>,
+    /// Serial number of the cartridge that the catalog knows by this barcode; empty if it does not know it.
+    pub medium_serial: &'a str,
+    /// What is to be done to it.
+    pub deed: Deed,
     /// A person orders it whatever is there.
     pub force: bool,
+}
+
+/// What is to be done to a tape from its beginning.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Deed {
+    /// Write to it, or erase it.
+    Write,
+    /// Make one partition of whatever it has.
+    Format,
 }
 
 /// A recording that nobody needs any more.
@@ -48,6 +65,7 @@ pub struct Expired {
 pub struct Permit {
     barcode: String,
     held: Option<String>,
+    deed: Deed,
 }
 
 /// Reads what is on the tape, and gives leave or says what it holds. `medium` is what the mount found.
@@ -57,11 +75,21 @@ pub fn permit(
     claim: &Claim<'_>,
 ) -> Result<Permit, Fault> {
     let barcode = claim.barcode;
-    if medium.write_protected {
-        return Err(medium::write_protected(barcode));
+    medium::writable(drive, medium, barcode)?;
+    let partitioned = medium::partitioned(medium, barcode);
+    if let Some(fault) = &partitioned
+        && !(claim.force && claim.deed == Deed::Format)
+    {
+        return Err(fault.clone());
+    }
+    let chip = Chip::read(drive).map_err(|e| of_drive(&e, "asking for the memory of", barcode))?;
+    if let Some(fault) = medium::other_cartridge(barcode, claim.medium_serial, &chip)
+        && !claim.force
+    {
+        return Err(fault);
     }
     let found = medium::beginning(drive, barcode)?;
-    if let Beginning::Blank = found {
+    if matches!(found, Beginning::Blank) && partitioned.is_none() {
         return Ok(Permit::new(claim, None));
     }
     if medium.worm {
@@ -79,6 +107,7 @@ pub fn permit(
             Ok(()) => return Ok(Permit::new(claim, Some(found.words()))),
             Err(why) => format!("{}, {why}", found.words()),
         },
+        Beginning::Blank => "partitions, of which the first is blank".to_owned(),
         other => other.words(),
     };
     if claim.force {
@@ -139,6 +168,7 @@ impl Permit {
         Permit {
             barcode: claim.barcode.to_owned(),
             held,
+            deed: claim.deed,
         }
     }
 
@@ -168,7 +198,11 @@ impl Permit {
             Err(Error::PositionUnknown) => {}
             Err(error) => return Err(said(&error)),
         }
-        drive.allow_overwrite(0).map_err(|e| said(&e))?;
+        match self.deed {
+            Deed::Write => drive.allow_overwrite(0),
+            Deed::Format => drive.allow_format(),
+        }
+        .map_err(|e| said(&e))?;
         Ok(())
     }
 }

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use taf_drive::Drive;
+use taf_drive::health::Chip;
 use taf_proto::agent::drive_observation::Medium;
 use taf_proto::agent::report_volume_request::Verdict;
 use taf_proto::agent::{
@@ -20,7 +21,7 @@ use crate::commit;
 use crate::door::Visit;
 use crate::fault::{fault, peer_lost, protocol, stopped};
 use crate::gauge::Gauge;
-use crate::medium::{self, Wrong};
+use crate::medium::{self, Proof, Wrong};
 use crate::reader::{Reader, say};
 use crate::worker::drive::Surroundings;
 
@@ -51,20 +52,17 @@ pub async fn run(
     let (proved, changes) = around
         .block(move || {
             device.work(|drive| {
-                medium::mount(drive, &wanted.barcode, &stopping)?;
+                let state = medium::mount(drive, &wanted.barcode, &stopping)?;
                 watch.begin(drive, key, &wanted.barcode, false)?;
                 let proved = prove(drive, &wanted, &gauge, &stopping);
+                if proved.is_ok() {
+                    watch.proved(state.density);
+                }
                 Ok((proved, device.changes()))
             })
         })
         .await?;
-    if let Err(wrong) = proved {
-        if wrong.contradicts {
-            let (uuid, why) = (&recording.recording_uuid, &wrong.fault.message);
-            commit::volume(&around.link, key, uuid, Verdict::Quarantined, why).await?;
-        }
-        return Err(wrong.fault);
-    }
+    admit(around, key, &recording, proved).await?;
     let mut open = around.door.expect(key, &work.peer_agent_id, false);
     // The source agent may come several times: what could not be had in the first forward pass is fetched in a second.
     loop {
@@ -108,19 +106,45 @@ async fn report_truncated(
     }
 }
 
+/// Tells the controller what the proof says of the volume. One whose memory can't be read is read all the same.
+pub(crate) async fn admit(
+    around: &Surroundings,
+    key: AssignmentKey,
+    recording: &Recording,
+    proved: Result<Proof, Wrong>,
+) -> Result<(), Fault> {
+    let uuid = &recording.recording_uuid;
+    match proved {
+        Ok(proof) => {
+            if let Chip::Unreadable(why) = proof.chip {
+                let why = medium::bad_memory(&recording.barcode, &why).message;
+                commit::volume(&around.link, key, uuid, Verdict::ReadOnly, &why).await?;
+            }
+            Ok(())
+        }
+        Err(wrong) => {
+            if wrong.contradicts {
+                let why = &wrong.fault.message;
+                commit::volume(&around.link, key, uuid, Verdict::Quarantined, why).await?;
+            }
+            Err(wrong.fault)
+        }
+    }
+}
+
 /// Gets the cartridge ready and proves that it is the one that is meant.
 pub(crate) fn prove(
     drive: &mut dyn Drive,
     recording: &Recording,
     gauge: &Gauge,
     stop: &CancellationToken,
-) -> Result<(), Wrong> {
+) -> Result<Proof, Wrong> {
     medium::steadily(
         |wrong: &Wrong| &wrong.fault,
         || {
             medium::mount_shown(drive, &recording.barcode, stop, &|phase| gauge.phase(phase))?;
             gauge.medium(Medium::Loaded);
-            medium::prove(drive, recording).map(|_| ())
+            medium::prove(drive, recording)
         },
     )
 }
@@ -232,7 +256,8 @@ fn spawn_reader(
             }
             let again = |drive: &mut dyn Drive| {
                 gauge.phase("mounting");
-                let proved = prove(drive, &recording, &gauge, &stop).map_err(|wrong| wrong.fault);
+                let proved = prove(drive, &recording, &gauge, &stop);
+                let proved = proved.map(|_| ()).map_err(|wrong| wrong.fault);
                 gauge.phase("reading");
                 proved
             };

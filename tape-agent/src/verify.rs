@@ -17,7 +17,6 @@ use taf_format::block0::Block0;
 use taf_format::resync::{Event, Expect, PartReader, Point};
 use taf_format::segment;
 use taf_format::table::SegmentTable;
-use taf_proto::agent::report_volume_request::Verdict;
 use taf_proto::agent::{
     AssignmentKey, DamagedFile, FetchVerificationRequest, ReadRange, Recording,
     ReportVerificationRequest, VerifyDone, VerifyPart, VerifyWork, read_response,
@@ -57,19 +56,17 @@ pub async fn run(
     let proved = around
         .block(move || {
             device.work(|drive| {
-                medium::mount(drive, &wanted.barcode, &stopping)?;
+                let state = medium::mount(drive, &wanted.barcode, &stopping)?;
                 watch.begin(drive, key, &wanted.barcode, false)?;
-                Ok(read::prove(drive, &wanted, &gauge, &stopping))
+                let proved = read::prove(drive, &wanted, &gauge, &stopping);
+                if proved.is_ok() {
+                    watch.proved(state.density);
+                }
+                Ok(proved)
             })
         })
         .await?;
-    if let Err(wrong) = proved {
-        if wrong.contradicts {
-            let (uuid, why) = (&recording.recording_uuid, &wrong.fault.message);
-            commit::volume(&around.link, key, uuid, Verdict::Quarantined, why).await?;
-        }
-        return Err(wrong.fault);
-    }
+    read::admit(around, key, &recording, proved).await?;
     let parts = fetch(around, key, &recording).await?;
     around.gauge.phase("verifying");
     let mut done = VerifyDone::default();
@@ -185,7 +182,8 @@ fn verify(
                 )
             })?;
         let again = |drive: &mut dyn Drive| {
-            read::prove(drive, recording, gauge, stop).map_err(|wrong| wrong.fault)
+            let proved = read::prove(drive, recording, gauge, stop);
+            proved.map(|_| ()).map_err(|wrong| wrong.fault)
         };
         let mut reader = Reader::new(drive, &recording.barcode, recording.block_size, &again);
         let mut seen = Vec::new();

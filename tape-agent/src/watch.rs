@@ -121,6 +121,14 @@ impl Watch {
         stopped_by(shown.active.iter().find(stops), &barcode)
     }
 
+    /// The cartridge is the volume that was meant, of this density (0: not known).
+    pub fn proved(&self, density: u8) {
+        if let Some(open) = &mut self.lock().open {
+            open.report.proved = true;
+            open.report.density = density.into();
+        }
+    }
+
     /// The drive failed, although the work may go on with another cartridge.
     pub fn failed(&self, error: &Error) {
         let reason = of_drive(error, "", "").reason;

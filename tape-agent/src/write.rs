@@ -13,6 +13,7 @@
 mod thread;
 
 use bytes::Bytes;
+use taf_drive::health::{Chip, Memory};
 use taf_drive::{Drive, Error as DriveError};
 use taf_proto::agent::drive_observation::Medium;
 use taf_proto::agent::report_volume_request::Verdict;
@@ -21,7 +22,6 @@ use taf_proto::agent::{
     write_response,
 };
 use taf_proto::v1::Fault;
-use taf_scsi::page::attribute::{self, Attribute};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -175,6 +175,8 @@ fn turned_away(transfer: &mut Transfer, fault: Fault) -> Result<Ending, Fault> {
             | "MEDIUM_ERROR"
             | "INCOMPATIBLE_MEDIUM"
             | "BLOCK_TOO_LARGE"
+            | "CARTRIDGE_MEMORY_BAD"
+            | "PARTITIONED_MEDIUM"
     );
     transfer.barren += 1;
     if of_volume && transfer.barren < BARREN_MAX {
@@ -220,16 +222,22 @@ pub(crate) async fn prove(
                     warn_early(drive).map_err(|error| {
                         Problem::Fault(of_drive(&error, "setting up", &wanted.barcode))
                     })?;
-                    if state.write_protected {
-                        return Err(Problem::Fault(medium::write_protected(&wanted.barcode)));
+                    medium::writable(drive, &state, &wanted.barcode).map_err(Problem::Fault)?;
+                    if let Some(fault) = medium::partitioned(&state, &wanted.barcode) {
+                        return Err(Problem::Volume(Verdict::ReadOnly, fault));
                     }
-                    medium::prove(drive, &wanted).map_err(|wrong| {
+                    let proof = medium::prove(drive, &wanted).map_err(|wrong| {
                         if wrong.contradicts {
                             Problem::Volume(Verdict::Quarantined, wrong.fault)
                         } else {
                             Problem::Fault(wrong.fault)
                         }
                     })?;
+                    if let Chip::Unreadable(why) = &proof.chip {
+                        let fault = medium::bad_memory(&wanted.barcode, why);
+                        return Err(Problem::Volume(Verdict::ReadOnly, fault));
+                    }
+                    watch.proved(state.density);
                     gauge.phase("positioning");
                     let found =
                         append::find_end(drive, &wanted).map_err(|refused| match refused {
@@ -274,11 +282,9 @@ pub(crate) async fn prove(
 
 /// Has the drive warn before its own early warning, if it can.
 fn warn_early(drive: &mut dyn Drive) -> Result<(), DriveError> {
-    let attributes = drive.attributes()?.unwrap_or_default();
-    let capacity = attribute::find(&attributes, attribute::MAXIMUM_CAPACITY);
+    let capacity = Memory::read(drive)?.and_then(|memory| memory.capacity);
     let megabytes = capacity
-        .and_then(Attribute::number)
-        .map_or(WARNING_MEGABYTES, |capacity| capacity / WARNING_SHARE)
+        .map_or(WARNING_MEGABYTES, |bytes| (bytes >> 20) / WARNING_SHARE)
         .min(WARNING_MEGABYTES_MAX);
     drive.set_early_warning(megabytes as u16).map(|_| ())
 }

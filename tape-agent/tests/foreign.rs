@@ -73,6 +73,8 @@ fn tapes() -> Vec<(&'static str, Vec<Vec<u8>>)> {
 fn write_theirs(site: &Site, blocks: &[Vec<u8>]) {
     let mut drive = site.behind();
     drive.rewind().unwrap();
+    // We have left the drive in append-only mode: who writes over what is there has to mean it.
+    drive.allow_overwrite(0).unwrap();
     for block in blocks {
         drive.write_block(block).unwrap();
     }

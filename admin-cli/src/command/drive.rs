@@ -139,12 +139,16 @@ fn rows(drives: &[Device]) -> Rows {
 
 /// The most urgent thing.
 fn remark(drive: &Device) -> String {
-    let cleaning = match drive.cleaning() {
+    let mut cleaning = match drive.cleaning() {
         Cleaning::Unspecified | Cleaning::NotWanted => "",
         Cleaning::Requested => "asks to be cleaned",
         Cleaning::Required => "must be cleaned",
-    };
-    [drive.down_reason.as_str(), &drive.state_reason, cleaning]
+    }
+    .to_owned();
+    if !drive.cleaning_waits_for.is_empty() {
+        cleaning = format!("{cleaning}: {}", drive.cleaning_waits_for);
+    }
+    [drive.down_reason.as_str(), &drive.state_reason, &cleaning]
         .into_iter()
         .find(|text| !text.is_empty())
         .unwrap_or_default()

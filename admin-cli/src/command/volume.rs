@@ -190,6 +190,7 @@ fn show(answer: GetVolumeResponse, out: &mut Output) -> Result<(), Failure> {
         ("versions", human::count(volume.version_count)),
         ("block size", human::size(volume.block_size.into())),
         ("recording", volume.recording_uuid.clone()),
+        ("serial number", volume.medium_serial.clone()),
         ("labelled", human::time(volume.label_time.as_ref())),
         ("last written", human::time(volume.last_write_time.as_ref())),
     ] {

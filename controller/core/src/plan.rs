@@ -5,7 +5,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use crate::generation::{self, Access};
+use crate::generation::{self, Access, Format};
 use crate::{Fault, carry};
 
 mod needs;
@@ -111,6 +111,8 @@ pub struct Cartridge {
     pub reserved: bool,
     /// Bytes on it.
     pub byte_count: u64,
+    /// Its format, if it is known.
+    pub format: Option<Format>,
     /// Of a cleaning cartridge: how often it can still be used.
     pub cleanings_left: Option<u32>,
     /// Library that shows it.
@@ -493,8 +495,7 @@ fn any_of(
         Wanted::Append { .. } => Access::Write,
         _ => Access::Read,
     };
-    let format = generation::of_barcode(barcode).map(|(format, _)| format);
-    let unfit = |d: &Drive| generation::unfit(d.generation, format, access);
+    let unfit = |d: &Drive| generation::unfit(d.generation, cartridge.format, access);
     let mut there = world.drives.iter().filter(|d| d.library == Some(library));
     if there.clone().all(|d| unfit(d).is_some())
         && let Some(reason) = there.find_map(unfit)

@@ -15,10 +15,11 @@ use taf_proto::agent::{self, result::Done};
 use uuid::Uuid;
 
 use super::facts::{State, from_proto, is_bound, stage, to_proto};
-use super::{Limits, indexing, operator};
+use super::{Limits, cleaning, indexing, operator};
 use crate::catalog;
 use crate::store::attempts::{self, LiveAttempt};
-use crate::store::{Error, Transaction, attempt_volumes, indexes, jobs, savepoints, volumes};
+use crate::store::volumes::{self, Cartridge};
+use crate::store::{Error, Transaction, attempt_volumes, indexes, jobs, savepoints};
 
 /// After the catalog refused a decision for so long, what it was about fails. A refusal may be a change that came between.
 const REFUSED_FOR: Duration = Duration::from_secs(5);
@@ -73,6 +74,9 @@ pub(super) async fn decide_on(
         let taken = world.cartridges.iter_mut();
         let taken = taken.filter(|cartridge| cartridge.volume == Some(begun.volume));
         taken.for_each(|cartridge| cartridge.reserved = true);
+    }
+    if limits.auto_clean {
+        changed |= cleaning::begin_on(tx, state, &mut world).await?;
     }
     if jobs.is_empty() {
         return Ok(changed);
@@ -371,8 +375,8 @@ async fn pronounce_on(
             catalog::publish_on(tx, live.id, &done).await?;
         }
         ("label", Verdict::Succeeded { .. }, Some(volume)) => {
-            let block = label_done(live).ok_or(Error::Corrupt("a label's result"))?;
-            volumes::volume_labelled_on(tx, volume.id, block).await?;
+            let done = label_done(live).ok_or(Error::Corrupt("a label's result"))?;
+            labelled_on(tx, live, volume.id, &done).await?;
         }
         ("label", Verdict::Failed(fault), Some(volume)) => {
             volumes::volume_unlabelled_on(tx, volume.id, &fault.message).await?;
@@ -404,12 +408,35 @@ fn backup_done(live: &LiveAttempt) -> Option<agent::BackupDone> {
     }
 }
 
-fn label_done(live: &LiveAttempt) -> Option<i64> {
+fn label_done(live: &LiveAttempt) -> Option<agent::LabelDone> {
     let result = agent::Result::decode(live.drive_result.as_deref()?).ok()?;
     match result.done? {
-        agent::result::Done::Label(done) => i64::try_from(done.next_block).ok(),
+        agent::result::Done::Label(done) => Some(done),
         _ => None,
     }
+}
+
+/// A label is on a cartridge, which may have been another volume before somebody gave it another barcode.
+async fn labelled_on(
+    tx: &Transaction<'_>,
+    live: &LiveAttempt,
+    volume: i64,
+    done: &agent::LabelDone,
+) -> Result<(), Error> {
+    let block = i64::try_from(done.next_block).map_err(|_| Error::Corrupt("a label's result"))?;
+    let cartridge = Cartridge::reported(&done.medium_serial, done.density);
+    volumes::volume_labelled_on(tx, volume, block, &cartridge).await?;
+    let Some(serial) = &cartridge.medium_serial else {
+        return Ok(());
+    };
+    let barcode = live.cartridge.as_deref().unwrap_or_default();
+    let reason = format!(
+        "its cartridge, with serial number {serial}, bears barcode {barcode} now and was labelled as that volume"
+    );
+    for lost in volumes::volume_superseded_on(tx, volume, serial, &reason).await? {
+        tracing::warn!(volume = lost, reason, "a volume is gone");
+    }
+    Ok(())
 }
 
 /// Ends an attempt with a verdict when its drive is free or lost, and its job with it.

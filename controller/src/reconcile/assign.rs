@@ -186,6 +186,9 @@ fn drive_work(
                 next_block: v.next_block as u64,
             }),
             force: live.task.forced,
+            medium_serial: volume
+                .and_then(|v| v.medium_serial.clone())
+                .unwrap_or_default(),
         }),
         "drive-load" => Work::Load(agent::LoadWork { barcode }),
         "drive-rewind" => Work::Rewind(agent::RewindWork {}),
@@ -251,5 +254,6 @@ fn recording(volume: &PlannedVolume, installation: Uuid) -> agent::Recording {
         block_size: volume.block_size as u32,
         next_tape_file: volume.next_tape_file as u64,
         next_block: volume.next_block as u64,
+        medium_serial: volume.medium_serial.clone().unwrap_or_default(),
     }
 }

@@ -64,7 +64,8 @@ pub(super) async fn load_on(tx: &Transaction<'_>, watching: Duration) -> Result<
     // They are many, and only who is about to start or to take a step asks for them.
     let mut elements = HashMap::new();
     let between = |a: &LiveAttempt| a.verdict == "none" && a.step_kind == "none";
-    if !queued.is_empty() || attempts.iter().any(between) {
+    let dirty = drives.iter().any(|d| d.clean_due);
+    if !queued.is_empty() || attempts.iter().any(between) || dirty {
         for library in &libraries {
             let rows = libraries::library_elements(tx, library.id).await?;
             elements.insert(library.id, rows.iter().map(element).collect());
@@ -77,7 +78,7 @@ pub(super) async fn load_on(tx: &Transaction<'_>, watching: Duration) -> Result<
     }
     let mut held = HashSet::new();
     let mut cleanings_left = HashMap::new();
-    if !queued.is_empty() || !attempts.is_empty() {
+    if !queued.is_empty() || !attempts.is_empty() || dirty {
         held = attempt_volumes::cartridge_list_held_on(tx).await?;
         cleanings_left = cleaning::cleaning_list(tx).await?;
     }
@@ -358,6 +359,10 @@ impl State {
                 appendable: volume.is_some_and(|v| v.state == "appendable" && !v.condemned),
                 reserved: self.held.contains(barcode),
                 byte_count: volume.map_or(0, |v| v.byte_count as u64),
+                // What a drive has read of the medium is truer than what is printed on it.
+                format: volume
+                    .and_then(|v| generation::of_density(v.density?))
+                    .or_else(|| generation::of_barcode(barcode).map(|(format, _)| format)),
                 cleanings_left: match volume {
                     None => self.cleanings_left(barcode),
                     Some(_) => None,

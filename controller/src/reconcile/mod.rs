@@ -6,6 +6,7 @@
 
 mod apply;
 mod assign;
+mod cleaning;
 mod facts;
 mod indexing;
 mod needs;
@@ -37,6 +38,8 @@ pub struct Limits {
     pub volume_wait: Duration,
     /// A volume gets its index when its drive was idle for so long.
     pub index_after: Duration,
+    /// Whether drives that ask for it are cleaned without being told.
+    pub auto_clean: bool,
 }
 
 /// Reconciles until it is stopped.

@@ -118,6 +118,7 @@ pub(super) async fn compose(app: &App, shutdown: &CancellationToken) -> Result<C
             lease: app.config.lease,
             volume_wait: app.config.volume_wait,
             index_after: app.config.index_after,
+            auto_clean: app.config.auto_clean,
         },
         app.installation,
     )

@@ -16,7 +16,8 @@ use super::status;
 use crate::access::Caller;
 use crate::session::Registry;
 use crate::store::mounts::{self, AlertRow, Numbers, Reported, Scope};
-use crate::store::{self, Store, Transaction, bigint, orphans};
+use crate::store::volumes::{self, Cartridge};
+use crate::store::{self, Store, Transaction, bigint, cleaning, orphans};
 
 /// Flags that there are.
 const FLAGS: usize = 64;
@@ -54,6 +55,11 @@ impl MountService for AgentMounts {
             .filter_map(|alert| alert_row(mount, alert))
             .collect();
         let fresh = mounts::alert_add_on(&tx, mount, &alerts).await?;
+        if let (true, Some((volume, _))) = (request.proved, scope.volume) {
+            let serial = reported.medium_serial.as_deref().unwrap_or_default();
+            let cartridge = Cartridge::reported(serial, request.density);
+            volumes::volume_proved_on(&tx, volume, &cartridge).await?;
+        }
         let acted = act_on(&tx, &scope, &request, &alerts, &fresh).await?;
         tx.commit().await.map_err(store::Error::from)?;
         if acted {
@@ -205,13 +211,13 @@ async fn act_on(
     alerts: &[AlertRow],
     fresh: &[i16],
 ) -> Result<bool, store::Error> {
-    let cleaning = match request.cleaning() {
+    let asked = match request.cleaning() {
         Cleaning::Unspecified => "unknown",
         Cleaning::NotWanted => "not-wanted",
         Cleaning::Requested => "requested",
         Cleaning::Required => "required",
     };
-    mounts::drive_cleaning_on(tx, scope.drive_id, cleaning).await?;
+    let mut acted = cleaning::cleaning_asked_on(tx, scope.drive_id, asked).await?;
     let raised: Vec<Raised> = alerts
         .iter()
         .filter(|alert| fresh.contains(&alert.flag))
@@ -232,7 +238,6 @@ async fn act_on(
         );
     }
     let found = consequences(&raised);
-    let mut acted = false;
     if let Some(reason) = &found.drive_down {
         acted |= mounts::drive_down_on(tx, scope.drive_id, reason).await?;
         tracing::warn!(

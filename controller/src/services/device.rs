@@ -4,7 +4,7 @@ use prost::Message as _;
 use taf_proto::agent::DriveObservation;
 use taf_proto::v1::device_service_server::DeviceService;
 use taf_proto::v1::{
-    Carriage, CleanDriveRequest, CleanDriveResponse, Drive, DriveSlot, DriveState,
+    Carriage, CleanDriveRequest, CleanDriveResponse, Cleaning, Drive, DriveSlot, DriveState,
     ExportCartridgesRequest, ExportCartridgesResponse, GetDriveRequest, GetDriveResponse,
     ImportCartridgesRequest, ImportCartridgesResponse, InventoryLibraryRequest,
     InventoryLibraryResponse, Library, ListDrivesRequest, ListDrivesResponse, ListLibrariesRequest,
@@ -59,6 +59,7 @@ fn drive(row: DriveRow, ledger: &Ledger) -> Drive {
         name: names::drive(&row.serial),
         health: ledger.drive(&row.serial),
         cleaning: cleaning.into(),
+        cleaning_waits_for: cleaning_waits_for(&row, cleaning),
         vendor: row.vendor,
         product: row.product,
         revision: row.firmware,
@@ -83,6 +84,19 @@ fn drive(row: DriveRow, ledger: &Ledger) -> Drive {
         down_reason,
         phase: seen.phase,
         flow: seen.flow,
+    }
+}
+
+/// Why a drive that wants to be cleaned is not.
+fn cleaning_waits_for(row: &DriveRow, cleaning: Cleaning) -> String {
+    match (&row.clean_waits_for, row.cleaned_at) {
+        _ if !matches!(cleaning, Cleaning::Requested | Cleaning::Required) => String::new(),
+        (Some(why), _) => why.clone(),
+        (None, Some(at)) if !row.clean_due && row.job.is_none() => format!(
+            "it was cleaned {at:.0} and asks again: try another cleaning cartridge with `taf drive clean {} --cartridge BARCODE`, or have the drive looked at",
+            row.serial
+        ),
+        _ => String::new(),
     }
 }
 

@@ -274,6 +274,7 @@ fn message(row: &VolumeRow) -> Volume {
         label_time: row.labelled_at.map(timestamp),
         last_write_time: row.written_at.map(timestamp),
         reserved_by: row.reserved_by.map(names::job).unwrap_or_default(),
+        medium_serial: row.medium_serial.clone().unwrap_or_default(),
         health: None,
     }
 }

@@ -4,7 +4,7 @@ use taf_core::plan::Grant;
 use tokio_postgres::Row;
 use uuid::Uuid;
 
-use super::{Error, Store, Transaction, attempt_volumes, cleaning, drives::Unit, mounts};
+use super::{Error, Store, Transaction, attempt_volumes, cleaning, drives::Unit};
 
 /// An attempt that has not ended, with all that the reconciler asks about it.
 pub struct LiveAttempt {
@@ -493,7 +493,7 @@ async fn attempt_clean_count_on(
         let used_up = report.fault == Some("CLEANING_EXPIRED");
         cleaning::cleaning_use_on(tx, row.get(0), used_up).await?;
         if report.fault.is_none() {
-            mounts::drive_cleaning_on(tx, drive, "not-wanted").await?;
+            cleaning::cleaning_done_on(tx, drive).await?;
         }
     }
     Ok(())

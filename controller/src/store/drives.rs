@@ -225,6 +225,12 @@ pub struct DriveRow {
     pub down: bool,
     /// Encoded `taf.agent.v1.DriveObservation` of that.
     pub progress: Option<Vec<u8>>,
+    /// It asks to be cleaned, and nothing was done for it yet.
+    pub clean_due: bool,
+    /// Why not.
+    pub clean_waits_for: Option<String>,
+    /// When it was cleaned last.
+    pub cleaned_at: Option<Timestamp>,
 }
 
 /// One drive by serial number.
@@ -248,7 +254,8 @@ pub async fn drive_list(
             "SELECT DISTINCT ON (d.serial) d.id, d.serial, d.vendor, d.product, d.firmware, a.agent_name, d.addresses, d.incarnation, \
              extract(epoch FROM clock_timestamp() - d.last_heard_at)::float8, d.connected, d.medium, \
              COALESCE(e.barcode, d.barcode), d.state_reason, l.id, l.serial, l.connected, \
-             COALESCE(e.occupied, false), t.job_id, d.hung_since, d.hung_command, d.down_reason IS NOT NULL, t.drive_progress \
+             COALESCE(e.occupied, false), t.job_id, d.hung_since, d.hung_command, d.down_reason IS NOT NULL, t.drive_progress, \
+             d.clean_due, d.clean_waits_for, d.cleaned_at \
              FROM drives d JOIN agents a ON a.id = d.agent_id \
              LEFT JOIN elements e ON e.drive_serial = d.serial AND e.kind = 'drive' \
              LEFT JOIN libraries l ON l.id = e.library_id \
@@ -284,6 +291,9 @@ pub async fn drive_list(
                 .map(|(since, command)| Hung { since, command }),
             down: row.get(20),
             progress: row.get(21),
+            clean_due: row.get(22),
+            clean_waits_for: row.get(23),
+            cleaned_at: row.get(24),
         })
         .collect())
 }

@@ -55,6 +55,16 @@ const MIGRATIONS: &[Migration] = &[
         name: "verify",
         sql: include_str!("../../migrations/0008_verify.sql"),
     },
+    Migration {
+        number: 9,
+        name: "medium serial",
+        sql: include_str!("../../migrations/0009_medium_serial.sql"),
+    },
+    Migration {
+        number: 10,
+        name: "cleaning",
+        sql: include_str!("../../migrations/0010_cleaning.sql"),
+    },
 ];
 
 /// The advisory lock that migrating takes: "taf" and a version of this procedure.

@@ -459,20 +459,6 @@ pub async fn drive_facts(
         .collect())
 }
 
-/// Whether the drive wants to be cleaned. What is `unknown` changes nothing.
-pub async fn drive_cleaning_on(
-    tx: &Transaction<'_>,
-    drive: i64,
-    cleaning: &str,
-) -> Result<(), Error> {
-    tx.execute(
-        "UPDATE drives SET cleaning = $2 WHERE id = $1 AND $2::varchar <> 'unknown'",
-        &[&drive, &cleaning],
-    )
-    .await?;
-    Ok(())
-}
-
 /// The drive gets no more work. False if it is down already, whose reason stays.
 pub async fn drive_down_on(tx: &Transaction<'_>, drive: i64, reason: &str) -> Result<bool, Error> {
     let rows = tx

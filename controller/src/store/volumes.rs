@@ -58,6 +58,8 @@ pub struct VolumeRow {
     pub seen_address: Option<i32>,
     /// When.
     pub seen_at: Option<Timestamp>,
+    /// The cartridge's own serial number.
+    pub medium_serial: Option<String>,
 }
 
 const VOLUME_SELECT: &str = "SELECT DISTINCT ON (v.barcode) v.id, v.barcode, v.volume_uuid, v.pool_id, p.pool_name, v.state, v.state_reason, \
@@ -69,7 +71,7 @@ const VOLUME_SELECT: &str = "SELECT DISTINCT ON (v.barcode) v.id, v.barcode, v.v
      t.job_id, e.library_id, l.serial, e.address, d.id, d.serial, \
      (SELECT count(*) FROM elements x JOIN libraries y ON y.id = x.library_id \
        WHERE x.occupied AND x.barcode = v.barcode AND y.connected) AS seen_count, \
-     v.seen_library, v.seen_address, v.seen_at FROM ";
+     v.seen_library, v.seen_address, v.seen_at, v.medium_serial FROM ";
 
 const VOLUME_JOINS: &str = " v JOIN pools p ON p.id = v.pool_id \
      LEFT JOIN attempt_volumes h ON h.cartridge = v.barcode AND h.held LEFT JOIN attempts t ON t.id = h.attempt_id \
@@ -108,6 +110,7 @@ fn volume_row(row: &Row) -> VolumeRow {
         seen_library: row.get(23),
         seen_address: row.get(24),
         seen_at: row.get(25),
+        medium_serial: row.get(26),
     }
 }
 
@@ -164,6 +167,10 @@ pub struct PlannedVolume {
     pub byte_count: i64,
     /// Whether a job is to erase it: nothing is to be written to it any more.
     pub condemned: bool,
+    /// The cartridge's own serial number.
+    pub medium_serial: Option<String>,
+    /// Density code of the medium.
+    pub density: Option<u8>,
 }
 
 /// Every volume that a waiting job could get or that an attempt or job names. Full ones, which are most, are not read.
@@ -173,7 +180,7 @@ pub async fn volume_list_planned_on(tx: &Transaction<'_>) -> Result<Vec<PlannedV
             "SELECT v.id, v.barcode, v.volume_uuid, v.recording_uuid, v.pool_id, p.pool_name, v.state, v.block_size, \
              v.next_tape_file, v.next_block, v.byte_count, \
              EXISTS (SELECT 1 FROM jobs j WHERE j.volume_id = v.id AND j.ended_at IS NULL AND j.kind IN ('erase', 'format')) \
-             AS condemned \
+             AS condemned, v.medium_serial, v.density \
              FROM volumes v JOIN pools p ON p.id = v.pool_id \
              WHERE v.state = 'appendable' \
              OR v.id IN (SELECT h.volume_id FROM attempt_volumes h WHERE h.held AND h.volume_id IS NOT NULL) \
@@ -198,6 +205,10 @@ pub async fn volume_list_planned_on(tx: &Transaction<'_>) -> Result<Vec<PlannedV
             next_block: row.get(9),
             byte_count: row.get(10),
             condemned: row.get(11),
+            medium_serial: row.get(12),
+            density: row
+                .get::<_, Option<i16>>(13)
+                .and_then(|code| u8::try_from(code).ok()),
         })
         .collect())
 }
@@ -309,20 +320,85 @@ pub async fn volume_open_label_on(
     Ok(made.map(|row| row.get(0)))
 }
 
+/// What the drive says of a cartridge itself.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Cartridge {
+    /// Its own serial number.
+    pub medium_serial: Option<String>,
+    /// Density code of its medium.
+    pub density: Option<u8>,
+}
+
+impl Cartridge {
+    /// From what a worker reports: empty and 0 are what the drive does not tell.
+    pub fn reported(medium_serial: &str, density: u32) -> Cartridge {
+        Cartridge {
+            medium_serial: (!medium_serial.is_empty()).then(|| clip(medium_serial, 64)),
+            density: u8::try_from(density).ok().filter(|&code| code > 0),
+        }
+    }
+}
+
 /// The label is on the medium.
 pub async fn volume_labelled_on(
     tx: &Transaction<'_>,
     id: i64,
     next_block: i64,
+    cartridge: &Cartridge,
 ) -> Result<(), Error> {
+    let density = cartridge.density.map(i16::from);
     let rows = tx
         .execute(
             "UPDATE volumes SET state = 'appendable', state_reason = NULL, next_tape_file = 1, next_block = $2, \
-             byte_count = 0, labelled_at = clock_timestamp() WHERE id = $1 AND state = 'labelling'",
-            &[&id, &next_block],
+             byte_count = 0, labelled_at = clock_timestamp(), medium_serial = $3::varchar, density = $4::smallint \
+             WHERE id = $1 AND state = 'labelling'",
+            &[&id, &next_block, &cartridge.medium_serial, &density],
         )
         .await?;
     Error::expect_one(rows, "volume")
+}
+
+/// Other volumes that were this very cartridge under another barcode, which now is volume `id`: what the catalog has of them is
+/// not there any more. One that a library shows elsewhere is none of them: then the serial number tells nothing apart. Returns
+/// the barcodes of those that lived.
+pub async fn volume_superseded_on(
+    tx: &Transaction<'_>,
+    id: i64,
+    medium_serial: &str,
+    reason: &str,
+) -> Result<Vec<String>, Error> {
+    tx.execute(
+        "UPDATE volumes SET medium_serial = NULL WHERE medium_serial = $2 AND id <> $1 AND state = 'unlabelled'",
+        &[&id, &medium_serial],
+    )
+    .await?;
+    let rows = tx
+        .query(
+            "UPDATE volumes SET state = 'quarantined', state_reason = $3 WHERE medium_serial = $2 AND id <> $1 \
+             AND state NOT IN ('labelling', 'unlabelled') AND NOT EXISTS (SELECT 1 FROM elements AS e \
+             JOIN libraries AS l ON l.id = e.library_id \
+             WHERE e.occupied AND l.connected AND e.barcode = volumes.barcode) RETURNING barcode",
+            &[&id, &medium_serial, &clip(reason, 400)],
+        )
+        .await?;
+    Ok(rows.iter().map(|row| row.get(0)).collect())
+}
+
+/// A drive has proved a volume, and says what cartridge it is. A serial number that is known stays: a differing one is refused
+/// when the volume is proved.
+pub async fn volume_proved_on(
+    tx: &Transaction<'_>,
+    id: i64,
+    cartridge: &Cartridge,
+) -> Result<(), Error> {
+    let density = cartridge.density.map(i16::from);
+    tx.execute(
+        "UPDATE volumes SET medium_serial = COALESCE(medium_serial, $2::varchar), density = COALESCE($3::smallint, density) \
+         WHERE id = $1 AND state NOT IN ('labelling', 'unlabelled')",
+        &[&id, &cartridge.medium_serial, &density],
+    )
+    .await?;
+    Ok(())
 }
 
 /// A living volume of a barcode, locked: whether it holds parts that published versions need, and its recording.

@@ -47,6 +47,7 @@ pub fn config(home: &TempDir, url: &str) -> Config {
         lease: Duration::from_secs(15),
         volume_wait: Duration::from_hours(1),
         index_after: Duration::from_mins(1),
+        auto_clean: true,
         log_json: false,
     }
 }

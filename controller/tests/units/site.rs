@@ -28,6 +28,7 @@ use super::units::{
 };
 use super::world::{Attempt, Backup, Tree};
 use taf_controller::catalog::Opened;
+use taf_controller::config::Config;
 
 /// The volume that a site begins with.
 pub const VOLUME: &str = "TAF001L9";
@@ -67,11 +68,16 @@ impl Site {
 
     /// As [`Site::new`], with another lease and another patience for a further volume.
     pub async fn with_limits(lease: Duration, volume_wait: Duration) -> Self {
+        Self::configured(lease, |config| config.volume_wait = volume_wait).await
+    }
+
+    /// As [`Site::new`], with another lease and whatever else is changed.
+    pub async fn configured(lease: Duration, change: impl FnOnce(&mut Config)) -> Self {
         let url = support::empty_database().await;
         let home = tempfile::tempdir().unwrap();
         let served = Served::start_changed(home, url, |config| {
             config.lease = lease;
-            config.volume_wait = volume_wait;
+            change(config);
         })
         .await;
         let token = served.administrator().await;

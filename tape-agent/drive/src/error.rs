@@ -33,6 +33,9 @@ pub enum Error {
     /// The medium is bad here.
     #[error("medium error ({0})")]
     Medium(Sense),
+    /// The memory in the cartridge can't be read. The tape may be as good as ever.
+    #[error("the memory in the cartridge can't be read ({0})")]
+    CartridgeMemory(Sense),
     /// The device is bad.
     #[error("hardware error ({0})")]
     Hardware(Sense),

@@ -12,7 +12,7 @@ mod statistics;
 mod tests;
 
 pub use alert::{Alert, AlertPage, Alerts, Measure, Severity};
-pub use memory::Memory;
+pub use memory::{Chip, Memory};
 pub use statistics::{Counts, Errors, Statistics, Usage, suspended_writes};
 
 use crate::{Drive, Error};

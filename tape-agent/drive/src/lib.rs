@@ -70,6 +70,19 @@ pub trait Drive: Send {
         Ok(false)
     }
 
+    /// Puts the drive into append-only mode or out of it: within it a write that is not at the end of data is refused, unless
+    /// [`Self::allow_overwrite`] came before. Drives leave it only without a cartridge. `Ok(false)` if the drive can't, or does
+    /// not do it now. Needed after each load and each reset.
+    fn set_append_only(&mut self, on: bool) -> Result<bool, Error> {
+        let _ = on;
+        Ok(false)
+    }
+
+    /// The densities that the drive knows, and which of them it writes, by its own word; `None` if it does not say.
+    fn densities(&mut self) -> Result<Option<Vec<taf_scsi::page::density::Density>>, Error> {
+        Ok(None)
+    }
+
     /// Writes one block. `Ok` means that the drive has it, in its buffer at least; with `EarlyWarning` too.
     fn write_block(&mut self, block: &[u8]) -> Result<Written, Error>;
 
@@ -108,6 +121,11 @@ pub trait Drive: Send {
     /// knows no such mode.
     fn allow_overwrite(&mut self, block: u64) -> Result<bool, Error>;
 
+    /// The same for [`Self::format`].
+    fn allow_format(&mut self) -> Result<bool, Error> {
+        Ok(false)
+    }
+
     /// Names the keys by which [`Self::reserve`] keeps other hosts off the drive. Keep them on disk first: a key that is lost
     /// while it holds the drive is a stranger's.
     fn reserve_with(&mut self, keys: OwnKeys) {
@@ -130,6 +148,7 @@ pub trait Drive: Send {
     fn log_page(&mut self, page: u8) -> Result<Option<Vec<taf_scsi::page::log::Parameter>>, Error>;
 
     /// All attributes of the memory in the cartridge; `None` if the drive does not show it or there is none.
+    /// [`Error::CartridgeMemory`] if there is one and it can't be read.
     fn attributes(&mut self) -> Result<Option<Vec<taf_scsi::page::attribute::Attribute>>, Error>;
 
     /// What the drive turned out not to know since it was opened, and what is done instead; for reports.

@@ -54,6 +54,8 @@ pub struct MediumState {
     pub density: u8,
     /// Whether the drive compresses; `None` if it doesn't say.
     pub compression: Option<bool>,
+    /// How many partitions the medium has; `None` if the drive doesn't say.
+    pub partitions: Option<u8>,
 }
 
 /// A write that the drive took.

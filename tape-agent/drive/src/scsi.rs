@@ -7,6 +7,8 @@
 use taf_scsi::cdb::{self, LocateTo, PageControl};
 use taf_scsi::page::attribute::Attribute;
 use taf_scsi::page::block_limits::{self, BlockLimits as LimitsPage};
+use taf_scsi::page::density::{self, Density};
+use taf_scsi::page::mode::tape::Partitions;
 use taf_scsi::page::mode::{self, BlockDescriptor, Mode};
 use taf_scsi::page::{inquiry, log};
 use taf_scsi::sense::{Key, Sense, code};
@@ -20,7 +22,7 @@ use crate::outcome::{
 };
 
 mod data;
-mod early_warning;
+mod extension;
 mod logs;
 mod positioning;
 mod reservation;
@@ -81,6 +83,35 @@ impl ScsiDrive {
                 .and_then(|page| page.get(2))
                 .map(|flags| flags & bit != 0)),
             Err(Error::IllegalRequest(_) | Error::Answer(_)) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// How many partitions the medium has, if the drive says (page 11h).
+    fn partitions(&mut self) -> Result<Option<u8>, Error> {
+        match self.sense_mode(mode::MEDIUM_PARTITION) {
+            Ok(mode) => Ok(mode
+                .page(mode::MEDIUM_PARTITION, 0)
+                .and_then(|page| Partitions::parse(page).ok())
+                .map(|partitions| partitions.additional.saturating_add(1))),
+            Err(Error::IllegalRequest(_) | Error::Answer(_)) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn allow(&mut self, allow_overwrite: &[u8]) -> Result<bool, Error> {
+        match self.device.order(allow_overwrite) {
+            Ok(()) => Ok(true),
+            Err(error) if error.unsupported() => Ok(false),
+            Err(Error::IllegalRequest(sense))
+                if matches!(
+                    sense.code(),
+                    code::NOT_IN_APPEND_ONLY_MODE | code::COMMAND_SEQUENCE_ERROR
+                ) =>
+            {
+                // The drive knows append-only mode but isn't in it: everything may be overwritten anyway.
+                Ok(false)
+            }
             Err(error) => Err(error),
         }
     }
@@ -229,11 +260,26 @@ impl Drive for ScsiDrive {
                 .unwrap_or(false),
             density: mode.block.map_or(0, |block| block.density),
             compression: self.mode_flag(mode::DATA_COMPRESSION, 0x80)?,
+            partitions: self.partitions()?,
         })
     }
 
     fn set_early_warning(&mut self, megabytes: u16) -> Result<bool, Error> {
         self.program_early_warning(megabytes)
+    }
+
+    fn set_append_only(&mut self, on: bool) -> Result<bool, Error> {
+        self.program_append_only(on)
+    }
+
+    fn densities(&mut self) -> Result<Option<Vec<Density>>, Error> {
+        const CAPACITY: u16 = 4 << 10;
+        let cdb = cdb::report_density_support(false, CAPACITY);
+        match self.device.fetch(&cdb, usize::from(CAPACITY)) {
+            Ok(bytes) => Ok(density::parse(&bytes).ok().filter(|list| !list.is_empty())),
+            Err(Error::IllegalRequest(_)) => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     fn write_block(&mut self, block: &[u8]) -> Result<Written, Error> {
@@ -274,20 +320,11 @@ impl Drive for ScsiDrive {
     }
 
     fn allow_overwrite(&mut self, block: u64) -> Result<bool, Error> {
-        match self.device.order(&cdb::allow_overwrite(block)) {
-            Ok(()) => Ok(true),
-            Err(error) if error.unsupported() => Ok(false),
-            Err(Error::IllegalRequest(sense))
-                if matches!(
-                    sense.code(),
-                    code::NOT_IN_APPEND_ONLY_MODE | code::COMMAND_SEQUENCE_ERROR
-                ) =>
-            {
-                // The drive knows append-only mode but isn't in it: everything may be overwritten anyway.
-                Ok(false)
-            }
-            Err(error) => Err(error),
-        }
+        self.allow(&cdb::allow_overwrite(block))
+    }
+
+    fn allow_format(&mut self) -> Result<bool, Error> {
+        self.allow(&cdb::allow_format())
     }
 
     fn reserve_with(&mut self, keys: OwnKeys) {

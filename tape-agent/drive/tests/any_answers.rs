@@ -167,6 +167,9 @@ proptest! {
             let _ = drive.locate_file(3);
             let _ = drive.prevent_removal(true);
             let _ = drive.allow_overwrite(0);
+            let _ = drive.allow_format();
+            let _ = drive.set_append_only(true);
+            let _ = drive.densities();
             let _ = drive.log_page(0x17);
             let _ = drive.attributes();
             let _ = drive.erase(false);

@@ -192,6 +192,13 @@ fn set_up(drive: &mut dyn Drive, barcode: &str) -> Result<MediumState, Fault> {
         }
         Err(error) => return Err(said(&error)),
     }
+    // A second lock behind our own rules: what is recorded stays, whoever errs. `crate::overwrite` has the key to it.
+    if !drive.set_append_only(true).map_err(|e| said(&e))? {
+        tracing::debug!(
+            barcode,
+            "the drive has no append-only mode, or is not put into it"
+        );
+    }
     Ok(state)
 }
 
@@ -219,7 +226,12 @@ pub fn unload(
                 Ok(()) | Err(Error::IllegalRequest(_)) => {}
                 Err(error) => return Err(said(&error)),
             }
-            drive.unload().map_err(|e| said(&e))
+            drive.unload().map_err(|e| said(&e))?;
+            // Most drives leave the mode with the cartridge. One that keeps it would surprise whoever uses it next.
+            if let Err(error) = drive.set_append_only(false) {
+                tracing::debug!(%error, "the drive does not leave append-only mode");
+            }
+            Ok(())
         },
     )
 }

@@ -1,10 +1,11 @@
 #![allow(clippy::unwrap_used)]
 use bytes::Bytes;
 use taf_drive::ScsiDrive;
-use taf_proto::agent::LabelWork;
+use taf_proto::agent::{LabelWork, Recording};
 use taf_scsi::transport::in_process::InProcess;
 
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
 use super::*;
 use crate::labelling;

@@ -258,6 +258,7 @@ impl Site {
             block_size: BLOCK,
             next_tape_file: 1,
             next_block: 0,
+            medium_serial: String::new(),
         }
     }
 
@@ -335,6 +336,7 @@ impl Site {
             panic!("{result:?}");
         };
         recording.next_block = done.next_block;
+        recording.medium_serial = done.medium_serial;
         recording
     }
 
@@ -350,6 +352,7 @@ impl Site {
             panic!("{result:?}");
         };
         recording.next_block = done.next_block;
+        recording.medium_serial = done.medium_serial;
         recording
     }
 

@@ -47,6 +47,7 @@ impl Bench {
                 worm: false,
                 density: 0,
                 compression: None,
+                partitions: None,
             },
             buffer: Vec::new(),
             before: None,

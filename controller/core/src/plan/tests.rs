@@ -86,6 +86,7 @@ fn volume(id: i64) -> Cartridge {
         appendable: true,
         reserved: false,
         byte_count: 0,
+        format: None,
         cleanings_left: None,
         library: Some(1),
         twice: false,
@@ -167,6 +168,7 @@ fn a_drive_is_chosen_by_what_it_can_do_with_the_cartridge() {
     };
     let named = |barcode: &str| Cartridge {
         barcode: barcode.into(),
+        format: generation::of_barcode(barcode).map(|(format, _)| format),
         ..volume(1)
     };
     let append = || Needs::append(1, "p");

@@ -4,6 +4,7 @@ use taf_scsi::page::log;
 
 use super::bench::Bench;
 use super::{Check, Outcome, ensure, lacking};
+use crate::health::Chip;
 
 pub(super) const STEPS: [(&str, Check); 8] = [
     ("it says who it is", identity),
@@ -69,6 +70,12 @@ fn medium(bench: &mut Bench) -> Outcome {
     if medium.compression.is_none() {
         missing.push("compression");
     }
+    if medium.partitions.is_none() {
+        missing.push("partitions");
+    }
+    if bench.drive().densities()?.is_none() {
+        missing.push("what densities it writes");
+    }
     if missing.is_empty() {
         return Ok(());
     }
@@ -86,8 +93,9 @@ fn statistics(bench: &mut Bench) -> Outcome {
 }
 
 fn memory(bench: &mut Bench) -> Outcome {
-    match bench.drive().attributes()? {
-        Some(_) => Ok(()),
-        None => lacking("the drive doesn't show it"),
+    match Chip::read(bench.drive())? {
+        Chip::Read(_) => Ok(()),
+        Chip::Unknown => lacking("the drive doesn't show it"),
+        Chip::Unreadable(why) => lacking(why),
     }
 }

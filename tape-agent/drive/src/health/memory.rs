@@ -33,10 +33,44 @@ pub struct Memory {
     pub life_read: Option<u64>,
 }
 
+/// The memory of the cartridge in the drive.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Chip {
+    /// The drive does not show it, or the cartridge has none.
+    Unknown,
+    /// There is one, and it can't be read: why.
+    Unreadable(String),
+    /// What it holds.
+    Read(Memory),
+}
+
+impl Chip {
+    /// Asks the drive.
+    pub fn read(drive: &mut dyn Drive) -> Result<Self, Error> {
+        match drive.attributes() {
+            Ok(Some(attributes)) => Ok(Self::Read(Memory::of(&attributes))),
+            Ok(None) => Ok(Self::Unknown),
+            Err(error @ Error::CartridgeMemory(_)) => Ok(Self::Unreadable(error.to_string())),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The cartridge's serial number; empty if it is not known.
+    pub fn serial(&self) -> &str {
+        match self {
+            Self::Read(memory) => &memory.serial,
+            Self::Unknown | Self::Unreadable(_) => "",
+        }
+    }
+}
+
 impl Memory {
-    /// Asks the drive; `None` if it does not show the memory, or the cartridge has none.
+    /// Asks the drive; `None` if it does not show the memory, the cartridge has none, or it can't be read.
     pub fn read(drive: &mut dyn Drive) -> Result<Option<Self>, Error> {
-        Ok(drive.attributes()?.map(|attributes| Self::of(&attributes)))
+        Ok(match Chip::read(drive)? {
+            Chip::Read(memory) => Some(memory),
+            Chip::Unknown | Chip::Unreadable(_) => None,
+        })
     }
 
     /// What attributes say.

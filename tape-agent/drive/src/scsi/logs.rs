@@ -31,8 +31,9 @@ impl ScsiDrive {
             .fetch(&cdb::read_attribute(0, ATTRIBUTES), ATTRIBUTES as usize);
         match outcome {
             Ok(bytes) => Ok(attribute::parse(&bytes).ok()),
-            // A chip that can't be read is no reason not to use the drive: it says so by TapeAlert.
-            Err(Error::IllegalRequest(_) | Error::Medium(_) | Error::Hardware(_)) => Ok(None),
+            Err(Error::Medium(sense)) => Err(Error::CartridgeMemory(sense)),
+            // A drive that can't read any must not condemn one cartridge after another.
+            Err(Error::IllegalRequest(_) | Error::Hardware(_)) => Ok(None),
             Err(error) => Err(error),
         }
     }

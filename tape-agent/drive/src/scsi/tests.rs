@@ -1,5 +1,6 @@
 #![allow(clippy::unwrap_used)]
 use taf_scsi::cdb::opcode::*;
+use taf_scsi::page::mode::tape::Extension;
 use taf_scsi::page::position::{Location, Long, Short};
 use taf_scsi::page::reservation;
 use taf_scsi::sense::Key;
@@ -577,10 +578,12 @@ fn preparing_sets_variable_blocks_and_says_what_the_medium_is() {
         mode_answer(0, 1),
         mode_page(&[0x1d, 2, 0x01, 0]),
         refused(),
+        refused(),
         check(MAINTENANCE_IN, unknown_command()),
         mode_answer(0, 1),
         refused(),
         mode_page(&[0x0f, 2, 0xc0, 0]),
+        mode_page(&[0x11, 6, 3, 1, 0x38, 3, 9, 0]),
         check(MAINTENANCE_IN, unknown_command()),
         mode_answer(512, 1),
         good(MODE_SELECT_6),
@@ -593,11 +596,13 @@ fn preparing_sets_variable_blocks_and_says_what_the_medium_is() {
             write_protected: true,
             worm: true,
             density: 0x5e,
-            compression: None
+            compression: None,
+            partitions: None,
         }
     );
     let state = drive.prepare().unwrap();
     assert_eq!((state.worm, state.compression), (false, Some(true)));
+    assert_eq!(state.partitions, Some(2));
     assert!(matches!(drive.prepare(), Err(Error::NotTaken(_))));
 }
 
@@ -623,6 +628,57 @@ fn protection_has_many_keys_and_allowing_overwrite_is_optional() {
     ));
     assert!(!drive.allow_overwrite(0).unwrap());
     assert!(drive.allow_overwrite(0).unwrap());
+}
+
+#[test]
+fn append_only_mode_is_set_once_and_only_where_the_drive_takes_it() {
+    let page = |append_only, early_warning_megabytes| {
+        let extension = Extension {
+            append_only,
+            short_erase: 2,
+            early_warning_megabytes,
+        };
+        let mut page = extension.build();
+        page[0] |= 0x80; // saveable, which MODE SELECT must not say
+        mode_page(&page)
+    };
+    let refusal = Sense::new(Key::IllegalRequest, code::INVALID_FIELD_IN_CDB);
+    let (mut drive, seen) = watched(vec![
+        page(false, 7),
+        good(MODE_SELECT_6),
+        page(true, 7),
+        // It is so already.
+        page(true, 7),
+        // Taken and forgotten; refused; not known.
+        page(false, 0),
+        good(MODE_SELECT_6),
+        page(false, 0),
+        page(false, 0),
+        check(MODE_SELECT_6, refusal),
+        check(MODE_SENSE_6, refusal),
+    ]);
+    let taken: Vec<bool> = (0..5)
+        .map(|_| drive.set_append_only(true).unwrap())
+        .collect();
+    assert_eq!(taken, [true, true, false, false, false]);
+    let seen = seen.lock().unwrap();
+    let selected = seen.iter().filter(|cdb| cdb[0] == MODE_SELECT_6).count();
+    assert_eq!(selected, 3);
+}
+
+#[test]
+fn a_memory_that_can_not_be_read_is_not_one_that_is_not_there() {
+    use crate::health::Chip;
+    let mut drive = drive(vec![
+        check(READ_ATTRIBUTE, unknown_command()),
+        check(READ_ATTRIBUTE, Sense::new(Key::MediumError, (0x11, 0x12))),
+        check(READ_ATTRIBUTE, Sense::new(Key::HardwareError, (0x44, 0))),
+    ]);
+    assert_eq!(Chip::read(&mut drive).unwrap(), Chip::Unknown);
+    let found = Chip::read(&mut drive).unwrap();
+    assert!(matches!(found, Chip::Unreadable(_)), "{found:?}");
+    // That one may be the drive's fault.
+    assert_eq!(Chip::read(&mut drive).unwrap(), Chip::Unknown);
 }
 
 const OURS: u64 = 0x1111;
