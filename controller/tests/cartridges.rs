@@ -25,12 +25,12 @@ use uuid::Uuid;
 
 const BLANK: &str = "BLANK1L9";
 
-fn labelled(medium_serial: &str) -> Option<Done> {
-    Some(Done::Label(LabelDone {
+fn labelled(medium_serial: &str) -> Done {
+    Done::Label(LabelDone {
         next_block: 3,
         medium_serial: medium_serial.to_owned(),
         density: 0x60,
-    }))
+    })
 }
 
 /// The next work that is not to unload what is in the drive.
@@ -59,7 +59,7 @@ async fn label(site: &Site, units: &Units, medium_serial: &str) -> AssignmentKey
     let job = site.label(BLANK).await;
     let (key, recording) = given_label(units).await;
     assert_eq!(recording.medium_serial, "");
-    units.drive.finish(key, labelled(medium_serial));
+    units.drive.finish(key, Some(labelled(medium_serial)));
     site.succeeded(&job).await;
     key
 }
@@ -104,7 +104,7 @@ async fn a_cartridge_that_got_another_barcode_is_not_two_volumes() {
         }
         let job = site.label(BLANK).await;
         let (key, _) = given_label(&units).await;
-        units.drive.finish(key, labelled("HA7"));
+        units.drive.finish(key, Some(labelled("HA7")));
         site.succeeded(&job).await;
         let old = site.volume(VOLUME).await;
         assert_eq!(old.state(), expected, "{}", old.state_reason);

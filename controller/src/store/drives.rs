@@ -186,6 +186,7 @@ pub async fn unit_expire_on(tx: &Transaction<'_>, lease_seconds: f64) -> Result<
 }
 
 /// A drive with what the library shows of it.
+#[allow(clippy::struct_excessive_bools)] // facts, each by itself
 pub struct DriveRow {
     /// Row.
     pub id: i64,
