@@ -45,6 +45,9 @@ pub const MAX_BODY: usize = MAX_RAW + 32;
 /// Bytes kept of the BLAKE3 of an entry's content.
 pub const HASH: usize = 16;
 
+/// Bytes kept of the BLAKE3 of an entry's extended attributes.
+pub const XATTR_DIGEST: usize = 8;
+
 /// Flag of a directory that could not be read and shows what the version before had.
 pub const FLAG_CARRIED: u32 = 1;
 
@@ -147,6 +150,25 @@ pub struct Entry {
     pub tar_length: u64,
     /// First 16 bytes of the BLAKE3 of a file's content.
     pub hash: Option<[u8; HASH]>,
+    /// What tells whether its extended attributes, which only its tar header has, are still the same: [`xattr_digest`].
+    pub xattrs: Option<[u8; XATTR_DIGEST]>,
+}
+
+/// First 8 bytes of the BLAKE3 of extended attributes: for each, in the byte order of names, the lengths of name and value as
+/// 4 bytes little endian each, then both. `None` if there are none.
+pub fn xattr_digest(xattrs: &[Xattr]) -> Option<[u8; XATTR_DIGEST]> {
+    if xattrs.is_empty() {
+        return None;
+    }
+    let mut hasher = blake3::Hasher::new();
+    for xattr in xattrs {
+        for length in [xattr.name.len(), xattr.value.len()] {
+            hasher.update(&(length as u32).to_le_bytes());
+        }
+        hasher.update(&xattr.name);
+        hasher.update(&xattr.value);
+    }
+    hasher.finalize().as_bytes().first_chunk().copied()
 }
 
 impl DirectoryStat {
@@ -201,6 +223,7 @@ impl Entry {
             rdev_minor: meta.rdev_minor,
             link_target: meta.link_target.clone(),
             link_group: if meta.links > 1 { meta.inode } else { 0 },
+            xattrs: xattr_digest(&meta.xattrs),
             ..bare
         }
     }
@@ -226,6 +249,7 @@ impl Entry {
             place: None,
             tar_length: 0,
             hash: None,
+            xattrs: None,
         }
     }
 }

@@ -112,14 +112,18 @@ fn any_entry() -> impl Strategy<Value = Entry> {
             any::<bool>(),
             any::<bool>(),
         ),
-        (any_place(), prop::option::of(any::<[u8; 16]>())),
+        (
+            any_place(),
+            prop::option::of(any::<[u8; 16]>()),
+            prop::option::of(any::<[u8; 8]>()),
+        ),
     )
         .prop_map(
             |(
                 (kind, size, mtime, ctime, mode),
                 (uid, gid, inode, major, minor),
                 (target, group, racy, changed),
-                (place, hash),
+                (place, hash, xattrs),
             )| {
                 let bare = Entry::bare(Vec::new(), kind);
                 if kind == Kind::Directory {
@@ -147,6 +151,7 @@ fn any_entry() -> impl Strategy<Value = Entry> {
                     place: place.map(|place| place.0),
                     tar_length: place.map_or(0, |place| place.1),
                     hash: hash.filter(|_| kind == Kind::File),
+                    xattrs,
                     ..bare
                 }
             },
@@ -488,6 +493,29 @@ fn golden_pages_stay_readable() {
         encoded.body = fs::read(folder.join(name)).unwrap();
         assert_eq!(read(&encoded).unwrap(), golden());
     }
+}
+
+#[test]
+fn golden_pages_with_attributes_stay_readable() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("golden/page/chunk-xattrs.bin");
+    let mut page = golden();
+    for entry in page
+        .entries
+        .iter_mut()
+        .filter(|entry| entry.kind == Kind::File)
+    {
+        let value = entry.name.clone();
+        let name = b"user.golden".to_vec();
+        entry.xattrs = page::xattr_digest(&[Xattr { name, value }]);
+    }
+    let mut encoded = encode(&page, None).unwrap();
+    let plain = stored(&encoded.body);
+    if std::env::var_os("TAF_WRITE_GOLDEN").is_some() {
+        fs::write(&path, &plain).unwrap();
+    }
+    encoded.body = fs::read(&path).unwrap();
+    assert!(plain == encoded.body, "the columns changed");
+    assert_eq!(read(&encoded).unwrap(), page);
 }
 
 #[test]

@@ -4,12 +4,12 @@
 use super::columns::Reader;
 use super::encode::{
     CHANGED, CTIME_DIFFERS, CTIME_NANOS, HAS_GROUP, HAS_HASH, HAS_LOWER, HAS_PATH, HAS_PLACE,
-    HAS_STAT, HAS_UPPER, KIND_MASK, KINDS, Likely, MTIME_NANOS, RACY, STORED, VERSION,
+    HAS_STAT, HAS_UPPER, HAS_XATTRS, KIND_MASK, KINDS, Likely, MTIME_NANOS, RACY, STORED, VERSION,
     WITH_DICTIONARY, data_blocks,
 };
 use super::{
     Dictionaries, DirectoryStat, Entry, Error, HASH, MAX_BODY, MAX_ENTRIES, MAX_NAME, MAX_PATH,
-    MAX_RAW, MAX_TARGET, MAX_TEXT, MAX_XATTRS, Page, Place, validate,
+    MAX_RAW, MAX_TARGET, MAX_TEXT, MAX_XATTRS, Page, Place, XATTR_DIGEST, validate,
 };
 use crate::entry::{Kind, Time, Xattr};
 use crate::key;
@@ -289,7 +289,7 @@ fn read_times(
     let mut likely = Likely::new(stat);
     let tags = columns.bytes(entries.len())?;
     for &tag in tags {
-        let known = tag & !(MTIME_NANOS | CTIME_DIFFERS | CTIME_NANOS) == 0;
+        let known = tag & !(MTIME_NANOS | CTIME_DIFFERS | CTIME_NANOS | HAS_XATTRS) == 0;
         if !known || tag & CTIME_NANOS != 0 && tag & CTIME_DIFFERS == 0 {
             return Err(Error::Damaged("an entry's times are of an unknown form"));
         }
@@ -316,6 +316,13 @@ fn read_times(
             read_nanos(columns, &mut entry.ctime)?;
         } else if tag & CTIME_DIFFERS == 0 {
             entry.ctime.nanos = entry.mtime.nanos;
+        }
+    }
+    for ((entry, _), &tag) in entries.iter_mut().zip(tags) {
+        if tag & HAS_XATTRS != 0 {
+            let mut digest = [0; XATTR_DIGEST];
+            digest.copy_from_slice(columns.bytes(XATTR_DIGEST)?);
+            entry.xattrs = Some(digest);
         }
     }
     Ok(())

@@ -38,6 +38,8 @@ pub(super) const HAS_GROUP: u8 = 128;
 pub(super) const MTIME_NANOS: u8 = 1;
 pub(super) const CTIME_DIFFERS: u8 = 2;
 pub(super) const CTIME_NANOS: u8 = 4;
+/// Not of its times: it has extended attributes.
+pub(super) const HAS_XATTRS: u8 = 8;
 
 const LEVEL: i32 = 3;
 
@@ -339,6 +341,9 @@ fn time_tag(entry: &Entry) -> u8 {
             tag |= CTIME_NANOS;
         }
     }
+    if entry.xattrs.is_some() {
+        tag |= HAS_XATTRS;
+    }
     tag
 }
 
@@ -371,6 +376,9 @@ fn put_times(raw: &mut Vec<u8>, entries: &[&Entry], stat: Option<&DirectoryStat>
         if entry.ctime != entry.mtime && entry.ctime.nanos != 0 {
             nanos(raw, entry.ctime);
         }
+    }
+    for digest in entries.iter().filter_map(|entry| entry.xattrs) {
+        raw.extend_from_slice(&digest);
     }
 }
 
