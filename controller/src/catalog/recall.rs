@@ -10,7 +10,9 @@ use bytes::Bytes;
 use taf_format::entry::Kind;
 use taf_format::page::{DirectoryStat, Entry, Page, Place};
 use taf_proto::agent::fetch_recall_response::Message;
-use taf_proto::agent::{Ancestor, FetchRecallResponse, RecallItem, RecallItems, RecallPart};
+use taf_proto::agent::{
+    Ancestor, EntryStat, FetchRecallResponse, RecallItem, RecallItems, RecallPart,
+};
 use tokio::sync::mpsc;
 
 use super::{Error, Selection, View, view};
@@ -212,6 +214,13 @@ fn item(page: &Page, entry: &Entry) -> RecallItem {
             .unwrap_or_default(),
         link_group: entry.link_group,
         ancestor: None,
+        stat: Some(EntryStat {
+            mode: entry.mode,
+            uid: entry.uid,
+            gid: entry.gid,
+            mtime_seconds: entry.mtime.seconds,
+            mtime_nanos: entry.mtime.nanos,
+        }),
     }
 }
 

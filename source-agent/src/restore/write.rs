@@ -7,7 +7,7 @@ use std::sync::Arc;
 use rustix::io::Errno;
 use taf_format::entry::{Kind, Metadata, Time};
 use taf_format::tar::decode::{self, Content, Decoder};
-use taf_proto::agent::{Ancestor, RecallItem};
+use taf_proto::agent::{Ancestor, EntryStat, RecallItem};
 use taf_tree::unpack::{self, MemberData};
 use taf_tree::{Unpacker, Warning, write};
 use tokio::sync::mpsc;
@@ -187,7 +187,7 @@ impl Writer {
         let damaged = |reason: String| Ok(Placed::Damaged(reason));
         let reader = window.item(first, last, item.tar_offset);
         let mut decoder = Decoder::starting_at(reader, item.tar_offset);
-        let member = match decoder.next() {
+        let mut member = match decoder.next() {
             Ok(Some(member)) => member,
             Ok(None) => return damaged("the archive ends at its place".into()),
             Err(decode::Error::Io { source, .. }) => return damaged(source.to_string()),
@@ -198,6 +198,9 @@ impl Writer {
         if other || matches!(member.content, Content::HardLink { .. }) {
             let shown = taf_tree::path::display(&member.path);
             return damaged(format!("another entry is at its place: {shown}"));
+        }
+        if let Some(stat) = &item.stat {
+            overrule(&mut member.meta, stat);
         }
         let expected = (!item.hash.is_empty()).then_some(&item.hash[..]);
         let unpacked =
@@ -309,6 +312,21 @@ fn reason(error: &write::Error) -> &'static str {
         write::Error::Io { action: "link", .. } => "LINK_FAILED",
         write::Error::Io { .. } | write::Error::Spool(_) => "WRITE_FAILED",
     }
+}
+
+/// The header may be of an earlier version than the page.
+fn overrule(meta: &mut Metadata, stat: &EntryStat) {
+    if (meta.uid, meta.gid) != (stat.uid, stat.gid) {
+        meta.user.clear();
+        meta.group.clear();
+    }
+    meta.mode = stat.mode & 0o7777;
+    meta.uid = stat.uid;
+    meta.gid = stat.gid;
+    meta.mtime = Time {
+        seconds: stat.mtime_seconds,
+        nanos: stat.mtime_nanos.min(999_999_999),
+    };
 }
 
 fn metadata(ancestor: &Ancestor) -> Metadata {
