@@ -10,7 +10,7 @@ use anyhow::{Context, bail};
 use taf_format::segment::{Identity, Sealer};
 use taf_source_agent::backup::ahead;
 use taf_source_agent::backup::links::Links;
-use taf_source_agent::backup::pack::{self, Outlets};
+use taf_source_agent::backup::pack::{self, Mode, Outlets};
 use taf_source_agent::ordered;
 use taf_source_agent::progress::Counters;
 use taf_tree::Walk;
@@ -51,12 +51,14 @@ fn main() -> anyhow::Result<()> {
             attempt: 1,
         };
         let outlets = Outlets {
+            begins: &mut || {},
             segments: &mut |segment| feed.put_blocking(segment),
             issues: &mut |_| issues += 1,
             counters: &counters,
             stop: &stop,
         };
-        pack::pack(steps, identity, &Links::default(), outlets).map(|totals| (totals, issues))
+        pack::pack(steps, identity, Mode::FULL, &Links::default(), outlets)
+            .map(|totals| (totals, issues))
     });
     let mut stored = 0;
     while let Some(segment) = drain.next_blocking() {

@@ -1,19 +1,22 @@
-//! The walk, and the reading of small files ahead of it, on threads of their own.
+//! The walk beside its base, and the reading of small files ahead of the packer, on threads of their own.
 //!
 //! Opening and reading a small file is mostly waiting. Several threads do it at once, a bounded number of files ahead,
 //! and their results come out in the walk's order. Large files and those with several names pass through unread: the
-//! packer reads them itself.
+//! packer reads them itself. Large files of which only the content tells whether they changed are hashed here.
 
 use std::io;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use taf_format::entry::{Extent, Time};
+use taf_format::entry::{Extent, Metadata, Time};
+use taf_format::page::HASH;
 use taf_format::tar::MAX_EXTENTS;
-use taf_tree::content::Fault;
-use taf_tree::walk::{Directory, Item};
-use taf_tree::{Digest, Event, Issue, OpenFile, Walk};
+use taf_tree::walk::Item;
+use taf_tree::{Digest, Event, OpenFile, Walk};
 use tokio_util::sync::CancellationToken;
 
+use super::merge::{Against, Base, Merger, NoBase, Rules};
+use super::step::{Content, Found, Step};
+use crate::fault::Error;
 use crate::ordered::{self, Drain, Feed};
 
 /// Largest file that is read ahead, in bytes.
@@ -21,51 +24,11 @@ const SMALL: u64 = 256 << 10;
 /// Open files of a batch.
 const BATCH_FILES: usize = 32;
 /// Steps of a batch.
-const BATCH_STEPS: usize = 128;
+const BATCH_STEPS: usize = 256;
 /// Bytes of content of a batch.
 const BATCH_BYTES: u64 = 1 << 20;
-
-/// One step of a walk, its small files read.
-#[derive(Debug)]
-pub enum Step {
-    /// A directory begins.
-    Enter(Directory),
-    /// Something that is no directory.
-    Entry(Found),
-    /// A directory ends.
-    Leave {
-        /// See [`Event::Leave`].
-        complete: bool,
-    },
-    /// Something went wrong with one path.
-    Issue(Issue),
-    /// The walk is over. Without it something failed, and the archive must not be ended as if it were whole.
-    End,
-}
-
-/// An entry as the walk found it.
-#[derive(Debug)]
-pub struct Found {
-    /// The entry; of a file that was read, the file is taken.
-    pub item: Item,
-    /// What was read ahead.
-    pub content: Option<Content>,
-    /// A time before its metadata was taken.
-    pub seen: Time,
-}
-
-/// A file's content, read whole.
-#[derive(Debug)]
-pub struct Content {
-    /// What the archive stores: the runs of data.
-    pub bytes: Vec<u8>,
-    /// The runs of a sparse file.
-    pub extents: Option<Vec<Extent>>,
-    /// BLAKE3 of the apparent content.
-    pub hash: Option<[u8; 32]>,
-    /// What happened meanwhile.
-    pub fault: Option<Fault>,
-}
+/// Bytes of a large file that are hashed at a time.
+const BUFFER: usize = 256 << 10;
 
 /// The steps in order: an iterator that ends after [`Step::End`], or without it if something failed.
 #[derive(Debug)]
@@ -87,62 +50,147 @@ impl Iterator for Steps {
     }
 }
 
-/// Starts the walk and `readers` threads. All of them end when the steps are dropped, or at `stop`.
+/// Starts the walk and `readers` threads, for a run without a base. All of them end when the steps are dropped, or at `stop`.
 pub fn start(walk: Walk, readers: usize, stop: CancellationToken) -> io::Result<Steps> {
+    let merger = Merger::new(NoBase, Against::Nothing, Rules::default());
+    start_with(walk, merger, false, readers, stop)
+}
+
+/// The same for a run with a base. Only of what `has_base` can know there is the look before the opening.
+pub fn start_with<B: Base + Send + 'static>(
+    walk: Walk,
+    merger: Merger<B>,
+    has_base: bool,
+    readers: usize,
+    stop: CancellationToken,
+) -> io::Result<Steps> {
+    let reading = stop.clone();
     let (feed, drain) = ordered::pool(
         "reader",
         readers,
         readers + 1,
         || (),
-        |(), batch| read(batch),
+        move |(), batch| read(batch, &reading),
     )?;
     std::thread::Builder::new()
         .name("walk".into())
-        .spawn(move || run(walk, &feed, &stop))?;
+        .spawn(move || {
+            let mut walker = Walker {
+                walk,
+                merger,
+                has_base,
+                batch: Batch::default(),
+                feed,
+            };
+            match walker.run(&stop) {
+                Ok(()) | Err(Ended::Closed) => {}
+                Err(Ended::Lost(error)) => {
+                    walker.batch.steps.push(Step::Lost(error));
+                    // If nobody listens nobody needs to know.
+                    drop(walker.flush());
+                }
+            }
+        })?;
     Ok(Steps {
         drain,
         batch: Vec::new().into_iter(),
     })
 }
 
-fn run(mut walk: Walk, feed: &Feed<Vec<Step>, Vec<Step>>, stop: &CancellationToken) {
-    let mut batch = Vec::new();
-    let (mut files, mut bytes) = (0, 0);
-    loop {
-        if stop.is_cancelled() {
-            return;
-        }
-        let seen = now();
-        let step = match walk.next() {
-            Some(Event::Enter(directory)) => Step::Enter(directory),
-            Some(Event::Leave { complete, .. }) => Step::Leave { complete },
-            Some(Event::Issue(issue)) => Step::Issue(issue),
-            Some(Event::Entry(item)) => {
-                if let Some(file) = &item.file {
-                    files += 1;
+/// Why a walk ends before its end.
+enum Ended {
+    /// Nobody takes the steps, or it was asked to stop.
+    Closed,
+    /// The base can't be had.
+    Lost(Error),
+}
+
+impl From<Error> for Ended {
+    fn from(error: Error) -> Self {
+        Self::Lost(error)
+    }
+}
+
+struct Walker<B> {
+    walk: Walk,
+    merger: Merger<B>,
+    has_base: bool,
+    batch: Batch,
+    feed: Feed<Vec<Step>, Vec<Step>>,
+}
+
+#[derive(Default)]
+struct Batch {
+    steps: Vec<Step>,
+    files: usize,
+    bytes: u64,
+}
+
+impl<B: Base> Walker<B> {
+    fn run(&mut self, stop: &CancellationToken) -> Result<(), Ended> {
+        loop {
+            if stop.is_cancelled() {
+                return Err(Ended::Closed);
+            }
+            let seen = now();
+            let event = if self.has_base {
+                let (merger, mut lost) = (&mut self.merger, None);
+                let mut known = |name: &[u8], meta: &Metadata| {
+                    merger.known(name, meta, seen).unwrap_or_else(|error| {
+                        lost = Some(error);
+                        true
+                    })
+                };
+                let event = self.walk.next_unless(&mut known);
+                if let Some(error) = lost {
+                    return Err(error.into());
+                }
+                event
+            } else {
+                self.walk.next()
+            };
+            let end = event.is_none();
+            match event {
+                Some(Event::Enter(directory)) => self.merger.enter(directory)?,
+                Some(Event::Entry(item)) => self.merger.entry(item, seen)?,
+                Some(Event::Leave { complete, .. }) => self.merger.leave(complete)?,
+                Some(Event::Issue(issue)) => self.merger.issue(issue)?,
+                None => self.merger.end()?,
+            }
+            for step in self.merger.steps() {
+                if let Step::Entry(found) = &step
+                    && let Some(file) = &found.item.file
+                {
+                    self.batch.files += 1;
                     // A large one ends the batch: what is behind it can be read while it is packed.
-                    bytes += if is_small(&item) {
+                    self.batch.bytes += if is_small(&found.item) {
                         file.size()
                     } else {
                         BATCH_BYTES
                     };
                 }
-                Step::Entry(Found {
-                    item,
-                    content: None,
-                    seen,
-                })
+                self.batch.steps.push(step);
             }
-            None => Step::End,
-        };
-        let end = matches!(step, Step::End);
-        batch.push(step);
-        if end || files >= BATCH_FILES || bytes >= BATCH_BYTES || batch.len() >= BATCH_STEPS {
-            if feed.put_blocking(std::mem::take(&mut batch)).is_err() || end {
-                return;
+            if end || self.batch.is_full() {
+                self.flush()?;
             }
-            (files, bytes) = (0, 0);
+            if end {
+                return Ok(());
+            }
         }
+    }
+
+    fn flush(&mut self) -> Result<(), Ended> {
+        let batch = std::mem::take(&mut self.batch);
+        self.feed
+            .put_blocking(batch.steps)
+            .map_err(|_| Ended::Closed)
+    }
+}
+
+impl Batch {
+    fn is_full(&self) -> bool {
+        self.files >= BATCH_FILES || self.bytes >= BATCH_BYTES || self.steps.len() >= BATCH_STEPS
     }
 }
 
@@ -151,15 +199,44 @@ fn is_small(item: &Item) -> bool {
     item.meta.links <= 1 && item.file.as_ref().is_some_and(|file| file.size() <= SMALL)
 }
 
-fn read(mut batch: Vec<Step>) -> Vec<Step> {
+fn read(mut batch: Vec<Step>, stop: &CancellationToken) -> Vec<Step> {
     for step in &mut batch {
-        if let Step::Entry(found) = step
-            && is_small(&found.item)
-        {
+        let Step::Entry(found) = step else { continue };
+        if is_small(&found.item) {
             found.content = found.item.file.take().map(whole);
+        } else if found.item.meta.links <= 1 {
+            compare(found, stop);
         }
     }
     batch
+}
+
+/// Reads a file and holds its content against the base's hash, if there is one.
+pub fn compare(found: &mut Found, stop: &CancellationToken) {
+    let old = found.old.as_ref().and_then(|old| old.hash);
+    if let (Some(old), Some(file)) = (old, &found.item.file) {
+        found.compared = Some(has_hash(file, old, stop));
+    }
+}
+
+/// Whether a file's content has this hash. What could not be read, or changed meanwhile, has not.
+fn has_hash(file: &OpenFile, old: [u8; HASH], stop: &CancellationToken) -> bool {
+    let Ok(copy) = file.try_clone() else {
+        return false;
+    };
+    let extents = extents(file);
+    let mut digest = Digest::new(file.size(), extents.as_deref());
+    let mut reader = copy.into_reader(extents);
+    let mut buffer = vec![0; BUFFER];
+    while reader.remaining() > 0 {
+        if stop.is_cancelled() {
+            return false;
+        }
+        let read = reader.read(&mut buffer);
+        digest.update(&buffer[..read]);
+    }
+    let same = digest.finish().is_some_and(|hash| hash[..HASH] == old);
+    same && reader.finish().is_none()
 }
 
 fn whole(file: OpenFile) -> Content {

@@ -2,13 +2,16 @@
 //!
 //! Shared by the streams of a backup, which meet the names of a file at the same time. An archive without the bytes stores them
 //! again, so that standard tools read each tape by itself; pages point to the place that was whole first, so that a restore makes
-//! one file of all names. Holds one entry for each such file of which names are still to come, and nothing else.
+//! one file of all names. Where the base has that place, it is the first. Holds one entry for each such file of which names are
+//! still to come, and nothing else.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use taf_format::entry::{Kind, Metadata, Time};
-use taf_format::page::Place;
+use taf_format::entry::{Kind, Time};
+use taf_format::page::{HASH, Place};
+
+use super::step::Link;
 
 /// Where the bytes of a file are, and what is to be said of every name of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,8 +22,10 @@ pub struct Carrier {
     pub place: Place,
     /// Length in the tar stream from its header to the next.
     pub tar_length: u64,
-    /// BLAKE3 of the content, of a file.
-    pub hash: Option<[u8; 32]>,
+    /// BLAKE3 of the content, of a file; of one whose bytes are in an earlier archive it is not known whole.
+    pub blake3: Option<[u8; 32]>,
+    /// As much of it as pages have.
+    pub hash: Option<[u8; HASH]>,
     /// Whether it changed while it was read.
     pub changed: bool,
 }
@@ -37,8 +42,24 @@ struct Known {
 }
 
 impl Known {
-    fn is(&self, meta: &Metadata) -> bool {
-        (self.kind, self.size, self.mtime) == (meta.kind, meta.size, meta.mtime)
+    fn new(link: &Link, carrier: &Carrier) -> Self {
+        Self {
+            carriers: vec![carrier.clone()],
+            kind: link.kind,
+            size: link.size,
+            mtime: link.mtime,
+            left: link.names.saturating_sub(1),
+        }
+    }
+
+    fn is(&self, link: &Link) -> bool {
+        (self.kind, self.size, self.mtime) == (link.kind, link.size, link.mtime)
+    }
+
+    fn in_archive(&self, ordinal: u32) -> Option<&Carrier> {
+        self.carriers
+            .iter()
+            .find(|carrier| carrier.place.archive_ordinal == ordinal)
     }
 }
 
@@ -76,22 +97,22 @@ pub struct Links {
 }
 
 impl Links {
-    /// Looks an entry up that is to go into the archive `ordinal`, by device and inode.
-    pub fn meet(&self, ordinal: u32, device: u64, meta: &Metadata) -> Met {
-        let mut table = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        let key = (device, meta.inode);
+    fn lock(&self) -> MutexGuard<'_, HashMap<(u64, u64), Known>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Looks an entry up that is to go into the archive `ordinal`.
+    pub fn meet(&self, ordinal: u32, link: &Link) -> Met {
+        let mut table = self.lock();
+        let key = (link.device, link.inode);
         let Some(known) = table.get_mut(&key) else {
             return Met::New;
         };
-        if !known.is(meta) {
+        if !known.is(link) {
             table.remove(&key);
             return Met::Different;
         }
-        let here = known
-            .carriers
-            .iter()
-            .find(|carrier| carrier.place.archive_ordinal == ordinal);
-        let (Some(here), Some(listed)) = (here, known.carriers.first()) else {
+        let (Some(here), Some(listed)) = (known.in_archive(ordinal), known.carriers.first()) else {
             return Met::New;
         };
         let met = Met::Again {
@@ -107,10 +128,10 @@ impl Links {
 
     /// Remembers a name that was stored with its bytes. Only now is it known what they were, so two archives may have stored
     /// them at the same time: neither waits for the other, and the first one to be done is the one that pages point to.
-    pub fn carry(&self, device: u64, meta: &Metadata, carrier: &Carrier) -> Carried {
-        let mut table = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        let key = (device, meta.inode);
-        if let Some(known) = table.get_mut(&key).filter(|known| known.is(meta)) {
+    pub fn carry(&self, link: &Link, carrier: &Carrier) -> Carried {
+        let mut table = self.lock();
+        let key = (link.device, link.inode);
+        if let Some(known) = table.get_mut(&key).filter(|known| known.is(link)) {
             let first = &known.carriers[0];
             let same = !first.changed && !carrier.changed && first.hash == carrier.hash;
             let carried = if same {
@@ -127,15 +148,34 @@ impl Links {
             }
             return carried;
         }
-        let known = Known {
-            carriers: vec![carrier.clone()],
-            kind: meta.kind,
-            size: meta.size,
-            mtime: meta.mtime,
-            left: meta.links.saturating_sub(1),
-        };
-        table.insert(key, known);
+        table.insert(key, Known::new(link, carrier));
         Carried::First
+    }
+
+    /// Where pages say that the bytes of a file are, one of whose names was met already.
+    pub fn place(&self, link: &Link) -> Option<Place> {
+        let table = self.lock();
+        let known = table.get(&(link.device, link.inode));
+        let known = known.filter(|known| known.is(link))?;
+        known.carriers.first().map(|carrier| carrier.place)
+    }
+
+    /// Remembers a name whose bytes are where the base has them, and says what its page is to say; and the name that carries the
+    /// bytes in the archive `ordinal`, if there is one.
+    pub fn keep(&self, ordinal: u32, link: &Link, carrier: Carrier) -> (Carrier, Option<Carrier>) {
+        let mut table = self.lock();
+        let key = (link.device, link.inode);
+        let Some(known) = table.get_mut(&key).filter(|known| known.is(link)) else {
+            table.insert(key, Known::new(link, &carrier));
+            return (carrier, None);
+        };
+        let listed = known.carriers.first().cloned().unwrap_or(carrier);
+        let here = known.in_archive(ordinal).cloned();
+        known.left = known.left.saturating_sub(1);
+        if known.left == 0 {
+            table.remove(&key);
+        }
+        (listed, here)
     }
 }
 
@@ -143,23 +183,14 @@ impl Links {
 mod tests {
     use super::*;
 
-    fn meta(links: u32) -> Metadata {
-        Metadata {
+    fn link(names: u32) -> Link {
+        Link {
+            device: 5,
+            inode: 7,
+            names,
             kind: Kind::File,
             size: 3,
-            mode: 0o644,
-            uid: 0,
-            gid: 0,
-            user: Vec::new(),
-            group: Vec::new(),
             mtime: Time::default(),
-            ctime: Time::default(),
-            inode: 7,
-            links,
-            rdev_major: 0,
-            rdev_minor: 0,
-            link_target: Vec::new(),
-            xattrs: Vec::new(),
         }
     }
 
@@ -171,7 +202,8 @@ mod tests {
                 tar_offset,
             },
             tar_length: 1024,
-            hash: Some([hash; 32]),
+            blake3: Some([hash; 32]),
+            hash: Some([hash; 16]),
             changed: false,
         }
     }
@@ -180,32 +212,42 @@ mod tests {
     fn each_archive_has_the_bytes_and_pages_point_to_the_first() {
         let links = Links::default();
         let (one, two) = (carrier(1, 512, 9), carrier(2, 1024, 9));
-        assert_eq!(links.meet(1, 5, &meta(4)), Met::New);
-        assert_eq!(links.carry(5, &meta(4), &one), Carried::First);
-        assert_eq!(links.meet(2, 5, &meta(4)), Met::New);
-        assert_eq!(links.carry(5, &meta(4), &two), Carried::Again(one.clone()));
+        assert_eq!(links.meet(1, &link(4)), Met::New);
+        assert_eq!(links.carry(&link(4), &one), Carried::First);
+        assert_eq!(links.meet(2, &link(4)), Met::New);
+        assert_eq!(links.carry(&link(4), &two), Carried::Again(one.clone()));
         for here in [&two, &one] {
-            let met = links.meet(here.place.archive_ordinal, 5, &meta(4));
+            let met = links.meet(here.place.archive_ordinal, &link(4));
             let (here, listed) = (here.clone(), one.clone());
             assert_eq!(met, Met::Again { here, listed });
         }
         // All four names are seen: nothing is kept.
-        assert_eq!(links.meet(1, 5, &meta(4)), Met::New);
+        assert_eq!(links.meet(1, &link(4)), Met::New);
     }
 
     #[test]
     fn another_content_stands_by_itself() {
         let links = Links::default();
-        assert_eq!(
-            links.carry(5, &meta(3), &carrier(1, 512, 9)),
-            Carried::First
-        );
-        assert_eq!(
-            links.carry(5, &meta(3), &carrier(2, 512, 8)),
-            Carried::Different
-        );
-        let later = Metadata { size: 4, ..meta(3) };
-        assert_eq!(links.meet(1, 5, &later), Met::Different);
-        assert_eq!(links.meet(1, 5, &later), Met::New);
+        assert_eq!(links.carry(&link(3), &carrier(1, 512, 9)), Carried::First);
+        let other = carrier(2, 512, 8);
+        assert_eq!(links.carry(&link(3), &other), Carried::Different);
+        let later = Link { size: 4, ..link(3) };
+        assert_eq!(links.meet(1, &later), Met::Different);
+        assert_eq!(links.meet(1, &later), Met::New);
+    }
+
+    #[test]
+    fn a_name_that_the_base_has_leads_the_others_to_its_place() {
+        let links = Links::default();
+        let old = carrier(1, 512, 9);
+        let kept = links.keep(2, &link(3), old.clone());
+        assert_eq!(kept, (old.clone(), None));
+        assert_eq!(links.place(&link(3)), Some(old.place));
+        // A new name is stored, since this archive has no bytes, but its page points to the old ones.
+        assert_eq!(links.meet(2, &link(3)), Met::New);
+        let new = carrier(2, 0, 9);
+        assert_eq!(links.carry(&link(3), &new), Carried::Again(old.clone()));
+        assert_eq!(links.keep(2, &link(3), old.clone()), (old, Some(new)));
+        assert_eq!(links.place(&link(3)), None);
     }
 }

@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
-use taf_format::entry::{Kind, Metadata};
-use taf_format::page::{Chunker, DirectoryStat, Entry, Error, FLAG_LISTING_UNKNOWN, Page, Place};
+use taf_format::entry::Kind;
+use taf_format::page::{Chunker, DirectoryStat, Entry, Error, FLAG_LISTING_UNKNOWN, Page};
 use taf_tree::walk::{Listing, Names};
 
 /// A directory under way. Its page ends with its last file, before its first subdirectory begins.
 #[derive(Debug)]
 pub struct OpenListing {
+    path: Vec<u8>,
     chunker: Chunker,
     names: Arc<Names>,
     /// Index among the names of the next subdirectory.
@@ -17,28 +18,23 @@ pub struct OpenListing {
 }
 
 impl OpenListing {
-    /// Begins a page. `place` is that of the directory's own header, with its length; the root has none.
-    pub fn new(
-        path: &[u8],
-        meta: &Metadata,
-        place: Option<(Place, u64)>,
-        listing: Listing,
-        names: Arc<Names>,
-    ) -> Self {
-        let mut stat = DirectoryStat::new(meta);
+    /// Begins a page. `stat` is the directory's own, its place included; the root has none.
+    pub fn new(path: &[u8], mut stat: DirectoryStat, listing: Listing, names: Arc<Names>) -> Self {
         if listing == Listing::Incomplete {
             stat.flags |= FLAG_LISTING_UNKNOWN;
         }
-        if let Some((place, length)) = place {
-            stat.place = Some(place);
-            stat.tar_length = length;
-        }
         Self {
+            path: path.to_vec(),
             chunker: Chunker::new(path.to_vec(), Some(stat)),
             next: names.files(),
             names,
             last: None,
         }
+    }
+
+    /// The directory's path.
+    pub fn path(&self) -> &[u8] {
+        &self.path
     }
 
     /// Adds what is no directory; gives the chunks that it completes.

@@ -2,28 +2,37 @@
 //! streams, each with an assignment and a drive of its own: the first one walks for all.
 //!
 //! Owns the order of these and the bounds between them. Every channel is bounded, so a drive that takes nothing stops
-//! the reading, and memory is a few segments for each compressor thread.
+//! the reading, and memory is a few segments for each compressor thread. A backup with a base walks without a drive, and asks
+//! for one when it has something to store.
 
 pub mod ahead;
+pub mod base;
+mod drive;
 pub mod links;
 mod listing;
+pub mod merge;
 pub mod pack;
 mod select;
 mod send;
+pub mod step;
 pub mod streams;
 
+use std::pin::pin;
 use std::sync::Arc;
 
 use taf_format::segment::{Identity, Sealer};
 use taf_peer::material::Material;
 use taf_proto::agent::{AssignmentKey, BackupDone, BackupWork};
 use taf_tree::Walk;
+use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
 use uuid::Uuid;
 
 use self::links::Links;
-use self::pack::Outlets;
+use self::merge::{Merger, Rules};
+use self::pack::{Mode, Outlets, Totals};
+use self::step::Step;
 use self::streams::{Group, Groups, Taker};
 use crate::config::Config;
 use crate::dial::{self, Opened};
@@ -68,16 +77,17 @@ pub async fn run(
         return further(context, work, groups).await;
     }
     let options = select::options(&context, work.one_file_system).await?;
-    let opened = open(&context, work).await?;
+    let given = drive::given(&context, work).await?;
     let walk = Walk::new(options).map_err(|error| fault::internal(error.to_string()))?;
     // Ends the threads however this function is left.
     let stop = context.stop.child_token();
     let _ended = stop.clone().drop_guard();
-    let steps = ahead::start(walk, context.config.readers, stop.clone())
-        .map_err(|error| cannot_start(&error))?;
+    let (steps, mode) =
+        steps(&context, work, walk, &stop).map_err(|error| cannot_start(&error))?;
     let Some(group) = groups.get(context.key.attempt) else {
-        return stream(&context, work, opened, steps, Arc::default(), stop).await;
+        return stream(&context, work, given, steps, mode, Arc::default(), stop).await;
     };
+    group.compares(mode.against);
     let lane = group
         .lanes
         .add()
@@ -87,7 +97,34 @@ pub async fn run(
         .name("share".into())
         .spawn(move || lanes.share(steps))
         .map_err(|error| cannot_start(&error))?;
-    together(&context, work, opened, lane, &group, stop).await
+    together(&context, work, given, lane, mode, &group, stop).await
+}
+
+/// The walk's steps, beside those of its base if there is one.
+fn steps(
+    context: &Context<'_>,
+    work: &BackupWork,
+    walk: Walk,
+    stop: &CancellationToken,
+) -> std::io::Result<(ahead::Steps, Mode)> {
+    let readers = context.config.readers;
+    let Some(base) = &work.base else {
+        return Ok((ahead::start(walk, readers, stop.clone())?, Mode::FULL));
+    };
+    let mode = Mode {
+        against: base::against(base),
+        always: false,
+    };
+    let detection = work.detection.unwrap_or_default();
+    let rules = Rules {
+        ignore_ctime: detection.ignore_ctime,
+        ignore_inode: detection.ignore_inode,
+        always_compare: detection.always_compare_content,
+    };
+    let pages = base::Pages::start(context.controller.clone(), context.key, base)?;
+    let merger = Merger::new(pages, mode.against, rules);
+    let steps = ahead::start_with(walk, merger, true, readers, stop.clone())?;
+    Ok((steps, mode))
 }
 
 /// A further stream of a backup that is under way.
@@ -105,13 +142,13 @@ async fn further(
     let Some(group) = groups.get(work.leader_attempt) else {
         return dropped();
     };
-    let opened = tokio::select! {
-        opened = open(&context, work) => opened,
+    let given = tokio::select! {
+        given = drive::given(&context, work) => given,
         () = group.lanes.over() => return dropped(),
         _ = group.failed() => return dropped(),
     };
-    let opened = match opened {
-        Ok(opened) => opened,
+    let given = match given {
+        Ok(given) => given,
         // Nothing is lost: it has nothing yet.
         Err(error) => {
             tracing::warn!(attempt = context.key.attempt, %error, "a further stream can't begin; the backup goes on without it");
@@ -133,34 +170,28 @@ async fn further(
     context.counters.phase("writing");
     let stop = context.stop.child_token();
     let _ended = stop.clone().drop_guard();
-    together(&context, work, opened, lane, &group, stop).await
-}
-
-/// Opens the transfer to the drive.
-async fn open(context: &Context<'_>, work: &BackupWork) -> Result<Opened<dial::Write>, Error> {
-    let worker = work
-        .worker
-        .as_ref()
-        .ok_or_else(|| fault::protocol("the backup names no drive"))?;
-    context.counters.phase("mounting");
-    let (opened, _) = dial::open::<dial::Write>(context.own, worker, context.key).await?;
-    context.counters.phase("writing");
-    Ok(opened)
+    // It has a drive, so it has an archive, also if nothing of what it gets differs.
+    let mode = Mode {
+        against: group.against(),
+        always: true,
+    };
+    together(&context, work, given, lane, mode, &group, stop).await
 }
 
 /// One stream of several: when one fails they all end.
 async fn together(
     context: &Context<'_>,
     work: &BackupWork,
-    opened: Opened<dial::Write>,
+    given: Option<Opened<dial::Write>>,
     lane: Taker,
+    mode: Mode,
     group: &Arc<Group>,
     stop: CancellationToken,
 ) -> Result<BackupDone, Error> {
     let member = group.member();
     let links = Arc::clone(&group.links);
     let outcome = tokio::select! {
-        done = stream(context, work, opened, lane, links, stop) => done,
+        done = stream(context, work, given, lane, mode, links, stop) => done,
         error = group.failed() => Err(error),
     };
     member.settle(outcome)
@@ -170,8 +201,9 @@ async fn together(
 async fn stream(
     context: &Context<'_>,
     work: &BackupWork,
-    opened: Opened<dial::Write>,
-    steps: impl Iterator<Item = ahead::Step> + Send + 'static,
+    given: Option<Opened<dial::Write>>,
+    steps: impl Iterator<Item = Step> + Send + 'static,
+    mode: Mode,
     links: Arc<Links>,
     stop: CancellationToken,
 ) -> Result<BackupDone, Error> {
@@ -196,36 +228,62 @@ async fn stream(
         },
     )
     .map_err(|error| cannot_start(&error))?;
-    let packing = tokio::task::spawn_blocking({
+    let (begins, begun) = oneshot::channel();
+    let mut packing = tokio::task::spawn_blocking({
         let (issues, counters) = (context.issues.clone(), Arc::clone(&context.counters));
+        let mut begins = Some(begins);
         move || {
-            pack::pack(
-                steps,
-                identity,
-                &links,
-                Outlets {
-                    segments: &mut |segment| feed.put_blocking(segment),
-                    issues: &mut |issue| {
-                        issues.put_blocking(&issue.path, issues::reason(issue.kind), issue.reason);
-                    },
-                    counters: &counters,
-                    stop: &stop,
+            let outlets = Outlets {
+                begins: &mut || {
+                    // Without a listener the drive was given.
+                    begins.take().map(|begins| begins.send(()));
                 },
-            )
+                segments: &mut |segment| feed.put_blocking(segment),
+                issues: &mut |issue| {
+                    issues.put_blocking(&issue.path, issues::reason(issue.kind), issue.reason);
+                },
+                counters: &counters,
+                stop: &stop,
+            };
+            pack::pack(steps, identity, mode, &links, outlets)
         }
     });
-    let sent = send::send(opened, sealed, packing, &context.counters).await?;
-    Ok(BackupDone {
-        last_sequence: sent.last_sequence,
-        file_count: sent.files,
-        directory_count: sent.directories,
-        byte_count: sent.bytes,
-        tar_byte_count: sent.tar_bytes,
+    let done = |totals: Totals| BackupDone {
+        last_sequence: totals.last_sequence,
+        file_count: totals.files,
+        directory_count: totals.directories,
+        byte_count: totals.bytes,
+        tar_byte_count: totals.tar_bytes,
         stored_byte_count: Counters::get(&context.counters.stored),
         issue_count: Counters::get(&context.counters.issues),
-        unchanged: false,
+        unchanged: totals.unchanged,
         dropped: false,
-    })
+    };
+    let mut packed = None;
+    let opened = if let Some(opened) = given {
+        opened
+    } else {
+        context.counters.phase("comparing");
+        if begun.await.is_err() {
+            return send::totals(packing.await).map(done);
+        }
+        let mut claimed = pin!(drive::claimed(context));
+        tokio::select! {
+            opened = &mut claimed => opened?,
+            result = &mut packing => {
+                packed = Some(send::totals(result)?);
+                claimed.await?
+            }
+        }
+    };
+    let packing = async {
+        match packed {
+            Some(totals) => Ok(totals),
+            None => send::totals(packing.await),
+        }
+    };
+    let sent = send::send(opened, sealed, packing, &context.counters).await?;
+    Ok(done(sent))
 }
 
 fn identity(work: &BackupWork) -> Result<Identity, Error> {

@@ -1,22 +1,32 @@
 //! Packing: the steps of a walk become tar, records and pages, cut into segments.
 //!
 //! Owns what an archive holds and in which order, and that it is right whatever happens to the files meanwhile. Knows
-//! neither compression nor network; memory does not grow with the tree but for files with several names. Of a backup with
-//! several streams each has a packer of its own, on a thread of its own; they share nothing but the table of those files.
+//! neither compression nor network; memory does not grow with the tree but for files with several names.
+//!
+//! Of a run with a base only what differs is written: entries whose bytes the base has take place from there, and a page
+//! is held against the base's rows before it becomes a record. Where nothing differs at all there is no archive.
+//! Of a backup with several streams each has a packer of its own, on a thread of its own; they share nothing but the table of
+//! files with several names.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
 
 use bytes::Bytes;
-use taf_format::entry::{Extent, Kind, Metadata, Time};
-use taf_format::page::{self, Encoder, Place};
+use taf_format::entry::{Extent, Kind, Metadata};
+use taf_format::page::{self, DirectoryStat, Encoder, HASH, Page, Place};
 use taf_format::record::{self, Record};
 use taf_format::segment::{Cutter, Identity, RawSegment};
 use taf_format::tar::{self, END_OF_ARCHIVE, encode};
-use taf_tree::walk::{Directory, Item};
+use taf_tree::walk::Item;
 use taf_tree::{Digest, Issue, IssueKind, OpenFile, path};
 use tokio_util::sync::CancellationToken;
 
-use super::ahead::{Content, Found, Step, extents};
+use super::ahead::{compare, extents};
 use super::links::{Carried, Carrier, Links, Met};
 use super::listing::OpenListing;
+use super::merge::{Against, Carry, Row, is_racy, kept};
+use super::step::{Content, Entered, Found, Kept, Link, Step};
+use crate::fault;
 use crate::ordered::Closed;
 use crate::progress::Counters;
 
@@ -24,8 +34,6 @@ use crate::progress::Counters;
 const BUFFER: usize = 256 << 10;
 /// Most bytes given to the cutter at once.
 const PUSH: usize = 1 << 20;
-/// Times this near to the time of reading prove nothing, seconds.
-const RACY_SECONDS: i64 = 2;
 
 /// Why an archive was not finished.
 #[derive(Debug, thiserror::Error)]
@@ -36,6 +44,9 @@ pub enum Error {
     /// The walk died.
     #[error("the walk ended before it was done; see the log")]
     WalkLost,
+    /// The base can't be had.
+    #[error("{0}")]
+    Base(fault::Error),
     /// A segment or record is impossible.
     #[error("a segment can't be made: {0}")]
     Segment(#[from] taf_format::segment::Error),
@@ -63,10 +74,14 @@ pub struct Totals {
     pub bytes: u64,
     /// Length of the tar stream.
     pub tar_bytes: u64,
+    /// Nothing differs from the base, and there is no archive.
+    pub unchanged: bool,
 }
 
 /// Where a packer's results go.
 pub struct Outlets<'a> {
+    /// Told once, before the first byte: there will be an archive.
+    pub begins: &'a mut dyn FnMut(),
     /// Takes segments in order; waits while there are too many.
     pub segments: &'a mut dyn FnMut(RawSegment) -> Result<(), Closed>,
     /// Takes issues.
@@ -77,10 +92,28 @@ pub struct Outlets<'a> {
     pub stop: &'a CancellationToken,
 }
 
+/// What the archive is compared with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Mode {
+    /// What the rows are held against.
+    pub against: Against,
+    /// Whether there is an archive even if there is nothing to write: a full has one, also of nothing.
+    pub always: bool,
+}
+
+impl Mode {
+    /// A run without a base.
+    pub const FULL: Self = Self {
+        against: Against::Nothing,
+        always: true,
+    };
+}
+
 /// Packs `steps` into the archive `identity`. `links` are the backup's.
 pub fn pack<'a>(
     steps: impl Iterator<Item = Step>,
     identity: Identity,
+    mode: Mode,
     links: &'a Links,
     outlets: Outlets<'a>,
 ) -> Result<Totals, Error> {
@@ -88,10 +121,13 @@ pub fn pack<'a>(
     let mut packer = Packer {
         out: outlets,
         cutter: Cutter::new(identity),
+        begun: false,
+        mode,
         encoder: Encoder::new(None)?,
         ordinal,
         links,
         open: Vec::new(),
+        rows: VecDeque::new(),
         totals: Totals::default(),
         buffer: Vec::new(),
     };
@@ -100,10 +136,16 @@ pub fn pack<'a>(
             return Err(Error::Stopped);
         }
         match step {
-            Step::Enter(directory) => packer.enter(&directory)?,
-            Step::Entry(found) => packer.entry(found)?,
+            Step::Enter(entered) => packer.enter(*entered)?,
+            Step::Entry(found) => packer.entry(*found)?,
+            Step::Kept(kept) => packer.kept(*kept)?,
             Step::Leave { complete } => packer.leave(complete)?,
+            Step::Row(row) => packer.rows.push_back(row),
+            Step::Gone(row) => packer.gone(&row)?,
+            Step::Carried(row) => packer.carried(&row)?,
+            Step::CarriedPage(page, row) => packer.carried_page(&page, &row)?,
             Step::Issue(issue) => (packer.out.issues)(issue),
+            Step::Lost(error) => return Err(Error::Base(error)),
             Step::End => return packer.finish(),
         }
     }
@@ -134,41 +176,46 @@ impl Source {
 struct Packer<'a> {
     out: Outlets<'a>,
     cutter: Cutter,
+    begun: bool,
+    mode: Mode,
     encoder: Encoder,
     ordinal: u32,
     links: &'a Links,
     /// The directories entered and not yet left; `None` when the page is written, or can't be.
     open: Vec<Option<OpenListing>>,
+    /// What the base has of the directory entered last, and no chunk was held against yet.
+    rows: VecDeque<Arc<Row>>,
     totals: Totals,
     buffer: Vec<u8>,
 }
 
 impl Packer<'_> {
-    fn enter(&mut self, directory: &Directory) -> Result<(), Error> {
+    fn enter(&mut self, entered: Entered) -> Result<(), Error> {
         self.end_page(true)?;
-        let Directory {
-            path,
-            meta,
-            listing,
-            names,
-            ..
-        } = directory;
-        let mut place = None;
+        let Entered { directory, kept } = entered;
+        let path = &directory.path;
+        let mut stat = DirectoryStat::new(&directory.meta);
         if !path.is_empty() {
             self.out.counters.path(path);
-            let mut meta = meta.clone();
+            self.totals.directories += 1;
+            Counters::add(&self.out.counters.directories, 1);
+        }
+        if let Some(kept) = kept {
+            stat = kept;
+        } else if !path.is_empty() {
+            let mut meta = directory.meta.clone();
             let Some(header) = self.header(path, &mut meta, encode::Content::Data) else {
                 self.open.push(None);
                 return Ok(());
             };
-            let at = self.begin(header.len() as u64)?;
+            let length = header.len() as u64;
+            let place = self.begin(length)?;
             self.push(&header)?;
-            place = Some((at, header.len() as u64));
-            self.record(entry_record(path, &meta, at, header.len() as u64, None))?;
-            self.totals.directories += 1;
-            Counters::add(&self.out.counters.directories, 1);
+            self.record(entry_record(path, &meta, place, length, None))?;
+            stat.place = Some(place);
+            stat.tar_length = length;
         }
-        let page = OpenListing::new(path, meta, place, *listing, names.clone());
+        let page = OpenListing::new(path, stat, directory.listing, directory.names);
         self.open.push(Some(page));
         Ok(())
     }
@@ -186,32 +233,32 @@ impl Packer<'_> {
                 self.page(&page)?;
             }
         }
+        while let Some(row) = self.rows.pop_front() {
+            self.gone(&row)?;
+        }
         Ok(())
     }
 
-    fn entry(&mut self, found: Found) -> Result<(), Error> {
-        let Found {
-            item,
-            content,
-            seen,
-        } = found;
-        if item.meta.links > 1 {
-            match self.links.meet(self.ordinal, item.device, &item.meta) {
+    fn entry(&mut self, mut found: Found) -> Result<(), Error> {
+        let link = Link::of(found.item.device, &found.item.meta);
+        if let Some(link) = &link {
+            match self.links.meet(self.ordinal, link) {
                 Met::New => {}
-                Met::Again { here, listed } => {
-                    return self.further_name(&item, &here, &listed, seen);
-                }
-                Met::Different => self.is_different(&item.path),
+                Met::Again { here, listed } => return self.further_name(&found, &here, &listed),
+                Met::Different => self.is_different(&found.item.path),
             }
         }
+        if self.has_same_content(&mut found, link.as_ref())
+            && let Some(old) = &found.old
+        {
+            let entry = kept(old, &found.item.meta, found.seen, found.rules);
+            return self.kept(Kept { entry, link });
+        }
         let Item {
-            path,
-            mut meta,
-            device,
-            file,
-        } = item;
-        self.out.counters.path(&path);
-        let mut source = match (content, file) {
+            path, meta, file, ..
+        } = &mut found.item;
+        self.out.counters.path(path);
+        let mut source = match (found.content.take(), file.take()) {
             (Some(content), _) => Source::Ready(content),
             (None, Some(file)) => {
                 let extents = extents(&file);
@@ -219,13 +266,14 @@ impl Packer<'_> {
             }
             (None, None) => Source::Nothing,
         };
+        let path = path.clone();
         let what = source
             .extents()
             .map_or(encode::Content::Data, encode::Content::Sparse);
-        let Some(header) = self.header(&path, &mut meta, what) else {
-            return self.list(&path, &meta, None, seen);
+        let Some(header) = self.header(&path, meta, what) else {
+            return self.list(&found, None);
         };
-        let data = encode::data_length(&meta, what);
+        let data = encode::data_length(meta, what);
         let padding = tar::padding(data);
         let tar_length = header.len() as u64 + data + padding as u64;
         let place = self.begin(tar_length)?;
@@ -244,24 +292,110 @@ impl Packer<'_> {
         if let Some(fault) = fault {
             self.issue(&path, fault.kind, fault.reason);
         }
-        let carrier = Carrier {
-            path: path.clone(),
+        self.record(entry_record(
+            &path,
+            &found.item.meta,
             place,
             tar_length,
             hash,
+        ))?;
+        self.count_file();
+        let carrier = Carrier {
+            path,
+            place,
+            tar_length,
+            blake3: hash,
+            hash: hash.and_then(|hash| hash.first_chunk().copied()),
             changed,
         };
-        self.record(entry_record(&path, &meta, place, tar_length, hash))?;
-        self.count_file();
-        if meta.links > 1 {
-            match self.links.carry(device, &meta, &carrier) {
+        if let Some(link) = &link {
+            match self.links.carry(link, &carrier) {
                 Carried::First => {}
-                Carried::Again(first) => return self.list(&path, &meta, Some(&first), seen),
-                Carried::Different => self.is_different(&path),
+                Carried::Again(first) => return self.list(&found, Some(&first)),
+                Carried::Different => self.is_different(&carrier.path),
             }
         }
-        self.totals.bytes += meta.size;
-        self.list(&path, &meta, Some(&carrier), seen)
+        self.totals.bytes += found.item.meta.size;
+        self.list(&found, Some(&carrier))
+    }
+
+    /// Whether the base has the content of an entry that differs in something else, or may.
+    fn has_same_content(&self, found: &mut Found, link: Option<&Link>) -> bool {
+        let Some(old) = &found.old else { return false };
+        // Another name of it was found to be so.
+        let place = link.and_then(|link| self.links.place(link));
+        if place.is_some() && place == old.place {
+            return true;
+        }
+        if let Some(content) = &found.content {
+            let same =
+                |hash: [u8; 32]| Some(&hash[..HASH]) == old.hash.as_ref().map(|old| &old[..]);
+            return content.fault.is_none() && content.hash.is_some_and(same);
+        }
+        if found.compared.is_none() {
+            compare(found, self.out.stop);
+        }
+        found.compared == Some(true)
+    }
+
+    /// An entry whose bytes are where the base has them.
+    fn kept(&mut self, kept: Kept) -> Result<(), Error> {
+        let Kept { mut entry, link } = kept;
+        self.count_file();
+        let mut first = true;
+        if let (Some(link), Some(place)) = (link, entry.place) {
+            let path = self.path_of(&entry.name);
+            let carrier = Carrier {
+                path: path.clone(),
+                place,
+                tar_length: entry.tar_length,
+                blake3: None,
+                hash: entry.hash,
+                changed: entry.changed_while_read,
+            };
+            first = self.links.place(&link).is_none();
+            let (listed, here) = self.links.keep(self.ordinal, &link, carrier);
+            if listed.place != place {
+                entry.place = Some(listed.place);
+                entry.tar_length = listed.tar_length;
+                entry.hash = listed.hash;
+                entry.changed_while_read = listed.changed;
+            }
+            if let Some(here) = here {
+                self.link_to(&path, &entry, &here)?;
+            }
+        }
+        if first {
+            self.totals.bytes += entry.size;
+        }
+        self.push_entry(entry)
+    }
+
+    /// A name of what the archive has, though the base has it too: who unpacks this archive over the one before needs it.
+    fn link_to(&mut self, path: &[u8], entry: &page::Entry, here: &Carrier) -> Result<(), Error> {
+        let mut meta = Metadata {
+            kind: entry.kind,
+            size: entry.size,
+            mode: entry.mode,
+            uid: entry.uid,
+            gid: entry.gid,
+            user: Vec::new(),
+            group: Vec::new(),
+            mtime: entry.mtime,
+            ctime: entry.ctime,
+            inode: entry.inode,
+            links: 2,
+            rdev_major: entry.rdev_major,
+            rdev_minor: entry.rdev_minor,
+            link_target: entry.link_target.clone(),
+            xattrs: Vec::new(),
+        };
+        self.link_member(path, &mut meta, here).map(drop)
+    }
+
+    fn path_of(&self, name: &[u8]) -> Vec<u8> {
+        let directory = self.open.last().and_then(Option::as_ref);
+        path::join(directory.map_or(&[][..], OpenListing::path), name)
     }
 
     fn is_different(&mut self, path: &[u8]) {
@@ -303,24 +437,35 @@ impl Packer<'_> {
     /// A name of what this archive has already: `here` in the tar stream, `listed` in the page.
     fn further_name(
         &mut self,
-        item: &Item,
+        found: &Found,
         here: &Carrier,
         listed: &Carrier,
-        seen: Time,
     ) -> Result<(), Error> {
-        let mut meta = item.meta.clone();
+        let mut meta = found.item.meta.clone();
+        if !self.link_member(&found.item.path, &mut meta, here)? {
+            return self.list(found, None);
+        }
+        self.count_file();
+        self.list(found, Some(listed))
+    }
+
+    /// A hard link; false, with an issue, if there can be none.
+    fn link_member(
+        &mut self,
+        path: &[u8],
+        meta: &mut Metadata,
+        here: &Carrier,
+    ) -> Result<bool, Error> {
         let what = encode::Content::HardLink(&here.path);
-        let Some(header) = self.header(&item.path, &mut meta, what) else {
-            return self.list(&item.path, &meta, None, seen);
+        let Some(header) = self.header(path, meta, what) else {
+            return Ok(false);
         };
         self.begin(header.len() as u64)?;
         self.push(&header)?;
-        let mut entry = entry_record(&item.path, &meta, here.place, here.tar_length, here.hash);
+        let mut entry = entry_record(path, meta, here.place, here.tar_length, here.blake3);
         entry.hard_link_to = Bytes::copy_from_slice(&here.path);
         self.record(entry)?;
-        self.list(&item.path, &meta, Some(listed), seen)?;
-        self.count_file();
-        Ok(())
+        Ok(true)
     }
 
     fn count_file(&mut self) {
@@ -329,27 +474,21 @@ impl Packer<'_> {
     }
 
     /// Adds an entry to its directory's page. Without a carrier nothing of it is stored, and an issue said so.
-    fn list(
-        &mut self,
-        path: &[u8],
-        meta: &Metadata,
-        carrier: Option<&Carrier>,
-        seen: Time,
-    ) -> Result<(), Error> {
-        let name = path::split(path).map_or(&[][..], |(_, name)| name);
-        let mut entry = page::Entry::new(name.to_vec(), meta);
+    fn list(&mut self, found: &Found, carrier: Option<&Carrier>) -> Result<(), Error> {
+        let meta = &found.item.meta;
+        let mut entry = page::Entry::new(found.item.name().to_vec(), meta);
         if let Some(carrier) = carrier {
             entry.place = Some(carrier.place);
             entry.tar_length = carrier.tar_length;
-            entry.hash = carrier.hash.and_then(|hash| hash.first_chunk().copied());
+            entry.hash = carrier.hash;
             entry.changed_while_read = carrier.changed;
         }
-        let newest = meta.ctime.max(meta.mtime);
-        let limit = Time {
-            seconds: seen.seconds - RACY_SECONDS,
-            ..seen
-        };
-        entry.racy = newest >= limit || entry.changed_while_read;
+        entry.racy = is_racy(meta, found.seen, found.rules) || entry.changed_while_read;
+        self.push_entry(entry)
+    }
+
+    fn push_entry(&mut self, entry: page::Entry) -> Result<(), Error> {
+        let path = self.path_of(&entry.name);
         let Some(Some(open)) = self.open.last_mut() else {
             return Ok(());
         };
@@ -359,7 +498,7 @@ impl Packer<'_> {
                     self.page(&page)?;
                 }
             }
-            Err(error) => self.issue(path, IssueKind::Unsupported, error.to_string()),
+            Err(error) => self.issue(&path, IssueKind::Unsupported, error.to_string()),
         }
         Ok(())
     }
@@ -399,7 +538,16 @@ impl Packer<'_> {
         Ok(place)
     }
 
+    /// There will be an archive.
+    fn begins(&mut self) {
+        if !self.begun {
+            self.begun = true;
+            (self.out.begins)();
+        }
+    }
+
     fn push(&mut self, bytes: &[u8]) -> Result<(), Error> {
+        self.begins();
         for piece in bytes.chunks(PUSH) {
             self.cutter.push_tar(piece);
             self.hand_on()?;
@@ -411,7 +559,74 @@ impl Packer<'_> {
         self.put(&record::entry(entry))
     }
 
-    fn page(&mut self, page: &page::Page) -> Result<(), Error> {
+    /// A chunk of the directory entered last: written if the base has not the same. What the base has between it and the one
+    /// before is gone.
+    fn page(&mut self, page: &Page) -> Result<(), Error> {
+        if self.rows.is_empty() {
+            return self.write_page(page);
+        }
+        let chunk = page.chunk();
+        let mut takes = true;
+        while let Some(row) = self.rows.pop_front() {
+            if row.key == chunk {
+                takes = row.takes(page, self.mode.against);
+                break;
+            }
+            if row.begins_behind(page) {
+                self.rows.push_front(row);
+                break;
+            }
+            self.gone(&row)?;
+        }
+        if takes {
+            self.write_page(page)?;
+        }
+        Ok(())
+    }
+
+    fn gone(&mut self, row: &Row) -> Result<(), Error> {
+        if row.buries() {
+            self.put(&record::tombstone(row.key.clone()))?;
+        }
+        Ok(())
+    }
+
+    fn carried(&mut self, row: &Row) -> Result<(), Error> {
+        if let Some(head) = &row.head {
+            self.count_carried(&head.page);
+        }
+        match row.carry(self.mode.against) {
+            Carry::Nothing => Ok(()),
+            Carry::Tombstone => self.put(&record::tombstone(row.key.clone())),
+            Carry::Page(known) => self.put(&record::page(record::Page {
+                chunk: row.key.clone().into(),
+                body: known.body.clone(),
+                hashes: known.hashes.clone(),
+            })),
+        }
+    }
+
+    fn carried_page(&mut self, page: &Page, row: &Row) -> Result<(), Error> {
+        self.end_page(true)?;
+        self.count_carried(page);
+        if row.takes(page, self.mode.against) {
+            self.write_page(page)?;
+        }
+        Ok(())
+    }
+
+    /// Of carried files with several names each counts for itself.
+    fn count_carried(&mut self, page: &Page) {
+        let directory = page.header.is_some() && !page.directory.is_empty();
+        self.totals.directories += u64::from(directory);
+        let files = page.entries.iter();
+        for entry in files.filter(|entry| entry.kind != Kind::Directory) {
+            self.totals.files += 1;
+            self.totals.bytes += entry.size;
+        }
+    }
+
+    fn write_page(&mut self, page: &Page) -> Result<(), Error> {
         let encoded = self.encoder.encode(page)?;
         self.put(&record::page(record::Page {
             chunk: encoded.chunk.into(),
@@ -421,6 +636,7 @@ impl Packer<'_> {
     }
 
     fn put(&mut self, record: &Record) -> Result<(), Error> {
+        self.begins();
         self.cutter.push_record(record)?;
         self.hand_on()
     }
@@ -433,6 +649,10 @@ impl Packer<'_> {
     }
 
     fn finish(mut self) -> Result<Totals, Error> {
+        if !self.begun && !self.mode.always {
+            self.totals.unchanged = true;
+            return Ok(self.totals);
+        }
         self.push(&END_OF_ARCHIVE)?;
         let mut totals = self.totals;
         totals.tar_bytes = self.cutter.tar_offset();

@@ -5,7 +5,7 @@ use taf_proto::agent::{
     SegmentChunk, WriteFinish, WriteRequest, WriteResponse, write_request, write_response,
 };
 use tokio::sync::mpsc;
-use tokio::task::JoinHandle;
+use tokio::task::JoinError;
 use tonic::Streaming;
 
 use super::pack::{self, Totals};
@@ -27,7 +27,7 @@ type Outcome = Result<Sealed, String>;
 pub(super) async fn send(
     opened: Opened<Write>,
     sealed: Drain<Outcome>,
-    packing: JoinHandle<Result<Totals, pack::Error>>,
+    packing: impl Future<Output = Result<Totals, Error>>,
     counters: &Counters,
 ) -> Result<Totals, Error> {
     let Opened {
@@ -62,11 +62,24 @@ pub(super) async fn send(
     Ok(totals)
 }
 
+/// What came of packing.
+pub(super) fn totals(
+    packed: Result<Result<Totals, pack::Error>, JoinError>,
+) -> Result<Totals, Error> {
+    match packed {
+        Ok(Ok(totals)) => Ok(totals),
+        Ok(Err(pack::Error::Stopped)) => Err(Error::Stopped),
+        Ok(Err(pack::Error::Base(error))) => Err(error),
+        Ok(Err(error)) => Err(fault::internal(error.to_string())),
+        Err(error) => Err(fault::internal(format!("packing failed: {error}"))),
+    }
+}
+
 /// Gives everything to the connection. `Err(None)` if it takes no more.
 async fn feed(
     requests: &mpsc::Sender<WriteRequest>,
     mut sealed: Drain<Outcome>,
-    packing: JoinHandle<Result<Totals, pack::Error>>,
+    packing: impl Future<Output = Result<Totals, Error>>,
     counters: &Counters,
 ) -> Result<Totals, Option<Error>> {
     let put = async |message| {
@@ -88,12 +101,7 @@ async fn feed(
         last = header.last.then_some(header.sequence);
     }
     drop(sealed);
-    let totals = match packing.await {
-        Ok(Ok(totals)) => totals,
-        Ok(Err(pack::Error::Stopped)) => return Err(Some(Error::Stopped)),
-        Ok(Err(error)) => return Err(Some(fault::internal(error.to_string()))),
-        Err(error) => return Err(Some(fault::internal(format!("packing failed: {error}")))),
-    };
+    let totals = packing.await.map_err(Some)?;
     // A compressor thread that died would otherwise end the archive early.
     if last != Some(totals.last_sequence) {
         return Err(Some(fault::internal(

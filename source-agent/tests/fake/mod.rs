@@ -711,6 +711,7 @@ pub fn items(pages: &[Page]) -> Vec<RecallItem> {
                     .map_or_else(Bytes::new, |hash| Bytes::copy_from_slice(&hash)),
                 link_group: entry.link_group,
                 ancestor: None,
+                stat: None,
             });
         }
     }

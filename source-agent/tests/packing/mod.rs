@@ -13,7 +13,7 @@ use taf_format::segment::{self, Identity, Opened, Sealed, Sealer};
 use taf_format::tar::decode::{Content, Decoder, Member};
 use taf_source_agent::backup::ahead;
 use taf_source_agent::backup::links::Links;
-use taf_source_agent::backup::pack::{self, Outlets, Totals};
+use taf_source_agent::backup::pack::{self, Mode, Outlets, Totals};
 use taf_source_agent::ordered;
 use taf_source_agent::progress::Counters;
 use taf_tree::unpack::MemberData;
@@ -72,8 +72,10 @@ pub fn pack_with(top: &Path, threads: usize, change: impl FnOnce(&mut Options)) 
             let totals = pack::pack(
                 steps,
                 identity(),
+                Mode::FULL,
                 &Links::default(),
                 Outlets {
+                    begins: &mut || {},
                     segments: &mut |segment| {
                         let now = cut.fetch_add(1, Ordering::SeqCst) + 1;
                         most = most.max(now - taken.load(Ordering::SeqCst));

@@ -36,6 +36,14 @@ impl OpenFile {
         }
     }
 
+    /// The same open file once more, with how it was when it was opened.
+    pub fn try_clone(&self) -> io::Result<Self> {
+        Ok(Self {
+            fd: self.fd.try_clone()?,
+            ..*self
+        })
+    }
+
     /// Apparent size in bytes when it was opened.
     pub fn size(&self) -> u64 {
         self.size

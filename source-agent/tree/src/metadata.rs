@@ -54,6 +54,21 @@ pub(crate) fn allocated(stat: &Stat) -> u64 {
     (stat.st_blocks as u64).saturating_mul(512)
 }
 
+/// Whether the file system keeps inode numbers: FUSE, SMB and FAT may make them up anew. Magic numbers as in
+/// `linux/magic.h`, and of SMB 2 and exFAT in their drivers.
+#[allow(clippy::unnecessary_cast)] // the field's width differs between architectures
+pub(crate) fn has_stable_inodes(fd: BorrowedFd<'_>) -> bool {
+    const UNSTABLE: [u32; 6] = [
+        0x6573_5546, // FUSE
+        0x0000_517b, // SMB
+        0xff53_4d42, // CIFS
+        0xfe53_4d42, // SMB 2
+        0x0000_4d44, // FAT
+        0x2011_bab0, // exFAT
+    ];
+    rustix::fs::fstatfs(fd).map_or(true, |fs| !UNSTABLE.contains(&(fs.f_type as u32)))
+}
+
 /// Reads metadata; keeps names of owners and buffers between entries.
 #[derive(Debug, Default)]
 pub(crate) struct Examiner {

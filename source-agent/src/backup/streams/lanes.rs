@@ -9,7 +9,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use tokio_util::sync::CancellationToken;
 
-use crate::backup::ahead::Step;
+use crate::backup::step::Step;
 
 /// How much a lane holds.
 #[derive(Debug, Clone, Copy, Default)]
@@ -162,7 +162,14 @@ impl Lanes {
                         self.put(lane, step)?;
                     }
                 }
-                Step::Entry(_) | Step::Issue(_) => self.put(open.unwrap_or(0), step)?,
+                Step::Entry(_)
+                | Step::Kept(_)
+                | Step::Row(_)
+                | Step::Gone(_)
+                | Step::Carried(_)
+                | Step::CarriedPage(..)
+                | Step::Issue(_)
+                | Step::Lost(_) => self.put(open.unwrap_or(0), step)?,
             }
         }
         Ok(false)

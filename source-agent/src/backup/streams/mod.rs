@@ -7,12 +7,13 @@
 mod lanes;
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use tokio::sync::watch;
 
 pub use self::lanes::{Lanes, Taker};
 use super::links::Links;
+use super::merge::Against;
 use crate::fault::{self, Error};
 
 /// The fault of a stream that ends because another one failed.
@@ -25,6 +26,7 @@ pub struct Group {
     pub lanes: Arc<Lanes>,
     /// Files with several names.
     pub links: Arc<Links>,
+    against: OnceLock<Against>,
     failed: watch::Sender<Option<Error>>,
 }
 
@@ -40,12 +42,24 @@ impl Default for Group {
         Self {
             lanes: Arc::default(),
             links: Arc::default(),
+            against: OnceLock::new(),
             failed: watch::Sender::new(None),
         }
     }
 }
 
 impl Group {
+    /// The first stream says what its walk is compared with, before it gives any step.
+    pub fn compares(&self, against: Against) {
+        // Said once; a group has one walk.
+        let _ = self.against.set(against);
+    }
+
+    /// What the walk is compared with.
+    pub fn against(&self) -> Against {
+        self.against.get().copied().unwrap_or(Against::Nothing)
+    }
+
     /// From now on the group stands and falls with this stream.
     pub fn member(self: &Arc<Self>) -> Member {
         Member {

@@ -117,7 +117,11 @@ pub(super) fn read(
                 }
             }
             Ok(None) => {}
-            Err(issue) => listed.issues.push(issue),
+            Err(issue) => {
+                // There is something, and nobody knows what.
+                listed.complete &= issue.kind != IssueKind::Unreadable;
+                listed.issues.push(issue);
+            }
         }
     }
     listed.names.sort();
@@ -145,10 +149,15 @@ pub(super) fn judge(
 ) -> Result<Option<Kind>, Issue> {
     // A directory may be another file system's, whose device and inode only stat tells.
     if file_type == FileType::Unknown || (file_type == FileType::Directory && exclude.is_some()) {
-        let stat = statat(directory, name, AtFlags::SYMLINK_NOFOLLOW)
-            .map_err(|error| gone_or_unreadable(&path::join(at, name), error))?;
-        known_as = identity(&stat);
-        file_type = FileType::from_raw_mode(stat.st_mode);
+        match statat(directory, name, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) => {
+                known_as = identity(&stat);
+                file_type = FileType::from_raw_mode(stat.st_mode);
+            }
+            // Entering it will say why.
+            Err(_) if file_type == FileType::Directory => return Ok(Some(Kind::Directory)),
+            Err(error) => return Err(gone_or_unreadable(&path::join(at, name), error)),
+        }
     }
     let kind = metadata::kind(file_type);
     if let Some(exclude) = exclude {

@@ -9,7 +9,7 @@ mod names;
 mod selection;
 mod visit;
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
@@ -107,6 +107,8 @@ pub struct Directory {
     pub meta: Metadata,
     /// Device of its file system.
     pub device: u64,
+    /// Whether its file system's inode numbers stay as they are: those of FUSE, SMB and FAT may not.
+    pub stable_inodes: bool,
     /// What the names are.
     pub listing: Listing,
     /// Names and kinds as listed. Entries may vanish afterwards; then an issue comes instead of them.
@@ -118,11 +120,11 @@ pub struct Directory {
 pub struct Item {
     /// Raw path below the top of the walk.
     pub path: Vec<u8>,
-    /// Metadata, of a file by fstat of `file`.
+    /// Metadata, of a file by fstat of `file`; without extended attributes of what is [known](Walk::next_unless).
     pub meta: Metadata,
     /// Device of its file system: with the inode, the group of a hard link.
     pub device: u64,
-    /// A regular file, open; `None` for all else.
+    /// A regular file, open; `None` for all else, and for a known one.
     pub file: Option<OpenFile>,
 }
 
@@ -152,6 +154,8 @@ pub enum Event {
     Issue(Issue),
 }
 
+type Known<'a> = &'a mut dyn FnMut(&[u8], &Metadata) -> bool;
+
 struct Frame {
     /// `None` while too many others are open, and for good if it cannot be opened.
     fd: Option<Arc<OwnedFd>>,
@@ -175,6 +179,8 @@ pub struct Walk {
     path: Vec<u8>,
     pending: VecDeque<Event>,
     examiner: Examiner,
+    /// Whether inode numbers are stable, by device.
+    stable: HashMap<u64, bool>,
 }
 
 impl Walk {
@@ -204,12 +210,26 @@ impl Walk {
             path: Vec::new(),
             pending: VecDeque::new(),
             examiner: Examiner::default(),
+            stable: HashMap::new(),
         })
     }
 
     /// The next step, `None` when all is done.
     #[allow(clippy::should_implement_trait)] // `Iterator` is implemented by this
     pub fn next(&mut self) -> Option<Event> {
+        self.step(None)
+    }
+
+    /// The next step. An entry of which `known` is true, told its name in the directory entered last and its metadata without
+    /// extended attributes, is given without being opened.
+    pub fn next_unless(
+        &mut self,
+        known: &mut dyn FnMut(&[u8], &Metadata) -> bool,
+    ) -> Option<Event> {
+        self.step(Some(known))
+    }
+
+    fn step(&mut self, mut known: Option<Known<'_>>) -> Option<Event> {
         if let Some(top) = self.top.take() {
             self.enter(top.as_fd(), None);
         }
@@ -230,7 +250,7 @@ impl Walk {
             if kind == Kind::Directory {
                 self.enter(directory.as_fd(), Some(&name));
             } else {
-                self.entry(directory.as_fd(), &name, kind);
+                self.entry(directory.as_fd(), &name, kind, known.as_mut());
             }
         }
     }

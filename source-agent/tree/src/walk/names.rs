@@ -46,6 +46,17 @@ impl Names {
             .partition_point(|slot| slot.kind != Kind::Directory)
     }
 
+    /// The kind under a name, if it is there.
+    pub fn find(&self, name: &[u8]) -> Option<Kind> {
+        let files = self.files();
+        [&self.slots[..files], &self.slots[files..]]
+            .into_iter()
+            .find_map(|slots| {
+                let found = slots.binary_search_by(|slot| self.name(*slot).cmp(name));
+                found.ok().map(|index| slots[index].kind)
+            })
+    }
+
     /// A copy of the directories alone.
     pub(super) fn directories(&self) -> Self {
         let mut kept = Self::default();
@@ -74,6 +85,7 @@ impl Names {
         true
     }
 
+    /// Puts them in order. In place: nothing is needed beside what is there.
     pub(super) fn sort(&mut self) {
         let bytes = &self.bytes;
         let key = |slot: &Slot| {
@@ -83,5 +95,17 @@ impl Names {
             )
         };
         self.slots.sort_unstable_by(|a, b| key(a).cmp(&key(b)));
+    }
+}
+
+impl<'a> FromIterator<(&'a [u8], Kind)> for Names {
+    /// Names in any order; what has no room is left out.
+    fn from_iter<I: IntoIterator<Item = (&'a [u8], Kind)>>(names: I) -> Self {
+        let mut all = Self::default();
+        for (name, kind) in names {
+            all.push(name, kind);
+        }
+        all.sort();
+        all
     }
 }

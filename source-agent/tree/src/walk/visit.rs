@@ -7,7 +7,7 @@ use rustix::fs::{AtFlags, FileType, Stat, fstat, readlinkat, statat};
 use rustix::io::Errno;
 use taf_format::entry::{Kind, Metadata};
 
-use super::{Directory, Event, Frame, Item, Listing, MAX_OPEN, Names, Walk, listing};
+use super::{Directory, Event, Frame, Item, Known, Listing, MAX_OPEN, Names, Walk, listing};
 use crate::content::OpenFile;
 use crate::issue::{Issue, IssueKind, words};
 use crate::metadata::{self, Handle};
@@ -66,6 +66,11 @@ impl Walk {
         };
         let meta = self.examine(&at, Kind::Directory, &opened.stat, handle);
 
+        let stable_inodes = *self
+            .stable
+            .entry(identity.0)
+            .or_insert_with(|| metadata::has_stable_inodes(opened.fd.as_fd()));
+
         let mut issues = Vec::new();
         let (names, state) = if let Some(node) = chosen {
             (
@@ -122,6 +127,7 @@ impl Walk {
             path: at,
             meta,
             device: identity.0,
+            stable_inodes,
             listing: state,
             names,
         };
@@ -198,8 +204,28 @@ impl Walk {
     }
 
     /// Reads an entry that is no directory.
-    pub(super) fn entry(&mut self, directory: BorrowedFd<'_>, name: &[u8], kind: Kind) {
+    pub(super) fn entry(
+        &mut self,
+        directory: BorrowedFd<'_>,
+        name: &[u8],
+        kind: Kind,
+        known: Option<&mut Known<'_>>,
+    ) {
         let at = path::join(&self.path, name);
+        if let Some(known) = known {
+            match self.look(directory, &at, name, kind) {
+                Ok((meta, device)) if known(name, &meta) => {
+                    return self.pending.push_back(Event::Entry(Item {
+                        path: at,
+                        meta,
+                        device,
+                        file: None,
+                    }));
+                }
+                Ok(_) => {}
+                Err(issue) => return self.issue(issue),
+            }
+        }
         let opened = if kind == Kind::File {
             listing::open_file(directory, name)
         } else {
@@ -238,6 +264,27 @@ impl Walk {
             device,
             file,
         }));
+    }
+
+    /// Metadata of an entry that is no directory, without opening it, and its device.
+    fn look(
+        &mut self,
+        directory: BorrowedFd<'_>,
+        at: &[u8],
+        name: &[u8],
+        kind: Kind,
+    ) -> Result<(Metadata, u64), Issue> {
+        let failed = |error| listing::gone_or_unreadable(at, error);
+        let stat = statat(directory, name, AtFlags::SYMLINK_NOFOLLOW).map_err(failed)?;
+        if metadata::kind(FileType::from_raw_mode(stat.st_mode)) != Some(kind) {
+            return Err(failed(Errno::NOTDIR));
+        }
+        let mut meta = self.examiner.basics(kind, &stat);
+        if kind == Kind::Symlink {
+            let target = readlinkat(directory, name, Vec::new()).map_err(failed)?;
+            meta.link_target = target.into_bytes();
+        }
+        Ok((meta, listing::identity(&stat).0))
     }
 
     /// Ends the directory on top of the stack.

@@ -1,0 +1,518 @@
+//! The walk and the base side by side: every step of the walk gets what the base has there, and what the base has where the
+//! walk finds nothing is told in its place.
+//!
+//! Owns what counts as gone: only what a listing without error lacks. What could not be looked at stays as the head has it.
+
+use std::collections::{HashSet, VecDeque};
+use std::sync::Arc;
+
+use taf_format::entry::{Kind, Metadata, Time};
+use taf_format::key;
+use taf_format::page::{DirectoryStat, Entry, FLAG_CARRIED, Page};
+use taf_tree::walk::{Directory, Item, Listing, Names};
+use taf_tree::{Issue, IssueKind, path};
+
+use super::deep;
+use super::judge::{Rules, Verdict, judge, kept, kept_directory};
+use super::row::{Against, Known, Row};
+use crate::backup::step::{Entered, Found, Kept, Link, Step};
+use crate::fault::Error;
+
+/// Where the base's rows come from.
+pub trait Base {
+    /// The next row in the order of keys; shortened keys are left out.
+    fn next(&mut self) -> Result<Option<Row>, Error>;
+    /// The rows of these keys, as far as there are any, in any order.
+    fn look_up(&mut self, keys: Vec<Vec<u8>>) -> Result<Vec<Row>, Error>;
+}
+
+/// The base of a run that has none.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct NoBase;
+
+impl Base for NoBase {
+    fn next(&mut self) -> Result<Option<Row>, Error> {
+        Ok(None)
+    }
+
+    fn look_up(&mut self, _: Vec<Vec<u8>>) -> Result<Vec<Row>, Error> {
+        Ok(Vec::new())
+    }
+}
+
+/// A directory entered and not yet left.
+struct Open {
+    path: Vec<u8>,
+    /// Its full key.
+    full: Vec<u8>,
+    /// Until all its files have passed.
+    names: Option<Arc<Names>>,
+    /// The last of its files that the walk told of.
+    last: Option<Vec<u8>>,
+    /// Its listing is whole, and yet not all of it could be visited.
+    lost: bool,
+    rules: Rules,
+    /// Its rows that came already, for looking up names: those of the head, of what is compared, and staged.
+    latest: [Option<Arc<Row>>; 3],
+    /// Its rows, if they do not all come in the stream's order.
+    deep: Option<Deep>,
+}
+
+struct Deep {
+    coming: VecDeque<Row>,
+    passed: Vec<Arc<Row>>,
+}
+
+/// Merges a walk with its base.
+pub struct Merger<B> {
+    base: B,
+    against: Against,
+    rules: Rules,
+    /// The row that was pulled and not yet told.
+    ahead: Option<Row>,
+    stack: Vec<Open>,
+    /// The directory that is carried, and how far below it the walk is.
+    carried: Option<(Vec<u8>, usize)>,
+    /// What was decided of the entry that the walk is about to give.
+    settled: Option<Entry>,
+    /// Shortened keys that were told to be gone.
+    buried: HashSet<Vec<u8>>,
+    out: VecDeque<Step>,
+}
+
+impl<B: Base> Merger<B> {
+    /// A merge with `base`.
+    pub fn new(base: B, against: Against, rules: Rules) -> Self {
+        Self {
+            base,
+            against,
+            rules,
+            ahead: None,
+            stack: Vec::new(),
+            carried: None,
+            settled: None,
+            buried: HashSet::new(),
+            out: VecDeque::new(),
+        }
+    }
+
+    /// The steps that are ready, in order.
+    pub fn steps(&mut self) -> impl Iterator<Item = Step> + '_ {
+        self.out.drain(..)
+    }
+
+    /// The walk entered a directory.
+    ///
+    /// # Errors
+    /// Here as everywhere: the base can't be had.
+    pub fn enter(&mut self, directory: Directory) -> Result<(), Error> {
+        if let Some((_, depth)) = &mut self.carried {
+            *depth += 1;
+            return Ok(());
+        }
+        self.end_files()?;
+        let full = key::of_path(&directory.path);
+        let own = key::chunk(&full, None);
+        let mut first = None;
+        if !key::is_shortened(&own) {
+            self.pass(|row| row.key < own, Step::Gone)?;
+            if self.peek()?.is_some_and(|row| row.key == own) {
+                first = self.ahead.take();
+            }
+        }
+        let mut deep = None;
+        if deep::may_have_shortened(&full) {
+            let mut coming = VecDeque::from(self.all_chunks(&full, first.take())?);
+            first = coming.pop_front();
+            deep = Some(Deep {
+                coming,
+                passed: Vec::new(),
+            });
+        }
+        let first = first.map(Arc::new);
+        if directory.listing == Listing::Incomplete
+            && let Some(row) = &first
+            && let Some(head) = &row.head
+        {
+            return self.carry(&directory, full, head, Arc::clone(row), deep);
+        }
+        let rules = Rules {
+            ignore_inode: self.rules.ignore_inode || !directory.stable_inodes,
+            ..self.rules
+        };
+        let fresh = DirectoryStat::new(&directory.meta);
+        let kept = first.as_ref().and_then(|row| {
+            let known = [row.staged_page(), row.compared(self.against)];
+            let mut headers = known.into_iter().flatten();
+            headers.find_map(|known| kept_directory(known.page.header.as_ref()?, &fresh, rules))
+        });
+        self.stack.push(Open {
+            path: directory.path.clone(),
+            full,
+            names: Some(Arc::clone(&directory.names)),
+            last: None,
+            lost: false,
+            rules,
+            latest: [None, None, None],
+            deep,
+        });
+        self.out
+            .push_back(Step::Enter(Box::new(Entered { directory, kept })));
+        if let Some(row) = first {
+            self.give(row);
+        }
+        Ok(())
+    }
+
+    /// Whether an entry of the directory entered last is as the base has it, so that it need not be opened. To be asked before
+    /// [`Merger::entry`], with what can be known without opening it.
+    pub fn known(&mut self, name: &[u8], meta: &Metadata, seen: Time) -> Result<bool, Error> {
+        self.settled = None;
+        if self.carried.is_some() {
+            return Ok(true);
+        }
+        self.advance(name)?;
+        let Some(open) = self.stack.last() else {
+            return Ok(false);
+        };
+        let rules = open.rules;
+        let unchanged = self
+            .olds(name)
+            .find(|old| judge(old, meta, false, rules) == Verdict::Unchanged);
+        self.settled = unchanged.map(|old| kept(old, meta, seen, rules));
+        Ok(self.settled.is_some())
+    }
+
+    /// The walk gave an entry. It is as the base has it if [`Merger::known`] said so of it; else it was opened, and its
+    /// extended attributes were read.
+    pub fn entry(&mut self, item: Item, seen: Time) -> Result<(), Error> {
+        if self.carried.is_some() {
+            return Ok(());
+        }
+        let link = Link::of(item.device, &item.meta);
+        if let Some(entry) = self.settled.take() {
+            self.visited(&entry.name.clone());
+            let kept = Kept { entry, link };
+            self.out.push_back(Step::Kept(Box::new(kept)));
+            return Ok(());
+        }
+        let name = item.name().to_vec();
+        self.advance(&name)?;
+        self.visited(&name);
+        let rules = self.stack.last().map_or(self.rules, |open| open.rules);
+        let best = self
+            .olds(&name)
+            .map(|old| (judge(old, &item.meta, true, rules), old))
+            .min_by_key(|(verdict, _)| *verdict);
+        let old = match best {
+            Some((Verdict::Unchanged, old)) => {
+                let entry = kept(old, &item.meta, seen, rules);
+                let kept = Kept { entry, link };
+                self.out.push_back(Step::Kept(Box::new(kept)));
+                return Ok(());
+            }
+            Some((Verdict::Compare, old)) => Some(old.clone()),
+            Some((Verdict::Store, _)) | None => None,
+        };
+        self.out.push_back(Step::Entry(Box::new(Found {
+            item,
+            content: None,
+            seen,
+            old,
+            compared: None,
+            rules,
+        })));
+        Ok(())
+    }
+
+    /// The walk said that something is missing or doubtful. What could not be looked at stays as the head has it.
+    pub fn issue(&mut self, mut issue: Issue) -> Result<(), Error> {
+        if let Some((carried, _)) = &self.carried {
+            if issue.kind == IssueKind::UnreadableDirectory && issue.path == *carried {
+                issue.reason += "; what the version before has of it is kept";
+            }
+            self.out.push_back(Step::Issue(issue));
+            return Ok(());
+        }
+        let unreadable = issue.kind == IssueKind::Unreadable;
+        let unvisited = issue.kind == IssueKind::UnreadableDirectory;
+        let at = issue.path.clone();
+        self.out.push_back(Step::Issue(issue));
+        let Some(open) = self.stack.last_mut() else {
+            return Ok(());
+        };
+        if unvisited && at == open.path {
+            // The rest of its names could not be visited. Of a listing that is not whole nothing is expected.
+            open.lost = true;
+            return self.keep_files(|_| true);
+        }
+        match path::split(&at) {
+            Some((parent, name)) if unreadable && parent == open.path => {
+                match open.names.as_ref().map(|names| names.find(name)) {
+                    Some(Some(kind)) if kind != Kind::Directory => {
+                        let name = name.to_vec();
+                        self.keep_files(|candidate| candidate == name)
+                    }
+                    Some(None) => Ok(()),
+                    _ => self.keep_subtree(&at),
+                }
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The walk left the directory entered last.
+    pub fn leave(&mut self, complete: bool) -> Result<(), Error> {
+        if let Some((_, depth)) = &mut self.carried {
+            if *depth == 0 {
+                self.carried = None;
+            } else {
+                *depth -= 1;
+            }
+            return Ok(());
+        }
+        self.end_files()?;
+        let Some(open) = self.stack.pop() else {
+            return Ok(());
+        };
+        let fate = if open.lost { Step::Carried } else { Step::Gone };
+        self.pass(|row| is_below(&row.key, &open.full), fate)?;
+        self.out.push_back(Step::Leave { complete });
+        Ok(())
+    }
+
+    /// The walk is over.
+    pub fn end(&mut self) -> Result<(), Error> {
+        self.pass(|_| true, Step::Gone)?;
+        self.out.push_back(Step::End);
+        Ok(())
+    }
+
+    /// The head's directory stays, with all that is below it.
+    fn carry(
+        &mut self,
+        directory: &Directory,
+        full: Vec<u8>,
+        head: &Arc<Known>,
+        row: Arc<Row>,
+        deep: Option<Deep>,
+    ) -> Result<(), Error> {
+        let mut page = Page::clone(&head.page);
+        if let Some(header) = &mut page.header {
+            header.flags |= FLAG_CARRIED;
+        }
+        self.out.push_back(Step::CarriedPage(Box::new(page), row));
+        let coming = deep.map(|deep| deep.coming).unwrap_or_default();
+        self.out
+            .extend(coming.into_iter().map(|row| Step::Carried(Arc::new(row))));
+        self.pass(|row| is_below(&row.key, &full), Step::Carried)?;
+        self.carried = Some((directory.path.clone(), 0));
+        Ok(())
+    }
+
+    /// A directory that could not even be entered.
+    fn keep_subtree(&mut self, at: &[u8]) -> Result<(), Error> {
+        self.end_files()?;
+        let full = key::of_path(at);
+        self.pass(
+            |row| row.key < full && !is_below(&row.key, &full),
+            Step::Gone,
+        )?;
+        self.pass(
+            |row| row.key == full || is_below(&row.key, &full),
+            Step::Carried,
+        )
+    }
+
+    /// Files of the directory entered last that are listed, and of which no more is known, stay as the head has them.
+    fn keep_files(&mut self, which: impl Fn(&[u8]) -> bool) -> Result<(), Error> {
+        let Some(open) = self.stack.last() else {
+            return Ok(());
+        };
+        let Some(names) = open.names.clone() else {
+            return Ok(());
+        };
+        let last = open.last.clone();
+        for (name, kind) in names.iter() {
+            let passed = last.as_deref().is_some_and(|last| name <= last);
+            if kind == Kind::Directory || passed || !which(name) {
+                continue;
+            }
+            self.advance(name)?;
+            self.visited(name);
+            let head = self.stack.last().and_then(|open| open.latest[0].as_ref());
+            let old = head.and_then(|row| find(&row.head.as_ref()?.page, name));
+            if let Some(entry) = old.filter(|old| old.kind != Kind::Directory).cloned() {
+                let kept = Kept { entry, link: None };
+                self.out.push_back(Step::Kept(Box::new(kept)));
+            }
+        }
+        Ok(())
+    }
+
+    /// All files of the directory entered last have passed: gives the rest of its rows.
+    fn end_files(&mut self) -> Result<(), Error> {
+        let Some(names) = self.stack.last().and_then(|open| open.names.clone()) else {
+            return Ok(());
+        };
+        while let Some(row) = self.next_chunk(None)? {
+            self.give(Arc::new(row));
+        }
+        let mut gone = Vec::new();
+        if let Some(open) = self.stack.last_mut() {
+            open.names = None;
+            open.latest = [None, None, None];
+            if let Some(deep) = open.deep.take() {
+                for row in &deep.passed {
+                    let children = deep::children(row).into_iter().filter(|child| {
+                        let name = path::split(child).map_or(&[][..], |(_, name)| name);
+                        names.find(name) != Some(Kind::Directory)
+                    });
+                    gone.extend(children.map(|child| deep::first_chunk(&child)));
+                }
+            }
+        }
+        self.gone_deep(gone)
+    }
+
+    fn visited(&mut self, name: &[u8]) {
+        if let Some(open) = self.stack.last_mut() {
+            let last = open.last.get_or_insert_default();
+            last.clear();
+            last.extend_from_slice(name);
+        }
+    }
+
+    /// What the base has under a name, best first.
+    fn olds<'a>(&'a self, name: &'a [u8]) -> impl Iterator<Item = &'a Entry> + 'a {
+        let latest = self.stack.last().map(|open| &open.latest);
+        let staged = latest
+            .and_then(|latest| latest[2].as_ref())
+            .and_then(|row| row.staged_page());
+        let compared = latest
+            .and_then(|latest| latest[1].as_ref())
+            .and_then(|row| row.compared(self.against));
+        let known = [staged, compared].into_iter().flatten();
+        known.filter_map(move |known| find(&known.page, name))
+    }
+
+    /// Gives the rows of the directory entered last whose pages begin no later than at `name`.
+    fn advance(&mut self, name: &[u8]) -> Result<(), Error> {
+        while let Some(row) = self.next_chunk(Some(name))? {
+            self.give(Arc::new(row));
+        }
+        Ok(())
+    }
+
+    fn give(&mut self, row: Arc<Row>) {
+        let against = self.against;
+        if let Some(open) = self.stack.last_mut() {
+            let has = [
+                row.head.is_some(),
+                row.compared(against).is_some(),
+                row.staged_page().is_some(),
+            ];
+            for (latest, _) in open.latest.iter_mut().zip(has).filter(|(_, has)| *has) {
+                *latest = Some(Arc::clone(&row));
+            }
+            if let Some(deep) = &mut open.deep {
+                deep.passed.push(Arc::clone(&row));
+            }
+        }
+        self.out.push_back(Step::Row(row));
+    }
+
+    /// The next row of the directory entered last, if its page begins no later than at `name`.
+    fn next_chunk(&mut self, name: Option<&[u8]>) -> Result<Option<Row>, Error> {
+        if self.ahead.is_none() {
+            self.ahead = self.base.next()?;
+        }
+        let Some(open) = self.stack.last_mut() else {
+            return Ok(None);
+        };
+        let due = |lower: &[u8]| name.is_none_or(|name| lower <= name);
+        if let Some(deep) = &mut open.deep {
+            return Ok(deep
+                .coming
+                .pop_front_if(|row| due(row.lower().as_deref().unwrap_or_default())));
+        }
+        let full = &open.full;
+        Ok(self
+            .ahead
+            .take_if(|row| lower_in(&row.key, full).is_some_and(due)))
+    }
+
+    fn peek(&mut self) -> Result<Option<&Row>, Error> {
+        if self.ahead.is_none() {
+            self.ahead = self.base.next()?;
+        }
+        Ok(self.ahead.as_ref())
+    }
+
+    /// Tells the fate of all coming rows of which `which` is true, up to the first of which it is not.
+    fn pass(
+        &mut self,
+        which: impl Fn(&Row) -> bool,
+        fate: impl Fn(Arc<Row>) -> Step,
+    ) -> Result<(), Error> {
+        while self.peek()?.is_some_and(&which) {
+            let Some(row) = self.ahead.take() else { break };
+            let step = fate(Arc::new(row));
+            let gone = match &step {
+                Step::Gone(row) => deep::onward(row),
+                _ => Vec::new(),
+            };
+            self.out.push_back(step);
+            self.gone_deep(gone)?;
+        }
+        Ok(())
+    }
+
+    /// Shortened keys of what is gone, with all that they lead to.
+    fn gone_deep(&mut self, mut keys: Vec<Vec<u8>>) -> Result<(), Error> {
+        loop {
+            keys.retain(|key| self.buried.insert(key.clone()));
+            if keys.is_empty() {
+                return Ok(());
+            }
+            for row in self.base.look_up(std::mem::take(&mut keys))? {
+                keys.extend(deep::onward(&row));
+                self.out.push_back(Step::Gone(Arc::new(row)));
+            }
+        }
+    }
+
+    /// All rows of a directory some of which may have shortened keys, in the order of its names.
+    fn all_chunks(&mut self, full: &[u8], first: Option<Row>) -> Result<Vec<Row>, Error> {
+        let mut rows: Vec<Row> = first.into_iter().collect();
+        while self
+            .peek()?
+            .is_some_and(|row| lower_in(&row.key, full).is_some())
+        {
+            rows.extend(self.ahead.take());
+        }
+        deep::chunks(&mut self.base, full, rows)
+    }
+}
+
+fn find<'a>(page: &'a Page, name: &[u8]) -> Option<&'a Entry> {
+    let found = page
+        .entries
+        .binary_search_by(|entry| entry.name.as_slice().cmp(name));
+    found.ok().and_then(|index| page.entries.get(index))
+}
+
+/// The first name of a later chunk of the directory, by a whole key.
+fn lower_in<'a>(chunk: &'a [u8], full: &[u8]) -> Option<&'a [u8]> {
+    chunk.strip_prefix(full)?.strip_prefix(&[0, 0])
+}
+
+/// Whether a whole key is of something in the directory, its own later chunks included.
+fn is_below(chunk: &[u8], full: &[u8]) -> bool {
+    if full.is_empty() {
+        return !chunk.is_empty();
+    }
+    chunk
+        .strip_prefix(full)
+        .is_some_and(|rest| rest.first() == Some(&0))
+}
