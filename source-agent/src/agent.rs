@@ -266,8 +266,8 @@ async fn perform(context: Context<'_>, work: Option<Work>, groups: &Groups) -> R
     match work {
         Some(Work::Backup(work)) => {
             let stop = context.stop.clone();
-            let running = backup::run(context, &work, groups);
-            let done = stop.run_until_cancelled(Box::pin(running)).await;
+            let running = Box::pin(backup::run(context, &work, groups));
+            let done = stop.run_until_cancelled(running).await;
             done.unwrap_or(Err(Error::Stopped)).map(Done::Backup)
         }
         // It stops by itself, leaving nothing half done.

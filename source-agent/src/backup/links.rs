@@ -71,9 +71,9 @@ pub enum Met {
     /// Its bytes are there.
     Again {
         /// The name that carries them in this archive.
-        here: Carrier,
+        here: Box<Carrier>,
         /// What its page is to say.
-        listed: Carrier,
+        listed: Box<Carrier>,
     },
     /// It was modified since its first name was stored, or the number was given to another file.
     Different,
@@ -116,8 +116,8 @@ impl Links {
             return Met::New;
         };
         let met = Met::Again {
-            here: here.clone(),
-            listed: listed.clone(),
+            here: Box::new(here.clone()),
+            listed: Box::new(listed.clone()),
         };
         known.left = known.left.saturating_sub(1);
         if known.left == 0 {
@@ -218,7 +218,7 @@ mod tests {
         assert_eq!(links.carry(&link(4), &two), Carried::Again(one.clone()));
         for here in [&two, &one] {
             let met = links.meet(here.place.archive_ordinal, &link(4));
-            let (here, listed) = (here.clone(), one.clone());
+            let (here, listed) = (Box::new(here.clone()), Box::new(one.clone()));
             assert_eq!(met, Met::Again { here, listed });
         }
         // All four names are seen: nothing is kept.

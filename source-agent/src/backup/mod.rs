@@ -82,8 +82,7 @@ pub async fn run(
     // Ends the threads however this function is left.
     let stop = context.stop.child_token();
     let _ended = stop.clone().drop_guard();
-    let (steps, mode) =
-        steps(&context, work, walk, &stop).map_err(|error| cannot_start(&error))?;
+    let (steps, mode) = steps(&context, work, walk, &stop).map_err(|error| cannot_start(&error))?;
     let Some(group) = groups.get(context.key.attempt) else {
         return stream(&context, work, given, steps, mode, Arc::default(), stop).await;
     };

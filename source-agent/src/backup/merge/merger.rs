@@ -134,7 +134,7 @@ impl<B: Base> Merger<B> {
             && let Some(row) = &first
             && let Some(head) = &row.head
         {
-            return self.carry(&directory, full, head, Arc::clone(row), deep);
+            return self.carry(&directory, &full, head, Arc::clone(row), deep);
         }
         let rules = Rules {
             ignore_inode: self.rules.ignore_inode || !directory.stable_inodes,
@@ -144,7 +144,15 @@ impl<B: Base> Merger<B> {
         let kept = first.as_ref().and_then(|row| {
             let known = [row.staged_page(), row.compared(self.against)];
             let mut headers = known.into_iter().flatten();
-            headers.find_map(|known| kept_directory(known.page.header.as_ref()?, &fresh, rules))
+            headers.find_map(|known| {
+                let old = known.page.header.as_ref()?;
+                let mut fresh = fresh.clone();
+                // The times of a directory that only leads to what was chosen tell of names that were not.
+                if directory.listing == Listing::Chosen {
+                    (fresh.mtime, fresh.ctime) = (old.mtime, old.ctime);
+                }
+                kept_directory(old, &fresh, rules)
+            })
         });
         self.stack.push(Open {
             path: directory.path.clone(),
@@ -292,7 +300,7 @@ impl<B: Base> Merger<B> {
     fn carry(
         &mut self,
         directory: &Directory,
-        full: Vec<u8>,
+        full: &[u8],
         head: &Arc<Known>,
         row: Arc<Row>,
         deep: Option<Deep>,
@@ -305,7 +313,7 @@ impl<B: Base> Merger<B> {
         let coming = deep.map(|deep| deep.coming).unwrap_or_default();
         self.out
             .extend(coming.into_iter().map(|row| Step::Carried(Arc::new(row))));
-        self.pass(|row| is_below(&row.key, &full), Step::Carried)?;
+        self.pass(|row| is_below(&row.key, full), Step::Carried)?;
         self.carried = Some((directory.path.clone(), 0));
         Ok(())
     }
