@@ -195,16 +195,20 @@ mod tests {
         })
     }
 
-    fn row(head: Option<u64>, full: Option<u64>, staged: Option<Option<u64>>) -> Row {
+    fn row(head: Option<u64>, full: Option<u64>, staged: Option<Staged>) -> Row {
         Row {
             key: Vec::new(),
             head: head.map(|size| known(size, false)),
             full: full.map(|size| known(size, false)),
-            staged: staged.map(|page| {
-                page.map_or(Staged::Tombstone, |size| Staged::Page(known(size, false)))
-            }),
+            staged,
         }
     }
+
+    fn page(size: u64) -> Option<Staged> {
+        Some(Staged::Page(known(size, false)))
+    }
+
+    const GONE: Option<Staged> = Some(Staged::Tombstone);
 
     #[test]
     fn a_page_is_written_where_it_differs_from_the_head_or_the_full() {
@@ -217,9 +221,9 @@ mod tests {
         assert!(row(Some(2), Some(1), None).takes(new, differential));
         assert!(!row(Some(1), Some(1), None).takes(new, differential));
         // What is staged under this version is what counts.
-        assert!(!row(Some(2), Some(3), Some(Some(1))).takes(new, differential));
-        assert!(row(Some(1), Some(1), Some(Some(2))).takes(new, differential));
-        assert!(row(Some(1), None, Some(None)).takes(new, incremental));
+        assert!(!row(Some(2), Some(3), page(1)).takes(new, differential));
+        assert!(row(Some(1), Some(1), page(2)).takes(new, differential));
+        assert!(row(Some(1), None, GONE).takes(new, incremental));
     }
 
     #[test]
@@ -237,24 +241,24 @@ mod tests {
     fn a_tombstone_is_written_where_something_would_be_seen() {
         assert!(row(Some(1), None, None).buries());
         assert!(row(None, Some(1), None).buries());
-        assert!(row(None, None, Some(Some(1))).buries());
-        assert!(!row(Some(1), Some(1), Some(None)).buries());
+        assert!(row(None, None, page(1)).buries());
+        assert!(!row(Some(1), Some(1), GONE).buries());
     }
 
     #[test]
     fn what_is_carried_is_the_heads_whatever_else_there_is() {
-        let page = |carry| matches!(carry, Carry::Page(_));
+        let carries = |carry| matches!(carry, Carry::Page(_));
         assert_eq!(
             row(Some(1), None, None).carry(Against::Head),
             Carry::Nothing
         );
-        assert!(page(
+        assert!(carries(
             row(Some(1), Some(2), None).carry(Against::FullAndHead)
         ));
-        assert!(page(row(Some(1), None, Some(None)).carry(Against::Head)));
+        assert!(carries(row(Some(1), None, GONE).carry(Against::Head)));
         let gone = row(None, Some(2), None).carry(Against::FullAndHead);
         assert_eq!(gone, Carry::Tombstone);
-        let never = row(None, None, Some(None)).carry(Against::Head);
+        let never = row(None, None, GONE).carry(Against::Head);
         assert_eq!(never, Carry::Nothing);
     }
 }
