@@ -204,8 +204,8 @@ mod tests {
         }
     }
 
-    fn page(size: u64) -> Option<Staged> {
-        Some(Staged::Page(known(size, false)))
+    fn page(size: u64) -> Staged {
+        Staged::Page(known(size, false))
     }
 
     const GONE: Option<Staged> = Some(Staged::Tombstone);
@@ -221,8 +221,8 @@ mod tests {
         assert!(row(Some(2), Some(1), None).takes(new, differential));
         assert!(!row(Some(1), Some(1), None).takes(new, differential));
         // What is staged under this version is what counts.
-        assert!(!row(Some(2), Some(3), page(1)).takes(new, differential));
-        assert!(row(Some(1), Some(1), page(2)).takes(new, differential));
+        assert!(!row(Some(2), Some(3), Some(page(1))).takes(new, differential));
+        assert!(row(Some(1), Some(1), Some(page(2))).takes(new, differential));
         assert!(row(Some(1), None, GONE).takes(new, incremental));
     }
 
@@ -241,7 +241,7 @@ mod tests {
     fn a_tombstone_is_written_where_something_would_be_seen() {
         assert!(row(Some(1), None, None).buries());
         assert!(row(None, Some(1), None).buries());
-        assert!(row(None, None, page(1)).buries());
+        assert!(row(None, None, Some(page(1))).buries());
         assert!(!row(Some(1), Some(1), GONE).buries());
     }
 
