@@ -6,8 +6,10 @@ mod support;
 use std::path::{Path, PathBuf};
 
 use support::{Said, archive, run};
-use taf_drive::{Drive as _, Sync};
+use taf_drive::{Changer as _, Drive as _, OwnKeys, ScsiChanger, ScsiDrive, Sync};
 use taf_emulator::cartridge::{Cartridge, Meta};
+use taf_emulator::library::{self, Library, NewCartridge, Spec};
+use taf_scsi::transport::in_process::InProcess;
 use tempfile::TempDir;
 
 /// A quick form of everything.
@@ -279,4 +281,58 @@ fn inspecting_names_what_is_somebody_elses() {
     assert_eq!(found["holds"]["kind"], "a tar archive");
     assert_eq!(found["files"][0]["byte_count_at_most"], 20_480, "{found:#}");
     assert_eq!(found["end_block"], 3);
+}
+
+/// A drive of a library that is served here, with a blank cartridge in it; and a way to it that is another host's.
+fn served(dir: &Path) -> (String, ScsiDrive) {
+    let shelf = dir.join("library");
+    Library::create(&shelf, &Spec::new(1, 2, 256 << 20)).unwrap();
+    library::add(&shelf, "SCR001L8", &NewCartridge::default()).unwrap();
+    let library = Library::open(&shelf).unwrap();
+    let devices = taf_emulator::server::serve(&library).unwrap();
+    let robot = InProcess::new("robot", library.changer_target());
+    let mut robot = ScsiChanger::new(Box::new(robot)).unwrap();
+    robot.attentions().unwrap();
+    let inventory = robot.inventory().unwrap();
+    let (slot, drive) = (inventory.slots[0].address, inventory.drives[0].address);
+    robot.move_medium(slot, drive).unwrap();
+    let theirs = taf_drive::open(&devices[1].device).unwrap();
+    drop(theirs);
+    let theirs = InProcess::new("theirs", library.drive_target(0).unwrap());
+    let mut theirs = ScsiDrive::new(Box::new(theirs)).unwrap();
+    theirs.attentions().unwrap();
+    // The library is on as long as the test.
+    let device = devices[1].device.clone();
+    std::mem::forget(library);
+    (device, theirs)
+}
+
+#[test]
+fn who_holds_the_drive_is_noticed_and_kept_off() {
+    let dir = TempDir::new().unwrap();
+    let (device, mut theirs) = served(dir.path());
+    let test = |further: &[&str]| {
+        let arguments = [&["tape", "test", &device, "--json"], &SMALL[..], further].concat();
+        run(dir.path(), &arguments)
+    };
+    let report = test(&["--second", &device]).json();
+    let (found, message) = outcome(&report, "reservation");
+    assert_eq!(found, "passed", "{message}");
+    assert!(message.contains("a second path was kept off"), "{message}");
+    assert_eq!(report["failed"], 0, "{report:#}");
+    let report = test(&[]).json();
+    let (found, message) = outcome(&report, "reservation");
+    assert_eq!(found, "passed", "{message}");
+    assert!(message.contains("--second"), "{message}");
+
+    // Another host holds it: nothing is written, and whose it is is said.
+    theirs.attentions().unwrap();
+    theirs.reserve_with(OwnKeys {
+        current: 0x1234,
+        stale: Vec::new(),
+    });
+    theirs.reserve().unwrap();
+    let said = test(&[]);
+    said.expect(1).says(&["another host holds the device"]);
+    theirs.release().unwrap();
 }

@@ -5,8 +5,9 @@ mod support;
 #[path = "support/world.rs"]
 mod world;
 
-use taf_controller::catalog::{Error, View, browse, commit};
+use taf_controller::catalog::{Error, View, browse, commit, report};
 use taf_controller::store::{assignments, attempt_volumes};
+use taf_proto::agent::{AssignmentKey, JudgePartRequest};
 use world::{Backup, Part, TAPE, Tree, World};
 
 fn tree() -> Tree {
@@ -225,6 +226,75 @@ async fn a_late_part_counts_until_a_newer_attempt_opens_the_version_and_is_an_or
     }
     assert_eq!(world.count("orphans").await, 1);
     assert_eq!(world.count("pages").await, 0);
+}
+
+/// An attempt of another job, which is given the same volume.
+async fn another_job(world: &World) -> AssignmentKey {
+    world.end_attempts().await;
+    let mut client = world.store.client().await.unwrap();
+    let tx = client.transaction().await.unwrap();
+    let sql = "INSERT INTO jobs (kind, state, creator, volume_id, created_at) \
+               VALUES ('index', 'running', 'test', $1, now()) RETURNING id";
+    let job: i64 = tx.query_one(sql, &[&world.volume_id]).await.unwrap().get(0);
+    let (_, key) = world.attempt_on(&tx, job).await;
+    tx.commit().await.unwrap();
+    key
+}
+
+#[tokio::test]
+async fn a_part_that_another_job_finds_on_tape_is_adopted_while_its_archive_is_open() {
+    let world = World::new().await;
+    let attempt = world.attempt().await;
+    let parts = Backup::of(&tree(), 1).parts(&world, &attempt, 2).await;
+    let key = another_job(&world).await;
+    let judge = async |part: &Part| {
+        let request = JudgePartRequest {
+            key: Some(key),
+            recording_uuid: part.header.recording_uuid.clone(),
+            archive_uuid: part.header.archive_uuid.clone(),
+            part_number: part.header.part_number,
+            tape_file: part.header.tape_file,
+        };
+        report::judge_part(&world.store, TAPE, &request)
+            .await
+            .unwrap()
+    };
+    assert!(judge(&parts[0]).await.current);
+    let mut found = parts[0].clone();
+    found.header.key = Some(key);
+    // It is not its own, and does not say that it was found.
+    let error = world.commit(&found).await.unwrap_err();
+    assert!(matches!(error, Error::Invalid(_)), "{error}");
+    found.header.adopted = true;
+    world.commit(&found).await.unwrap();
+    assert_eq!(world.count("parts").await, 1);
+    // The journal turns up after all: it says the same.
+    world.commit(&parts[0]).await.unwrap();
+    assert_eq!(world.count("parts").await, 1);
+
+    // A newer attempt opens the version: what is found now is an orphan, also for who has read it already.
+    world.attempt().await;
+    let key = another_job(&world).await;
+    let judged = report::judge_part(
+        &world.store,
+        TAPE,
+        &JudgePartRequest {
+            key: Some(key),
+            recording_uuid: parts[1].header.recording_uuid.clone(),
+            archive_uuid: parts[1].header.archive_uuid.clone(),
+            ..JudgePartRequest::default()
+        },
+    )
+    .await
+    .unwrap();
+    assert!(!judged.current);
+    assert!(judged.reason.contains("newer attempt"), "{}", judged.reason);
+    let mut late = parts[1].clone();
+    late.header.key = Some(key);
+    late.header.adopted = true;
+    let error = world.commit(&late).await.unwrap_err();
+    assert!(matches!(error, Error::Closed(_)), "{error}");
+    assert_eq!(world.count("orphans").await, 1);
 }
 
 #[tokio::test]

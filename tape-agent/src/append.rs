@@ -1,7 +1,7 @@
 //! The append rule: before anything is written, the end of data is where the catalog has it.
 //!
-//! More on tape than known are orphans: files that a killed worker left, closed and reported, never overwritten. Less is a
-//! truncation, and the volume is written no more.
+//! More on tape than known are strays: files that a killed worker left, closed and never overwritten; [`crate::adopt`] sees to
+//! what becomes of each. Less is a truncation, and the volume is written no more.
 
 use taf_drive::{Drive, Error, Position, Read, Sync};
 use taf_format::block0::Block0;
@@ -20,6 +20,15 @@ pub struct End {
     pub block: u64,
 }
 
+/// A tape file behind the end that the catalog knows.
+#[derive(Debug, Clone)]
+pub struct Stray {
+    /// What it is if nobody owns it.
+    pub orphan: ReportOrphanRequest,
+    /// Of a part that was written to this very recording and ended with a filemark: what its block 0 says.
+    pub part: Option<Block0>,
+}
+
 /// Why nothing can be appended.
 pub enum Refused {
     /// A fault of drive or medium.
@@ -34,11 +43,11 @@ impl From<Fault> for Refused {
     }
 }
 
-/// Goes to the end of data and makes it true. Returns where it is, and the orphans that were found on the way.
+/// Goes to the end of data and makes it true. Returns where it is, and the strays that were found on the way, in order.
 pub fn find_end(
     drive: &mut dyn Drive,
     recording: &Recording,
-) -> Result<(End, Vec<ReportOrphanRequest>), Refused> {
+) -> Result<(End, Vec<Stray>), Refused> {
     let barcode = &recording.barcode;
     let said = |error: &Error| of_drive(error, "finding the end of", barcode);
     let known = End {
@@ -90,15 +99,20 @@ pub fn find_end(
     }
     drive.locate(known.block).map_err(|e| said(&e))?;
     let mut end = known;
-    let mut orphans = Vec::new();
+    let mut strays = Vec::new();
     let mut buffer = vec![0; taf_format::limits::BLOCK_SIZE_MAX as usize];
     while end.block < found {
+        let mut part = None;
         let reason = match drive.read_block(&mut buffer) {
             Ok(Read::Block(length)) => match Block0::decode(&buffer[..length]) {
-                Ok(block0) => format!(
-                    "part {} of version {} of {} that was not committed",
-                    block0.part, block0.version, block0.plan
-                ),
+                Ok(block0) => {
+                    let reason = format!(
+                        "part {} of version {} of {} that was not committed",
+                        block0.part, block0.version, block0.plan
+                    );
+                    part = is_ours(&block0, recording, end).then_some(block0);
+                    reason
+                }
                 Err(_) => match label::identify(&buffer[..length]) {
                     Kind::TafIndex => "a volume index that was not committed".to_owned(),
                     _ => "a tape file that the catalog does not know".to_owned(),
@@ -111,21 +125,27 @@ pub fn find_end(
             // All else may hide a reset or another cartridge.
             Err(error) => return Err(said(&error).into()),
         };
-        let behind = behind_file(drive, end.block, found).map_err(|e| said(&e))?;
+        let (behind, torn) = behind_file(drive, end.block, found).map_err(|e| said(&e))?;
         let next = End {
             // Behind a place that can't be read there may be more than one file.
             tape_file: behind.file.unwrap_or(end.tape_file + 1),
             block: behind.block,
         };
-        orphans.push(ReportOrphanRequest {
+        let orphan = ReportOrphanRequest {
             key: None,
             recording_uuid: recording.recording_uuid.clone(),
             tape_file: end.tape_file,
             first_block: end.block,
             next_tape_file: next.tape_file,
             next_block: next.block,
-            reason,
-        });
+            reason: if torn {
+                format!("{reason}, and was torn")
+            } else {
+                reason
+            },
+        };
+        let part = part.filter(|_| !torn && next.tape_file == end.tape_file + 1);
+        strays.push(Stray { orphan, part });
         end = next;
     }
     drive.locate_end_of_data().map_err(|e| said(&e))?;
@@ -141,7 +161,15 @@ pub fn find_end(
         )
         .into());
     }
-    Ok((end, orphans))
+    Ok((end, strays))
+}
+
+/// Whether a part says of itself that it was written to this recording, and here.
+fn is_ours(block0: &Block0, recording: &Recording, end: End) -> bool {
+    block0.recording_uuid.as_bytes()[..] == recording.recording_uuid[..]
+        && block0.installation_uuid.as_bytes()[..] == recording.installation_uuid[..]
+        && u64::from(block0.tape_file) == end.tape_file
+        && block0.block_size == recording.block_size
 }
 
 /// Whether the drive does not find where the recording ends: power was lost while it was written, or the medium is bad there.
@@ -162,14 +190,18 @@ fn endless(barcode: &str, error: &Error) -> Fault {
     )
 }
 
-/// Goes behind the filemark of the tape file that begins at `first`. A torn file, which has none, gets one.
-fn behind_file(drive: &mut dyn Drive, first: u64, end_of_data: u64) -> Result<Position, Error> {
+/// Goes behind the filemark of the tape file that begins at `first`. A torn file, which has none, gets one; says whether it was.
+fn behind_file(
+    drive: &mut dyn Drive,
+    first: u64,
+    end_of_data: u64,
+) -> Result<(Position, bool), Error> {
     drive.locate(first)?;
     match drive.space_filemarks(1) {
         Ok(taf_drive::Spaced::All) => {
             let behind = drive.position()?;
             if behind.block <= end_of_data {
-                return Ok(behind);
+                return Ok((behind, false));
             }
         }
         Ok(_) | Err(Error::Medium(_) | Error::BlankCheck(_)) => {}
@@ -181,5 +213,5 @@ fn behind_file(drive: &mut dyn Drive, first: u64, end_of_data: u64) -> Result<Po
         return Err(Error::PositionUnknown);
     }
     drive.write_filemarks(1, Sync::Synchronous)?;
-    drive.position()
+    Ok((drive.position()?, true))
 }

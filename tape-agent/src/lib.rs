@@ -4,6 +4,7 @@
 //! says that something is on tape before the drive has said so.
 #![forbid(unsafe_code)]
 
+mod adopt;
 pub mod append;
 pub mod buffering;
 mod clock;

@@ -3,8 +3,8 @@
 
 use std::time::Duration;
 
-use taf_drive::Drive;
 use taf_drive::health::Chip;
+use taf_drive::{Drive, Error as DriveError};
 use taf_proto::agent::drive_observation::Medium;
 use taf_proto::agent::report_volume_request::Verdict;
 use taf_proto::agent::{
@@ -254,7 +254,7 @@ fn spawn_reader(
             if device.changes() != changes {
                 prove(drive, &recording, &gauge, &stop).map_err(|wrong| wrong.fault)?;
             }
-            let again = |drive: &mut dyn Drive| {
+            let again = |drive: &mut dyn Drive, _: &DriveError| {
                 gauge.phase("mounting");
                 let proved = prove(drive, &recording, &gauge, &stop);
                 let proved = proved.map(|_| ()).map_err(|wrong| wrong.fault);

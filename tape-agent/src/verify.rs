@@ -12,7 +12,7 @@ mod check;
 use std::sync::mpsc;
 
 use bytes::Bytes;
-use taf_drive::Drive;
+use taf_drive::{Drive, Error as DriveError};
 use taf_format::block0::Block0;
 use taf_format::resync::{Event, Expect, PartReader, Point};
 use taf_format::segment;
@@ -181,7 +181,7 @@ fn verify(
                     "see the limits on processes (ulimit -u)",
                 )
             })?;
-        let again = |drive: &mut dyn Drive| {
+        let again = |drive: &mut dyn Drive, _: &DriveError| {
             let proved = read::prove(drive, recording, gauge, stop);
             proved.map(|_| ()).map_err(|wrong| wrong.fault)
         };

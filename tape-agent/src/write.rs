@@ -26,10 +26,11 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::append::{self, End, Refused};
+use crate::adopt;
+use crate::append::{self, End, Refused, Stray};
 use crate::commit;
 use crate::door::{Open, Visit};
-use crate::fault::{fault, of_drive, peer_lost, protocol, stopped};
+use crate::fault::{fault, is_news, of_drive, peer_lost, protocol, stopped};
 use crate::indexing;
 use crate::journal::Entry;
 use crate::medium;
@@ -43,6 +44,8 @@ const WAITING: usize = 1;
 const COMMIT_REFUSED: &str = "COMMIT_REFUSED";
 /// After so many volumes in a row that failed before they held a part it is the drive, and no further cartridge is tried.
 const BARREN_MAX: u32 = 2;
+/// News of the drive that the work on what lies behind the known end outlives.
+const NEWS_MAX: u32 = 5;
 /// A part ends so large a piece of the cartridge before early warning: room for the rest of a segment, a filemark, and an
 /// index of the volume.
 const WARNING_SHARE: u64 = 128;
@@ -196,13 +199,45 @@ pub(crate) struct Proved {
     pub(crate) floor: u64,
 }
 
-/// Mounts and proves the volume, and finds its end.
+/// Mounts and proves the volume, and finds its end. What lies behind the end that the catalog knows is made known to it first.
 pub(crate) async fn prove(
     around: &Surroundings,
     key: AssignmentKey,
     recording: &Recording,
     stop: &CancellationToken,
 ) -> Result<Proved, Fault> {
+    let mut known = recording.clone();
+    let (mut first, mut news) = (true, 0);
+    loop {
+        let (proved, strays) = look(around, key, &known, first, stop).await?;
+        if strays.is_empty() {
+            return Ok(proved);
+        }
+        first = false;
+        for stray in strays {
+            match adopt::settle(around, key, &known, &stray, stop).await {
+                Ok(()) => {}
+                // What is settled is settled; the rest is looked for again.
+                Err(fault) if is_news(&fault) && news < NEWS_MAX => {
+                    news += 1;
+                    break;
+                }
+                Err(fault) => return Err(fault),
+            }
+            known.next_tape_file = stray.orphan.next_tape_file;
+            known.next_block = stray.orphan.next_block;
+        }
+    }
+}
+
+/// Mounts and proves the volume, and finds its end and the strays before it.
+async fn look(
+    around: &Surroundings,
+    key: AssignmentKey,
+    recording: &Recording,
+    first: bool,
+    stop: &CancellationToken,
+) -> Result<(Proved, Vec<Stray>), Fault> {
     let device = around.device.clone();
     let wanted = recording.clone();
     let gauge = around.gauge.clone();
@@ -216,9 +251,11 @@ pub(crate) async fn prove(
                     let state = medium::mount_shown(drive, &wanted.barcode, &stopping, &show)
                         .map_err(Problem::Fault)?;
                     gauge.medium(Medium::Loaded);
-                    watch
-                        .begin(drive, key, &wanted.barcode, true)
-                        .map_err(Problem::Fault)?;
+                    if first {
+                        watch
+                            .begin(drive, key, &wanted.barcode, true)
+                            .map_err(Problem::Fault)?;
+                    }
                     warn_early(drive).map_err(|error| {
                         Problem::Fault(of_drive(&error, "setting up", &wanted.barcode))
                     })?;
@@ -253,16 +290,14 @@ pub(crate) async fn prove(
         })
         .await?;
     match proved {
-        Ok(((end, orphans), density)) => {
-            stop.run_until_cancelled(commit::orphans(&around.link, key, orphans))
-                .await
-                .ok_or_else(stopped)??;
+        Ok(((end, strays), density)) => {
             let floor = around.buffering.floor(density);
-            Ok(Proved {
+            let proved = Proved {
                 end,
                 changes,
                 floor,
-            })
+            };
+            Ok((proved, strays))
         }
         Err(Problem::Fault(fault)) => Err(fault),
         Err(Problem::Volume(verdict, fault)) => {

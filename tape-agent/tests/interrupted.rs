@@ -181,7 +181,7 @@ impl Bench {
     }
 
     fn append(&mut self, drive: &mut dyn Drive, stop: &CancellationToken) -> Result<(), Fault> {
-        let (end, orphans) = medium::steadily(
+        let (end, strays) = medium::steadily(
             |fault| fault,
             || {
                 self.proved(drive, stop)?;
@@ -192,7 +192,7 @@ impl Bench {
             },
         )?;
         // Whatever comes of the rest, the catalog has the orphans.
-        for orphan in orphans {
+        for orphan in strays.into_iter().map(|stray| stray.orphan) {
             assert_eq!(orphan.first_block, self.recording.next_block);
             self.recording.next_block = orphan.next_block;
             self.recording.next_tape_file = orphan.next_tape_file;
@@ -271,7 +271,7 @@ impl Bench {
 
     fn read(&self, drive: &mut dyn Drive, stop: &CancellationToken) -> Result<(), Fault> {
         self.proved(drive, stop)?;
-        let again = |drive: &mut dyn Drive| self.proved(drive, stop);
+        let again = |drive: &mut dyn Drive, _: &taf_drive::Error| self.proved(drive, stop);
         let part = self.parts.lock().unwrap().first().cloned().unwrap();
         let mut reader = Reader::new(drive, BARCODE, BLOCK, &again);
         let range = ReadRange {

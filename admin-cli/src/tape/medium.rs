@@ -7,15 +7,16 @@ use std::ffi::OsStr;
 use std::path::Path;
 
 use taf_drive::health::{Alerts, Memory, Statistics};
-use taf_drive::{Drive, Error as DriveError, MediumState, Read, Readiness, ScsiDrive, Spaced};
+use taf_drive::reading::{Course, Found, Sought, Stop};
+use taf_drive::{
+    Attention, Drive, Error as DriveError, MediumState, Position, Read, Readiness, ScsiDrive,
+    Spaced,
+};
 use taf_emulator::{Shared, cartridge, single};
 use taf_format::limits;
 use taf_scsi::transport::in_process::InProcess;
 
 use super::Error;
-
-/// Most blocks in a row that can't be read before the rest is given up: beyond it the drive is broken, not the tape.
-const UNREADABLE_MAX: u64 = 100_000;
 
 /// See the module.
 pub struct Medium {
@@ -25,7 +26,7 @@ pub struct Medium {
     buffer: Vec<u8>,
     /// The object (block or filemark) that is read next.
     at: u64,
-    unreadable: u64,
+    course: Course<'static, DriveError>,
 }
 
 /// Opens a device anew.
@@ -129,7 +130,7 @@ impl Medium {
             name: shown,
             buffer: vec![0; longest.min(limits::BLOCK_SIZE_MAX as usize)],
             at: 0,
-            unreadable: 0,
+            course: Course::new(Sought::Objects, &again),
         };
         medium.rewind()?;
         Ok(medium)
@@ -174,7 +175,7 @@ impl Medium {
             outcome => self.checked("go to the end of data", outcome)?,
         }
         let position = self.drive.position();
-        self.at = self.checked("tell where the tape stands", position)?.block;
+        self.stands_at(position)?;
         Ok(Some(self.at))
     }
 
@@ -187,7 +188,7 @@ impl Medium {
     pub fn is_blank(&mut self) -> Result<bool, Error> {
         self.rewind()?;
         let outcome = self.drive.read_block(&mut self.buffer);
-        self.unreadable = 0;
+        self.course.stands_at(None);
         match outcome {
             Ok(Read::Blank) => Ok(true),
             Ok(_) | Err(DriveError::BlockTooLarge { .. }) => Ok(false),
@@ -210,6 +211,7 @@ impl Medium {
         let outcome = self.drive.rewind();
         self.checked("rewind", outcome)?;
         self.at = 0;
+        self.course.stands_at(Some(0));
         Ok(())
     }
 
@@ -220,6 +222,7 @@ impl Medium {
             outcome => {
                 self.checked("go to a block", outcome)?;
                 self.at = object;
+                self.course.stands_at(Some(object));
                 Ok(true)
             }
         }
@@ -230,42 +233,48 @@ impl Medium {
         let outcome = self.drive.space_filemarks(1);
         let spaced = self.checked("go over a filemark", outcome)?;
         let position = self.drive.position();
-        self.at = self.checked("tell where the tape stands", position)?.block;
+        self.stands_at(position)?;
         Ok(spaced == Spaced::All)
     }
 
-    /// Reads what comes next.
+    fn stands_at(&mut self, position: Result<Position, DriveError>) -> Result<(), Error> {
+        self.at = self.checked("tell where the tape stands", position)?.block;
+        self.course.stands_at(Some(self.at));
+        Ok(())
+    }
+
+    /// Reads what comes next; around damage as the tape agent does.
     pub fn read(&mut self) -> Result<Next<'_>, Error> {
-        match self.drive.read_block(&mut self.buffer) {
-            Ok(Read::Block(length)) => {
-                self.at += 1;
-                self.unreadable = 0;
-                Ok(Next::Block(&self.buffer[..length]))
-            }
-            Ok(Read::Filemark) => {
-                self.at += 1;
-                Ok(Next::Filemark)
-            }
-            Ok(Read::EndOfData | Read::Blank) => Ok(Next::End),
+        let drive = self.drive.as_mut();
+        let found = self.course.read(drive, &mut self.buffer, self.at, u64::MAX);
+        let next = match found {
+            Ok(Found::Read(Read::Block(length))) => Next::Block(&self.buffer[..length]),
+            Ok(Found::Read(Read::Filemark)) => Next::Filemark,
+            Ok(Found::Read(Read::EndOfData | Read::Blank)) => return Ok(Next::End),
             // A block longer than any of ours is none of ours.
-            Err(DriveError::BlockTooLarge { .. }) => {
-                self.at += 1;
-                Ok(Next::Unreadable)
+            Ok(Found::Longer(_) | Found::Lost(_)) => Next::Unreadable,
+            Err(Stop::Drive(source) | Stop::Prove(source)) => {
+                return Err(Error::Drive {
+                    device: self.name.clone(),
+                    action: "read",
+                    source,
+                });
             }
-            Err(error @ (DriveError::Medium(_) | DriveError::BlankCheck(_))) => {
-                self.unreadable += 1;
-                if self.unreadable > UNREADABLE_MAX {
-                    return self.checked("read", Err(error));
-                }
-                // Drives differ in where they stop after an error.
-                if self.locate(self.at + 1)? {
-                    Ok(Next::Unreadable)
-                } else {
-                    Ok(Next::End)
-                }
+            Err(Stop::Hopeless {
+                failures,
+                block,
+                reason,
+            }) => {
+                return Err(Error::Unreadable {
+                    device: self.name.clone(),
+                    failures,
+                    block,
+                    reason,
+                });
             }
-            Err(error) => self.checked("read", Err(error)),
-        }
+        };
+        self.at += 1;
+        Ok(next)
     }
 
     fn checked<T>(&self, action: &'static str, outcome: Result<T, DriveError>) -> Result<T, Error> {
@@ -274,6 +283,20 @@ impl Medium {
             action,
             source,
         })
+    }
+}
+
+/// Sets the drive up again after news of it. Another cartridge is not what was to be read.
+fn again(drive: &mut dyn Drive, news: &DriveError) -> Result<(), DriveError> {
+    let further = drive.attentions()?;
+    let first = match news {
+        DriveError::UnitAttention(sense) => Some(*sense),
+        _ => None,
+    };
+    let changed = |sense: &_| Attention::of(sense) == Attention::MediumChanged;
+    match first.into_iter().chain(further).find(changed) {
+        Some(sense) => Err(DriveError::UnitAttention(sense)),
+        None => drive.prepare().map(|_| ()),
     }
 }
 

@@ -44,6 +44,20 @@ pub enum Error {
         /// What it said.
         source: taf_drive::Error,
     },
+    /// There is no hope for the rest of it.
+    #[error(
+        "{failures} blocks of {device} could not be read one after another, the last one {block}: {reason}"
+    )]
+    Unreadable {
+        /// The drive or cartridge.
+        device: String,
+        /// How many.
+        failures: u32,
+        /// The last of them.
+        block: u64,
+        /// Why.
+        reason: String,
+    },
     /// No tape to read.
     #[error("{device} has no tape that can be read: {state}")]
     NotReady {
@@ -110,6 +124,10 @@ impl From<Error> for Failure {
             Error::Drive { .. } => (
                 "DRIVE_FAILED",
                 "see that the drive is on, holds the tape and is used by nobody else, then try again",
+            ),
+            Error::Unreadable { .. } => (
+                "TAPE_DAMAGED",
+                "clean the drive, or read the tape in another drive",
             ),
             Error::NotReady { .. } => ("DRIVE_NOT_READY", "load a tape, then try again"),
             Error::Blank(_) => ("TAPE_BLANK", "take the cartridge that holds the backup"),

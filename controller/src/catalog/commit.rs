@@ -22,7 +22,7 @@ use crate::store::archives::{self, Archive};
 use crate::store::orphans::{self, Extent};
 use crate::store::pages::{self, NewPage};
 use crate::store::parts::{self, NewPart, Proof};
-use crate::store::{self, Client, Store, Transaction, bigint, indexes, lines};
+use crate::store::{self, Client, Store, Transaction, attempt_volumes, bigint, indexes, lines};
 
 /// Longest silence within a part's stream.
 const SILENCE: Duration = Duration::from_mins(2);
@@ -33,7 +33,9 @@ const BATCH_ROWS: usize = 256;
 /// Bytes at which a batch is inserted.
 const BATCH_BYTES: usize = 2 << 20;
 /// Why an abandoned archive takes no more parts.
-const SUPERSEDED: &str = "a newer attempt has opened the version";
+pub(super) const SUPERSEDED: &str = "a newer attempt has opened the version";
+/// Why a published one takes none.
+pub(super) const PUBLISHED: &str = "its version is published without this part";
 
 /// Commits the part that `messages` carry, as tape agent `agent`.
 pub async fn commit<S>(store: &Store, agent: &str, mut messages: S) -> Result<(), Error>
@@ -124,12 +126,22 @@ impl Claimed {
         let attempt = header.key.as_ref().map_or(0, |key| key.attempt);
         let archive =
             archives::archive_get(client, uuid(&header.archive_uuid, "the archive")?).await?;
-        let archive = archive.filter(|archive| archive.attempt_id as u64 == attempt);
+        let recording = uuid(&header.recording_uuid, "the recording")?;
+        let archive = match archive {
+            Some(archive) if archive.attempt_id as u64 == attempt => Some(archive),
+            // Found on tape by another attempt; but its own must have had the volume.
+            Some(archive) if header.adopted => {
+                attempt_volumes::volume_is_given(client, archive.attempt_id, recording)
+                    .await?
+                    .then_some(archive)
+            }
+            _ => None,
+        };
         Ok(Self {
             archive: archive.ok_or_else(|| wrong("the archive is not the attempt's"))?,
             number: number.ok_or_else(|| wrong("parts are numbered from 1"))?,
             extent: Extent {
-                recording: uuid(&header.recording_uuid, "the recording")?,
+                recording,
                 tape_file: bigint(header.tape_file)?,
                 first_block: bigint(header.first_block)?,
                 next_tape_file: bigint(header.next_tape_file)?,
@@ -287,7 +299,7 @@ async fn finish_on(
         .ok_or(store::Error::Stale("archive"))?;
     match now.state.as_str() {
         "staged" => {}
-        "published" => return Err(Error::Closed("its version is published without this part")),
+        "published" => return Err(Error::Closed(PUBLISHED)),
         _ => return Err(Error::Closed(SUPERSEDED)),
     }
     let recorded = orphans::recording_get(tx, part.extent.recording).await?;

@@ -1,13 +1,15 @@
 //! Small reports of agents: issues, orphans, volumes that are not as the catalog has them.
 
 use taf_proto::agent::{
-    AssignmentKey, ReportIssuesRequest, ReportOrphanRequest, ReportVolumeRequest,
-    report_volume_request::Verdict,
+    AssignmentKey, JudgePartRequest, JudgePartResponse, ReportIssuesRequest, ReportOrphanRequest,
+    ReportVolumeRequest, report_volume_request::Verdict,
 };
 use taf_proto::path;
 use uuid::Uuid;
 
 use super::Error;
+use super::commit::{PUBLISHED, SUPERSEDED};
+use crate::store::archives;
 use crate::store::assignments::{self, Assignment};
 use crate::store::attempt_volumes;
 use crate::store::issues::{self, Issue};
@@ -129,6 +131,38 @@ pub async fn report_orphan(
         byte_count: 0,
     };
     add_orphan(&mut client, &extent, &request.reason).await
+}
+
+/// Whether a part that was found on tape is current.
+pub async fn judge_part(
+    store: &Store,
+    agent: &str,
+    request: &JudgePartRequest,
+) -> Result<JudgePartResponse, Error> {
+    let client = store.client().await?;
+    let assignment = assignment(&client, request.key.as_ref(), agent, Side::Tape).await?;
+    let recording = uuid(&request.recording_uuid, "the recording")?;
+    is_reserved(&client, &assignment, recording).await?;
+    let named = uuid(&request.archive_uuid, "the archive")?;
+    let archive = archives::archive_get(&client, named).await?;
+    let reason = match archive {
+        None => "the catalog does not know its archive",
+        Some(archive) => match archive.state.as_str() {
+            "published" => PUBLISHED,
+            "staged"
+                if attempt_volumes::volume_is_given(&client, archive.attempt_id, recording)
+                    .await? =>
+            {
+                ""
+            }
+            "staged" => "its attempt was never given this volume",
+            _ => SUPERSEDED,
+        },
+    };
+    Ok(JudgePartResponse {
+        current: reason.is_empty(),
+        reason: reason.to_owned(),
+    })
 }
 
 pub(super) async fn add_orphan(

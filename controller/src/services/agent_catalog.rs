@@ -7,9 +7,9 @@ use taf_proto::agent::{
     ClaimDriveRequest, ClaimDriveResponse, CommitIndexRequest, CommitIndexResponse,
     CommitPartRequest, CommitPartResponse, FetchBaseRequest, FetchBaseResponse, FetchIndexRequest,
     FetchIndexResponse, FetchRecallRequest, FetchRecallResponse, FetchSelectionRequest,
-    FetchSelectionResponse, FetchVerificationRequest, FetchVerificationResponse,
-    LocateVolumeRequest, LocateVolumeResponse, ReportIssuesRequest, ReportIssuesResponse,
-    ReportOrphanRequest, ReportOrphanResponse, ReportVerificationRequest,
+    FetchSelectionResponse, FetchVerificationRequest, FetchVerificationResponse, JudgePartRequest,
+    JudgePartResponse, LocateVolumeRequest, LocateVolumeResponse, ReportIssuesRequest,
+    ReportIssuesResponse, ReportOrphanRequest, ReportOrphanResponse, ReportVerificationRequest,
     ReportVerificationResponse, ReportVolumeRequest, ReportVolumeResponse, Worker,
 };
 use taf_proto::{path, v1};
@@ -90,6 +90,15 @@ impl CatalogService for AgentCatalog {
         let agent = Caller::agent(&request)?.id.clone();
         report::report_orphan(&self.store, &agent, request.get_ref()).await?;
         Ok(Response::new(ReportOrphanResponse {}))
+    }
+
+    async fn judge_part(
+        &self,
+        request: Request<JudgePartRequest>,
+    ) -> Result<Response<JudgePartResponse>, Status> {
+        let agent = Caller::agent(&request)?.id.clone();
+        let judged = report::judge_part(&self.store, &agent, request.get_ref()).await?;
+        Ok(Response::new(judged))
     }
 
     async fn report_volume(

@@ -147,6 +147,13 @@ impl CatalogService for FakeCatalog {
         Err(Status::unimplemented(""))
     }
 
+    async fn judge_part(
+        &self,
+        _: Request<JudgePartRequest>,
+    ) -> Result<Response<JudgePartResponse>, Status> {
+        Err(Status::unimplemented(""))
+    }
+
     async fn report_volume(
         &self,
         _: Request<ReportVolumeRequest>,

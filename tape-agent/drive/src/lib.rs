@@ -15,6 +15,7 @@ mod device;
 mod error;
 pub mod health;
 mod outcome;
+pub mod reading;
 #[cfg(test)]
 mod scripted;
 mod scsi;

@@ -1,6 +1,7 @@
 #![allow(clippy::unwrap_used)]
 
-use taf_drive::{ScsiDrive, Sync};
+use taf_drive::reading::FAILURES_MAX;
+use taf_drive::{Error, ScsiDrive, Sync};
 use taf_emulator::faults::At;
 
 use super::*;
@@ -49,7 +50,7 @@ impl Tape {
 
     /// Blocks that came, blocks that were lost, and whether the tape was found too short.
     fn read(&mut self, range: &ReadRange) -> Result<(Vec<u64>, Vec<u64>, bool), Fault> {
-        let prove = |drive: &mut dyn Drive| {
+        let prove = |drive: &mut dyn Drive, _: &Error| {
             drive.attentions().unwrap();
             Ok(())
         };
@@ -139,7 +140,7 @@ fn news_of_the_drive_make_it_prove_the_volume_and_go_on() {
 fn a_drive_that_reads_nothing_any_more_ends_it() {
     let mut tape = tape();
     tape.rig.strike(At::Read, None, 0, UNREADABLE);
-    let prove = |_: &mut dyn Drive| Ok(());
+    let prove = |_: &mut dyn Drive, _: &Error| Ok(());
     let mut reader = Reader::new(&mut tape.drive, "A", BLOCK as u32, &prove);
     let mut ended = None;
     for first in 0..2 * u64::from(FAILURES_MAX) {

@@ -6,6 +6,7 @@ use std::result::Result;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
+use bytes::Bytes;
 use futures::{Stream, StreamExt as _};
 use taf_peer::faults;
 use taf_peer::material::Material;
@@ -59,6 +60,8 @@ struct Told {
     tells_all: Arc<AtomicBool>,
     /// What the next verification is to read.
     to_verify: Arc<Mutex<Vec<VerifyPart>>>,
+    /// Archives whose parts are current when they are found.
+    open_archives: Arc<Mutex<Vec<Bytes>>>,
 }
 
 pub struct Controller {
@@ -85,6 +88,7 @@ impl Controller {
             away_at_commit: is_away_at_commit,
             tells_all: Arc::default(),
             to_verify: Arc::default(),
+            open_archives: Arc::default(),
         };
         let listener = TcpListener::bind(listen).await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
@@ -141,6 +145,12 @@ impl Controller {
     /// What the next verification is to read.
     pub fn verify(&self, parts: Vec<VerifyPart>) {
         *self.told.to_verify.lock().unwrap() = parts;
+    }
+
+    /// Parts of this archive are current when they are found on tape.
+    pub fn keep_open(&self, archive: &Archive) {
+        let mut open = self.told.open_archives.lock().unwrap();
+        open.push(archive.archive_uuid.clone());
     }
 
     pub fn verified(&self) -> Vec<ReportVerificationRequest> {
@@ -386,6 +396,24 @@ impl CatalogService for Told {
         self.answer()?;
         self.note(Event::Orphan(request.into_inner()));
         Ok(Response::new(ReportOrphanResponse {}))
+    }
+
+    async fn judge_part(
+        &self,
+        request: Request<JudgePartRequest>,
+    ) -> Result<Response<JudgePartResponse>, Status> {
+        self.answer()?;
+        let open = self.open_archives.lock().unwrap();
+        let current = open.contains(&request.into_inner().archive_uuid);
+        let reason = if current {
+            ""
+        } else {
+            "the test does not know its archive"
+        };
+        Ok(Response::new(JudgePartResponse {
+            current,
+            reason: reason.into(),
+        }))
     }
 
     async fn report_volume(

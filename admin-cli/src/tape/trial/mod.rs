@@ -121,6 +121,11 @@ pub struct Step {
 pub const STEPS: &[Step] = &[
     step("identity", "asks who the drive is", state::identity),
     step(
+        "reservation",
+        "reserves the drive and gives it back, and tries to use it by a second path",
+        shared::reservation,
+    ),
+    step(
         "medium",
         "asks generation, density and write-once",
         state::medium,
@@ -220,11 +225,6 @@ pub const STEPS: &[Step] = &[
         "has the drive reset, and takes the news of it",
         Outcome::NotSupported,
         "no path of this version can reset a drive",
-    ),
-    step(
-        "reservation",
-        "reserves the drive, and tries to use it by a second path",
-        shared::reservation,
     ),
     step(
         "second path",
