@@ -151,8 +151,8 @@ pub fn summary(job: &Job) -> String {
             JobKind::Backup | JobKind::Restore | JobKind::Verify
         )
     {
+        parts.push(human::counted(progress.file_count, "file", "files"));
         if job.kind() != JobKind::Verify {
-            parts.push(human::counted(progress.file_count, "file", "files"));
             parts.push(human::counted(
                 progress.directory_count,
                 "directory",

@@ -178,7 +178,7 @@ impl Gauge {
     /// Work has ended.
     pub fn end(&self) {
         let mut state = self.lock();
-        if state.meter.is_some() {
+        if state.meter.is_some() || state.unshown {
             // What it came to is kept with the attempt.
             self.show(&mut state);
         }

@@ -238,7 +238,10 @@ fn read_part(
     };
     reader.range(&head, &mut |answer| {
         match answer.message {
-            Some(read_response::Message::Chunk(chunk)) => block0.extend_from_slice(&chunk.data),
+            Some(read_response::Message::Chunk(chunk)) => {
+                gauge.flowed(chunk.data.len() as u64);
+                block0.extend_from_slice(&chunk.data);
+            }
             Some(read_response::Message::Damaged(damaged)) => reading.damage(damaged.reason),
             _ => {}
         }

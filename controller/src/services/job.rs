@@ -185,8 +185,11 @@ fn progress(row: &JobRow) -> Progress {
     // The catalog knows what is on tape; a drive's last word may have been overtaken by its next one.
     progress.committed_byte_count = row.committed_bytes.unwrap_or_default() as u64;
     // What a side counted in the end goes before what it saw on the way.
-    let result = row.source_result.as_deref().map(agent::Result::decode);
-    match result.and_then(Result::ok).and_then(|result| result.done) {
+    let done = |result: &Option<Vec<u8>>| {
+        let result = agent::Result::decode(result.as_deref()?).ok()?;
+        result.done
+    };
+    match done(&row.source_result).or_else(|| done(&row.drive_result)) {
         Some(agent::result::Done::Backup(done)) => {
             progress.file_count = done.file_count;
             progress.directory_count = done.directory_count;
@@ -196,6 +199,10 @@ fn progress(row: &JobRow) -> Progress {
         Some(agent::result::Done::Restore(done)) => {
             progress.file_count = done.file_count;
             progress.directory_count = done.directory_count;
+            progress.byte_count = done.byte_count;
+        }
+        Some(agent::result::Done::Verify(done)) => {
+            progress.file_count = done.file_count;
             progress.byte_count = done.byte_count;
         }
         _ => {}
