@@ -59,8 +59,8 @@ impl Drive {
             Some(Verb::Rewind(rewind)) => return rewind.run(out).await,
             Some(Verb::Clean(clean)) => return clean.run(out).await,
             Some(Verb::Health(show)) => return show.run(out).await,
-            Some(Verb::Down(down)) => return down.run().await,
-            Some(Verb::Up(up)) => return up.run().await,
+            Some(Verb::Down(down)) => return down.run(out).await,
+            Some(Verb::Up(up)) => return up.run(out).await,
             Some(Verb::List(_)) | None => {}
         }
         let client = Client::signed_in().await?;

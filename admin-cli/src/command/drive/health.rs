@@ -75,14 +75,18 @@ pub struct Down {
 
 impl Down {
     /// Runs it.
-    pub async fn run(self) -> Result<Exit, Failure> {
+    pub async fn run(self, out: &mut Output) -> Result<Exit, Failure> {
         let client = Client::signed_in().await?;
         let request = TakeDriveDownRequest {
             name: name("drives", &self.serial),
             reason: self.because,
             request_id: request_id(),
         };
-        client.health().take_drive_down(request).await?;
+        let answer = client.health().take_drive_down(request).await?.into_inner();
+        if out.json() {
+            out.message("TakeDriveDownResponse", &answer)?;
+            return Ok(Exit::Done);
+        }
         say(format!("drive {} gets no more work", id(&self.serial)));
         Ok(Exit::Done)
     }
@@ -100,13 +104,17 @@ pub struct Up {
 
 impl Up {
     /// Runs it.
-    pub async fn run(self) -> Result<Exit, Failure> {
+    pub async fn run(self, out: &mut Output) -> Result<Exit, Failure> {
         let client = Client::signed_in().await?;
         let request = PutDriveUpRequest {
             name: name("drives", &self.serial),
             request_id: request_id(),
         };
-        client.health().put_drive_up(request).await?;
+        let answer = client.health().put_drive_up(request).await?.into_inner();
+        if out.json() {
+            out.message("PutDriveUpResponse", &answer)?;
+            return Ok(Exit::Done);
+        }
         say(format!("drive {} gets work again", id(&self.serial)));
         Ok(Exit::Done)
     }
