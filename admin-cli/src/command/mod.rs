@@ -9,6 +9,7 @@ mod job;
 mod library;
 mod login;
 mod ls;
+mod order;
 mod plan;
 mod pool;
 mod restore;

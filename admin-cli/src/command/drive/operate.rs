@@ -1,17 +1,15 @@
 //! What a drive does for an operator, as jobs.
 
 use taf_proto::v1::{
-    CleanDriveRequest, GetDriveRequest, LoadDriveRequest, Preview, RewindDriveRequest,
-    UnloadDriveRequest,
+    CleanDriveRequest, GetDriveRequest, LoadDriveRequest, RewindDriveRequest, UnloadDriveRequest,
 };
 
 use super::show::show;
 use crate::client::{Client, read, request_id};
 use crate::command::missing;
+use crate::command::order::Order;
 use crate::failure::{Exit, Failure};
-use crate::follow::{detached, follow};
 use crate::output::Output;
-use crate::preview;
 use crate::resource::{id, name};
 
 /// What all of them take.
@@ -19,35 +17,13 @@ use crate::resource::{id, name};
 struct Common {
     /// The drive's serial number
     drive: String,
-    /// Only say what would be done
-    #[arg(long)]
-    dry_run: bool,
-    /// Do not wait for the end
-    #[arg(long)]
-    detach: bool,
+    #[command(flatten)]
+    order: Order,
 }
 
 impl Common {
     fn name(&self) -> String {
         name("drives", id(&self.drive))
-    }
-
-    /// Shows what a dry run found, or follows the job.
-    async fn conclude(
-        &self,
-        client: &Client,
-        job: &str,
-        preview: Option<&Preview>,
-        out: &mut Output,
-    ) -> Result<Exit, Failure> {
-        if self.dry_run {
-            preview::show("this", preview, out)?;
-            return Ok(Exit::Done);
-        }
-        if self.detach {
-            return detached(job, out);
-        }
-        follow(client, job, out).await
     }
 }
 
@@ -107,18 +83,11 @@ impl Load {
         let request = LoadDriveRequest {
             name: self.common.name(),
             barcode: self.barcode.clone().unwrap_or_default(),
-            dry_run: self.common.dry_run,
+            dry_run: self.common.order.dry_run,
             request_id: request_id(),
         };
         let answer = client.devices().load_drive(request).await?.into_inner();
-        if self.common.dry_run && out.json() {
-            out.message("LoadDriveResponse", &answer)?;
-            return Ok(Exit::Done);
-        }
-        let preview = answer.preview.as_ref();
-        self.common
-            .conclude(&client, &answer.job, preview, out)
-            .await
+        self.common.order.conclude(&client, &answer, out).await
     }
 }
 
@@ -139,19 +108,11 @@ impl Unload {
         let client = Client::signed_in().await?;
         let request = UnloadDriveRequest {
             name: self.common.name(),
-
-            dry_run: self.common.dry_run,
+            dry_run: self.common.order.dry_run,
             request_id: request_id(),
         };
         let answer = client.devices().unload_drive(request).await?.into_inner();
-        if self.common.dry_run && out.json() {
-            out.message("UnloadDriveResponse", &answer)?;
-            return Ok(Exit::Done);
-        }
-        let preview = answer.preview.as_ref();
-        self.common
-            .conclude(&client, &answer.job, preview, out)
-            .await
+        self.common.order.conclude(&client, &answer, out).await
     }
 }
 
@@ -170,19 +131,11 @@ impl Rewind {
         let client = Client::signed_in().await?;
         let request = RewindDriveRequest {
             name: self.common.name(),
-
-            dry_run: self.common.dry_run,
+            dry_run: self.common.order.dry_run,
             request_id: request_id(),
         };
         let answer = client.devices().rewind_drive(request).await?.into_inner();
-        if self.common.dry_run && out.json() {
-            out.message("RewindDriveResponse", &answer)?;
-            return Ok(Exit::Done);
-        }
-        let preview = answer.preview.as_ref();
-        self.common
-            .conclude(&client, &answer.job, preview, out)
-            .await
+        self.common.order.conclude(&client, &answer, out).await
     }
 }
 
@@ -209,17 +162,10 @@ impl Clean {
         let request = CleanDriveRequest {
             name: self.common.name(),
             barcode: self.cartridge.clone().unwrap_or_default(),
-            dry_run: self.common.dry_run,
+            dry_run: self.common.order.dry_run,
             request_id: request_id(),
         };
         let answer = client.devices().clean_drive(request).await?.into_inner();
-        if self.common.dry_run && out.json() {
-            out.message("CleanDriveResponse", &answer)?;
-            return Ok(Exit::Done);
-        }
-        let preview = answer.preview.as_ref();
-        self.common
-            .conclude(&client, &answer.job, preview, out)
-            .await
+        self.common.order.conclude(&client, &answer, out).await
     }
 }

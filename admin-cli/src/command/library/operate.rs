@@ -7,22 +7,12 @@ use taf_proto::v1::{
 
 use super::libraries;
 use crate::client::{Client, request_id};
+use crate::command::order::Order;
 use crate::failure::{Exit, Failure};
-use crate::follow::{detached, detached_all, follow, follow_all};
+use crate::follow::{detached_all, follow_all};
 use crate::output::Output;
 use crate::preview;
 use crate::resource::{id, name};
-
-/// What all of them take.
-#[derive(Debug, clap::Args)]
-struct Common {
-    /// Only say what would be done
-    #[arg(long)]
-    dry_run: bool,
-    /// Do not wait for the end
-    #[arg(long)]
-    detach: bool,
-}
 
 /// The library that is named, or the only one.
 async fn chosen(client: &Client, library: Option<&String>) -> Result<String, Failure> {
@@ -56,7 +46,7 @@ pub struct Inventory {
     #[arg(long, value_name = "SERIAL")]
     library: Option<String>,
     #[command(flatten)]
-    common: Common,
+    order: Order,
 }
 
 impl Inventory {
@@ -65,23 +55,12 @@ impl Inventory {
         let client = Client::signed_in().await?;
         let request = InventoryLibraryRequest {
             name: chosen(&client, self.library.as_ref()).await?,
-            dry_run: self.common.dry_run,
+            dry_run: self.order.dry_run,
             request_id: request_id(),
         };
         let answer = client.devices().inventory_library(request).await?;
         let answer = answer.into_inner();
-        if self.common.dry_run && out.json() {
-            out.message("InventoryLibraryResponse", &answer)?;
-            return Ok(Exit::Done);
-        }
-        if self.common.dry_run {
-            preview::show("this", answer.preview.as_ref(), out)?;
-            return Ok(Exit::Done);
-        }
-        if self.common.detach {
-            return detached(&answer.job, out);
-        }
-        follow(&client, &answer.job, out).await
+        self.order.conclude(&client, &answer, out).await
     }
 }
 
@@ -99,7 +78,7 @@ pub struct Move {
     #[arg(long, value_name = "SERIAL")]
     library: Option<String>,
     #[command(flatten)]
-    common: Common,
+    order: Order,
 }
 
 impl Move {
@@ -110,22 +89,11 @@ impl Move {
             name: chosen(&client, self.library.as_ref()).await?,
             from_address: self.from,
             to_address: self.to,
-            dry_run: self.common.dry_run,
+            dry_run: self.order.dry_run,
             request_id: request_id(),
         };
         let answer = client.devices().move_cartridge(request).await?.into_inner();
-        if self.common.dry_run && out.json() {
-            out.message("MoveCartridgeResponse", &answer)?;
-            return Ok(Exit::Done);
-        }
-        if self.common.dry_run {
-            preview::show("this", answer.preview.as_ref(), out)?;
-            return Ok(Exit::Done);
-        }
-        if self.common.detach {
-            return detached(&answer.job, out);
-        }
-        follow(&client, &answer.job, out).await
+        self.order.conclude(&client, &answer, out).await
     }
 }
 
@@ -152,7 +120,7 @@ pub struct Import {
     #[arg(long, value_name = "SERIAL")]
     library: Option<String>,
     #[command(flatten)]
-    common: Common,
+    order: Order,
 }
 
 impl Import {
@@ -162,11 +130,11 @@ impl Import {
         let request = ImportCartridgesRequest {
             name: chosen(&client, self.library.as_ref()).await?,
             addresses: self.slot.clone(),
-            dry_run: self.common.dry_run,
+            dry_run: self.order.dry_run,
             request_id: request_id(),
         };
         let answer = client.devices().import_cartridges(request).await?;
-        conclude(&client, &self.common, &answer.into_inner().carriages, out).await
+        conclude(&client, self.order, &answer.into_inner().carriages, out).await
     }
 }
 
@@ -183,7 +151,7 @@ pub struct Export {
     #[arg(required = true)]
     barcodes: Vec<String>,
     #[command(flatten)]
-    common: Common,
+    order: Order,
 }
 
 impl Export {
@@ -192,27 +160,27 @@ impl Export {
         let client = Client::signed_in().await?;
         let request = ExportCartridgesRequest {
             barcodes: self.barcodes.iter().map(|b| id(b).to_owned()).collect(),
-            dry_run: self.common.dry_run,
+            dry_run: self.order.dry_run,
             request_id: request_id(),
         };
         let answer = client.devices().export_cartridges(request).await?;
-        conclude(&client, &self.common, &answer.into_inner().carriages, out).await
+        conclude(&client, self.order, &answer.into_inner().carriages, out).await
     }
 }
 
 async fn conclude(
     client: &Client,
-    common: &Common,
+    order: Order,
     carriages: &[Carriage],
     out: &mut Output,
 ) -> Result<Exit, Failure> {
-    if common.dry_run && out.json() {
+    if order.dry_run && out.json() {
         out.list("carriages", "Carriage", carriages, |_| {
             crate::output::Rows::new(&[])
         })?;
         return Ok(Exit::Done);
     }
-    if common.dry_run {
+    if order.dry_run {
         for carriage in carriages {
             let what = match carriage.barcode.as_str() {
                 "" => carriage.location.as_str(),
@@ -223,7 +191,7 @@ async fn conclude(
         return Ok(Exit::Done);
     }
     let jobs: Vec<String> = carriages.iter().map(|c| c.job.clone()).collect();
-    if common.detach {
+    if order.detach {
         return detached_all(&jobs, out);
     }
     follow_all(client, &jobs, out).await

@@ -3,10 +3,9 @@
 use taf_proto::v1::{EraseMethod, EraseVolumeRequest};
 
 use crate::client::{Client, request_id};
+use crate::command::order::Order;
 use crate::failure::{Exit, Failure};
-use crate::follow::{detached, follow};
 use crate::output::Output;
-use crate::preview;
 use crate::resource::{id, name};
 
 /// What both take.
@@ -83,16 +82,9 @@ async fn run(common: &Common, method: EraseMethod, out: &mut Output) -> Result<E
         request_id: request_id(),
     };
     let answer = client.volumes().erase_volume(request).await?.into_inner();
-    if common.dry_run && out.json() {
-        out.message("EraseVolumeResponse", &answer)?;
-        return Ok(Exit::Done);
-    }
-    if common.dry_run {
-        preview::show("this", answer.preview.as_ref(), out)?;
-        return Ok(Exit::Done);
-    }
-    if common.detach {
-        return detached(&answer.job, out);
-    }
-    follow(&client, &answer.job, out).await
+    let order = Order {
+        dry_run: common.dry_run,
+        detach: common.detach,
+    };
+    order.conclude(&client, &answer, out).await
 }

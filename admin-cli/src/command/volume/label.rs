@@ -6,11 +6,11 @@ use taf_proto::v1::{
 
 use super::place_words;
 use crate::client::{Client, request_id};
+use crate::command::order::Order;
 use crate::failure::{Exit, Failure};
-use crate::follow::{detached, detached_all, follow, follow_all};
+use crate::follow::{detached_all, follow_all};
 use crate::human;
 use crate::output::{Output, Rows, say};
-use crate::preview;
 use crate::resource::{id, name};
 
 /// Write our label at the beginning of a blank cartridge, and follow it to its end
@@ -63,18 +63,11 @@ impl Label {
             dry_run: self.dry_run,
         };
         let answer = client.volumes().label_volume(request).await?.into_inner();
-        if self.dry_run && out.json() {
-            out.message("LabelVolumeResponse", &answer)?;
-            return Ok(Exit::Done);
-        }
-        if self.dry_run {
-            preview::show("this", answer.preview.as_ref(), out)?;
-            return Ok(Exit::Done);
-        }
-        if self.detach {
-            return detached(&answer.job, out);
-        }
-        follow(&client, &answer.job, out).await
+        let order = Order {
+            dry_run: self.dry_run,
+            detach: self.detach,
+        };
+        order.conclude(&client, &answer, out).await
     }
 
     async fn all(&self, client: &Client, out: &mut Output) -> Result<Exit, Failure> {

@@ -1,0 +1,85 @@
+//! Commands that have a job carry something out: what all of them take, and how they end.
+
+use prost::Message;
+use taf_proto::v1::{self, Preview};
+
+use crate::client::Client;
+use crate::failure::{Exit, Failure};
+use crate::follow::{detached, follow};
+use crate::output::Output;
+use crate::preview;
+
+/// What all of them take.
+#[derive(Debug, Clone, Copy, clap::Args)]
+pub struct Order {
+    /// Only say what would be done
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Do not wait for the end
+    #[arg(long)]
+    pub detach: bool,
+}
+
+/// What the controller answers to one.
+pub trait Answer: Message {
+    /// The message's name.
+    const NAME: &str;
+
+    /// The job; empty for a dry run.
+    fn job(&self) -> &str;
+
+    /// What a dry run found.
+    fn preview(&self) -> Option<&Preview>;
+}
+
+macro_rules! answers {
+    ($($name:ident),*) => {
+        $(
+            impl Answer for v1::$name {
+                const NAME: &str = stringify!($name);
+
+                fn job(&self) -> &str {
+                    &self.job
+                }
+
+                fn preview(&self) -> Option<&Preview> {
+                    self.preview.as_ref()
+                }
+            }
+        )*
+    };
+}
+
+answers!(
+    CleanDriveResponse,
+    EraseVolumeResponse,
+    InventoryLibraryResponse,
+    LabelVolumeResponse,
+    LoadDriveResponse,
+    MoveCartridgeResponse,
+    RewindDriveResponse,
+    UnloadDriveResponse
+);
+
+impl Order {
+    /// Shows what a dry run found, or follows the job, or says that it goes on by itself.
+    pub async fn conclude<A: Answer>(
+        self,
+        client: &Client,
+        answer: &A,
+        out: &mut Output,
+    ) -> Result<Exit, Failure> {
+        if self.dry_run && out.json() {
+            out.message(A::NAME, answer)?;
+            return Ok(Exit::Done);
+        }
+        if self.dry_run {
+            preview::show("this", answer.preview(), out)?;
+            return Ok(Exit::Done);
+        }
+        if self.detach {
+            return detached(answer.job(), out);
+        }
+        follow(client, answer.job(), out).await
+    }
+}
