@@ -125,10 +125,7 @@ pub async fn run(
                 next_volume_reason,
             })
         }
-        Err(mut fault) => {
-            if let Some((archive, _)) = &transfer.load {
-                fault.message = format!("{}; {}", fault.message, archive.told());
-            }
+        Err(fault) => {
             transfer
                 .farewell(write_response::Message::Fault(fault.clone()))
                 .await;

@@ -62,7 +62,8 @@ impl Scene {
     fn set(terms: &Terms, seed: u64) -> Self {
         let cartridges = (terms.tree / (terms.capacity - OVERHEAD - terms.distance) + 3) as u16;
         let system = System::start(Options {
-            drives: 1,
+            // Some of the volumes rest in the one that is not used.
+            drives: 2,
             cartridges,
             capacity: terms.capacity.to_string(),
             emulator: ["--buffer", "2MiB", "--early-warning"]

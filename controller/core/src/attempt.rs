@@ -294,6 +294,16 @@ impl Facts<'_> {
     }
 }
 
+/// A time, for people.
+fn span(millis: u64) -> String {
+    match millis.div_ceil(1000) {
+        1 => "a second".to_owned(),
+        seconds @ 0..=119 => format!("{seconds} seconds"),
+        seconds if seconds < 2 * 3600 => format!("{} minutes", seconds / 60),
+        seconds => format!("{} hours", seconds / 3600),
+    }
+}
+
 /// Nobody brought a volume in time.
 fn no_volume(facts: &Facts<'_>) -> Fault {
     let wanted = if facts.waiting_for.is_empty() {
@@ -304,8 +314,8 @@ fn no_volume(facts: &Facts<'_>) -> Fault {
     Fault::new(
         "NO_VOLUME",
         format!(
-            "the job can't go on: for {} minutes it waited for {wanted}",
-            facts.volume_wait_millis.div_ceil(60_000)
+            "the job can't go on; it waited in vain for {}: {wanted}",
+            span(facts.volume_wait_millis)
         ),
         "committed parts are safe; bring such a volume and run again; `taf library` shows what is in the slots",
     )

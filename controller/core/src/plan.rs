@@ -8,10 +8,12 @@ use std::collections::{HashMap, HashSet};
 use crate::generation::{self, Access, Format};
 use crate::{Fault, carry};
 
+mod elsewhere;
 mod needs;
 #[cfg(test)]
 mod tests;
 
+pub use elsewhere::to_clear;
 pub use needs::{DriveNeed, Needs, RobotNeed, Wanted};
 
 /// A job that has no attempt, or whose attempt has no volume.
@@ -250,21 +252,7 @@ fn find(
     if needs.drive == DriveNeed::Any {
         any_drive(world)?;
     }
-    let mut candidates: Vec<&Cartridge> = world
-        .cartridges
-        .iter()
-        .filter(|c| match &needs.cartridge {
-            Wanted::Whatever => false,
-            Wanted::Append { pool, .. } => {
-                // One that failed here would fail again.
-                let used = |r: &Running| c.volume.is_some_and(|id| r.used.contains(&id));
-                c.pool == Some(*pool) && c.appendable && !running.is_some_and(used)
-            }
-            Wanted::Volume(id) => c.volume == Some(*id),
-            Wanted::Barcode(barcode) => c.barcode == *barcode,
-            Wanted::Cleaning => c.cleanings_left.is_some_and(|left| left > 0),
-        })
-        .collect();
+    let mut candidates = candidates(needs, running, world);
     if let (Wanted::Cleaning, DriveNeed::This(id)) = (&needs.cartridge, needs.drive) {
         let library = world.drive(id).and_then(|d| d.library);
         candidates.retain(|c| c.library.is_some() && c.library == library);
@@ -295,6 +283,29 @@ fn find(
         }
     }
     Err(first.unwrap_or_else(|| Obstacle::Never(nothing_fits(&needs.cartridge))))
+}
+
+/// The cartridges that would do, wherever they are.
+fn candidates<'a>(
+    needs: &Needs,
+    running: Option<&Running>,
+    world: &'a World,
+) -> Vec<&'a Cartridge> {
+    world
+        .cartridges
+        .iter()
+        .filter(|c| match &needs.cartridge {
+            Wanted::Whatever => false,
+            Wanted::Append { pool, .. } => {
+                // One that failed here would fail again.
+                let used = |r: &Running| c.volume.is_some_and(|id| r.used.contains(&id));
+                c.pool == Some(*pool) && c.appendable && !running.is_some_and(used)
+            }
+            Wanted::Volume(id) => c.volume == Some(*id),
+            Wanted::Barcode(barcode) => c.barcode == *barcode,
+            Wanted::Cleaning => c.cleanings_left.is_some_and(|left| left > 0),
+        })
+        .collect()
 }
 
 /// Whether there is a drive that anything could be done with.

@@ -18,8 +18,9 @@ use super::facts::{State, from_proto, is_bound, stage, to_proto};
 use super::{Limits, cleaning, indexing, operator};
 use crate::catalog;
 use crate::store::attempts::{self, LiveAttempt};
+use crate::store::jobs::NewTask;
 use crate::store::volumes::{self, Cartridge};
-use crate::store::{Error, Transaction, attempt_volumes, indexes, jobs, savepoints};
+use crate::store::{Error, Transaction, attempt_volumes, indexes, jobs, parts, savepoints};
 
 /// After the catalog refused a decision for so long, what it was about fails. A refusal may be a change that came between.
 const REFUSED_FOR: Duration = Duration::from_secs(5);
@@ -81,7 +82,13 @@ pub(super) async fn decide_on(
     if jobs.is_empty() {
         return Ok(changed);
     }
-    for decision in plan::plan(&jobs, &world) {
+    let decisions = plan::plan(&jobs, &world);
+    for drive in plan::to_clear(&jobs, &world, &decisions) {
+        savepoints::savepoint_begin_on(tx).await?;
+        let outcome = clear_on(tx, state, drive).await;
+        settle_on(tx, outcome, &mut changed).await?;
+    }
+    for decision in decisions {
         let job = match &decision {
             Decision::Start { job, .. }
             | Decision::Wait { job, .. }
@@ -105,6 +112,26 @@ pub(super) async fn decide_on(
         }
     }
     Ok(changed)
+}
+
+/// Has a drive unload what a job needs in another one, unless it does or just could not.
+async fn clear_on(tx: &Transaction<'_>, state: &State, drive: i64) -> Result<bool, Error> {
+    if jobs::job_unload_tried_on(tx, drive).await? {
+        return Ok(false);
+    }
+    let new = NewTask {
+        kind: "drive-unload",
+        drive_id: Some(drive),
+        ..NewTask::default()
+    };
+    let job = jobs::job_create_task_on(tx, &new, indexing::CREATOR).await?;
+    let serial = state.drives.get(&drive).map(|drive| &drive.serial);
+    tracing::info!(
+        job,
+        drive = serial,
+        "unloads a volume that a job needs in another drive"
+    );
+    Ok(true)
 }
 
 /// Keeps what one decision wrote, or undoes it and gives the error, if it is one of this row and not of the database.
@@ -466,7 +493,11 @@ async fn end_on(
     if let Some(drive) = live.drive_id.filter(|_| lost) {
         attempts::attempt_drive_lost_on(tx, drive).await?;
     }
-    let fault = (live.verdict == "failed").then(|| fault_of(live));
+    let mut fault = (live.verdict == "failed").then(|| fault_of(live));
+    if let Some(fault) = fault.as_mut().filter(|_| live.kind == "backup") {
+        let on_tape = parts::part_sum_of_attempt_on(tx, live.id).await?;
+        fault.message = format!("{}; {}", fault.message, told(on_tape));
+    }
     if !jobs::job_end_on(tx, live.job_id, &live.verdict, fault.as_ref()).await? {
         tracing::warn!(
             job = live.job_id,
@@ -475,6 +506,19 @@ async fn end_on(
         );
     }
     Ok(true)
+}
+
+/// What of a run that failed is on tape, for people.
+fn told((parts, bytes): (i64, i64)) -> String {
+    match parts {
+        0 => "nothing of this run is on tape".to_owned(),
+        1 => {
+            format!("of this run one part with {bytes} bytes is on tape, and nothing that follows")
+        }
+        _ => format!(
+            "of this run {parts} parts with {bytes} bytes are on tape, and nothing that follows"
+        ),
+    }
 }
 
 fn fault_of(live: &LiveAttempt) -> Fault {

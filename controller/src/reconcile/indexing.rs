@@ -12,8 +12,8 @@ use crate::catalog;
 use crate::session::Registry;
 use crate::store::{Error, Store, Transaction, attempts, indexes, jobs, savepoints};
 
-/// Who asks for indexes.
-const CREATOR: &str = "controller";
+/// Who asks for what nobody asked for.
+pub(super) const CREATOR: &str = "controller";
 
 /// Begins the indexes that are due.
 pub(super) async fn begin_on(

@@ -139,6 +139,18 @@ pub async fn job_active_about_on(
     Ok(row.and_then(|row| row.get(0)))
 }
 
+/// Whether a drive need not be asked to unload: it is being done, or was tried in vain within the last minute.
+pub async fn job_unload_tried_on(tx: &Transaction<'_>, drive_id: i64) -> Result<bool, Error> {
+    let row = tx
+        .query_one(
+            "SELECT count(*) > 0 AS tried FROM jobs WHERE kind = 'drive-unload' AND drive_id = $1 \
+             AND (ended_at IS NULL OR state <> 'succeeded' AND ended_at > clock_timestamp() - interval '1 minute')",
+            &[&drive_id],
+        )
+        .await?;
+    Ok(row.get(0))
+}
+
 /// Adds the index of a volume.
 pub async fn job_create_index_on(
     tx: &Transaction<'_>,
@@ -311,6 +323,8 @@ pub struct JobRow {
     pub drive_progress: Option<Vec<u8>>,
     /// Encoded `taf.agent.v1.Result` of the source agent, once it has one.
     pub source_result: Option<Vec<u8>>,
+    /// That of the drive's worker.
+    pub drive_result: Option<Vec<u8>>,
     /// Files expected.
     pub estimated_files: Option<i64>,
     /// Bytes expected.
@@ -335,7 +349,8 @@ const JOB_SELECT: &str = "SELECT j.id, j.kind, j.state, p.plan_name, j.line_id, 
      j.created_at, j.started_at, j.ended_at, t.source_result, \
      (SELECT array_agg(x.cartridge ORDER BY x.ordinal) FROM attempt_volumes x WHERE x.attempt_id = t.id) AS used, \
      l.serial, j.from_address, j.to_address, \
-     (SELECT sum(x.byte_count) FROM archives r JOIN parts x ON x.archive_id = r.id WHERE r.attempt_id = t.id)::bigint AS committed_bytes \
+     (SELECT sum(x.byte_count) FROM archives r JOIN parts x ON x.archive_id = r.id WHERE r.attempt_id = t.id)::bigint AS committed_bytes, \
+     t.drive_result \
      FROM jobs j \
      LEFT JOIN attempts t ON t.id = (SELECT max(x.id) FROM attempts x WHERE x.job_id = j.id) \
      LEFT JOIN plans p ON p.id = j.plan_id \
@@ -374,6 +389,7 @@ fn job_row(row: &Row) -> JobRow {
         progress: row.get(16),
         drive_progress: row.get(17),
         source_result: row.get(24),
+        drive_result: row.get(30),
         estimated_files: row.get(18),
         estimated_bytes: row.get(19),
         issue_count: row.get(20),

@@ -112,6 +112,17 @@ pub struct Span {
     pub byte_count: i64,
 }
 
+/// How many parts an attempt has on tape, and their bytes.
+pub async fn part_sum_of_attempt_on(
+    tx: &Transaction<'_>,
+    attempt: i64,
+) -> Result<(i64, i64), Error> {
+    let sql = "SELECT count(*), COALESCE(sum(x.byte_count), 0)::bigint AS bytes FROM archives a JOIN parts x ON x.archive_id = a.id \
+               WHERE a.attempt_id = $1";
+    let row = tx.query_one(sql, &[&attempt]).await?;
+    Ok((row.get(0), row.get(1)))
+}
+
 /// The parts of an archive by number.
 pub async fn part_list_on(tx: &Transaction<'_>, archive: i64) -> Result<Vec<Span>, Error> {
     let sql = "SELECT part_number, first_sequence, last_sequence, first_tar_offset, end_tar_offset, final_part, byte_count \

@@ -62,17 +62,6 @@ impl Archive {
         self.whole
     }
 
-    /// What is on tape and what is not, for people.
-    pub fn told(&self) -> String {
-        if self.number == 0 {
-            return "nothing of this archive is on tape".to_owned();
-        }
-        format!(
-            "on tape are parts 1 to {} with the first {} bytes of the archive, and nothing that follows",
-            self.number, self.next_tar_offset
-        )
-    }
-
     /// Refuses a segment that does not follow.
     pub(super) fn expect(&self, open: Option<&Part>, header: &Header) -> Result<(), Fault> {
         let (sequence, tar_offset) = open

@@ -321,6 +321,20 @@ fn an_archive_goes_on_in_its_drive_and_never_on_a_volume_that_it_had() {
     };
     let there = waits(&elsewhere);
     assert!(there.contains("another drive"), "{there}");
+    // An idle drive lets go of it; one that is at work, or that somebody else gets, does not.
+    let cleared = |jobs: &[Job], drives: &[Drive]| {
+        let world = world(drives, std::slice::from_ref(&elsewhere));
+        to_clear(jobs, &world, &plan(jobs, &world))
+    };
+    let waiting = goes_on(7, true, &[1]);
+    assert_eq!(cleared(std::slice::from_ref(&waiting), &drives), [2]);
+    assert_eq!(cleared(&[goes_on(7, false, &[1])], &drives), []);
+    assert_eq!(cleared(&[waiting.clone(), job(8)], &drives), []);
+    let busy = Drive {
+        busy: true,
+        ..drive(2)
+    };
+    assert_eq!(cleared(&[waiting], &[drives[0].clone(), busy]), []);
     // What is read may come from wherever it is.
     let restore = Job {
         needs: Needs::volume(2),
