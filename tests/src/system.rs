@@ -4,6 +4,7 @@
 //! Nothing in here knows more than an administrator: programs are started with their configuration files and asked
 //! through `taf`. What it starts it ends, the database included, and also when the test is killed.
 
+mod operator;
 mod processes;
 
 use std::collections::BTreeMap;
@@ -54,12 +55,16 @@ pub struct Options {
     pub drives: u16,
     /// Blank cartridges, TAF001L8 and so on, in twice as many slots and two more.
     pub cartridges: u16,
+    /// Slots beside those.
+    pub further_slots: u16,
     /// Capacity of each, as in `4GB`.
     pub capacity: String,
     /// Further arguments of `taf-emulator serve`.
     pub emulator: Vec<String>,
     /// Bytes that a file of the emulator may have at most: stands for a full disk.
     pub emulator_file_limit: Option<u64>,
+    /// Bytes a second below which the drives don't stream, as in `100MB`; no test waits for a source unless it wants to.
+    pub drive_floor: String,
     /// After this long a silent unit is lost, as in `5s`.
     pub lease: String,
     /// Further lines of the controller's configuration.
@@ -75,9 +80,11 @@ impl Default for Options {
         Self {
             drives: 2,
             cartridges: 3,
+            further_slots: 0,
             capacity: "4GB".into(),
             emulator: Vec::new(),
             emulator_file_limit: None,
+            drive_floor: "0".into(),
             lease: "15s".into(),
             controller: String::new(),
             source_agent: String::new(),
@@ -175,8 +182,8 @@ impl System {
         self.write(
             "etc/tape-agent.toml",
             &format!(
-                "controller = \"{address}\"\nstate = \"{home}/tape-agent\"\nlisten = \"127.0.0.1\"\ndrives = [{drives}]\nlibraries = [\"{sockets}/changer.sock\"]\ndrive_floor = \"0\"\n{}",
-                self.options.tape_agent
+                "controller = \"{address}\"\nstate = \"{home}/tape-agent\"\nlisten = \"127.0.0.1\"\ndrives = [{drives}]\nlibraries = [\"{sockets}/changer.sock\"]\ndrive_floor = \"{}\"\n{}",
+                self.options.drive_floor, self.options.tape_agent
             ),
         )?;
         self.write(
@@ -382,11 +389,12 @@ impl System {
         let Options {
             drives,
             cartridges,
+            further_slots,
             capacity,
             emulator,
             ..
         } = &self.options;
-        let slots = cartridges * 2 + 2;
+        let slots = cartridges * 2 + 2 + further_slots;
         let mut arguments: Vec<String> = format!(
             "serve --dir {} --create --drives {drives} --slots {slots} --cartridges {cartridges} --capacity {capacity}",
             self.path("library")
@@ -462,55 +470,6 @@ impl System {
             Ok((connected(&agents) == 2 && connected(&libraries) == 1).then_some(()))
         })
         .with_context(|| self.logs())
-    }
-
-    /// Labels a cartridge for a pool.
-    pub fn label(&self, barcode: &str, pool: &str) -> Result<()> {
-        self.taf(&["volume", "label", barcode, "--pool", pool])?
-            .expect(0)?;
-        Ok(())
-    }
-
-    /// Makes a source of one folder and a plan, both of this name.
-    pub fn plan(&self, name: &str, folder: &Path, pool: &str) -> Result<()> {
-        let folder = folder.display().to_string();
-        self.taf(&["source", "create", name, "--agent", SOURCE_AGENT, &folder])?
-            .expect(0)?;
-        self.taf(&["plan", "create", name, "--source", name, "--pool", pool])?
-            .expect(0)?;
-        Ok(())
-    }
-
-    /// Names of the published versions of a plan, newest first.
-    pub fn versions(&self, plan: &str) -> Result<Vec<String>> {
-        let list = self.json(&["versions", "--plan", plan])?;
-        Ok(said::objects(&list, "number")
-            .into_iter()
-            .filter_map(|version| version.get("name")?.as_str().map(str::to_owned))
-            .collect())
-    }
-
-    /// Restores a version or plan, or paths of it, into an empty folder, and gives where the path `origin` came to lie.
-    pub fn restore(
-        &self,
-        what: &str,
-        paths: &[&str],
-        into: &str,
-        origin: &Path,
-    ) -> Result<PathBuf> {
-        let folder = self.restored(into)?;
-        let to = folder.display().to_string();
-        let arguments = [&["restore", what], paths, &["--to", &to]].concat();
-        let said = self.taf(&arguments)?;
-        // The folders on the way down are root's: an ordinary user is warned of what is not his to give.
-        let warned = said.stderr.matches("_NOT_PERMITTED)").count();
-        let listed = said.stderr.lines().filter(|line| line.starts_with("  /"));
-        if !nix::unistd::geteuid().is_root() && warned > 0 && warned == listed.count() {
-            said.expect(3)?;
-        } else {
-            said.expect(0)?;
-        }
-        Ok(below(&folder, origin))
     }
 
     /// The last lines of every log, for the message of a failure.

@@ -1,9 +1,12 @@
 //! Trees of files: making simple ones, comparing any, removing stubborn ones.
 
+use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::Write as _;
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, ensure};
 use rand::rngs::StdRng;
@@ -81,6 +84,22 @@ fn fill(random: &mut StdRng, block: &mut [u8], kind: usize) {
 /// In what the second tree differs from the first, for people. The tops' own metadata counts. Owners and, where
 /// named, further attributes count only for root, who alone can set them.
 pub fn differences(a: &Path, b: &Path) -> Result<Vec<String>> {
+    let found = compared(a, b)?;
+    Ok(found.map(|difference| difference.to_string()).collect())
+}
+
+/// The paths below both tops at which the second tree differs from the first, and what differs, for people.
+pub fn differing(a: &Path, b: &Path) -> Result<BTreeMap<PathBuf, String>> {
+    let found = compared(a, b)?;
+    Ok(found
+        .map(|difference| {
+            let path = PathBuf::from(OsStr::from_bytes(&difference.path));
+            (path, difference.to_string())
+        })
+        .collect())
+}
+
+fn compared(a: &Path, b: &Path) -> Result<compare::Compare> {
     let open = |path: &Path| -> Result<_> {
         Ok(File::open(path)
             .with_context(|| path.display().to_string())?
@@ -90,9 +109,7 @@ pub fn differences(a: &Path, b: &Path) -> Result<Vec<String>> {
         owners: nix::unistd::geteuid().is_root(),
         ..compare::Options::default()
     };
-    Ok(compare::compare(open(a)?, open(b)?, options)?
-        .map(|difference| difference.to_string())
-        .collect())
+    Ok(compare::compare(open(a)?, open(b)?, options)?)
 }
 
 /// Fails, naming the first differences, unless both trees are equal.
