@@ -210,12 +210,8 @@ impl Scene {
     /// The first part of the volume.
     fn part(&self) -> Value {
         let volume = self.volume(WRITTEN);
-        let files = objects(&volume, "number").into_iter();
-        files
-            .filter(|file| file["kind"] == "part")
-            .next()
-            .unwrap()
-            .clone()
+        let mut files = objects(&volume, "number").into_iter();
+        files.find(|file| file["kind"] == "part").unwrap().clone()
     }
 
     fn issues(&self, job: &Value) -> BTreeSet<PathBuf> {
