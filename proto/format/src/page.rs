@@ -58,6 +58,9 @@ pub const FLAG_XATTRS_OMITTED: u32 = 2;
 /// is not the same as not being there.
 pub const FLAG_LISTING_UNKNOWN: u32 = 4;
 
+/// Flag of a directory that another file system was mounted on: when it is empty and none is, that one is missing.
+pub const FLAG_MOUNTED: u32 = 8;
+
 /// Where an entry's header lies: in which archive of the line, and where in its tar stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Place {
@@ -101,7 +104,7 @@ pub struct DirectoryStat {
     pub ctime: Time,
     /// Inode number on the source.
     pub inode: u64,
-    /// [`FLAG_CARRIED`], [`FLAG_XATTRS_OMITTED`], [`FLAG_LISTING_UNKNOWN`]; others are kept as they are.
+    /// [`FLAG_CARRIED`], [`FLAG_XATTRS_OMITTED`], [`FLAG_LISTING_UNKNOWN`], [`FLAG_MOUNTED`]; others are kept as they are.
     pub flags: u32,
     /// Extended attributes in the byte order of their names, at most [`MAX_XATTRS`].
     pub xattrs: Vec<Xattr>,

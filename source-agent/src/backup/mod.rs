@@ -82,7 +82,10 @@ pub async fn run(
     // Ends the threads however this function is left.
     let stop = context.stop.child_token();
     let _ended = stop.clone().drop_guard();
-    let (steps, mode) = steps(&context, work, walk, &stop).map_err(|error| cannot_start(&error))?;
+    let (steps, mut mode) =
+        steps(&context, work, walk, &stop).map_err(|error| cannot_start(&error))?;
+    // A drive that waits already gets its archive.
+    mode.always |= given.is_some();
     let Some(group) = groups.get(context.key.attempt) else {
         return stream(&context, work, given, steps, mode, Arc::default(), stop).await;
     };

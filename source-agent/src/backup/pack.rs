@@ -8,23 +8,26 @@
 //! Of a backup with several streams each has a packer of its own, on a thread of its own; they share nothing but the table of
 //! files with several names.
 
+mod names;
+mod pages;
+
 use std::collections::VecDeque;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use taf_format::entry::{Extent, Kind, Metadata};
-use taf_format::page::{self, DirectoryStat, Encoder, HASH, Page, Place};
+use taf_format::page::{self, Encoder, HASH, Place};
 use taf_format::record::{self, Record};
 use taf_format::segment::{Cutter, Identity, RawSegment};
 use taf_format::tar::{self, END_OF_ARCHIVE, encode};
 use taf_tree::walk::Item;
-use taf_tree::{Digest, Issue, IssueKind, OpenFile, path};
+use taf_tree::{Digest, Issue, IssueKind, OpenFile};
 use tokio_util::sync::CancellationToken;
 
 use super::ahead::{compare, extents};
 use super::links::{Carried, Carrier, Links, Met};
 use super::listing::OpenListing;
-use super::merge::{Against, Carry, Row, is_racy, kept};
+use super::merge::{Against, Row, is_racy, kept};
 use super::step::{Content, Entered, Found, Kept, Link, Step};
 use crate::fault;
 use crate::ordered::Closed;
@@ -192,17 +195,18 @@ struct Packer<'a> {
 impl Packer<'_> {
     fn enter(&mut self, entered: Entered) -> Result<(), Error> {
         self.end_page(true)?;
-        let Entered { directory, kept } = entered;
+        let Entered {
+            directory,
+            mut stat,
+            kept,
+        } = entered;
         let path = &directory.path;
-        let mut stat = DirectoryStat::new(&directory.meta);
         if !path.is_empty() {
             self.out.counters.path(path);
             self.totals.directories += 1;
             Counters::add(&self.out.counters.directories, 1);
         }
-        if let Some(kept) = kept {
-            stat = kept;
-        } else if !path.is_empty() {
+        if !kept && !path.is_empty() {
             let mut meta = directory.meta.clone();
             let Some(header) = self.header(path, &mut meta, encode::Content::Data) else {
                 self.open.push(None);
@@ -338,74 +342,6 @@ impl Packer<'_> {
         found.compared == Some(true)
     }
 
-    /// An entry whose bytes are where the base has them.
-    fn kept(&mut self, kept: Kept) -> Result<(), Error> {
-        let Kept { mut entry, link } = kept;
-        self.count_file();
-        let mut first = true;
-        if let (Some(link), Some(place)) = (link, entry.place) {
-            let path = self.path_of(&entry.name);
-            let carrier = Carrier {
-                path: path.clone(),
-                place,
-                tar_length: entry.tar_length,
-                blake3: None,
-                hash: entry.hash,
-                changed: entry.changed_while_read,
-            };
-            first = self.links.place(&link).is_none();
-            let (listed, here) = self.links.keep(self.ordinal, &link, carrier);
-            if listed.place != place {
-                entry.place = Some(listed.place);
-                entry.tar_length = listed.tar_length;
-                entry.hash = listed.hash;
-                entry.changed_while_read = listed.changed;
-            }
-            if let Some(here) = here {
-                self.link_to(&path, &entry, &here)?;
-            }
-        }
-        if first {
-            self.totals.bytes += entry.size;
-        }
-        self.push_entry(entry)
-    }
-
-    /// A name of what the archive has, though the base has it too: who unpacks this archive over the one before needs it.
-    fn link_to(&mut self, path: &[u8], entry: &page::Entry, here: &Carrier) -> Result<(), Error> {
-        let mut meta = Metadata {
-            kind: entry.kind,
-            size: entry.size,
-            mode: entry.mode,
-            uid: entry.uid,
-            gid: entry.gid,
-            user: Vec::new(),
-            group: Vec::new(),
-            mtime: entry.mtime,
-            ctime: entry.ctime,
-            inode: entry.inode,
-            links: 2,
-            rdev_major: entry.rdev_major,
-            rdev_minor: entry.rdev_minor,
-            link_target: entry.link_target.clone(),
-            xattrs: Vec::new(),
-        };
-        self.link_member(path, &mut meta, here).map(drop)
-    }
-
-    fn path_of(&self, name: &[u8]) -> Vec<u8> {
-        let directory = self.open.last().and_then(Option::as_ref);
-        path::join(directory.map_or(&[][..], OpenListing::path), name)
-    }
-
-    fn is_different(&mut self, path: &[u8]) {
-        self.issue(
-            path,
-            IssueKind::Changed,
-            "was changed between two of its names, and is stored again",
-        );
-    }
-
     /// Reads a file into the archive. Returns its hash and what happened to it meanwhile.
     fn stream(
         &mut self,
@@ -432,40 +368,6 @@ impl Packer<'_> {
         }
         self.buffer = buffer;
         Ok((digest.finish(), reader.finish()))
-    }
-
-    /// A name of what this archive has already: `here` in the tar stream, `listed` in the page.
-    fn further_name(
-        &mut self,
-        found: &Found,
-        here: &Carrier,
-        listed: &Carrier,
-    ) -> Result<(), Error> {
-        let mut meta = found.item.meta.clone();
-        if !self.link_member(&found.item.path, &mut meta, here)? {
-            return self.list(found, None);
-        }
-        self.count_file();
-        self.list(found, Some(listed))
-    }
-
-    /// A hard link; false, with an issue, if there can be none.
-    fn link_member(
-        &mut self,
-        path: &[u8],
-        meta: &mut Metadata,
-        here: &Carrier,
-    ) -> Result<bool, Error> {
-        let what = encode::Content::HardLink(&here.path);
-        let Some(header) = self.header(path, meta, what) else {
-            return Ok(false);
-        };
-        self.begin(header.len() as u64)?;
-        self.push(&header)?;
-        let mut entry = entry_record(path, meta, here.place, here.tar_length, here.blake3);
-        entry.hard_link_to = Bytes::copy_from_slice(&here.path);
-        self.record(entry)?;
-        Ok(true)
     }
 
     fn count_file(&mut self) {
@@ -557,82 +459,6 @@ impl Packer<'_> {
 
     fn record(&mut self, entry: record::Entry) -> Result<(), Error> {
         self.put(&record::entry(entry))
-    }
-
-    /// A chunk of the directory entered last: written if the base has not the same. What the base has between it and the one
-    /// before is gone.
-    fn page(&mut self, page: &Page) -> Result<(), Error> {
-        if self.rows.is_empty() {
-            return self.write_page(page);
-        }
-        let chunk = page.chunk();
-        let mut takes = true;
-        while let Some(row) = self.rows.pop_front() {
-            if row.key == chunk {
-                takes = row.takes(page, self.mode.against);
-                break;
-            }
-            if row.begins_behind(page) {
-                self.rows.push_front(row);
-                break;
-            }
-            self.gone(&row)?;
-        }
-        if takes {
-            self.write_page(page)?;
-        }
-        Ok(())
-    }
-
-    fn gone(&mut self, row: &Row) -> Result<(), Error> {
-        if row.buries() {
-            self.put(&record::tombstone(row.key.clone()))?;
-        }
-        Ok(())
-    }
-
-    fn carried(&mut self, row: &Row) -> Result<(), Error> {
-        if let Some(head) = &row.head {
-            self.count_carried(&head.page);
-        }
-        match row.carry(self.mode.against) {
-            Carry::Nothing => Ok(()),
-            Carry::Tombstone => self.put(&record::tombstone(row.key.clone())),
-            Carry::Page(known) => self.put(&record::page(record::Page {
-                chunk: row.key.clone().into(),
-                body: known.body.clone(),
-                hashes: known.hashes.clone(),
-            })),
-        }
-    }
-
-    fn carried_page(&mut self, page: &Page, row: &Row) -> Result<(), Error> {
-        self.end_page(true)?;
-        self.count_carried(page);
-        if row.takes(page, self.mode.against) {
-            self.write_page(page)?;
-        }
-        Ok(())
-    }
-
-    /// Of carried files with several names each counts for itself.
-    fn count_carried(&mut self, page: &Page) {
-        let directory = page.header.is_some() && !page.directory.is_empty();
-        self.totals.directories += u64::from(directory);
-        let files = page.entries.iter();
-        for entry in files.filter(|entry| entry.kind != Kind::Directory) {
-            self.totals.files += 1;
-            self.totals.bytes += entry.size;
-        }
-    }
-
-    fn write_page(&mut self, page: &Page) -> Result<(), Error> {
-        let encoded = self.encoder.encode(page)?;
-        self.put(&record::page(record::Page {
-            chunk: encoded.chunk.into(),
-            body: encoded.body.into(),
-            hashes: encoded.hashes.into(),
-        }))
     }
 
     fn put(&mut self, record: &Record) -> Result<(), Error> {

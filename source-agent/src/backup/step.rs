@@ -47,8 +47,10 @@ pub enum Step {
 pub struct Entered {
     /// It.
     pub directory: Directory,
-    /// Its own page header, if its tar header need not be stored.
-    pub kept: Option<DirectoryStat>,
+    /// Its own page header; with its place, if its tar header need not be stored.
+    pub stat: DirectoryStat,
+    /// Whether it need not.
+    pub kept: bool,
 }
 
 /// An entry as the walk found it.

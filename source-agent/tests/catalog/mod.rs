@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
+use taf_format::entry::Time;
 use taf_format::key;
 use taf_format::page::{self, Dictionaries, Page};
 use taf_format::record::{self, Body};
@@ -14,10 +15,11 @@ use taf_source_agent::backup::ahead;
 use taf_source_agent::backup::links::Links;
 use taf_source_agent::backup::merge::{Against, Base, Joined, Joiner, Layer, Merger, Row, Rules};
 use taf_source_agent::backup::pack::{self, Mode, Outlets, Totals};
+use taf_source_agent::backup::step::Step;
 use taf_source_agent::fault::Error;
 use taf_source_agent::progress::Counters;
 use taf_tree::walk::Options;
-use taf_tree::{Issue, Walk};
+use taf_tree::{Event, Issue, Walk};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -167,6 +169,52 @@ impl Catalog {
         let base = Memory::new(layers, Arc::clone(&self.looked_up));
         let merger = Merger::new(base, against, self.rules);
         let steps = ahead::start_with(walk, merger, has_base, 2, stop.clone()).unwrap();
+        self.pack(steps, against, has_base, &stop)
+    }
+
+    /// Runs a backup of all below `top` whose walk gives what `twist` makes of each event, and publishes it.
+    pub fn run_twisted(
+        &mut self,
+        kind: Kind,
+        top: &Path,
+        mut twist: impl FnMut(Event) -> Vec<Event>,
+    ) -> Written {
+        let (against, layers) = self.layers(kind);
+        let has_base = !layers.is_empty();
+        let options = Options::new(vec![b"/".to_vec()]);
+        let walk = Walk::beneath(std::fs::File::open(top).unwrap().into(), options).unwrap();
+        let base = Memory::new(layers, Arc::clone(&self.looked_up));
+        let mut merger = Merger::new(base, against, self.rules);
+        let seen = Time {
+            seconds: i64::MAX,
+            nanos: 0,
+        };
+        let mut steps = Vec::new();
+        for event in walk.flat_map(&mut twist) {
+            match event {
+                Event::Enter(directory) => merger.enter(directory).unwrap(),
+                Event::Entry(item) => merger.entry(item, seen).unwrap(),
+                Event::Leave { complete, .. } => merger.leave(complete).unwrap(),
+                Event::Issue(issue) => merger.issue(issue).unwrap(),
+            }
+            steps.extend(merger.steps());
+        }
+        merger.end().unwrap();
+        steps.extend(merger.steps());
+        let stop = CancellationToken::new();
+        let written = self.pack(steps.into_iter(), against, has_base, &stop);
+        self.keep(&written.rows);
+        self.publish(kind);
+        written
+    }
+
+    fn pack(
+        &mut self,
+        steps: impl Iterator<Item = Step>,
+        against: Against,
+        has_base: bool,
+        stop: &CancellationToken,
+    ) -> Written {
         let ordinal = self.archives.len() as u32 + 1;
         let identity = Identity {
             line_uuid: Uuid::from_u128(1),
@@ -190,7 +238,7 @@ impl Catalog {
             },
             issues: &mut |issue| written.issues.push(issue),
             counters: &counters,
-            stop: &stop,
+            stop,
         };
         written.totals = pack::pack(steps, identity, mode, &Links::default(), outlets).unwrap();
         assert_eq!(begun, usize::from(!written.totals.unchanged));

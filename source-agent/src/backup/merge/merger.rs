@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use taf_format::entry::{Kind, Metadata, Time};
 use taf_format::key;
-use taf_format::page::{DirectoryStat, Entry, FLAG_CARRIED, Page};
+use taf_format::page::{DirectoryStat, Entry, FLAG_CARRIED, FLAG_MOUNTED, Page};
 use taf_tree::walk::{Directory, Item, Listing, Names};
 use taf_tree::{Issue, IssueKind, path};
 
@@ -17,6 +17,9 @@ use super::judge::{Rules, Verdict, judge, kept, kept_directory};
 use super::row::{Against, Known, Row};
 use crate::backup::step::{Entered, Found, Kept, Link, Step};
 use crate::fault::Error;
+
+/// What issues say of what is carried.
+const KEPT: &str = "; what the version before has of it is kept";
 
 /// Where the base's rows come from.
 pub trait Base {
@@ -45,6 +48,8 @@ struct Open {
     path: Vec<u8>,
     /// Its full key.
     full: Vec<u8>,
+    /// Of its file system.
+    device: u64,
     /// Until all its files have passed.
     names: Option<Arc<Names>>,
     /// The last of its files that the walk told of.
@@ -130,33 +135,48 @@ impl<B: Base> Merger<B> {
             });
         }
         let first = first.map(Arc::new);
-        if directory.listing == Listing::Incomplete
-            && let Some(row) = &first
+        let mounted = self
+            .stack
+            .last()
+            .is_some_and(|parent| parent.device != directory.device);
+        if let Some(row) = &first
             && let Some(head) = &row.head
         {
-            return self.carry(&directory, &full, head, Arc::clone(row), deep);
+            let was_mounted = head.page.header.as_ref().is_some_and(was_mounted);
+            let emptied = directory.names.is_empty() && !head.page.entries.is_empty();
+            let missing = was_mounted && !mounted && emptied;
+            if missing {
+                self.out.push_back(Step::Issue(Issue {
+                    path: directory.path.clone(),
+                    kind: IssueKind::UnreadableDirectory,
+                    reason: format!(
+                        "is empty, and another file system was mounted there before{KEPT}"
+                    ),
+                }));
+            }
+            if missing || directory.listing == Listing::Incomplete {
+                return self.carry(&directory, &full, head, Arc::clone(row), deep);
+            }
         }
         let rules = Rules {
             ignore_inode: self.rules.ignore_inode || !directory.stable_inodes,
             ..self.rules
         };
-        let fresh = DirectoryStat::new(&directory.meta);
-        let kept = first.as_ref().and_then(|row| {
-            let known = [row.staged_page(), row.compared(self.against)];
-            let mut headers = known.into_iter().flatten();
-            headers.find_map(|known| {
-                let old = known.page.header.as_ref()?;
-                let mut fresh = fresh.clone();
-                // The times of a directory that only leads to what was chosen tell of names that were not.
-                if directory.listing == Listing::Chosen {
-                    (fresh.mtime, fresh.ctime) = (old.mtime, old.ctime);
-                }
-                kept_directory(old, &fresh, rules)
-            })
-        });
+        let mut stat = DirectoryStat::new(&directory.meta);
+        if mounted {
+            stat.flags |= FLAG_MOUNTED;
+        }
+        let kept = first
+            .as_ref()
+            .and_then(|row| self.kept_header(row, &stat, directory.listing, rules));
+        let (stat, kept) = match kept {
+            Some(kept) => (kept, true),
+            None => (stat, false),
+        };
         self.stack.push(Open {
             path: directory.path.clone(),
             full,
+            device: directory.device,
             names: Some(Arc::clone(&directory.names)),
             last: None,
             lost: false,
@@ -164,8 +184,12 @@ impl<B: Base> Merger<B> {
             latest: [None, None, None],
             deep,
         });
-        self.out
-            .push_back(Step::Enter(Box::new(Entered { directory, kept })));
+        let entered = Entered {
+            directory,
+            stat,
+            kept,
+        };
+        self.out.push_back(Step::Enter(Box::new(entered)));
         if let Some(row) = first {
             self.give(row);
         }
@@ -237,7 +261,7 @@ impl<B: Base> Merger<B> {
     pub fn issue(&mut self, mut issue: Issue) -> Result<(), Error> {
         if let Some((carried, _)) = &self.carried {
             if issue.kind == IssueKind::UnreadableDirectory && issue.path == *carried {
-                issue.reason += "; what the version before has of it is kept";
+                issue.reason += KEPT;
             }
             self.out.push_back(Step::Issue(issue));
             return Ok(());
@@ -294,6 +318,26 @@ impl<B: Base> Merger<B> {
         self.pass(|_| true, Step::Gone)?;
         self.out.push_back(Step::End);
         Ok(())
+    }
+
+    /// What the page says of a directory whose tar header need not be stored again.
+    fn kept_header(
+        &self,
+        row: &Row,
+        fresh: &DirectoryStat,
+        listing: Listing,
+        rules: Rules,
+    ) -> Option<DirectoryStat> {
+        let known = [row.staged_page(), row.compared(self.against)];
+        known.into_iter().flatten().find_map(|known| {
+            let old = known.page.header.as_ref()?;
+            let mut fresh = fresh.clone();
+            // The times of a directory that only leads to what was chosen tell of names that were not.
+            if listing == Listing::Chosen {
+                (fresh.mtime, fresh.ctime) = (old.mtime, old.ctime);
+            }
+            kept_directory(old, &fresh, rules)
+        })
     }
 
     /// The head's directory stays, with all that is below it.
@@ -501,6 +545,10 @@ impl<B: Base> Merger<B> {
         }
         deep::chunks(&mut self.base, full, rows)
     }
+}
+
+fn was_mounted(header: &DirectoryStat) -> bool {
+    header.flags & FLAG_MOUNTED != 0
 }
 
 fn find<'a>(page: &'a Page, name: &[u8]) -> Option<&'a Entry> {
