@@ -3,15 +3,22 @@
 //! Shared by the streams of a backup, which meet the names of a file at the same time. An archive without the bytes stores them
 //! again, so that standard tools read each tape by itself; pages point to the place that was whole first, so that a restore makes
 //! one file of all names. Where the base has that place, it is the first. Holds one entry for each such file of which names are
-//! still to come, and nothing else.
+//! still to come, and nothing else; those that are too many for memory are on disk.
+
+mod spill;
 
 use std::collections::HashMap;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use taf_format::entry::{Kind, Time};
 use taf_format::page::{HASH, Place};
 
+use self::spill::{Key, Run};
 use super::step::Link;
+
+/// Files that are held in memory, each at about 300 bytes.
+const LIMIT: usize = 100_000;
 
 /// Where the bytes of a file are, and what is to be said of every name of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -91,14 +98,78 @@ pub enum Carried {
 }
 
 /// The table.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Links {
-    known: Mutex<HashMap<(u64, u64), Known>>,
+    table: Mutex<Table>,
+}
+
+#[derive(Debug)]
+struct Table {
+    near: HashMap<Key, Known>,
+    runs: Vec<Run>,
+    limit: usize,
+    folder: PathBuf,
+}
+
+impl Default for Links {
+    fn default() -> Self {
+        let folder = std::env::var_os("TMPDIR").map(PathBuf::from);
+        // Large, and on a disk where /tmp may be in memory.
+        Self::with(LIMIT, &folder.unwrap_or_else(|| "/var/tmp".into()))
+    }
+}
+
+impl Table {
+    fn get_mut(&mut self, key: &Key) -> Option<&mut Known> {
+        if !self.near.contains_key(key) {
+            let known = self.runs.iter().find_map(|run| match run.take(*key) {
+                Ok(known) => known,
+                Err(error) => {
+                    tracing::error!(%error, "a table of files with several names can't be read; names of one file may be restored as several");
+                    None
+                }
+            });
+            self.insert(*key, known?);
+        }
+        self.near.get_mut(key)
+    }
+
+    fn remove(&mut self, key: &Key) -> Option<Known> {
+        self.near.remove(key)
+    }
+
+    fn insert(&mut self, key: Key, known: Known) {
+        if self.near.len() >= self.limit {
+            match Run::write(&self.folder, self.near.iter()) {
+                Ok(run) => {
+                    self.runs.push(run);
+                    self.near.clear();
+                }
+                Err(error) => {
+                    tracing::warn!(%error, folder = %self.folder.display(), "files with several names stay in memory; make room there or set TMPDIR");
+                    self.limit *= 2;
+                }
+            }
+        }
+        self.near.insert(key, known);
+    }
 }
 
 impl Links {
-    fn lock(&self) -> MutexGuard<'_, HashMap<(u64, u64), Known>> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    /// A table that holds so many files in memory, and the others in `folder`.
+    fn with(limit: usize, folder: &Path) -> Self {
+        Self {
+            table: Mutex::new(Table {
+                near: HashMap::new(),
+                runs: Vec::new(),
+                limit,
+                folder: folder.to_owned(),
+            }),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Table> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Looks an entry up that is to go into the archive `ordinal`.
@@ -154,8 +225,8 @@ impl Links {
 
     /// Where pages say that the bytes of a file are, one of whose names was met already.
     pub fn place(&self, link: &Link) -> Option<Place> {
-        let table = self.lock();
-        let known = table.get(&(link.device, link.inode));
+        let mut table = self.lock();
+        let known = table.get_mut(&(link.device, link.inode));
         let known = known.filter(|known| known.is(link))?;
         known.carriers.first().map(|carrier| carrier.place)
     }
@@ -180,6 +251,7 @@ impl Links {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 
@@ -249,5 +321,34 @@ mod tests {
         assert_eq!(links.carry(&link(3), &new), Carried::Again(old.clone()));
         assert_eq!(links.keep(2, &link(3), old.clone()), (old, Some(new)));
         assert_eq!(links.place(&link(3)), None);
+    }
+    #[test]
+    fn files_beyond_the_limit_are_found_on_disk_and_forgotten_when_all_names_are_seen() {
+        let folder = tempfile::tempdir().unwrap();
+        let links = Links::with(10, folder.path());
+        let nth = |inode| Link { inode, ..link(3) };
+        let carriers: Vec<_> = (0..500)
+            .map(|n| Carrier {
+                path: vec![b'x'; n as usize],
+                blake3: (n % 2 == 0).then_some([7; 32]),
+                ..carrier(1, n * 512, 9)
+            })
+            .collect();
+        let inodes = |n: usize| (n as u64 * 7_919) % 10_007;
+        for (n, carrier) in carriers.iter().enumerate() {
+            assert_eq!(links.meet(1, &nth(inodes(n))), Met::New);
+            assert_eq!(links.carry(&nth(inodes(n)), carrier), Carried::First);
+        }
+        assert!(links.lock().near.len() <= 10 && !links.lock().runs.is_empty());
+        for _ in 0..2 {
+            for (n, carrier) in carriers.iter().enumerate() {
+                let (here, listed) = (Box::new(carrier.clone()), Box::new(carrier.clone()));
+                let again = Met::Again { here, listed };
+                assert_eq!(links.meet(1, &nth(inodes(n))), again);
+            }
+        }
+        for n in 0..carriers.len() {
+            assert_eq!(links.meet(1, &nth(inodes(n))), Met::New);
+        }
     }
 }
