@@ -3,8 +3,9 @@
 
 use std::time::Duration;
 
-use taf_proto::v1::{Job, JobKind, JobState, Progress};
+use taf_proto::v1::{Job, JobKind, JobState, Progress, VersionType};
 
+use crate::command::version_type::word;
 use crate::resource::id;
 use crate::{flow, human};
 
@@ -14,7 +15,7 @@ const BAR: usize = 20;
 /// What a job is, in words: `backup of daily`.
 pub fn what(job: &Job) -> String {
     match job.kind() {
-        JobKind::Backup => format!("backup of {}", id(&job.plan)),
+        JobKind::Backup => format!("{}backup of {}", kind(job), id(&job.plan)),
         JobKind::Restore => format!("restore of {}", job.version),
         JobKind::Label => format!("label of {}", id(&job.volume)),
         JobKind::Erase => format!("erase of {}", id(&job.volume)),
@@ -31,6 +32,30 @@ pub fn what(job: &Job) -> String {
         JobKind::Verify => format!("verification of {}", id(&job.volume)),
         JobKind::Unspecified => "job".to_owned(),
     }
+}
+
+/// What a backup makes, if that is not a full version: `incremental `.
+fn kind(job: &Job) -> String {
+    let made = match job.version_type() {
+        VersionType::Unspecified => job.asked_type(),
+        made => made,
+    };
+    match made {
+        VersionType::Unspecified | VersionType::Full => String::new(),
+        made => format!("{} ", word(made)),
+    }
+}
+
+/// Why a backup makes something else than it was asked to; none if it does not.
+pub fn promotion(job: &Job) -> Option<String> {
+    (!job.promotion_reason.is_empty()).then(|| {
+        format!(
+            "{} instead of {}: {}",
+            word(job.version_type()),
+            word(job.asked_type()),
+            job.promotion_reason
+        )
+    })
 }
 
 /// The cartridge that a job carries, by its barcode or by where it was.
@@ -71,6 +96,9 @@ pub fn quiet(job: &Job) -> String {
     }
     if !job.waiting_for.is_empty() {
         line = format!("{line}, waits for {}", job.waiting_for);
+    }
+    if let Some(promotion) = promotion(job) {
+        line = format!("{line} ({promotion})");
     }
     line
 }
@@ -195,6 +223,9 @@ pub fn summary(job: &Job) -> String {
     if job.kind() == JobKind::Backup && !job.version.is_empty() && job.error.is_none() {
         line = format!("{line}; {}", job.version);
     }
+    if let Some(promotion) = promotion(job) {
+        line = format!("{line} ({promotion})");
+    }
     line
 }
 
@@ -240,6 +271,21 @@ mod tests {
         job.state = JobState::Queued.into();
         job.waiting_for = "a drive".into();
         assert_eq!(quiet(&job), "job 7: queued, waits for a drive");
+    }
+
+    #[test]
+    fn a_backup_says_what_it_makes_and_why_that_is_something_else() {
+        let mut job = job();
+        job.asked_type = VersionType::Incremental.into();
+        assert_eq!(what(&job), "incremental backup of daily");
+        assert_eq!(promotion(&job), None);
+        job.version_type = VersionType::Full.into();
+        job.promotion_reason = "there is no version to build on".into();
+        assert_eq!(what(&job), "backup of daily");
+        let said = "full instead of incremental: there is no version to build on";
+        assert_eq!(promotion(&job).unwrap(), said);
+        assert_eq!(quiet(&job), format!("job 7: running, writing ({said})"));
+        assert!(summary(&job).ends_with(&format!("({said})")));
     }
 
     #[test]

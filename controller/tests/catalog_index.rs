@@ -222,12 +222,7 @@ async fn needs_of_a_version_that_changed_little_name_the_parts_of_the_one_below(
     let world = World::new().await;
     let (first, whole) = world.back_up(&tree(), 2).await;
     let before = closing_of(&world, 1).await;
-    let attempt = world.attempt().await;
-    let client = world.store.client().await.unwrap();
-    client
-        .execute("UPDATE versions SET floor = 1 WHERE version = 2", &[])
-        .await
-        .unwrap();
+    let attempt = world.attempt_at(taf_core::catalog::Kind::Incremental).await;
     // One new file and one that stayed where it was; one directory is gone.
     let tree = Tree::of(&[("x", 3_000, 0)]);
     let made = Backup::of(&tree, attempt.opened.ordinal as u32);

@@ -81,6 +81,7 @@ impl Client {
         let request = v1::RunPlanRequest {
             name: plan.into(),
             request_id: request_id.into(),
+            ..Default::default()
         };
         Ok(self
             .plans()

@@ -144,6 +144,7 @@ fn show(job: &Job, out: &mut Output) -> Result<(), Failure> {
         ("state", progress::state(job.state()).to_owned()),
         ("waits for", job.waiting_for.clone()),
         ("version", job.version.clone()),
+        ("makes", progress::promotion(job).unwrap_or_default()),
         ("agent", id(&job.agent).to_owned()),
         ("volumes", volumes(job)),
         ("drive", id(&job.drive).to_owned()),

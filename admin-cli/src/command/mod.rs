@@ -17,6 +17,7 @@ mod run;
 mod source;
 mod status;
 mod tape;
+pub mod version_type;
 mod versions;
 mod volume;
 

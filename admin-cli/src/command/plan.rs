@@ -3,6 +3,7 @@
 use taf_proto::v1::{CreatePlanRequest, DeletePlanRequest, GetPlanRequest, ListPlansRequest, Plan};
 
 use super::missing;
+use super::version_type::{Type, word};
 use crate::client::{Client, all, read, request_id};
 use crate::failure::{Exit, Failure};
 use crate::human;
@@ -34,6 +35,7 @@ impl Command {
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   taf plan create daily --source home --pool default
+  taf plan create hourly --source home --pool default --type incremental
   taf plan create archive --source films --pool offsite --level 1 --threads 4")]
 pub struct Create {
     /// Name: 1 to 64 of a-z, 0-9, '.', '_', '-'
@@ -47,6 +49,9 @@ pub struct Create {
     /// zstd level; 3 if not given
     #[arg(long, value_parser = clap::value_parser!(i32).range(1..=19))]
     level: Option<i32>,
+    /// What a run makes unless it says otherwise; full if not given
+    #[arg(long, value_name = "TYPE")]
+    r#type: Option<Type>,
     /// Compressor threads; as many as the host has cores if not given
     #[arg(long, value_parser = clap::value_parser!(i32).range(1..=1024))]
     threads: Option<i32>,
@@ -59,6 +64,7 @@ impl Create {
             pool: name("pools", &self.pool),
             compression_level: self.level.unwrap_or_default(),
             compression_threads: self.threads.unwrap_or_default(),
+            r#type: Type::of(self.r#type).into(),
             ..Plan::default()
         };
         let request = CreatePlanRequest {
@@ -102,12 +108,13 @@ impl List {
         })
         .await?;
         out.list("plans", "Plan", &plans, |plans| {
-            let mut rows = Rows::new(&["PLAN", "SOURCE", "POOL", ">LEVEL", "MADE"]);
+            let mut rows = Rows::new(&["PLAN", "SOURCE", "POOL", "TYPE", ">LEVEL", "MADE"]);
             for plan in plans {
                 rows.push([
                     id(&plan.name).to_owned(),
                     id(&plan.source).to_owned(),
                     id(&plan.pool).to_owned(),
+                    word(plan.r#type()).to_owned(),
                     level(plan).to_string(),
                     human::time(plan.create_time.as_ref()),
                 ]);
@@ -158,6 +165,7 @@ impl Show {
         out.line(format!("plan     {}", id(&plan.name)))?;
         out.line(format!("source   {}", id(&plan.source)))?;
         out.line(format!("pool     {}", id(&plan.pool)))?;
+        out.line(format!("type     {}", word(plan.r#type())))?;
         out.line(format!("level    {}", level(&plan)))?;
         out.line(format!("threads  {threads}"))?;
         out.line(format!(

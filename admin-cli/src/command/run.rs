@@ -2,6 +2,7 @@
 
 use taf_proto::v1::RunPlanRequest;
 
+use super::version_type::Type;
 use crate::client::{Client, request_id};
 use crate::failure::{Exit, Failure};
 use crate::follow::{detached, follow};
@@ -14,10 +15,14 @@ use crate::resource::name;
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   taf run daily
+  taf run daily --type incremental
   taf run daily --detach        (prints the job's name and goes)")]
 pub struct Run {
     /// Name of the plan
     plan: String,
+    /// What to make; what the plan says if not given. What has nothing to build on becomes a full version, and says why
+    #[arg(long, value_name = "TYPE")]
+    r#type: Option<Type>,
     /// Do not wait for the end
     #[arg(long)]
     detach: bool,
@@ -30,6 +35,7 @@ impl Run {
         let request = RunPlanRequest {
             name: name("plans", &self.plan),
             request_id: request_id(),
+            r#type: Type::of(self.r#type).into(),
         };
         let job = client.plans().run_plan(request).await?.into_inner().job;
         if self.detach {

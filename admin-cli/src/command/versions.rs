@@ -2,6 +2,7 @@
 
 use taf_proto::v1::{ListVersionsRequest, Version};
 
+use super::version_type::word;
 use crate::client::{Client, all, read};
 use crate::failure::{Exit, Failure};
 use crate::human;
@@ -47,13 +48,14 @@ impl Versions {
 
 fn rows(versions: &[Version]) -> Rows {
     let mut rows = Rows::new(&[
-        "VERSION", "BEGUN", ">FILES", ">DIRS", ">BYTES", ">ON TAPE", ">ISSUES", "VOLUMES", "JOB",
-        "VERIFIED",
+        "VERSION", "TYPE", "BEGUN", ">FILES", ">DIRS", ">BYTES", ">ON TAPE", ">ISSUES", "VOLUMES",
+        "JOB", "VERIFIED",
     ]);
     for version in versions {
         let volumes: Vec<_> = version.volumes.iter().map(|volume| id(volume)).collect();
         rows.push([
             format!("{}@{}", id(&version.plan), version.number),
+            word(version.r#type()).to_owned(),
             human::time(version.start_time.as_ref()),
             human::count(version.file_count),
             human::count(version.directory_count),

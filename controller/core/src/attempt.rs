@@ -12,6 +12,9 @@
 //!      └──────────── fault, loss, cancel ─────────────────► failed | cancelled
 //! ```
 //!
+//! A backup that is compared with an earlier version begins with its source agent alone. When that has found something to store,
+//! it asks for a drive, and the attempt goes on as one without a volume; if it finds nothing, no drive ever takes part.
+//!
 //! An attempt has one volume at a time, and as many as it needs one after another. Without one it waits, for as long as is
 //! configured: the planner gives it the next one that it may have, before any job that has not begun.
 //!
@@ -54,6 +57,8 @@ pub enum Kind {
 pub enum Stage {
     /// No step is under way.
     Between,
+    /// The source agent works by itself: it compares, and has asked for no drive yet.
+    SourceAlone,
     /// The drive unloads what is in it, or cleans itself.
     Unloading,
     /// The robot moves a cartridge, or looks at its elements.
@@ -154,6 +159,8 @@ pub struct Facts<'a> {
     pub reported_millis: u64,
     /// Of a backup: whether every part up to the source's last segment is committed.
     pub parts_complete: bool,
+    /// Of a backup: whether the source agent has found nothing to store.
+    pub unchanged: bool,
     /// After this long without a word a unit is lost, milliseconds.
     pub lease_millis: u64,
 }
@@ -325,7 +332,7 @@ fn no_volume(facts: &Facts<'_>) -> Fault {
 fn success(facts: &Facts<'_>) -> Option<u64> {
     match (facts.kind, &facts.drive_outcome, &facts.source_outcome) {
         (Kind::Backup, drive, Some(Outcome::Done { issues })) => {
-            let drive_is_done = drive.is_some() || facts.is_drive_lost();
+            let drive_is_done = facts.unchanged || drive.is_some() || facts.is_drive_lost();
             (facts.parts_complete && drive_is_done).then_some(*issues)
         }
         (Kind::Restore, _, Some(Outcome::Done { issues }))
@@ -346,7 +353,7 @@ pub fn is_over(
 ) -> bool {
     drive_reported
         || match stage {
-            Stage::Between | Stage::WithoutVolume { .. } => true,
+            Stage::Between | Stage::SourceAlone | Stage::WithoutVolume { .. } => true,
             Stage::Unloading | Stage::Working => {
                 drive.is_none_or(|drive| lost(drive, lease_millis))
             }

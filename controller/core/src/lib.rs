@@ -7,6 +7,7 @@
 
 pub mod attempt;
 pub mod carry;
+pub mod catalog;
 pub mod fault;
 pub mod generation;
 pub mod health;

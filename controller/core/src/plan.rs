@@ -37,8 +37,8 @@ pub struct Job {
 /// attempt's own matter.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Running {
-    /// The drive that it holds.
-    pub drive: i64,
+    /// The drive that it holds, if it has one already.
+    pub drive: Option<i64>,
     /// Whether it may not leave that drive: what is under way is in the memory of its worker.
     pub bound: bool,
     /// Volumes that it has used.
@@ -513,7 +513,7 @@ fn any_of(
     {
         return wait(format!("volume {barcode} needs another drive: {reason}"));
     }
-    let own = |d: &Drive| running.is_some_and(|r| r.drive == d.id);
+    let own = |d: &Drive| running.is_some_and(|r| r.drive == Some(d.id));
     let allowed = |d: &Drive| running.is_none_or(|r| !r.bound) || own(d);
     let free = |d: &&Drive| {
         d.connected

@@ -1,4 +1,4 @@
-//! Closing records: what a version is and what it needs to be whole, for the tape.
+//! Closing records: what a version is and what it needs to be whole, for the tape; and the parts that it needs, for the catalog.
 //!
 //! Made in the transaction that publishes the version. What a version resolves to is counted before, outside of that
 //! transaction, since a large version takes seconds and every part of it is committed by then; what is not counted yet is
@@ -8,24 +8,23 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use prost::Message as _;
+use taf_core::catalog::{Extent, Needs, Part, Span};
 use taf_format::index::{
     CLOSING_VERSION, ClosedArchive, ClosedPart, ClosingRecord, Need, UnchangedVersion, VersionType,
 };
+use taf_format::page::Place;
 use taf_proto::agent::FetchSelectionResponse;
 use uuid::Uuid;
 
 use super::{Error, view};
-use crate::store::closings::{self, PartSpan, Resolved};
-use crate::store::pages::{self, PageRow, Scope};
-use crate::store::{self, GenericClient, Store, Transaction};
+use crate::store::closings::{self, PartSpan};
+use crate::store::pages::{self, Measured, PageRow, Scope};
+use crate::store::{self, GenericClient, Store, Transaction, versions};
 
 /// Keys looked at at once.
 const KEYS: i64 = 4_000;
 /// Bytes of bodies fetched at once, about; and most bodies.
 const BODIES: (usize, usize) = (4 << 20, 1_000);
-
-/// What a version resolves to, by version, archive and part.
-type Needs = BTreeMap<(i64, u32, u32), Need>;
 
 /// Counts what a staged version resolves to and keeps it for its publication, if that is not done yet.
 pub async fn count(store: &Store, line: i64, version: i64) -> Result<(), Error> {
@@ -68,14 +67,19 @@ pub(super) async fn close_on(
         .map_err(|_| store::Error::Corrupt("a source's paths"))?;
     let parts = closings::closing_parts_on(tx, line, version).await?;
     let unchanged = closings::closing_unchanged_on(tx, line, version).await?;
-    let full = facts.floor == version;
+    let needed: Vec<(i32, i32)> = counted
+        .needs
+        .iter()
+        .map(|need| (need.archive_ordinal as i32, need.part_number as i32))
+        .collect();
+    versions::version_parts_add_on(tx, line, version, &needed).await?;
     let [files, directories, bytes, stored, issues] = facts.counts.map(|n| n as u64);
     let record = ClosingRecord {
         format_version: CLOSING_VERSION,
         installation_uuid: raw(facts.installation),
         line_uuid: raw(facts.line),
         version: version as u64,
-        parent: if full { 0 } else { version as u64 - 1 },
+        parent: facts.parent as u64,
         floor: facts.floor as u64,
         r#type: type_of(&facts.kind).into(),
         plan: facts.plan,
@@ -121,6 +125,8 @@ fn type_of(kind: &str) -> VersionType {
         "incremental" => VersionType::Incremental,
         "differential" => VersionType::Differential,
         "synthetic-full" => VersionType::SyntheticFull,
+        "mirror" => VersionType::Mirror,
+        "archive" => VersionType::Archive,
         _ => VersionType::Unspecified,
     }
 }
@@ -164,43 +170,38 @@ async fn count_with(
     client: &impl GenericClient,
     scope: Scope,
 ) -> Result<ClosingRecord, store::Error> {
-    let spans = Arc::new(closings::closing_spans(client, scope.line_id).await?);
-    let mut needs = Needs::new();
+    let spans = closings::closing_spans(client, scope.line_id).await?;
+    let spans: Arc<Vec<Span>> = Arc::new(spans.iter().map(span).collect());
+    let mut needs = Needs::default();
     let mut behind: Option<Vec<u8>> = None;
     loop {
-        let rows = closings::closing_rows(client, scope, behind.as_deref(), KEYS).await?;
+        let rows = pages::page_measure(client, scope, behind.as_deref(), KEYS).await?;
         let Some(last) = rows.last() else { break };
         behind = Some(last.chunk.clone());
         for row in &rows {
-            let key = (
-                row.version,
-                row.archive_ordinal as u32,
-                row.part_number as u32,
-            );
-            needs.entry(key).or_default().row_count += 1;
+            needs.row(Part {
+                version: row.version,
+                archive_ordinal: row.archive_ordinal as u32,
+                part_number: row.part_number as u32,
+            });
         }
         for batch in batches(&rows) {
             let bodies = pages::page_bodies(client, scope.line_id, &batch).await?;
             let spans = Arc::clone(&spans);
             let found = tokio::task::spawn_blocking(move || tally(&bodies, &spans)).await;
-            let found = found.map_err(|_| store::Error::Corrupt("a listing"))?;
-            for (key, (entries, bytes)) in found {
-                let need = needs.entry(key).or_default();
-                need.entry_count += entries;
-                need.byte_count += bytes;
-            }
+            needs.merge(found.map_err(|_| store::Error::Corrupt("a listing"))?);
         }
     }
+    let need = |(part, need): (Part, taf_core::catalog::Need)| Need {
+        version: part.version as u64,
+        archive_ordinal: part.archive_ordinal,
+        part_number: part.part_number,
+        row_count: need.rows,
+        entry_count: need.entries,
+        byte_count: need.bytes,
+    };
     let mut own = ClosingRecord {
-        needs: needs
-            .into_iter()
-            .map(|((version, archive_ordinal, part_number), need)| Need {
-                version: version as u64,
-                archive_ordinal,
-                part_number,
-                ..need
-            })
-            .collect(),
+        needs: needs.iter().map(need).collect(),
         ..ClosingRecord::default()
     };
     for (ordinal, part_number, rows) in
@@ -225,14 +226,13 @@ async fn count_with(
 }
 
 /// Keys of pages, so many at a time that their bodies are not too large together.
-fn batches(rows: &[Resolved]) -> Vec<Vec<pages::Key>> {
+fn batches(rows: &[Measured]) -> Vec<Vec<pages::Key>> {
     let mut batches: Vec<Vec<pages::Key>> = Vec::new();
     let mut bytes = usize::MAX;
     for row in rows {
-        let Some(length) = row.body_length else {
+        let Some(length) = row.length else {
             continue;
         };
-        let length = length.max(0) as usize;
         let full = batches.last().is_none_or(|b| b.len() >= BODIES.1);
         if full || bytes.saturating_add(length) > BODIES.0 {
             batches.push(Vec::new());
@@ -246,9 +246,14 @@ fn batches(rows: &[Resolved]) -> Vec<Vec<pages::Key>> {
     batches
 }
 
-/// Entries and bytes of pages by the part that they begin in.
-fn tally(bodies: &[PageRow], spans: &[PartSpan]) -> BTreeMap<(i64, u32, u32), (u64, u64)> {
-    let mut found: BTreeMap<(i64, u32, u32), (u64, u64)> = BTreeMap::new();
+/// What pages name, by the parts that it lies in.
+fn tally(bodies: &[PageRow], spans: &[Span]) -> Needs {
+    let mut found = Needs::default();
+    let extent = |place: Place, tar_length| Extent {
+        archive_ordinal: place.archive_ordinal,
+        tar_offset: place.tar_offset,
+        tar_length,
+    };
     for body in bodies {
         let page = match view::decode(body) {
             Ok(page) => page,
@@ -258,28 +263,27 @@ fn tally(bodies: &[PageRow], spans: &[PartSpan]) -> BTreeMap<(i64, u32, u32), (u
             }
         };
         for entry in &page.entries {
-            let Some(place) = entry.place else { continue };
-            let place_key = (
-                place.archive_ordinal,
-                i64::try_from(place.tar_offset).unwrap_or(i64::MAX),
-            );
-            let after = spans
-                .partition_point(|s| (s.archive_ordinal as u32, s.first_tar_offset) <= place_key);
-            let Some(span) = spans[..after].last().filter(|span| {
-                span.archive_ordinal as u32 == place.archive_ordinal
-                    && place_key.1 < span.end_tar_offset
-            }) else {
-                continue;
-            };
-            let key = (
-                span.version,
-                span.archive_ordinal as u32,
-                span.part_number as u32,
-            );
-            let (entries, bytes) = found.entry(key).or_default();
-            *entries += 1;
-            *bytes += entry.size;
+            if let Some(place) = entry.place {
+                found.entry(spans, extent(place, entry.tar_length), entry.size);
+            }
+        }
+        if let Some(header) = &page.header
+            && let Some(place) = header.place
+        {
+            found.header(spans, extent(place, header.tar_length));
         }
     }
     found
+}
+
+fn span(row: &PartSpan) -> Span {
+    Span {
+        part: Part {
+            version: row.version,
+            archive_ordinal: row.archive_ordinal as u32,
+            part_number: row.part_number as u32,
+        },
+        first_tar_offset: row.first_tar_offset as u64,
+        end_tar_offset: row.end_tar_offset as u64,
+    }
 }

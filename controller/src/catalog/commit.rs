@@ -4,6 +4,7 @@
 //! only at the end, when all is there: then it is decided whether the part belongs to its version, is known already, or is
 //! an orphan. The same part again gets the same answer. A rescan calls this too.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -245,8 +246,13 @@ where
 {
     let tx = client.transaction().await?;
     let dictionaries = Dictionaries::new();
+    let archive = &part.archive;
+    let ordinals = archives::archive_ordinals(&tx, archive.line_id, archive.version).await?;
     let mut batch = Batch {
         part,
+        // Rows of an earlier attempt can only be there if one of its archives is.
+        supersedes: archives::archive_is_resumed(&tx, archive.id).await?,
+        ordinals,
         decoder: Decoder::new(&dictionaries),
         pages: Vec::new(),
         bytes: 0,
@@ -363,6 +369,10 @@ struct Batch<'a> {
     bytes: usize,
     /// Whether rows are worth inserting: those of an archive that takes no more parts are only checked.
     stored: bool,
+    /// Whether earlier attempts left rows of the version, in whose place these may come.
+    supersedes: bool,
+    /// The archives that a page may name.
+    ordinals: HashSet<u32>,
 }
 
 impl Batch<'_> {
@@ -381,13 +391,14 @@ impl Batch<'_> {
                     })?;
                 let own = self.part.archive.ordinal as u32;
                 let places = decoded.entries.iter().filter_map(|entry| entry.place);
-                if places
-                    .chain(decoded.header.and_then(|header| header.place))
-                    .any(|place| place.archive_ordinal > own)
-                {
-                    return Err(Error::Invalid(
-                        "a page names an archive that does not exist yet".into(),
-                    ));
+                let places = places.chain(decoded.header.and_then(|header| header.place));
+                for place in places {
+                    let ordinal = place.archive_ordinal;
+                    if ordinal != own && (ordinal > own || !self.ordinals.contains(&ordinal)) {
+                        return Err(Error::Invalid(format!(
+                            "a page names archive {ordinal}, which the line does not have"
+                        )));
+                    }
                 }
                 NewPage {
                     chunk: page.chunk,
@@ -425,6 +436,10 @@ impl Batch<'_> {
 
     async fn insert_on(&mut self, tx: &Transaction<'_>) -> Result<(), Error> {
         let archive = &self.part.archive;
+        if self.stored && self.supersedes && !self.pages.is_empty() {
+            let (line, version) = (archive.line_id, archive.version);
+            pages::page_supersede_on(tx, line, version, archive.ordinal, &self.pages).await?;
+        }
         if self.stored && !self.pages.is_empty() {
             pages::page_add_on(
                 tx,

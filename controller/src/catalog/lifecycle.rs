@@ -1,14 +1,18 @@
 //! From a reserved number to a readable version.
 //!
-//! A version's number is head + 1, so one attempt at a time writes a line; what an attempt before it left under the number
-//! is emptied first. Publishing is the one step that readers see, and it happens only when every byte is proved on tape.
+//! A version's number is head + 1, so one attempt at a time writes a line. What an attempt before it left under the number is
+//! gone on with if it was making the same, else emptied first. Publishing is the one step that readers see, and it happens only
+//! when every byte is proved on tape.
 
+use taf_core::catalog::{Kind, Line, Opening, open};
 use taf_proto::agent::BackupDone;
 use uuid::Uuid;
 
 use crate::store::parts::Span;
 use crate::store::versions::Counts;
-use crate::store::{Error, Transaction, archives, bigint, indexes, lines, parts, versions};
+use crate::store::{
+    Error, GenericClient, Transaction, archives, bigint, indexes, lines, parts, versions,
+};
 
 /// A version that an attempt may fill.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,6 +23,8 @@ pub struct Opened {
     pub line_uuid: Uuid,
     /// Number of the version.
     pub version: i64,
+    /// What it is, and what it builds on.
+    pub opening: Opening,
     /// Row of the archive.
     pub archive_id: i64,
     /// Its name on tape.
@@ -27,26 +33,54 @@ pub struct Opened {
     pub ordinal: i32,
 }
 
+/// What a run on a line would make that was asked to make `asked`, as things are.
+pub async fn foresee(
+    client: &impl GenericClient,
+    line_id: i64,
+    asked: Kind,
+) -> Result<Opening, Error> {
+    let (head, full) = lines::line_heads(client, line_id).await?;
+    // What earlier attempts left is not gone on with yet.
+    let line = Line {
+        head,
+        full,
+        staged: None,
+    };
+    Ok(open(asked, &line))
+}
+
+/// A kind from its stored name.
+pub fn kind(stored: &str) -> Result<Kind, Error> {
+    Kind::from_name(stored).ok_or(Error::Corrupt("the kind of a version"))
+}
+
 /// Reserves the line's next version for an attempt, which must have its row, and gives it an archive.
 ///
-/// What an earlier attempt staged under the number goes; its archive is abandoned, and a part of it that comes late becomes
-/// an orphan. [`Error::Stale`] if there is no such line.
+/// What earlier attempts staged under the number is gone on with or goes; a part of theirs that comes late becomes an orphan in
+/// either case. [`Error::Stale`] if there is no such line.
 pub async fn open_version_on(
     tx: &Transaction<'_>,
     line_id: i64,
     attempt_id: i64,
     job_id: i64,
+    asked: Kind,
 ) -> Result<Opened, Error> {
     let line = lines::line_lock_on(tx, line_id)
         .await?
         .ok_or(Error::Stale("line"))?;
-    let version = line.head + 1;
-    // A large listing takes a while to go.
-    tx.batch_execute("SET LOCAL statement_timeout = '600s'")
-        .await?;
-    archives::archive_abandon_on(tx, line_id, version).await?;
-    versions::version_clear_on(tx, line_id, version).await?;
-    versions::version_open_on(tx, line_id, version, job_id).await?;
+    let opening = foresee(tx, line_id, asked).await?;
+    let version = opening.version;
+    if opening.resumes {
+        archives::archive_close_on(tx, line_id, version).await?;
+        versions::version_resume_on(tx, line_id, version, job_id).await?;
+    } else {
+        // A large listing takes a while to go.
+        tx.batch_execute("SET LOCAL statement_timeout = '600s'")
+            .await?;
+        archives::archive_abandon_on(tx, line_id, version).await?;
+        versions::version_clear_on(tx, line_id, version).await?;
+        versions::version_open_on(tx, line_id, &opening, job_id).await?;
+    }
     let ordinal = lines::line_take_ordinal_on(tx, line_id).await?;
     let archive_uuid = Uuid::new_v4();
     let archive_id =
@@ -55,6 +89,7 @@ pub async fn open_version_on(
         line_id,
         line_uuid: line.uuid,
         version,
+        opening,
         archive_id,
         archive_uuid,
         ordinal,
@@ -62,8 +97,9 @@ pub async fn open_version_on(
 }
 
 /// Makes the version of an attempt readable, if its archive is whole: parts from 1 without a gap in segments or tar bytes,
-/// the last one final and ending with the segment that the source agent wrote last. [`Error::Stale`] if it is not, or if the
-/// version is not the next of its line; the transaction must then be given up.
+/// the last one final and ending with the segment that the source agent wrote last. If nothing differed from its base there is
+/// no archive. [`Error::Stale`] if it is not so, or if the version is not the next of its line; the transaction must then be
+/// given up.
 pub async fn publish_on(
     tx: &Transaction<'_>,
     attempt_id: i64,
@@ -72,52 +108,76 @@ pub async fn publish_on(
     let found = archives::archive_of_attempt_on(tx, attempt_id)
         .await?
         .ok_or(Error::Stale("archive"))?;
-    lines::line_lock_on(tx, found.line_id)
+    let (line, version) = (found.line_id, found.version);
+    lines::line_lock_on(tx, line)
         .await?
         .ok_or(Error::Stale("line"))?;
+    let staged = versions::version_staged(tx, line, version)
+        .await?
+        .ok_or(Error::Stale("version"))?;
     let spans = parts::part_list_on(tx, found.id).await?;
-    if let Some(gap) = first_gap(&spans, bigint(done.last_sequence)?) {
-        tracing::warn!(
-            attempt_id,
-            version = found.version,
-            "the version can't be published: {gap}"
-        );
+    if let Some(gap) = obstacle(&spans, done)? {
+        tracing::warn!(attempt_id, version, "the version can't be published: {gap}");
         return Err(Error::Stale("archive"));
     }
-    lines::line_publish_on(tx, found.line_id, found.version).await?;
-    archives::archive_publish_on(tx, found.id).await?;
+    lines::line_publish_on(tx, line, version).await?;
+    if done.unchanged {
+        archives::archive_drop_on(tx, found.id).await?;
+    }
+    let left = parts::part_list_left(tx, line, version).await?;
+    let archives = archives::archive_publish_on(tx, line, version).await?;
+    if archives == 0 && staged.parent == 0 {
+        tracing::warn!(attempt_id, version, "a version without a base has nothing");
+        return Err(Error::Stale("archive"));
+    }
     let counts = Counts {
         files: bigint(done.file_count)?,
         directories: bigint(done.directory_count)?,
         bytes: bigint(done.byte_count)?,
-        stored_bytes: spans.iter().map(|span| span.byte_count).sum(),
+        stored_bytes: left.iter().map(|part| part.span.byte_count).sum(),
     };
-    versions::version_publish_on(tx, found.line_id, found.version, attempt_id, &counts).await?;
-    super::closing::close_on(tx, found.line_id, found.version).await?;
-    indexes::index_due_of_version_on(tx, found.line_id, found.version).await
+    versions::version_publish_on(tx, line, version, attempt_id, &counts).await?;
+    super::closing::close_on(tx, line, version).await?;
+    indexes::index_due_of_version_on(tx, line, version).await
 }
 
-/// Whether an archive is whole: what [`publish_on`] demands.
+/// Whether what an attempt made is all there: what [`publish_on`] demands.
 pub async fn is_complete_on(
     tx: &Transaction<'_>,
     archive_id: i64,
-    last_sequence: i64,
+    done: &BackupDone,
 ) -> Result<bool, Error> {
     let spans = parts::part_list_on(tx, archive_id).await?;
-    Ok(first_gap(&spans, last_sequence).is_none())
+    Ok(obstacle(&spans, done)?.is_none())
+}
+
+/// What keeps an archive with these parts from being what the source agent says that it made.
+fn obstacle(spans: &[Span], done: &BackupDone) -> Result<Option<&'static str>, Error> {
+    if done.unchanged {
+        return Ok((!spans.is_empty()).then_some("it has parts although nothing had changed"));
+    }
+    Ok(first_gap(spans, bigint(done.last_sequence)?))
+}
+
+/// Whether these parts follow each other from the first segment on.
+fn follow(spans: &[Span]) -> Result<(), &'static str> {
+    let (mut number, mut sequence, mut offset) = (1, 0, 0);
+    for span in spans {
+        if span.part_number != number {
+            return Err("a part is missing");
+        }
+        if span.first_sequence != sequence || span.first_tar_offset != offset {
+            return Err("a part does not go on where the one before ended");
+        }
+        (number, sequence, offset) = (number + 1, span.last_sequence + 1, span.end_tar_offset);
+    }
+    Ok(())
 }
 
 /// What keeps these parts from being the whole archive that ends with `last_sequence`.
 fn first_gap(spans: &[Span], last_sequence: i64) -> Option<&'static str> {
-    let (mut number, mut sequence, mut offset) = (1, 0, 0);
-    for span in spans {
-        if span.part_number != number {
-            return Some("a part is missing");
-        }
-        if span.first_sequence != sequence || span.first_tar_offset != offset {
-            return Some("a part does not go on where the one before ended");
-        }
-        (number, sequence, offset) = (number + 1, span.last_sequence + 1, span.end_tar_offset);
+    if let Err(gap) = follow(spans) {
+        return Some(gap);
     }
     match spans.last() {
         None => Some("it has no parts"),

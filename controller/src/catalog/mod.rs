@@ -4,6 +4,7 @@
 //! It works on directory pages; no file has a row. It decides nothing about jobs or drives, and believes an agent only as
 //! far as the agent's certificate, its attempt and the generation go.
 
+pub mod base;
 pub mod browse;
 pub mod closing;
 pub mod commit;
@@ -17,7 +18,7 @@ pub mod verify;
 pub mod view;
 mod walk;
 
-pub use lifecycle::{Opened, is_complete_on, open_version_on, publish_on};
+pub use lifecycle::{Opened, foresee, is_complete_on, kind, open_version_on, publish_on};
 pub use select::Selection;
 pub use view::View;
 

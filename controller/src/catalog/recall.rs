@@ -1,8 +1,9 @@
 //! What a restore needs from tape: first the parts, then the items in the order of their places.
 //!
-//! The order of pages is the order of the tape, but for further names of hard links: their place is where the bytes lie,
-//! which may be under a name that was not chosen. Those are gathered first, sorted, and merged in; memory grows with their
-//! number and with nothing else.
+//! Within an archive the order of pages is the order of the tape, but for further names of hard links: their place is where the
+//! bytes lie, which may be under a name that was not chosen. Those are gathered first, sorted, and merged in. A version that
+//! builds on others has its bytes in several archives, so its pages are gone through several times, each time for the items of
+//! some archives. Memory grows with the number of hard links and with nothing else.
 
 use std::collections::HashSet;
 
@@ -22,6 +23,8 @@ use crate::store::parts::{self, Located};
 const ITEMS: usize = 1_000;
 /// Bytes of paths at which a message is sent.
 const PATH_BYTES: usize = 1 << 20;
+/// Most items that are sorted in memory.
+const SORTED: u64 = 100_000;
 
 /// What a selection amounts to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -101,7 +104,8 @@ fn is_item(entry: &Entry) -> bool {
     entry.kind != Kind::Directory && entry.place.is_some()
 }
 
-/// Sends what a restore of the selection needs: of the parts all, since they say in which order the volumes come. Waits while the receiver is slow; ends early when it is gone.
+/// Sends what a restore of the selection needs: of the parts all, since they say in which order the volumes come. Waits while
+/// the receiver is slow; ends early when it is gone.
 pub async fn stream(
     view: &View,
     selection: &Selection,
@@ -111,7 +115,9 @@ pub async fn stream(
     let parts =
         parts::part_list_of_version(&client, view.scope.line_id, view.scope.version).await?;
     drop(client);
-    for part in &parts {
+    let order = Order::of(&parts);
+    for &at in &order.parts {
+        let part = &parts[at];
         let client = view.client().await?;
         let table = parts::part_table(&client, part.archive_uuid, part.part_number).await?;
         drop(client);
@@ -146,19 +152,37 @@ pub async fn stream(
         gone: false,
     };
     ancestors(view, selection, &mut out).await?;
-    let mut links = links(view, selection).await?.into_iter().peekable();
-    let mut pages = selection.pages(view);
-    while let Some(page) = pages.next().await? {
-        for (place, item) in items(&page) {
-            while let Some((_, link)) =
-                links.next_if(|(linked, _)| place.is_some_and(|place| *linked < place))
-            {
+    let (links, counts) = survey(view, selection, &parts, &order).await?;
+    let mut links = links.into_iter().peekable();
+    for pass in passes(&counts) {
+        let mut sorted = Vec::new();
+        let mut pages = selection.pages(view);
+        while let Some(page) = pages.next().await? {
+            for (place, item) in items(&page) {
+                let run = order.run(&parts, place);
+                if !pass.runs.contains(&run) {
+                    continue;
+                }
+                let rank = (run, place);
+                if pass.sorts {
+                    sorted.push((rank, item));
+                    continue;
+                }
+                while let Some((_, link)) = links.next_if(|(linked, _)| *linked < rank) {
+                    out.put(link).await;
+                }
+                out.put(item).await;
+            }
+            if out.gone {
+                return Ok(());
+            }
+        }
+        sorted.sort_by_key(|(rank, _)| *rank);
+        for (rank, item) in sorted {
+            while let Some((_, link)) = links.next_if(|(linked, _)| *linked < rank) {
                 out.put(link).await;
             }
             out.put(item).await;
-        }
-        if out.gone {
-            return Ok(());
         }
     }
     for (_, link) in links {
@@ -166,6 +190,133 @@ pub async fn stream(
     }
     out.flush().await;
     Ok(())
+}
+
+/// Where an item comes: the run of parts that it begins in, and its place. What has no place comes first.
+type Rank = (usize, Option<Place>);
+
+/// The order in which parts are read: volume after volume, each once, in the order in which the archives first come to them; on
+/// a volume from its beginning to its end. A run is what follows each other of one archive: within it, pages are in the order
+/// of the tape by themselves.
+struct Order {
+    /// Indexes of parts, in this order.
+    parts: Vec<usize>,
+    /// The run of each part, by its index.
+    runs: Vec<usize>,
+    /// How many runs there are.
+    count: usize,
+}
+
+impl Order {
+    /// The order of these parts, which are in the order of their archives.
+    fn of(parts: &[Located]) -> Self {
+        let mut volumes: Vec<i64> = Vec::new();
+        for part in parts {
+            if !volumes.contains(&part.volume_id) {
+                volumes.push(part.volume_id);
+            }
+        }
+        let volume = |part: &Located| volumes.iter().position(|id| *id == part.volume_id);
+        let mut order: Vec<usize> = (0..parts.len()).collect();
+        order.sort_by_key(|&at| (volume(&parts[at]), parts[at].tape_file));
+        let mut runs = vec![0; parts.len()];
+        let mut count = 0;
+        let mut before: Option<&Located> = None;
+        for &at in &order {
+            let part = &parts[at];
+            let follows = |before: &Located| {
+                before.archive_ordinal == part.archive_ordinal
+                    && before.part_number < part.part_number
+            };
+            if !before.is_some_and(follows) {
+                count += 1;
+            }
+            runs[at] = count - 1;
+            before = Some(part);
+        }
+        Self {
+            parts: order,
+            runs,
+            count,
+        }
+    }
+
+    /// The run that something at this place begins in; the first one for what is nowhere.
+    fn run(&self, parts: &[Located], place: Option<Place>) -> usize {
+        let Some(place) = place else { return 0 };
+        let begin = (place.archive_ordinal, place.tar_offset);
+        let at = parts.partition_point(|part| {
+            (part.archive_ordinal as u32, part.end_tar_offset as u64) <= begin
+        });
+        self.runs.get(at).copied().unwrap_or(0)
+    }
+}
+
+/// Runs that are sent in one pass over the pages.
+#[derive(Debug, PartialEq, Eq)]
+struct Pass {
+    runs: std::ops::Range<usize>,
+    /// Whether their items have to be sorted, in memory.
+    sorts: bool,
+}
+
+/// Cuts runs, given by their number of items, into passes: few items of several archives are sorted in memory, and many of one
+/// come in order by themselves. So memory is bounded, and an old full with its changes takes two passes.
+fn passes(counts: &[u64]) -> Vec<Pass> {
+    let mut passes: Vec<Pass> = Vec::new();
+    let mut held = 0;
+    for (run, &count) in counts.iter().enumerate().filter(|(_, count)| **count > 0) {
+        match passes.last_mut() {
+            Some(last) if held + count <= SORTED => {
+                last.sorts = true;
+                last.runs.end = run + 1;
+                held += count;
+            }
+            _ => {
+                passes.push(Pass {
+                    runs: run..run + 1,
+                    sorts: false,
+                });
+                held = count;
+            }
+        }
+    }
+    passes
+}
+
+/// All chosen names of files with several names, in the order of their bytes; and how many other items each run has.
+async fn survey(
+    view: &View,
+    selection: &Selection,
+    parts: &[Located],
+    order: &Order,
+) -> Result<(Vec<(Rank, RecallItem)>, Vec<u64>), Error> {
+    let mut links: Vec<(Rank, RecallItem)> = Vec::new();
+    let mut counts = vec![0; order.count.max(1)];
+    let mut pages = selection.pages(view);
+    while let Some(page) = pages.next().await? {
+        for place in places(&page) {
+            counts[order.run(parts, place)] += 1;
+        }
+        let linked = page.entries.iter();
+        for entry in linked.filter(|entry| is_item(entry) && entry.link_group != 0) {
+            let rank = (order.run(parts, entry.place), entry.place);
+            links.push((rank, item(&page, entry)));
+        }
+    }
+    links.sort_by(|(a, left), (b, right)| a.cmp(b).then_with(|| left.path.cmp(&right.path)));
+    Ok((links, counts))
+}
+
+/// The places of a page's items but for its hard links.
+fn places(page: &Page) -> impl Iterator<Item = Option<Place>> {
+    let header = page.header.iter().filter(|_| !page.directory.is_empty());
+    let entries = page.entries.iter();
+    header.map(|header| header.place).chain(
+        entries
+            .filter(|entry| is_item(entry) && entry.link_group == 0)
+            .map(|entry| entry.place),
+    )
 }
 
 /// The items of a page but for its hard links.
@@ -234,25 +385,6 @@ fn metadata(stat: &DirectoryStat) -> Ancestor {
     }
 }
 
-/// All chosen names of files with several names, by the place of their bytes.
-async fn links(view: &View, selection: &Selection) -> Result<Vec<(Place, RecallItem)>, Error> {
-    let mut links = Vec::new();
-    let mut pages = selection.pages(view);
-    while let Some(page) = pages.next().await? {
-        for entry in page
-            .entries
-            .iter()
-            .filter(|entry| is_item(entry) && entry.link_group != 0)
-        {
-            if let Some(place) = entry.place {
-                links.push((place, item(&page, entry)));
-            }
-        }
-    }
-    links.sort_by(|(a, left), (b, right)| a.cmp(b).then_with(|| left.path.cmp(&right.path)));
-    Ok(links)
-}
-
 async fn ancestors(
     view: &View,
     selection: &Selection,
@@ -303,5 +435,76 @@ impl Outgoing<'_> {
             .send(Ok(FetchRecallResponse { message }))
             .await
             .is_err();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A part of an archive on a volume.
+    fn part(archive_ordinal: i32, part_number: i32, volume_id: i64, tape_file: i64) -> Located {
+        Located {
+            archive_ordinal,
+            archive_uuid: uuid::Uuid::nil(),
+            part_number,
+            volume_id,
+            barcode: String::new(),
+            recording: uuid::Uuid::nil(),
+            block_size: 0,
+            tape_file,
+            first_block: 0,
+            byte_count: 0,
+            first_tar_offset: i64::from(part_number - 1) * 100,
+            end_tar_offset: i64::from(part_number) * 100,
+        }
+    }
+
+    #[test]
+    fn each_volume_is_read_once_from_its_beginning_to_its_end() {
+        // A full over two volumes, then two incrementals: one on the second volume, one that found room on the first.
+        let parts = [
+            part(1, 1, 10, 1),
+            part(1, 2, 10, 2),
+            part(1, 3, 11, 1),
+            part(2, 1, 11, 2),
+            part(3, 1, 10, 3),
+        ];
+        let order = Order::of(&parts);
+        assert_eq!(order.parts, [0, 1, 4, 2, 3]);
+        assert_eq!(order.runs, [0, 0, 2, 3, 1]);
+        let run = |archive_ordinal, tar_offset| {
+            let place = Place {
+                archive_ordinal,
+                tar_offset,
+            };
+            order.run(&parts, Some(place))
+        };
+        assert_eq!(
+            [run(1, 0), run(1, 199), run(1, 200), run(2, 0), run(3, 50)],
+            [0, 0, 2, 3, 1]
+        );
+        assert_eq!(order.run(&parts, None), 0);
+    }
+
+    #[test]
+    fn little_is_sorted_together_and_much_goes_by_itself() {
+        let many = SORTED + 1;
+        assert_eq!(passes(&[0, 0]), []);
+        let pass = |runs, sorts| Pass { runs, sorts };
+        assert_eq!(passes(&[many]), [pass(0..1, false)]);
+        assert_eq!(
+            passes(&[many, 5, 0, 6, many, 1]),
+            [
+                pass(0..1, false),
+                pass(1..4, true),
+                pass(4..5, false),
+                pass(5..6, false)
+            ]
+        );
+        assert_eq!(
+            passes(&[SORTED - 1, 1, 1]),
+            [pass(0..2, true), pass(2..3, false)]
+        );
     }
 }

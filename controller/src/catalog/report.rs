@@ -50,7 +50,7 @@ pub async fn assignment(
         .ok_or(unknown)?;
     let holder = match side {
         Side::Source => found.source_agent.as_deref(),
-        Side::Tape => Some(found.tape_agent.as_str()),
+        Side::Tape => found.tape_agent.as_deref(),
     };
     if holder == Some(agent) {
         Ok(found)

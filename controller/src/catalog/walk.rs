@@ -1,12 +1,12 @@
-//! The pages of a range of a version, in the order in which a full backup wrote them: key order, which is the walk's order.
+//! The pages of a range of a version, in the order of the walk, which is that of their keys.
 //!
 //! Fetches keys in batches and bodies in small ones; between them no connection is held. Keys that were shortened do not
-//! sort by their paths; those (all below one very long path) are sorted by their places, from a few bytes each.
+//! sort by their paths; those (all below one very long path) are sorted by what the pages say that they are of.
 
 use std::collections::VecDeque;
 
 use taf_format::key;
-use taf_format::page::{Page, Place};
+use taf_format::page::Page;
 
 use super::{Error, View, view};
 use crate::store::pages::{self, END, Key};
@@ -26,7 +26,7 @@ pub(super) struct Walk {
     to: Vec<u8>,
     exhausted: bool,
     keys: VecDeque<Key>,
-    /// Shortened and other long keys that share their first bytes, in the order of their places.
+    /// Shortened and other long keys that share their first bytes, in the order of the walk.
     group: VecDeque<Key>,
     pages: VecDeque<Page>,
 }
@@ -122,13 +122,13 @@ impl Walk {
         Ok(!self.keys.is_empty())
     }
 
-    /// Takes all keys that begin as the next one does and puts them into the order of their places.
+    /// Takes all keys that begin as the next one does and puts them into the order of the walk.
     async fn gather(&mut self) -> Result<(), Error> {
         let Some((first, _)) = self.keys.front() else {
             return Ok(());
         };
         let shared = first[..key::KEPT].to_vec();
-        let mut found: Vec<(Option<Place>, Vec<u8>, i64)> = Vec::new();
+        let mut found: Vec<(Vec<u8>, Vec<u8>, i64)> = Vec::new();
         loop {
             let same = self
                 .keys
@@ -142,7 +142,7 @@ impl Walk {
             let keys: Vec<Key> = self.keys.drain(..same).collect();
             let pages = self.bodies(&keys).await?;
             for (page, (chunk, version)) in pages.iter().zip(keys) {
-                found.push((first_place(page), chunk[key::KEPT..].to_vec(), version));
+                found.push((whole_key(page), chunk[key::KEPT..].to_vec(), version));
             }
             if self.keys.is_empty() && !self.fetch().await? {
                 break;
@@ -157,18 +157,14 @@ impl Walk {
     }
 }
 
-/// Where the page's own things begin on tape. Further names of hard links lie where their carriers do and don't count.
-fn first_place(page: &Page) -> Option<Place> {
-    let own = page
-        .entries
-        .iter()
-        .filter(|entry| entry.link_group == 0)
-        .filter_map(|entry| entry.place);
-    page.header
-        .iter()
-        .filter_map(|header| header.place)
-        .chain(own)
-        .min()
+/// What the page's key would be if it were not shortened, without what all keys of the group begin with.
+fn whole_key(page: &Page) -> Vec<u8> {
+    let mut whole = key::of_path(&page.directory);
+    if let Some(lower) = &page.lower {
+        whole.extend_from_slice(&[0, 0]);
+        whole.extend_from_slice(lower);
+    }
+    whole.split_off(key::KEPT.min(whole.len()))
 }
 
 /// The first key behind all that begin with `prefix`.

@@ -14,7 +14,7 @@ use taf_core::{Fault, attempt, plan};
 use taf_proto::agent::{self, result::Done};
 use uuid::Uuid;
 
-use super::facts::{State, from_proto, is_bound, stage, to_proto};
+use super::facts::{State, backup_done, from_proto, is_bound, stage, to_proto};
 use super::{Limits, cleaning, indexing, operator};
 use crate::catalog;
 use crate::store::attempts::{self, LiveAttempt};
@@ -321,12 +321,16 @@ async fn start_on(
     }
     let agent = queued.agent.as_ref().map(|(id, _, _)| *id);
     let attempt = attempts::attempt_start_on(tx, job, grant, agent).await?;
-    let mut version = None;
-    if let (Some(line), "backup") = (queued.line_id, queued.kind.as_str()) {
-        let opened = catalog::open_version_on(tx, line, attempt, job).await?;
-        version = Some(opened.version);
+    if let (Some(line), Some(asked)) = (queued.line_id, &queued.asked_kind) {
+        let asked = catalog::kind(asked)?;
+        let opened = catalog::open_version_on(tx, line, attempt, job, asked).await?;
+        if grant.drive.is_none() && !opened.opening.has_base() {
+            // What it was to be compared with has gone since it was planned; it is planned again.
+            return Err(Error::Stale("base"));
+        }
+        jobs::job_opens_on(tx, job, &opened.opening).await?;
     }
-    jobs::job_start_on(tx, job, version).await?;
+    jobs::job_start_on(tx, job).await?;
     tracing::info!(job, attempt, ?grant, "job started");
     Ok(())
 }
@@ -425,14 +429,6 @@ async fn pronounce_on(
     );
     let encoded = fault.map(|f| to_proto(f).encode_to_vec());
     attempts::attempt_verdict_on(tx, live.id, name, encoded.as_deref()).await
-}
-
-fn backup_done(live: &LiveAttempt) -> Option<agent::BackupDone> {
-    let result = agent::Result::decode(live.source_result.as_deref()?).ok()?;
-    match result.done? {
-        agent::result::Done::Backup(done) => Some(done),
-        _ => None,
-    }
 }
 
 fn label_done(live: &LiveAttempt) -> Option<agent::LabelDone> {

@@ -7,7 +7,7 @@ use taf_proto::agent::{self, Assignment, AssignmentKey, Generation, assignment::
 use taf_proto::v1;
 use uuid::Uuid;
 
-use super::facts::State;
+use super::facts::{State, is_alone};
 use crate::session::Unit;
 use crate::store::attempts::LiveAttempt;
 use crate::store::drives::DriveRow;
@@ -22,7 +22,7 @@ pub(super) type Sets = HashMap<Unit, (Uuid, Vec<Assignment>)>;
 /// An attempt whose work goes to these processes from now on.
 pub(super) struct Binding {
     pub attempt: i64,
-    pub drive: Uuid,
+    pub drive: Option<Uuid>,
     pub source: Option<Uuid>,
 }
 
@@ -47,14 +47,23 @@ pub(super) fn sets(state: &State, installation: Uuid) -> (Sets, Vec<Binding>) {
         // Work belongs to the processes that it was given to; the attempt fails if they are gone.
         let is_theirs = |given: Option<Uuid>, now| given.is_none_or(|given| given == now);
         // The source agent works from the first volume to the last, whatever the drive does in between.
-        let begun = live.step_kind == "work" || live.source_incarnation.is_some();
+        let begun = live.step_kind == "work" || live.source_incarnation.is_some() || is_alone(live);
+        if is_alone(live)
+            && live.source_incarnation.is_none()
+            && let Some(source) = live.source.as_ref().and_then(|s| s.incarnation)
+        {
+            bindings.push(Binding {
+                attempt: live.id,
+                drive: None,
+                source: Some(source),
+            });
+        }
         if begun
             && live.verdict == "none"
             && live.source_result.is_none()
             && let Some(agent) = &live.source
             && let Some(incarnation) = agent.incarnation
             && is_theirs(live.source_incarnation, incarnation)
-            && let Some(drive) = drive
             && let Some(work) = source_work(live, drive, installation)
         {
             let key = AssignmentKey {
@@ -104,7 +113,7 @@ pub(super) fn sets(state: &State, installation: Uuid) -> (Sets, Vec<Binding>) {
                 if live.drive_incarnation.is_none() {
                     bindings.push(Binding {
                         attempt: live.id,
-                        drive: drive.incarnation,
+                        drive: Some(drive.incarnation),
                         source: live.source.as_ref().and_then(|s| s.incarnation),
                     });
                 }
@@ -197,8 +206,8 @@ fn drive_work(
     })
 }
 
-fn source_work(live: &LiveAttempt, drive: &DriveRow, installation: Uuid) -> Option<Work> {
-    let worker = Some(agent::Worker {
+fn source_work(live: &LiveAttempt, drive: Option<&DriveRow>, installation: Uuid) -> Option<Work> {
+    let worker = drive.map(|drive| agent::Worker {
         agent_id: drive.agent.clone(),
         addresses: drive
             .addresses
@@ -217,13 +226,19 @@ fn source_work(live: &LiveAttempt, drive: &DriveRow, installation: Uuid) -> Opti
         }));
     }
     let of = live.archive.as_ref()?;
+    let base = of.has_base().then(|| agent::Base {
+        head_version: of.parent as u64,
+        full_version: if of.differential { of.floor as u64 } else { 0 },
+        resumes: of.resumes,
+    });
     Some(Work::Backup(agent::BackupWork {
         archive: Some(archive(live, installation)?),
-        worker,
+        // With a base it asks for a drive when it has something to store.
+        worker: worker.filter(|_| base.is_none()),
         compression_level: of.compression_level,
         compression_threads: of.compression_threads,
         one_file_system: of.one_file_system,
-        base: None,
+        base,
         detection: None,
         streams: 1,
         leader_attempt: 0,

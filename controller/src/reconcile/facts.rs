@@ -45,6 +45,8 @@ pub(super) struct State {
     pub reported: HashMap<i64, Duration>,
     /// Attempts whose version is being counted: they are not decided yet.
     pub counting: HashSet<i64>,
+    /// Waiting backups that have something to compare with: they begin without a drive.
+    pub comparing: HashSet<i64>,
 }
 
 pub(super) async fn load_on(tx: &Transaction<'_>, watching: Duration) -> Result<State, Error> {
@@ -52,8 +54,8 @@ pub(super) async fn load_on(tx: &Transaction<'_>, watching: Duration) -> Result<
     let attempts = attempts::attempt_list_live_on(tx).await?;
     let mut complete = Vec::new();
     for attempt in attempts.iter().filter(|a| a.verdict == "none") {
-        if let (Some(archive), Some(last)) = (&attempt.archive, last_sequence(attempt))
-            && catalog::is_complete_on(tx, archive.id, last).await?
+        if let (Some(archive), Some(done)) = (&attempt.archive, backup_done(attempt))
+            && catalog::is_complete_on(tx, archive.id, &done).await?
         {
             complete.push(attempt.id);
         }
@@ -76,6 +78,16 @@ pub(super) async fn load_on(tx: &Transaction<'_>, watching: Duration) -> Result<
         let wanted = volumes::volume_list_planned_on(tx).await?;
         volumes.extend(wanted.into_iter().map(|v| (v.id, v)));
     }
+    let mut comparing = HashSet::new();
+    for job in &queued {
+        if let (Some(line), Some(asked)) = (job.line_id, &job.asked_kind)
+            && catalog::foresee(tx, line, catalog::kind(asked)?)
+                .await?
+                .has_base()
+        {
+            comparing.insert(job.id);
+        }
+    }
     let mut held = HashSet::new();
     let mut cleanings_left = HashMap::new();
     if !queued.is_empty() || !attempts.is_empty() || dirty {
@@ -96,6 +108,7 @@ pub(super) async fn load_on(tx: &Transaction<'_>, watching: Duration) -> Result<
         watching,
         reported: HashMap::new(),
         counting: HashSet::new(),
+        comparing,
     })
 }
 
@@ -115,12 +128,11 @@ fn element(row: &ElementRow) -> Element {
     }
 }
 
-fn last_sequence(attempt: &LiveAttempt) -> Option<i64> {
+/// What the source agent of a backup reported, if it did its part.
+pub(super) fn backup_done(attempt: &LiveAttempt) -> Option<agent::BackupDone> {
     let result = agent::Result::decode(attempt.source_result.as_deref()?).ok()?;
     match result.done? {
-        agent::result::Done::Backup(done) if result.fault.is_none() => {
-            Some(done.last_sequence as i64)
-        }
+        agent::result::Done::Backup(done) if result.fault.is_none() => Some(done),
         _ => None,
     }
 }
@@ -274,8 +286,8 @@ impl State {
             agent: None,
             cancel_asked: false,
             background: false,
-            running: live.drive_id.map(|drive| plan::Running {
-                drive,
+            running: Some(plan::Running {
+                drive: live.drive_id,
                 bound: is_bound(live),
                 used: live.volumes.clone(),
             }),
@@ -496,6 +508,7 @@ impl State {
                 .get(&attempt.id)
                 .map_or(0, |known| known.as_millis() as u64),
             parts_complete: self.complete.contains(&attempt.id),
+            unchanged: backup_done(attempt).is_some_and(|done| done.unchanged),
             lease_millis: limits.lease.as_millis() as u64,
         })
     }
@@ -536,9 +549,15 @@ pub(super) fn stage(attempt: &LiveAttempt) -> attempt::Stage {
             Some(seconds) => attempt::Stage::WithoutVolume {
                 millis: (seconds.max(0.0) * 1000.0) as u64,
             },
+            None if is_alone(attempt) => attempt::Stage::SourceAlone,
             None => attempt::Stage::Between,
         },
     }
+}
+
+/// Whether the source agent works without a drive. That it is to do so is decided when the attempt begins.
+pub(super) fn is_alone(attempt: &LiveAttempt) -> bool {
+    attempt.kind == "backup" && attempt.drive_id.is_none()
 }
 
 /// Whether the planner is to give it a volume.
@@ -548,7 +567,7 @@ fn waits_for_volume(attempt: &LiveAttempt) -> bool {
 
 /// Whether an attempt can't leave its drive's worker: of a backup that holds what is not on tape yet.
 pub(super) fn is_bound(attempt: &LiveAttempt) -> bool {
-    attempt.kind != "restore"
+    attempt.kind != "restore" && attempt.drive_id.is_some()
 }
 
 /// What a drive says of its medium.

@@ -66,7 +66,7 @@ async fn job_on(tx: &Transaction<'_>, state: &State, index: index::Index) -> Res
     };
     let job = jobs::job_create_index_on(tx, index.volume, CREATOR).await?;
     attempts::attempt_start_on(tx, job, &grant, None).await?;
-    jobs::job_start_on(tx, job, None).await?;
+    jobs::job_start_on(tx, job).await?;
     tracing::info!(
         job,
         drive = index.drive,

@@ -16,6 +16,7 @@ pub(super) fn of(job: &QueuedJob, state: &State) -> Needs {
         None => Needs::carry_unnamed(library, to),
     };
     match (job.kind.as_str(), &job.pool, job.volume_id) {
+        ("backup", ..) if state.comparing.contains(&job.id) => Needs::nothing(),
         ("drive-load", ..) => match cartridge {
             Some(barcode) => Needs::load(drive, barcode),
             None => Needs::drive(drive),

@@ -93,6 +93,7 @@ fn steps(state: &State, job: &QueuedJob, grant: &Grant) -> Outlook {
         source_outcome: None,
         reported_millis: 0,
         parts_complete: false,
+        unchanged: false,
         lease_millis: 0,
     };
     match attempt::foresee(&facts) {

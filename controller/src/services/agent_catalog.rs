@@ -20,7 +20,7 @@ use tonic::{Code, Request, Response, Status, Streaming};
 use super::status;
 use crate::access::Caller;
 use crate::catalog::report::{self, Side};
-use crate::catalog::{self, Error, Selection, View, commit, index, recall, verify};
+use crate::catalog::{self, Error, Selection, View, base, commit, index, recall, verify};
 use crate::session::Registry;
 use crate::store::{Store, assignments, attempt_volumes};
 
@@ -205,16 +205,38 @@ impl CatalogService for AgentCatalog {
 
     async fn fetch_base(
         &self,
-        _: Request<FetchBaseRequest>,
+        request: Request<FetchBaseRequest>,
     ) -> Result<Response<Self::FetchBaseStream>, Status> {
-        Err(Status::unimplemented("no backup has a base yet"))
+        let agent = Caller::agent(&request)?.id.clone();
+        let wanted = base::Wanted::check(&self.store, &agent, request.get_ref()).await?;
+        let (sender, receiver) = mpsc::channel(AHEAD);
+        let store = self.store.clone();
+        tokio::spawn(async move {
+            if let Err(error) = base::stream(&store, &wanted, &sender).await {
+                // Nobody to tell if the agent has gone.
+                let _ = sender.send(Err(error.into())).await;
+            }
+        });
+        Ok(Response::new(ReceiverStream::new(receiver)))
     }
 
     async fn claim_drive(
         &self,
-        _: Request<ClaimDriveRequest>,
+        request: Request<ClaimDriveRequest>,
     ) -> Result<Response<ClaimDriveResponse>, Status> {
-        Err(Status::unimplemented("every backup begins with a drive"))
+        let agent = Caller::agent(&request)?.id.clone();
+        let (worker, asked) = base::claim(&self.store, &agent, request.get_ref()).await?;
+        if asked {
+            self.registry.wake();
+        }
+        if worker.is_none() {
+            return Err(status::fault(
+                Code::Unavailable,
+                "NOT_READY",
+                "no drive is ready for the backup yet; ask again",
+            ));
+        }
+        Ok(Response::new(ClaimDriveResponse { worker }))
     }
 
     type FetchRecallStream = ReceiverStream<Result<FetchRecallResponse, Status>>;

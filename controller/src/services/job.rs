@@ -8,7 +8,7 @@ use taf_proto::v1::job_service_server::JobService;
 use taf_proto::v1::{
     self, CancelJobRequest, CancelJobResponse, Fault, GetJobRequest, GetJobResponse, Issue, Job,
     JobKind, JobState, ListIssuesRequest, ListIssuesResponse, ListJobsRequest, ListJobsResponse,
-    Progress, WatchJobRequest, WatchJobResponse,
+    Progress, VersionType, WatchJobRequest, WatchJobResponse,
 };
 use taf_proto::{agent, path};
 use tokio::sync::mpsc;
@@ -17,7 +17,7 @@ use tonic::{Request, Response, Status};
 
 use super::mutation::Mutation;
 use super::paging::Page;
-use super::{PAGE_DEFAULT, PAGE_MOST, health, names, status, timestamp};
+use super::{PAGE_DEFAULT, PAGE_MOST, health, names, status, timestamp, version_type};
 use crate::access::Caller;
 use crate::app::App;
 use crate::session::Registry;
@@ -115,6 +115,13 @@ pub fn message(row: JobRow) -> Job {
         .as_deref()
         .and_then(|bytes| v1::RestoreVersionRequest::decode(bytes).ok())
         .and_then(|request| request.target);
+    let (asked, made, promotion) = &row.kinds;
+    let shown = |kind: &Option<String>| match kind {
+        Some(kind) => version_type::stored(kind).into(),
+        None => VersionType::Unspecified.into(),
+    };
+    let (asked_type, version_type) = (shown(asked), shown(made));
+    let promotion_reason = promotion.clone().unwrap_or_default();
     // The number of a version that was not made goes to the next run.
     let is_made = row.kind != "backup" || !matches!(state, JobState::Failed | JobState::Cancelled);
     Job {
@@ -151,6 +158,9 @@ pub fn message(row: JobRow) -> Job {
             .unwrap_or_default(),
         from_address: row.addresses.0.unwrap_or_default() as u32,
         to_address: row.addresses.1.unwrap_or_default() as u32,
+        asked_type,
+        version_type,
+        promotion_reason,
         alerts: Vec::new(),
     }
 }

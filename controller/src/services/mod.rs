@@ -20,6 +20,7 @@ pub mod source;
 pub mod status;
 pub mod system;
 pub mod version;
+mod version_type;
 pub mod volume;
 
 /// Rows of a page when the client does not say.

@@ -1,5 +1,6 @@
 //! Plans, and running one now.
 
+use taf_core::catalog::Kind;
 use taf_proto::v1::plan_service_server::PlanService;
 use taf_proto::v1::{
     self, CreatePlanRequest, CreatePlanResponse, DeletePlanRequest, DeletePlanResponse,
@@ -11,7 +12,7 @@ use tonic::{Request, Response, Status};
 use super::mutation::Mutation;
 use super::paging::Page;
 use super::status::{self, Violations};
-use super::{PAGE_DEFAULT, PAGE_MOST, names, timestamp};
+use super::{PAGE_DEFAULT, PAGE_MOST, names, timestamp, version_type};
 use crate::access::Caller;
 use crate::app::App;
 use crate::session::Registry;
@@ -44,6 +45,7 @@ fn message(plan: &Plan) -> v1::Plan {
         compression_threads: plan.compression_threads,
         create_time: Some(timestamp(plan.created_at)),
         etag: etag(plan),
+        r#type: version_type::message(plan.kind).into(),
     }
 }
 
@@ -93,6 +95,10 @@ impl Plans {
                 format!("must be from 0 to {THREADS_MOST}"),
             );
         }
+        let kind = bad
+            .read("plan.type", version_type::asked(plan.r#type))
+            .flatten()
+            .unwrap_or(Kind::Full);
         bad.check()?;
 
         let mut client = self.app.store.client().await?;
@@ -112,6 +118,7 @@ impl Plans {
             pool_id: pool.id,
             compression_level: level,
             compression_threads: plan.compression_threads,
+            kind,
         };
         let name = names::plan(&new.name);
         if !Store::plan_create_on(&tx, &new).await? {
@@ -162,6 +169,7 @@ impl Plans {
         request: &RunPlanRequest,
     ) -> Result<RunPlanResponse, Status> {
         let id = names::plan_id(&request.name).map_err(|e| status::invalid("name", e))?;
+        let asked = version_type::asked(request.r#type).map_err(|e| status::invalid("type", e))?;
         let mut client = self.app.store.client().await?;
         let tx = client.transaction().await.map_err(store::Error::from)?;
         if let Some(answer) = mutation.begin_on(&tx).await? {
@@ -178,8 +186,10 @@ impl Plans {
             .await?
             .ok_or_else(|| status::not_found(&names::source(&plan.source)))?;
         let line = Store::plan_line_on(&tx, &plan).await?;
+        let asked = asked.unwrap_or(plan.kind);
         let job =
-            job_create_backup_on(&tx, plan.id, line, source.agent_id, mutation.actor()).await?;
+            job_create_backup_on(&tx, plan.id, line, source.agent_id, asked, mutation.actor())
+                .await?;
         let answer = RunPlanResponse {
             job: names::job(job),
         };

@@ -9,14 +9,14 @@ use taf_proto::v1::version_service_server::VersionService;
 use taf_proto::v1::{
     self, Collision, Entry, EntryKind, GetEntryRequest, GetEntryResponse, GetVersionRequest,
     GetVersionResponse, ListEntriesRequest, ListEntriesResponse, ListVersionsRequest,
-    ListVersionsResponse, RestoreVersionRequest, RestoreVersionResponse, VersionType,
+    ListVersionsResponse, RestoreVersionRequest, RestoreVersionResponse,
 };
 use tonic::{Request, Response, Status};
 
 use super::mutation::Mutation;
 use super::paging::Page;
 use super::status::{self, Violations};
-use super::{PAGE_DEFAULT, PAGE_MOST, names, timestamp};
+use super::{PAGE_DEFAULT, PAGE_MOST, names, timestamp, version_type};
 use crate::access::Caller;
 use crate::app::App;
 use crate::catalog::view::Found;
@@ -225,7 +225,7 @@ fn message(version: &Version, parts: &[Located]) -> v1::Version {
         plan: names::plan(&version.plan),
         source: names::source(&version.source),
         number: version.version as u64,
-        r#type: VersionType::Full.into(),
+        r#type: version_type::stored(&version.kind).into(),
         start_time: Some(timestamp(version.started_at)),
         publish_time: Some(timestamp(version.published_at)),
         file_count: version.file_count as u64,
@@ -238,6 +238,8 @@ fn message(version: &Version, parts: &[Located]) -> v1::Version {
         lost_reason: version.lost_reason.clone().unwrap_or_default(),
         verify_time: version.verified_at.map(timestamp),
         damaged_part_count: version.damaged_parts as u64,
+        parent_number: version.parent as u64,
+        full_number: version.floor as u64,
     }
 }
 

@@ -1,5 +1,7 @@
 //! Archives: the bytes of one attempt at a version.
 
+use std::collections::HashSet;
+
 use uuid::Uuid;
 
 use super::{Error, GenericClient, Transaction};
@@ -19,7 +21,7 @@ pub struct Archive {
     pub version: i64,
     /// Attempt.
     pub attempt_id: i64,
-    /// `staged`, `published` or `abandoned`.
+    /// `staged`, `closed`, `published` or `abandoned`.
     pub state: String,
 }
 
@@ -62,8 +64,48 @@ pub async fn archive_abandon_on(
     line: i64,
     version: i64,
 ) -> Result<u64, Error> {
-    let sql = "UPDATE archives SET state = 'abandoned' WHERE line_id = $1 AND version = $2 AND state = 'staged'";
+    let sql = "UPDATE archives SET state = 'abandoned' WHERE line_id = $1 AND version = $2 AND state IN ('staged', 'closed')";
     Ok(tx.execute(sql, &[&line, &version]).await?)
+}
+
+/// What earlier attempts staged under this number takes no more parts; an archive without any is given up.
+pub async fn archive_close_on(tx: &Transaction<'_>, line: i64, version: i64) -> Result<(), Error> {
+    let sql = "UPDATE archives SET state = CASE WHEN EXISTS (SELECT 1 FROM parts AS x WHERE x.archive_id = archives.id) \
+               THEN 'closed' ELSE 'abandoned' END WHERE line_id = $1 AND version = $2 AND state = 'staged'";
+    tx.execute(sql, &[&line, &version]).await?;
+    Ok(())
+}
+
+/// Gives up an archive into which nothing was written.
+pub async fn archive_drop_on(tx: &Transaction<'_>, id: i64) -> Result<(), Error> {
+    let rows = tx
+        .execute(
+            "UPDATE archives SET state = 'abandoned' WHERE id = $1 AND state = 'staged' \
+             AND NOT EXISTS (SELECT 1 FROM parts AS x WHERE x.archive_id = archives.id)",
+            &[&id],
+        )
+        .await?;
+    Error::expect_one(rows, "archive")
+}
+
+/// The ordinals that pages of a version may name: those of its line's published archives and of its own.
+pub async fn archive_ordinals(
+    client: &impl GenericClient,
+    line: i64,
+    version: i64,
+) -> Result<HashSet<u32>, Error> {
+    let sql = "SELECT ordinal FROM archives WHERE line_id = $1 \
+               AND (state = 'published' OR version = $2 AND state IN ('staged', 'closed'))";
+    let rows = client.query(sql, &[&line, &version]).await?;
+    Ok(rows.iter().map(|row| row.get::<_, i32>(0) as u32).collect())
+}
+
+/// Whether earlier archives of the same version count.
+pub async fn archive_is_resumed(client: &impl GenericClient, id: i64) -> Result<bool, Error> {
+    let sql = "SELECT EXISTS (SELECT 1 FROM archives AS o WHERE o.line_id = a.line_id AND o.version = a.version AND o.id <> a.id \
+               AND o.state = 'closed') FROM archives AS a WHERE a.id = $1";
+    let row = client.query_opt(sql, &[&id]).await?;
+    Ok(row.is_some_and(|row| row.get(0)))
 }
 
 /// An archive by its name on tape.
@@ -88,13 +130,12 @@ pub async fn archive_of_attempt_on(
     Ok(tx.query_opt(&sql, &[&attempt]).await?.as_ref().map(archive))
 }
 
-/// Makes a staged archive part of a published version.
-pub async fn archive_publish_on(tx: &Transaction<'_>, id: i64) -> Result<(), Error> {
-    let rows = tx
-        .execute(
-            "UPDATE archives SET state = 'published' WHERE id = $1 AND state = 'staged'",
-            &[&id],
-        )
-        .await?;
-    Error::expect_one(rows, "archive")
+/// Makes what was staged under this number part of a published version; gives how many archives that are.
+pub async fn archive_publish_on(
+    tx: &Transaction<'_>,
+    line: i64,
+    version: i64,
+) -> Result<u64, Error> {
+    let sql = "UPDATE archives SET state = 'published' WHERE line_id = $1 AND version = $2 AND state IN ('staged', 'closed')";
+    Ok(tx.execute(sql, &[&line, &version]).await?)
 }

@@ -15,8 +15,8 @@ pub struct Assignment {
     pub live: bool,
     /// Source agent.
     pub source_agent: Option<String>,
-    /// Tape agent of the drive.
-    pub tape_agent: String,
+    /// Tape agent of the drive, if it has one.
+    pub tape_agent: Option<String>,
     /// Line of a backup or restore.
     pub line_id: Option<i64>,
     /// Version of a backup or restore.
@@ -34,8 +34,8 @@ pub async fn assignment_get(
 ) -> Result<Option<Assignment>, Error> {
     let sql = "SELECT t.id, t.job_id, j.kind, t.ended_at IS NULL, s.agent_name, d.agent_name, j.line_id, j.version, \
                j.restore_request \
-               FROM attempts AS t JOIN jobs AS j ON j.id = t.job_id JOIN drives AS x ON x.id = t.drive_id \
-               JOIN agents AS d ON d.id = x.agent_id \
+               FROM attempts AS t JOIN jobs AS j ON j.id = t.job_id LEFT JOIN drives AS x ON x.id = t.drive_id \
+               LEFT JOIN agents AS d ON d.id = x.agent_id \
                LEFT JOIN agents AS s ON s.id = t.agent_id \
                WHERE t.id = $1 AND t.epoch = $2 AND t.generation = $3";
     let row = client.query_opt(sql, &[&attempt, &epoch, &counter]).await?;
@@ -49,6 +49,36 @@ pub async fn assignment_get(
         line_id: row.get(6),
         version: row.get(7),
         restore_request: row.get(8),
+    }))
+}
+
+/// What a backup's attempt compares with: the version that it makes and the numbers that this builds on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Compared {
+    /// Line.
+    pub line_id: i64,
+    /// The version that is made.
+    pub version: i64,
+    /// The head, 0 for none.
+    pub parent: i64,
+    /// The version that the head does not resolve below.
+    pub floor: i64,
+}
+
+/// What a live backup compares with.
+pub async fn assignment_compared(
+    client: &impl GenericClient,
+    attempt: i64,
+) -> Result<Option<Compared>, Error> {
+    let sql = "SELECT v.line_id, v.version, v.parent, v.floor FROM attempts AS t JOIN archives AS a ON a.attempt_id = t.id \
+               JOIN versions AS v ON v.line_id = a.line_id AND v.version = a.version \
+               WHERE t.id = $1 AND t.ended_at IS NULL AND t.verdict = 'none' AND v.state = 'staged' AND a.state = 'staged'";
+    let row = client.query_opt(sql, &[&attempt]).await?;
+    Ok(row.map(|row| Compared {
+        line_id: row.get(0),
+        version: row.get(1),
+        parent: row.get(2),
+        floor: row.get(3),
     }))
 }
 

@@ -97,15 +97,15 @@ pub async fn volume_locate(
     Ok(row.map(|row| (row.get(0), row.get(1))))
 }
 
-/// The volume of a recording that holds parts of the version which a job restores.
+/// The volume of a recording that holds parts which the version that a job restores needs.
 pub async fn volume_of_version_on(
     tx: &Transaction<'_>,
     job: i64,
     recording: Uuid,
 ) -> Result<Option<i64>, Error> {
     let sql = "SELECT min(x.volume_id) AS id FROM jobs j \
-               JOIN archives r ON r.line_id = j.line_id AND r.version = j.version AND r.state = 'published' \
-               JOIN parts x ON x.archive_id = r.id WHERE j.id = $1 AND x.recording_uuid = $2";
+               JOIN version_parts n ON n.line_id = j.line_id AND n.version = j.version \
+               JOIN parts x ON x.id = n.part_id WHERE j.id = $1 AND x.recording_uuid = $2";
     let row = tx.query_one(sql, &[&job, &recording]).await?;
     Ok(row.get(0))
 }

@@ -4,7 +4,9 @@ use taf_core::plan::Grant;
 use tokio_postgres::Row;
 use uuid::Uuid;
 
-use super::{Error, Store, Transaction, attempt_volumes, cleaning, drives::Unit};
+use super::{
+    Error, GenericClient, Store, Transaction, attempt_volumes, cleaning, drives::Unit,
+};
 
 /// An attempt that has not ended, with all that the reconciler asks about it.
 pub struct LiveAttempt {
@@ -116,6 +118,14 @@ pub struct ArchiveOf {
     pub version: i64,
     /// Ordinal within the line.
     pub ordinal: i32,
+    /// The version that it is compared with, 0 for none.
+    pub parent: i64,
+    /// The version that its version does not resolve below.
+    pub floor: i64,
+    /// Of a differential: it is compared with that one, too.
+    pub differential: bool,
+    /// Whether earlier attempts left parts that count.
+    pub resumes: bool,
     /// Plan's name.
     pub plan: String,
     /// Source's name.
@@ -139,11 +149,14 @@ const LIVE_SELECT: &str = "SELECT t.id, t.job_id, j.kind, j.cancel_asked, t.epoc
      r.id, r.archive_uuid, l.line_uuid, r.version, r.ordinal, p.plan_name, s.source_name, p.compression_level, \
      p.compression_threads, s.one_file_system, po.part_size, v.first_step, t.wanted_volume_id, \
      extract(epoch FROM clock_timestamp() - t.waiting_since)::float8, j.waiting_for, po.id, po.pool_name, \
-     v.cartridge, t.library_id, t.worked, j.from_address, j.to_address, j.thorough, j.forced \
+     v.cartridge, t.library_id, t.worked, j.from_address, j.to_address, j.thorough, j.forced, \
+     COALESCE(w.parent, 0), COALESCE(w.floor, 0), COALESCE(w.kind = 'differential', false), \
+     EXISTS (SELECT 1 FROM archives o WHERE o.line_id = r.line_id AND o.version = r.version AND o.state = 'closed') \
      FROM attempts t JOIN jobs j ON j.id = t.job_id \
      LEFT JOIN agents a ON a.id = t.agent_id \
      LEFT JOIN archives r ON r.attempt_id = t.id \
      LEFT JOIN lines l ON l.id = r.line_id \
+     LEFT JOIN versions w ON w.line_id = r.line_id AND w.version = r.version \
      LEFT JOIN plans p ON p.id = j.plan_id \
      LEFT JOIN sources s ON s.id = p.source_id \
      LEFT JOIN pools po ON po.id = p.pool_id \
@@ -200,6 +213,10 @@ fn live_attempt(row: &Row) -> LiveAttempt {
             line_uuid: row.get(27),
             version: row.get(28),
             ordinal: row.get(29),
+            parent: row.get(49),
+            floor: row.get(50),
+            differential: row.get(51),
+            resumes: row.get(52),
             plan: row.get(30),
             source: row.get(31),
             compression_level: row.get(32),
@@ -219,6 +236,13 @@ pub async fn attempt_list_live_on(tx: &Transaction<'_>) -> Result<Vec<LiveAttemp
         attempt.volumes = volumes.remove(&attempt.id).unwrap_or_default();
     }
     Ok(live)
+}
+
+impl ArchiveOf {
+    /// Whether there is something to compare with: then the source agent began alone, and asks for a drive when it needs one.
+    pub fn has_base(&self) -> bool {
+        self.parent != 0 || self.resumes
+    }
 }
 
 /// Begins an attempt: from here on it holds what it was granted. [`Error::Exists`] if the drive, the volume or the cartridge
@@ -291,6 +315,30 @@ pub async fn attempt_volume_next_on(
     attempt_volumes::volume_hold_on(tx, id, volume_id).await
 }
 
+/// A backup that began with its source agent only asks for a drive and a volume. False if it has asked before, or holds a drive.
+pub async fn attempt_claim_on(tx: &Transaction<'_>, id: i64) -> Result<bool, Error> {
+    let rows = tx
+        .execute(
+            "UPDATE attempts SET waiting_since = clock_timestamp() WHERE id = $1 AND ended_at IS NULL AND verdict = 'none' \
+             AND drive_id IS NULL AND waiting_since IS NULL AND source_result IS NULL",
+            &[&id],
+        )
+        .await?;
+    Ok(rows == 1)
+}
+
+/// The worker that an attempt's bytes go to while it works: tape agent and addresses.
+pub async fn attempt_worker(
+    client: &impl GenericClient,
+    id: i64,
+) -> Result<Option<(String, String)>, Error> {
+    let sql = "SELECT g.agent_name, d.addresses FROM attempts AS t JOIN drives AS d ON d.id = t.drive_id \
+               JOIN agents AS g ON g.id = d.agent_id WHERE t.id = $1 AND t.step_kind = 'work' AND t.drive_result IS NULL \
+               AND t.verdict = 'none' AND t.ended_at IS NULL";
+    let row = client.query_opt(sql, &[&id]).await?;
+    Ok(row.map(|row| (row.get(0), row.get(1))))
+}
+
 /// A step begins; `detail` is the encoded move of a step of the robot, and `library` the robot's.
 /// [`Error::Exists`] if that robot does something else.
 pub async fn attempt_step_on(
@@ -311,15 +359,15 @@ pub async fn attempt_step_on(
     Error::expect_one(rows, "attempt")
 }
 
-/// The work is given to these processes.
+/// The work is given to these processes: to the source agent alone as long as there is no drive.
 pub async fn attempt_bind_on(
     tx: &Transaction<'_>,
     id: i64,
-    drive: Uuid,
+    drive: Option<Uuid>,
     source: Option<Uuid>,
 ) -> Result<(), Error> {
     tx.execute(
-        "UPDATE attempts SET drive_incarnation = $2, source_incarnation = COALESCE(source_incarnation, $3::uuid) \
+        "UPDATE attempts SET drive_incarnation = COALESCE($2::uuid, drive_incarnation), source_incarnation = COALESCE(source_incarnation, $3::uuid) \
          WHERE id = $1 AND ended_at IS NULL",
         &[&id, &drive, &source],
     )

@@ -1,56 +1,9 @@
-//! What a closing record is made of: the rows that a version resolves to, and what stands beside the version.
+//! What a closing record is made of, but for the rows that a version resolves to.
 
 use jiff::Timestamp;
 use uuid::Uuid;
 
-use super::pages::Scope;
 use super::{Error, GenericClient, Transaction};
-
-/// A row that a version resolves to.
-#[derive(Debug, Clone)]
-pub struct Resolved {
-    /// Key.
-    pub chunk: Vec<u8>,
-    /// Version that wrote it.
-    pub version: i64,
-    /// Ordinal of the archive that brought it.
-    pub archive_ordinal: i32,
-    /// Its part.
-    pub part_number: i32,
-    /// Bytes of the page; none for a tombstone.
-    pub body_length: Option<i32>,
-}
-
-/// What a version resolves to behind a key, tombstones included; with `behind` none, from the first key on.
-pub async fn closing_rows(
-    client: &impl GenericClient,
-    scope: Scope,
-    behind: Option<&[u8]>,
-    limit: i64,
-) -> Result<Vec<Resolved>, Error> {
-    let compare = if behind.is_some() { ">" } else { ">=" };
-    let from = behind.unwrap_or_default();
-    let sql = client
-        .prepare_cached(&format!(
-            "SELECT DISTINCT ON (chunk) chunk, version, archive_ordinal, part_number, octet_length(body) FROM pages \
-             WHERE line_id = $1 AND chunk {compare} $2 AND version >= $3 AND version <= $4 ORDER BY chunk, version DESC LIMIT $5::bigint"
-        ))
-        .await?;
-    let rows = client
-        .query(
-            &sql,
-            &[&scope.line_id, &from, &scope.floor, &scope.version, &limit],
-        )
-        .await?;
-    let resolved = |row: &tokio_postgres::Row| Resolved {
-        chunk: row.get(0),
-        version: row.get(1),
-        archive_ordinal: row.get(2),
-        part_number: row.get(3),
-        body_length: row.get(4),
-    };
-    Ok(rows.iter().map(resolved).collect())
-}
 
 /// Where a part lies in its archive.
 #[derive(Debug, Clone, Copy)]
@@ -130,6 +83,8 @@ pub struct Facts {
     pub line: Uuid,
     /// Version that resolution does not go below.
     pub floor: i64,
+    /// The version that it was compared with, 0 for none.
+    pub parent: i64,
     /// How it was made, as stored.
     pub kind: String,
     /// Plan.
@@ -160,7 +115,7 @@ pub async fn closing_facts_on(
 ) -> Result<Option<Facts>, Error> {
     let sql = "SELECT i.installation_uuid, l.line_uuid, v.floor, v.kind, p.plan_name, s.source_name, g.agent_name, s.paths, \
                s.one_file_system, v.started_at, v.published_at, v.file_count, v.directory_count, v.byte_count, v.stored_byte_count, \
-               v.issue_count, v.needs \
+               v.issue_count, v.needs, v.parent \
                FROM versions AS v JOIN lines AS l ON l.id = v.line_id JOIN plans AS p ON p.id = l.plan_id \
                JOIN sources AS s ON s.id = l.source_id JOIN agents AS g ON g.id = s.agent_id CROSS JOIN installation AS i \
                WHERE v.line_id = $1 AND v.version = $2";
@@ -169,6 +124,7 @@ pub async fn closing_facts_on(
         installation: row.get(0),
         line: row.get(1),
         floor: row.get(2),
+        parent: row.get(17),
         kind: row.get(3),
         plan: row.get(4),
         source: row.get(5),

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use jiff::Timestamp;
 use taf_core::Fault;
+use taf_core::catalog::{Kind, Opening};
 use tokio_postgres::Row;
 
 use super::attempts::Task;
@@ -15,13 +16,14 @@ pub async fn job_create_backup_on(
     plan_id: i64,
     line_id: i64,
     agent_id: i64,
+    asked: Kind,
     creator: &str,
 ) -> Result<i64, Error> {
     let row = tx
         .query_one(
-            "INSERT INTO jobs (kind, state, creator, plan_id, line_id, agent_id, created_at) \
-             VALUES ('backup', 'queued', $1, $2, $3, $4, clock_timestamp()) RETURNING id",
-            &[&creator, &plan_id, &line_id, &agent_id],
+            "INSERT INTO jobs (kind, state, creator, plan_id, line_id, agent_id, asked_kind, created_at) \
+             VALUES ('backup', 'queued', $1, $2, $3, $4, $5, clock_timestamp()) RETURNING id",
+            &[&creator, &plan_id, &line_id, &agent_id, &asked.name()],
         )
         .await?;
     Ok(row.get(0))
@@ -242,16 +244,24 @@ pub async fn job_waited_on(tx: &Transaction<'_>, id: i64) -> Result<(), Error> {
 }
 
 /// A queued job begins.
-pub async fn job_start_on(
-    tx: &Transaction<'_>,
-    id: i64,
-    version: Option<i64>,
-) -> Result<(), Error> {
+pub async fn job_start_on(tx: &Transaction<'_>, id: i64) -> Result<(), Error> {
     let rows = tx
         .execute(
-            "UPDATE jobs SET state = 'running', waiting_for = NULL, started_at = clock_timestamp(), \
-             version = COALESCE($2::bigint, version) WHERE id = $1 AND state = 'queued'",
-            &[&id, &version],
+            "UPDATE jobs SET state = 'running', waiting_for = NULL, started_at = clock_timestamp() \
+             WHERE id = $1 AND state = 'queued'",
+            &[&id],
+        )
+        .await?;
+    Error::expect_one(rows, "job")
+}
+
+/// What a backup that begins makes, and why that is not what was asked for.
+pub async fn job_opens_on(tx: &Transaction<'_>, id: i64, opening: &Opening) -> Result<(), Error> {
+    let why = opening.promotion.map(|why| why.to_string());
+    let rows = tx
+        .execute(
+            "UPDATE jobs SET version = $2, version_kind = $3, promotion = $4::varchar WHERE id = $1 AND kind = 'backup'",
+            &[&id, &opening.version, &opening.kind.name(), &why],
         )
         .await?;
     Error::expect_one(rows, "job")
@@ -309,6 +319,8 @@ pub struct JobRow {
     pub drive: Option<String>,
     /// Encoded request of a restore.
     pub restore_request: Option<Vec<u8>>,
+    /// Of a backup: what it was asked to make, what it makes, and why that is not the same.
+    pub kinds: (Option<String>, Option<String>, Option<String>),
     /// What it waits for.
     pub waiting_for: Option<String>,
     /// Why it failed.
@@ -350,7 +362,7 @@ const JOB_SELECT: &str = "SELECT j.id, j.kind, j.state, p.plan_name, j.line_id, 
      (SELECT array_agg(x.cartridge ORDER BY x.ordinal) FROM attempt_volumes x WHERE x.attempt_id = t.id) AS used, \
      l.serial, j.from_address, j.to_address, \
      (SELECT sum(x.byte_count) FROM archives r JOIN parts x ON x.archive_id = r.id WHERE r.attempt_id = t.id)::bigint AS committed_bytes, \
-     t.drive_result \
+     t.drive_result, j.asked_kind, j.version_kind, j.promotion \
      FROM jobs j \
      LEFT JOIN attempts t ON t.id = (SELECT max(x.id) FROM attempts x WHERE x.job_id = j.id) \
      LEFT JOIN plans p ON p.id = j.plan_id \
@@ -382,6 +394,7 @@ fn job_row(row: &Row) -> JobRow {
         committed_bytes: row.get(29),
         drive: row.get(8),
         restore_request: row.get(9),
+        kinds: (row.get(31), row.get(32), row.get(33)),
         waiting_for: row.get(10),
         fault,
         creator: row.get(14),
@@ -462,6 +475,8 @@ pub struct QueuedJob {
     pub agent: Option<(i64, String, bool)>,
     /// What it is known to wait for.
     pub waiting_for: Option<String>,
+    /// What a backup was asked to make.
+    pub asked_kind: Option<String>,
 }
 
 /// More waiting jobs than any installation has; later ones are looked at when earlier ones have gone.
@@ -473,7 +488,7 @@ pub async fn job_list_queued_on(tx: &Transaction<'_>) -> Result<Vec<QueuedJob>, 
         .query(
             "SELECT j.id, j.kind, j.cancel_asked, p.pool_id, po.pool_name, j.volume_id, j.line_id, \
              a.id, a.agent_name, a.connected, j.waiting_for, j.drive_id, j.library_id, j.cartridge, \
-             j.from_address, j.to_address, j.thorough, j.forced, j.background, j.creator FROM jobs j \
+             j.from_address, j.to_address, j.thorough, j.forced, j.background, j.creator, j.asked_kind FROM jobs j \
              LEFT JOIN plans p ON p.id = j.plan_id LEFT JOIN pools po ON po.id = p.pool_id \
              LEFT JOIN agents a ON a.id = j.agent_id \
              WHERE j.state = 'queued' AND j.ended_at IS NULL ORDER BY j.id LIMIT $1::bigint",
@@ -504,6 +519,7 @@ pub async fn job_list_queued_on(tx: &Transaction<'_>) -> Result<Vec<QueuedJob>, 
             },
             background: row.get(18),
             creator: row.get(19),
+            asked_kind: row.get(20),
         })
         .collect())
 }

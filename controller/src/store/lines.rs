@@ -2,7 +2,9 @@
 
 use uuid::Uuid;
 
-use super::{Error, Transaction};
+use taf_core::catalog::{Base, Head};
+
+use super::{Error, GenericClient, Transaction};
 
 /// A line.
 #[derive(Debug, Clone)]
@@ -28,6 +30,35 @@ pub async fn line_lock_on(tx: &Transaction<'_>, id: i64) -> Result<Option<Line>,
         uuid: row.get(1),
         head: row.get(2),
     }))
+}
+
+/// A line's newest published version, and the one at that one's floor.
+pub async fn line_heads(
+    client: &impl GenericClient,
+    id: i64,
+) -> Result<(Option<Head>, Option<Base>), Error> {
+    let sql = "SELECT v.version, v.floor, v.expired_at IS NULL, v.lost_reason IS NOT NULL, v.pages_gone, \
+               f.version, f.expired_at IS NULL, f.lost_reason IS NOT NULL \
+               FROM lines AS l JOIN versions AS v ON v.line_id = l.id AND v.version = l.head AND v.state = 'published' \
+               LEFT JOIN versions AS f ON f.line_id = l.id AND f.version = v.floor AND f.state = 'published' WHERE l.id = $1";
+    let Some(row) = client.query_opt(sql, &[&id]).await? else {
+        return Ok((None, None));
+    };
+    let head = Head {
+        base: Base {
+            version: row.get(0),
+            kept: row.get(2),
+            lost: row.get(3),
+        },
+        floor: row.get(1),
+        pages_gone: row.get(4),
+    };
+    let full = row.get::<_, Option<i64>>(5).map(|version| Base {
+        version,
+        kept: row.get(6),
+        lost: row.get(7),
+    });
+    Ok((Some(head), full))
 }
 
 /// Takes the ordinal of the next archive.

@@ -65,6 +65,11 @@ const MIGRATIONS: &[Migration] = &[
         name: "cleaning",
         sql: include_str!("../../migrations/0010_cleaning.sql"),
     },
+    Migration {
+        number: 11,
+        name: "versions that build on others",
+        sql: include_str!("../../migrations/0011_versions.sql"),
+    },
 ];
 
 /// The advisory lock that migrating takes: "taf" and a version of this procedure.

@@ -39,6 +39,26 @@ pub struct NewPage {
     pub body: Option<(Bytes, Bytes)>,
 }
 
+/// Removes the rows with these keys that earlier archives of the version brought: for one key and version the higher ordinal
+/// counts.
+pub async fn page_supersede_on(
+    tx: &Transaction<'_>,
+    line: i64,
+    version: i64,
+    archive_ordinal: i32,
+    pages: &[NewPage],
+) -> Result<(), Error> {
+    let chunks: Vec<&[u8]> = pages.iter().map(|page| page.chunk.as_ref()).collect();
+    let sql = tx
+        .prepare_cached(
+            "DELETE FROM pages WHERE line_id = $1 AND chunk = ANY($2::bytea[]) AND version = $3 AND archive_ordinal < $4",
+        )
+        .await?;
+    tx.execute(&sql, &[&line, &chunks, &version, &archive_ordinal])
+        .await?;
+    Ok(())
+}
+
 /// Adds rows of one part. [`Error::Exists`] if the version has one of the keys already.
 pub async fn page_add_on(
     tx: &Transaction<'_>,
@@ -180,6 +200,78 @@ pub async fn page_keys(
         live: live.collect(),
         last,
     })
+}
+
+/// A resolved row with the length of its page.
+#[derive(Debug, Clone)]
+pub struct Measured {
+    /// Key.
+    pub chunk: Vec<u8>,
+    /// Version that wrote it.
+    pub version: i64,
+    /// Ordinal of the archive that brought it.
+    pub archive_ordinal: i32,
+    /// Its part.
+    pub part_number: i32,
+    /// Bytes of page and hashes; none for a tombstone.
+    pub length: Option<usize>,
+}
+
+/// What a version resolves to behind a key, tombstones included; with `behind` none, from the first key on.
+pub async fn page_measure(
+    client: &impl GenericClient,
+    scope: Scope,
+    behind: Option<&[u8]>,
+    limit: i64,
+) -> Result<Vec<Measured>, Error> {
+    let compare = if behind.is_some() { ">" } else { ">=" };
+    let from = behind.unwrap_or_default();
+    let sql = client
+        .prepare_cached(&format!(
+            "SELECT DISTINCT ON (chunk) chunk, version, archive_ordinal, part_number, \
+             octet_length(body) + octet_length(hashes) FROM pages \
+             WHERE line_id = $1 AND chunk {compare} $2 AND version >= $3 AND version <= $4 ORDER BY chunk, version DESC LIMIT $5::bigint"
+        ))
+        .await?;
+    let rows = client
+        .query(
+            &sql,
+            &[&scope.line_id, &from, &scope.floor, &scope.version, &limit],
+        )
+        .await?;
+    Ok(rows.iter().map(measured).collect())
+}
+
+/// What a version resolves to of these keys, in their order.
+pub async fn page_measure_keys(
+    client: &impl GenericClient,
+    scope: Scope,
+    chunks: &[&[u8]],
+) -> Result<Vec<Measured>, Error> {
+    let sql = client
+        .prepare_cached(
+            "SELECT DISTINCT ON (chunk) chunk, version, archive_ordinal, part_number, \
+             octet_length(body) + octet_length(hashes) FROM pages \
+             WHERE line_id = $1 AND chunk = ANY($2::bytea[]) AND version >= $3 AND version <= $4 ORDER BY chunk, version DESC",
+        )
+        .await?;
+    let rows = client
+        .query(
+            &sql,
+            &[&scope.line_id, &chunks, &scope.floor, &scope.version],
+        )
+        .await?;
+    Ok(rows.iter().map(measured).collect())
+}
+
+fn measured(row: &tokio_postgres::Row) -> Measured {
+    Measured {
+        chunk: row.get(0),
+        version: row.get(1),
+        archive_ordinal: row.get(2),
+        part_number: row.get(3),
+        length: row.get::<_, Option<i32>>(4).map(|n| n.max(0) as usize),
+    }
 }
 
 /// The bodies of resolved keys, in the order of the keys given.

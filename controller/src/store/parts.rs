@@ -128,7 +128,43 @@ pub async fn part_list_on(tx: &Transaction<'_>, archive: i64) -> Result<Vec<Span
     let sql = "SELECT part_number, first_sequence, last_sequence, first_tar_offset, end_tar_offset, final_part, byte_count \
                FROM parts WHERE archive_id = $1 ORDER BY part_number";
     let rows = tx.query(sql, &[&archive]).await?;
-    let span = |row: &tokio_postgres::Row| Span {
+    Ok(rows.iter().map(span).collect())
+}
+
+/// A part that an earlier attempt at a version has left.
+#[derive(Debug, Clone)]
+pub struct Left {
+    /// Ordinal of its archive.
+    pub ordinal: i32,
+    /// What it holds.
+    pub span: Span,
+    /// Whether its recording still is on the cartridge.
+    pub in_place: bool,
+}
+
+/// The parts that attempts at a version which is not published have left, by archive and number.
+pub async fn part_list_left(
+    client: &impl GenericClient,
+    line: i64,
+    version: i64,
+) -> Result<Vec<Left>, Error> {
+    let sql = "SELECT x.part_number, x.first_sequence, x.last_sequence, x.first_tar_offset, x.end_tar_offset, x.final_part, \
+               x.byte_count, a.ordinal, EXISTS (SELECT 1 FROM volumes AS v WHERE v.recording_uuid = x.recording_uuid) \
+               FROM archives AS a JOIN parts AS x ON x.archive_id = a.id \
+               WHERE a.line_id = $1 AND a.version = $2 AND a.state IN ('staged', 'closed') ORDER BY a.ordinal, x.part_number";
+    let rows = client.query(sql, &[&line, &version]).await?;
+    Ok(rows
+        .iter()
+        .map(|row| Left {
+            ordinal: row.get(7),
+            span: span(row),
+            in_place: row.get(8),
+        })
+        .collect())
+}
+
+fn span(row: &tokio_postgres::Row) -> Span {
+    Span {
         part_number: row.get(0),
         first_sequence: row.get(1),
         last_sequence: row.get(2),
@@ -136,11 +172,10 @@ pub async fn part_list_on(tx: &Transaction<'_>, archive: i64) -> Result<Vec<Span
         end_tar_offset: row.get(4),
         final_part: row.get(5),
         byte_count: row.get(6),
-    };
-    Ok(rows.iter().map(span).collect())
+    }
 }
 
-/// A part of a published version, for reading it.
+/// A part that a published version needs, for reading it.
 #[derive(Debug, Clone)]
 pub struct Located {
     /// Ordinal of its archive.
@@ -169,7 +204,7 @@ pub struct Located {
     pub end_tar_offset: i64,
 }
 
-/// The parts of a published version in the order of its bytes.
+/// The parts that a published version needs, by archive and number; those of earlier versions too.
 pub async fn part_list_of_version(
     client: &impl GenericClient,
     line: i64,
@@ -177,8 +212,8 @@ pub async fn part_list_of_version(
 ) -> Result<Vec<Located>, Error> {
     let sql = "SELECT a.ordinal, a.archive_uuid, x.part_number, x.volume_id, v.barcode, v.block_size, x.tape_file, x.first_block, \
                x.byte_count, x.first_tar_offset, x.end_tar_offset, x.recording_uuid \
-               FROM archives AS a JOIN parts AS x ON x.archive_id = a.id JOIN volumes AS v ON v.id = x.volume_id \
-               WHERE a.line_id = $1 AND a.version = $2 AND a.state = 'published' ORDER BY a.ordinal, x.part_number";
+               FROM version_parts AS n JOIN parts AS x ON x.id = n.part_id JOIN archives AS a ON a.id = x.archive_id \
+               JOIN volumes AS v ON v.id = x.volume_id WHERE n.line_id = $1 AND n.version = $2 ORDER BY a.ordinal, x.part_number";
     let rows = client.query(sql, &[&line, &version]).await?;
     let located = |row: &tokio_postgres::Row| Located {
         archive_ordinal: row.get(0),

@@ -1,6 +1,7 @@
 //! Plans. A removed plan keeps its row and its lines, because its versions stay; making it again takes them up again.
 
 use jiff::Timestamp;
+use taf_core::catalog::Kind;
 use tokio_postgres::{GenericClient, Row, Transaction};
 use uuid::Uuid;
 
@@ -25,6 +26,8 @@ pub struct Plan {
     pub compression_level: i32,
     /// 0 means as many as the host has cores.
     pub compression_threads: i32,
+    /// What a run makes if nobody says.
+    pub kind: Kind,
     /// Changes with every change.
     pub revision: i64,
     /// When it was made.
@@ -44,10 +47,12 @@ pub struct NewPlan {
     pub compression_level: i32,
     /// 0 to 256; 0 means as many as the host has cores.
     pub compression_threads: i32,
+    /// What a run makes if nobody says.
+    pub kind: Kind,
 }
 
 const SELECT: &str = "SELECT p.id, p.plan_name, p.source_id, s.source_name, p.pool_id, o.pool_name,
-            p.compression_level, p.compression_threads, p.revision, p.created_at
+            p.compression_level, p.compression_threads, p.revision, p.created_at, p.version_kind
      FROM plans AS p JOIN sources AS s ON s.id = p.source_id JOIN pools AS o ON o.id = p.pool_id
      WHERE p.deleted_at IS NULL";
 
@@ -63,6 +68,8 @@ fn plan(row: &Row) -> Plan {
         compression_threads: row.get(7),
         revision: row.get(8),
         created_at: row.get(9),
+        // A CHECK holds the column to names of kinds.
+        kind: Kind::from_name(row.get(10)).unwrap_or(Kind::Full),
     }
 }
 
@@ -73,7 +80,7 @@ impl Store {
             .query_opt(
                 "UPDATE plans
                  SET source_id = $2, pool_id = $3, compression_level = $4, compression_threads = $5,
-                     revision = revision + 1, created_at = clock_timestamp(), deleted_at = NULL
+                     version_kind = $6, revision = revision + 1, created_at = clock_timestamp(), deleted_at = NULL
                  WHERE plan_name = $1 AND deleted_at IS NOT NULL
                  RETURNING id",
                 &[
@@ -82,6 +89,7 @@ impl Store {
                     &new.pool_id,
                     &new.compression_level,
                     &new.compression_threads,
+                    &new.kind.name(),
                 ],
             )
             .await?;
@@ -89,8 +97,9 @@ impl Store {
             Some(row) => Some(row),
             None => {
                 tx.query_opt(
-                    "INSERT INTO plans (plan_name, source_id, pool_id, compression_level, compression_threads, created_at)
-                     SELECT $1::varchar, $2::bigint, $3::bigint, $4::integer, $5::integer, clock_timestamp()
+                    "INSERT INTO plans (plan_name, source_id, pool_id, compression_level, compression_threads,
+                         version_kind, created_at)
+                     SELECT $1::varchar, $2::bigint, $3::bigint, $4::integer, $5::integer, $6::varchar, clock_timestamp()
                      WHERE NOT EXISTS (SELECT 1 FROM plans WHERE plan_name = $1::varchar)
                      RETURNING id",
                     &[
@@ -99,6 +108,7 @@ impl Store {
                         &new.pool_id,
                         &new.compression_level,
                         &new.compression_threads,
+                        &new.kind.name(),
                     ],
                 )
                 .await?

@@ -5,6 +5,8 @@ use tokio_postgres::Row;
 
 use uuid::Uuid;
 
+use taf_core::catalog::Opening;
+
 use super::{Error, GenericClient, Transaction, clip};
 
 /// A published version.
@@ -16,6 +18,10 @@ pub struct Version {
     pub version: i64,
     /// The version that resolution does not go below.
     pub floor: i64,
+    /// How it was made, as stored.
+    pub kind: String,
+    /// The version that it was compared with, 0 for none.
+    pub parent: i64,
     /// Plan's id in the API.
     pub plan: String,
     /// Source's id in the API.
@@ -51,19 +57,21 @@ pub struct Version {
 const SELECT: &str = "SELECT v.line_id, v.version, v.floor, p.plan_name, s.source_name, s.agent_id, a.agent_name, v.job_id, \
      v.started_at, v.published_at, v.file_count, v.directory_count, v.byte_count, v.stored_byte_count, v.issue_count, \
      v.lost_reason, \
-     (SELECT CASE WHEN count(*) = count(x.verified_at) THEN min(x.verified_at) ELSE NULL END FROM archives AS r JOIN parts AS x \
-      ON x.archive_id = r.id WHERE r.line_id = v.line_id AND r.version = v.version AND r.state = 'published') AS verified_at, \
-     (SELECT count(x.damage) FROM archives AS r JOIN parts AS x ON x.archive_id = r.id \
-      WHERE r.line_id = v.line_id AND r.version = v.version AND r.state = 'published') AS damaged_parts \
+     (SELECT CASE WHEN count(*) = count(x.verified_at) THEN min(x.verified_at) ELSE NULL END FROM version_parts AS n \
+      JOIN parts AS x ON x.id = n.part_id WHERE n.line_id = v.line_id AND n.version = v.version) AS verified_at, \
+     (SELECT count(x.damage) FROM version_parts AS n JOIN parts AS x ON x.id = n.part_id \
+      WHERE n.line_id = v.line_id AND n.version = v.version) AS damaged_parts, v.kind, v.parent \
      FROM versions AS v JOIN lines AS l ON l.id = v.line_id JOIN plans AS p ON p.id = l.plan_id \
      JOIN sources AS s ON s.id = l.source_id JOIN agents AS a ON a.id = s.agent_id \
-     WHERE v.state = 'published' AND v.version <= l.head";
+     WHERE v.state = 'published' AND v.version <= l.head AND v.expired_at IS NULL";
 
 fn version(row: &Row) -> Version {
     Version {
         line_id: row.get(0),
         version: row.get(1),
         floor: row.get(2),
+        kind: row.get(18),
+        parent: row.get(19),
         plan: row.get(3),
         source: row.get(4),
         agent_id: row.get(5),
@@ -115,20 +123,70 @@ pub async fn version_get(
         .map(version))
 }
 
-/// Stages a full version.
+/// Stages a version.
 pub async fn version_open_on(
+    tx: &Transaction<'_>,
+    line: i64,
+    opening: &Opening,
+    job: i64,
+) -> Result<(), Error> {
+    tx.execute(
+        "INSERT INTO versions (line_id, version, state, kind, parent, floor, job_id, started_at) \
+         VALUES ($1, $2, 'staged', $3, $4, $5, $6, clock_timestamp())",
+        &[
+            &line,
+            &opening.version,
+            &opening.kind.name(),
+            &opening.parent,
+            &opening.floor,
+            &job,
+        ],
+    )
+    .await?;
+    Ok(())
+}
+
+/// A staged version goes on with another job.
+pub async fn version_resume_on(
     tx: &Transaction<'_>,
     line: i64,
     number: i64,
     job: i64,
 ) -> Result<(), Error> {
-    tx.execute(
-        "INSERT INTO versions (line_id, version, state, floor, kind, job_id, started_at) \
-         VALUES ($1, $2, 'staged', $2, 'full', $3, clock_timestamp())",
-        &[&line, &number, &job],
-    )
-    .await?;
-    Ok(())
+    let rows = tx
+        .execute(
+            "UPDATE versions SET job_id = $3, started_at = clock_timestamp(), needs = NULL \
+             WHERE line_id = $1 AND version = $2 AND state = 'staged'",
+            &[&line, &number, &job],
+        )
+        .await?;
+    Error::expect_one(rows, "version")
+}
+
+/// How a staged version is made.
+#[derive(Debug, Clone)]
+pub struct StagedRow {
+    /// As stored.
+    pub kind: String,
+    /// The version that it is compared with, 0 for none.
+    pub parent: i64,
+    /// The version that resolution does not go below.
+    pub floor: i64,
+}
+
+/// A staged version.
+pub async fn version_staged(
+    client: &impl GenericClient,
+    line: i64,
+    number: i64,
+) -> Result<Option<StagedRow>, Error> {
+    let sql = "SELECT kind, parent, floor FROM versions WHERE line_id = $1 AND version = $2 AND state = 'staged'";
+    let row = client.query_opt(sql, &[&line, &number]).await?;
+    Ok(row.map(|row| StagedRow {
+        kind: row.get(0),
+        parent: row.get(1),
+        floor: row.get(2),
+    }))
 }
 
 /// Removes the staged version that a failed attempt left under this number, with its pages.
@@ -179,7 +237,29 @@ pub async fn version_publish_on(
     Error::expect_one(rows, "version")
 }
 
-/// Versions that have parts of this recording can't be restored any more.
+/// Says which parts a version needs that is published in this transaction: all of its own, and these of earlier ones, each by
+/// ordinal of the archive and number.
+pub async fn version_parts_add_on(
+    tx: &Transaction<'_>,
+    line: i64,
+    number: i64,
+    needed: &[(i32, i32)],
+) -> Result<(), Error> {
+    let ordinals: Vec<i32> = needed.iter().map(|(ordinal, _)| *ordinal).collect();
+    let numbers: Vec<i32> = needed.iter().map(|(_, number)| *number).collect();
+    tx.execute(
+        "INSERT INTO version_parts (line_id, version, part_id) SELECT $1::bigint, $2::bigint, x.id \
+         FROM archives AS a JOIN parts AS x ON x.archive_id = a.id WHERE a.line_id = $1 AND a.state = 'published' \
+         AND (a.version = $2 OR EXISTS (SELECT 1 FROM \
+              (SELECT unnest($3::integer[]) AS ordinal, unnest($4::integer[]) AS part_number) AS k \
+              WHERE k.ordinal = a.ordinal AND k.part_number = x.part_number))",
+        &[&line, &number, &ordinals, &numbers],
+    )
+    .await?;
+    Ok(())
+}
+
+/// Versions that need parts of this recording can't be restored any more.
 pub async fn version_lost_on(
     tx: &Transaction<'_>,
     recording: Uuid,
@@ -187,8 +267,8 @@ pub async fn version_lost_on(
 ) -> Result<(), Error> {
     tx.execute(
         "UPDATE versions SET lost_reason = $2 WHERE state = 'published' AND lost_reason IS NULL AND EXISTS \
-         (SELECT 1 FROM parts x JOIN archives a ON a.id = x.archive_id \
-          WHERE x.recording_uuid = $1 AND a.line_id = versions.line_id AND a.version = versions.version)",
+         (SELECT 1 FROM parts x JOIN version_parts n ON n.part_id = x.id \
+          WHERE x.recording_uuid = $1 AND n.line_id = versions.line_id AND n.version = versions.version)",
         &[&recording, &clip(reason, 400)],
     )
     .await?;

@@ -38,7 +38,7 @@ pub struct VolumeRow {
     pub written_at: Option<Timestamp>,
     /// Committed parts.
     pub part_count: i64,
-    /// Published versions on it.
+    /// Published versions that need parts on it.
     pub version_count: i64,
     /// Job of the attempt that holds it.
     pub reserved_by: Option<i64>,
@@ -65,9 +65,8 @@ pub struct VolumeRow {
 const VOLUME_SELECT: &str = "SELECT DISTINCT ON (v.barcode) v.id, v.barcode, v.volume_uuid, v.pool_id, p.pool_name, v.state, v.state_reason, \
      v.recording_uuid, v.block_size, v.next_tape_file, v.next_block, v.byte_count, v.labelled_at, v.written_at, \
      (SELECT count(*) FROM parts x WHERE x.recording_uuid = v.recording_uuid) AS part_count, \
-     (SELECT count(DISTINCT a.line_id::varchar || ':' || a.version::varchar) FROM parts x \
-       JOIN archives a ON a.id = x.archive_id \
-       WHERE x.recording_uuid = v.recording_uuid AND a.state = 'published') AS version_count, \
+     (SELECT count(DISTINCT n.line_id::varchar || ':' || n.version::varchar) FROM parts x \
+       JOIN version_parts n ON n.part_id = x.id WHERE x.recording_uuid = v.recording_uuid) AS version_count, \
      t.job_id, e.library_id, l.serial, e.address, d.id, d.serial, \
      (SELECT count(*) FROM elements x JOIN libraries y ON y.id = x.library_id \
        WHERE x.occupied AND x.barcode = v.barcode AND y.connected) AS seen_count, \
@@ -413,8 +412,9 @@ pub async fn volume_living_on(tx: &Transaction<'_>, id: i64) -> Result<Living, E
     let recording: Uuid = row.get(0);
     let rows = tx
         .query(
-            "SELECT DISTINCT a.line_id, a.version FROM parts x JOIN archives a ON a.id = x.archive_id \
-             WHERE x.recording_uuid = $1 AND a.state <> 'abandoned' ORDER BY a.line_id, a.version",
+            "SELECT n.line_id, n.version FROM parts x JOIN version_parts n ON n.part_id = x.id WHERE x.recording_uuid = $1 \
+             UNION SELECT a.line_id, a.version FROM parts x JOIN archives a ON a.id = x.archive_id \
+             WHERE x.recording_uuid = $1 AND a.state IN ('staged', 'closed') ORDER BY 1, 2",
             &[&recording],
         )
         .await?;
@@ -428,7 +428,7 @@ pub async fn volume_living_on(tx: &Transaction<'_>, id: i64) -> Result<Living, E
 pub struct Living {
     /// The recording.
     pub recording: Uuid,
-    /// Line and number of each version, published or being made, that has parts on it.
+    /// Line and number of each version, published or being made, that needs parts on it.
     pub versions: Vec<(i64, i64)>,
 }
 

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use bytes::Bytes;
 use taf_controller::catalog::{self, Opened, commit};
 use taf_controller::store::{Store, attempt_volumes};
+use taf_core::catalog::Kind as Made;
 use taf_format::entry::{Kind, Time};
 use taf_format::page::{self, Chunker, DirectoryStat, Entry, FLAG_LISTING_UNKNOWN, Page, Place};
 use taf_format::record;
@@ -73,17 +74,22 @@ impl World {
 
     /// A new job with an attempt; the one before has failed.
     pub async fn attempt(&self) -> Attempt {
+        self.attempt_at(Made::Full).await
+    }
+
+    /// The same that is asked to make this.
+    pub async fn attempt_at(&self, kind: Made) -> Attempt {
         self.end_attempts().await;
         let mut client = self.store.client().await.unwrap();
         let tx = client.transaction().await.unwrap();
-        let sql = "INSERT INTO jobs (kind, state, creator, plan_id, line_id, created_at) VALUES ('backup', 'running', 'test', $1, $2, now()) RETURNING id";
+        let sql = "INSERT INTO jobs (kind, state, creator, plan_id, line_id, asked_kind, created_at) VALUES ('backup', 'running', 'test', $1, $2, $3, now()) RETURNING id";
         let job: i64 = tx
-            .query_one(sql, &[&self.plan, &self.line])
+            .query_one(sql, &[&self.plan, &self.line, &kind.name()])
             .await
             .unwrap()
             .get(0);
         let (id, key) = self.attempt_on(&tx, job).await;
-        let opened = catalog::open_version_on(&tx, self.line, id, job)
+        let opened = catalog::open_version_on(&tx, self.line, id, job, kind)
             .await
             .unwrap();
         tx.commit().await.unwrap();
@@ -183,9 +189,18 @@ impl World {
         attempt: &Attempt,
         backup: &Backup,
     ) -> Result<(), taf_controller::store::Error> {
+        self.publish_done(attempt, &backup.done()).await
+    }
+
+    /// Publishes what a source agent reports.
+    pub async fn publish_done(
+        &self,
+        attempt: &Attempt,
+        done: &BackupDone,
+    ) -> Result<(), taf_controller::store::Error> {
         let mut client = self.store.client().await.unwrap();
         let tx = client.transaction().await.unwrap();
-        catalog::publish_on(&tx, attempt.id, &backup.done()).await?;
+        catalog::publish_on(&tx, attempt.id, done).await?;
         tx.commit().await.unwrap();
         Ok(())
     }

@@ -184,8 +184,14 @@ impl Site {
     }
 
     pub async fn run(&self, plan: &str) -> String {
+        self.run_as(plan, v1::VersionType::Unspecified).await
+    }
+
+    /// The same that is to make this.
+    pub async fn run_as(&self, plan: &str, kind: v1::VersionType) -> String {
         let request = v1::RunPlanRequest {
             name: format!("plans/{plan}"),
+            r#type: kind.into(),
             ..Default::default()
         };
         PlanServiceClient::new(self.channel.clone())
@@ -442,6 +448,10 @@ fn attempt(key: AssignmentKey, archive: &Archive) -> Attempt {
             line_id: 0,
             line_uuid: Uuid::from_slice(&archive.line_uuid).unwrap(),
             version: archive.version as i64,
+            opening: taf_core::catalog::open(
+                taf_core::catalog::Kind::Full,
+                &taf_core::catalog::Line::default(),
+            ),
             archive_id: 0,
             archive_uuid: Uuid::from_slice(&archive.archive_uuid).unwrap(),
             ordinal: archive.ordinal as i32,

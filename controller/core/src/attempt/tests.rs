@@ -36,6 +36,7 @@ fn facts(elements: &[Element]) -> Facts<'_> {
         source_outcome: None,
         reported_millis: 0,
         parts_complete: false,
+        unchanged: false,
         lease_millis: 20_000,
     }
 }

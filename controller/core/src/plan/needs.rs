@@ -70,6 +70,11 @@ impl Needs {
         }
     }
 
+    /// Nothing but its agent.
+    pub fn nothing() -> Needs {
+        Needs::new(Wanted::Whatever, DriveNeed::None, RobotNeed::None)
+    }
+
     /// To append to a pool: any drive, any volume of the pool that is not full.
     pub fn append(pool: i64, pool_name: &str) -> Needs {
         let pool_name = pool_name.to_owned();

@@ -275,7 +275,7 @@ fn what_is_done_in_the_background_comes_last() {
 fn goes_on(id: i64, bound: bool, used: &[i64]) -> Job {
     Job {
         running: Some(Running {
-            drive: 1,
+            drive: Some(1),
             bound,
             used: used.to_vec(),
         }),

@@ -1,0 +1,378 @@
+//! Versions that build on others, against a real PostgreSQL: what a run is compared with, and what a version then needs.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+mod support;
+#[path = "support/world.rs"]
+mod world;
+
+use std::collections::BTreeMap;
+
+use prost::Message as _;
+use taf_controller::access::Caller;
+use taf_controller::catalog::{Selection, View, browse, recall};
+use taf_controller::services::agent_catalog::AgentCatalog;
+use taf_controller::session::Registry;
+use taf_controller::store::{parts, versions};
+use taf_core::catalog::{Kind, Promotion};
+use taf_format::index::{ClosingRecord, VersionType};
+use taf_format::{page, record};
+use taf_peer::identity::{Identity, Role};
+use taf_proto::agent::catalog_service_server::CatalogService;
+use taf_proto::agent::fetch_recall_response::Message;
+use taf_proto::agent::{
+    AssignmentKey, BackupDone, BaseKind, BasePage, FetchBaseRequest, RecallItem,
+};
+use tokio_stream::StreamExt;
+use tonic::{Request, Status};
+use world::{Attempt, Backup, Tree, World};
+
+/// Pages by key, none for a tombstone.
+type Pages = BTreeMap<Vec<u8>, Option<page::Page>>;
+
+/// The first half of a base's stream, then the rest from where that ended.
+async fn fetch(world: &World, key: AssignmentKey, kind: BaseKind) -> Result<Pages, Status> {
+    let whole = stream(world, key, kind, Vec::new()).await?;
+    let half = whole.len() / 2;
+    // The key of the root, which comes first, is empty, as is what says that nothing has come.
+    if half > 1 {
+        let behind = whole[half - 1].chunk.to_vec();
+        let rest = stream(world, key, kind, behind).await?;
+        assert_eq!(rest, whole[half..], "a stream goes on where it broke");
+    }
+    assert!(whole.is_sorted_by(|a, b| a.chunk < b.chunk));
+    let decode = |page: BasePage| {
+        let body = (!page.body.is_empty()).then(|| {
+            let none = page::Dictionaries::new();
+            page::decode(&page.chunk, &page.body, Some(&page.hashes), &none).unwrap()
+        });
+        (page.chunk.to_vec(), body)
+    };
+    Ok(whole.into_iter().map(decode).collect())
+}
+
+async fn stream(
+    world: &World,
+    key: AssignmentKey,
+    kind: BaseKind,
+    after_chunk: Vec<u8>,
+) -> Result<Vec<BasePage>, Status> {
+    let request = FetchBaseRequest {
+        key: Some(key),
+        kind: kind.into(),
+        after_chunk: after_chunk.into(),
+        ..FetchBaseRequest::default()
+    };
+    ask(world, request).await
+}
+
+async fn ask(world: &World, request: FetchBaseRequest) -> Result<Vec<BasePage>, Status> {
+    let service = AgentCatalog::new(world.store.clone(), Registry::default());
+    let mut request = Request::new(request);
+    request.extensions_mut().insert(Caller::Agent(Identity {
+        role: Role::SourceAgent,
+        id: world::SOURCE.into(),
+        installation: uuid::Uuid::nil(),
+    }));
+    let mut messages = service.fetch_base(request).await?.into_inner();
+    let mut pages = Vec::new();
+    while let Some(message) = messages.next().await {
+        let message = message?;
+        assert!(message.encoded_len() < (1 << 20) + (64 << 10));
+        pages.extend(message.pages);
+    }
+    Ok(pages)
+}
+
+/// What a source agent makes of a tree that is compared with `base`: a page where something differs, a tombstone for what has
+/// gone, and unchanged files where they were.
+fn compared(tree: &Tree, attempt: &Attempt, bases: &[&Pages]) -> (Backup, Vec<Vec<u8>>) {
+    let mut made = Backup::of(tree, attempt.opened.ordinal as u32);
+    for new in &mut made.pages {
+        let Some(Some(old)) = bases[0].get(&new.chunk()) else {
+            continue;
+        };
+        for entry in &mut new.entries {
+            let same = |old: &&page::Entry| {
+                (&old.name, old.size, old.hash) == (&entry.name, entry.size, entry.hash)
+            };
+            if let Some(old) = old.entries.iter().find(same) {
+                entry.place = old.place;
+            }
+        }
+        if let (Some(header), Some(old)) = (&mut new.header, &old.header) {
+            header.place = old.place;
+        }
+    }
+    let whole: BTreeMap<Vec<u8>, page::Page> =
+        made.pages.iter().map(|p| (p.chunk(), p.clone())).collect();
+    let differs = |page: &page::Page| {
+        let same = |base: &&&Pages| base.get(&page.chunk()) == Some(&Some(page.clone()));
+        bases.iter().filter(same).count() < bases.len()
+    };
+    made.pages.retain(differs);
+    let mut gone: Vec<Vec<u8>> = bases
+        .iter()
+        .flat_map(|base| base.iter())
+        .filter(|(key, page)| page.is_some() && !whole.contains_key(*key))
+        .map(|(key, _)| key.clone())
+        .collect();
+    gone.sort();
+    gone.dedup();
+    (made, gone)
+}
+
+/// A run of this kind over the tree, in one part.
+async fn run(world: &World, kind: Kind, tree: &Tree) -> Attempt {
+    let attempt = world.attempt_at(kind).await;
+    let head = fetch(world, attempt.key, BaseKind::Head).await.unwrap();
+    let full = fetch(world, attempt.key, BaseKind::Full).await.unwrap();
+    let bases = match kind {
+        Kind::Differential => vec![&full, &head],
+        _ => vec![&head],
+    };
+    let (made, gone) = compared(tree, &attempt, &bases);
+    if made.pages.is_empty() && gone.is_empty() {
+        let done = BackupDone {
+            unchanged: true,
+            file_count: made.files,
+            directory_count: made.directories,
+            ..BackupDone::default()
+        };
+        world.publish_done(&attempt, &done).await.unwrap();
+        return attempt;
+    }
+    let mut part = made.parts(world, &attempt, 1).await.remove(0);
+    for chunk in gone {
+        record::encode(&record::tombstone(chunk), &mut part.records).unwrap();
+    }
+    world.commit(&part).await.unwrap();
+    world.publish(&attempt, &made).await.unwrap();
+    attempt
+}
+
+async fn view(world: &World, version: i64) -> View {
+    let found = View::open(&world.store, world.line, version).await;
+    found.unwrap().unwrap()
+}
+
+/// Everything in a version: paths of files with their sizes, by `ls`.
+async fn files(world: &World, version: i64) -> BTreeMap<Vec<u8>, u64> {
+    let view = view(world, version).await;
+    let mut found = BTreeMap::new();
+    let mut open = vec![Vec::new()];
+    while let Some(directory) = open.pop() {
+        let listing = browse::list(&view, &directory, None, 10_000).await.unwrap();
+        for entry in listing.unwrap().entries {
+            let path = match directory.as_slice() {
+                [] => entry.name.clone(),
+                above => [above, b"/", &entry.name].concat(),
+            };
+            if entry.kind == taf_format::entry::Kind::Directory {
+                open.push(path);
+            } else {
+                found.insert(path, entry.size);
+            }
+        }
+    }
+    found
+}
+
+fn sizes(tree: &Tree) -> BTreeMap<Vec<u8>, u64> {
+    let files = tree.files.iter();
+    files
+        .map(|(path, (size, _))| (path.clone(), *size))
+        .collect()
+}
+
+/// What a restore of all is given: the ordinals of the parts' archives, and the items.
+async fn recalled(world: &World, version: i64) -> (Vec<u32>, Vec<RecallItem>) {
+    let view = view(world, version).await;
+    let selection = Selection::resolve(&view, &[]).await.unwrap();
+    let (sender, mut receiver) = tokio::sync::mpsc::channel(1);
+    let sending = async move {
+        recall::stream(&view, &selection, &sender).await.unwrap();
+    };
+    let receiving = async {
+        let (mut archives, mut items) = (Vec::new(), Vec::new());
+        while let Some(message) = receiver.recv().await {
+            match message.unwrap().message.unwrap() {
+                Message::Part(part) => archives.push(part.archive_ordinal),
+                Message::Items(batch) => items.extend(batch.items),
+            }
+        }
+        (archives, items)
+    };
+    tokio::join!(receiving, sending).0
+}
+
+async fn closing(world: &World, version: i64) -> ClosingRecord {
+    let client = world.store.client().await.unwrap();
+    let sql = "SELECT closing FROM versions WHERE version = $1";
+    let row = client.query_one(sql, &[&version]).await.unwrap();
+    ClosingRecord::decode(row.get::<_, Vec<u8>>(0).as_slice()).unwrap()
+}
+
+#[tokio::test]
+async fn versions_that_build_on_others_show_and_need_all_of_what_they_hold() {
+    let world = World::new().await;
+    let first = Tree::of(&[
+        ("a/1", 700, 0),
+        ("a/2", 70, 0),
+        ("b/c/1", 1_000, 0),
+        ("z", 5, 0),
+    ]);
+    let mut second = first.clone();
+    second.files.insert(b"a/3".to_vec(), (9_000, 0));
+    second.files.remove(&b"b/c/1"[..]);
+    let mut third = second.clone();
+    third.files.insert(b"z".to_vec(), (6, 0));
+    third.files.insert(b"b/d/1".to_vec(), (10, 0));
+    let mut fourth = third.clone();
+    fourth.files.remove(&b"a/3"[..]);
+
+    world.back_up(&first, 2).await;
+    run(&world, Kind::Incremental, &second).await;
+    run(&world, Kind::Incremental, &third).await;
+    run(&world, Kind::Differential, &fourth).await;
+    run(&world, Kind::Incremental, &fourth).await;
+    let trees = [&first, &second, &third, &fourth, &fourth];
+    let kinds = [
+        (VersionType::Full, 0, 1),
+        (VersionType::Incremental, 1, 1),
+        (VersionType::Incremental, 2, 1),
+        (VersionType::Differential, 3, 1),
+        (VersionType::Incremental, 4, 1),
+    ];
+    for (number, (tree, (kind, parent, floor))) in (1..).zip(trees.into_iter().zip(kinds)) {
+        assert_eq!(files(&world, number).await, sizes(tree), "version {number}");
+        let closing = closing(&world, number).await;
+        assert_eq!(
+            (closing.r#type(), closing.parent, closing.floor),
+            (kind, parent, floor)
+        );
+        // Every item lies in a part that the restore is told of, and comes when that is read.
+        let (archives, items) = recalled(&world, number).await;
+        let places: Vec<(u32, u64)> = items
+            .iter()
+            .filter(|item| item.ancestor.is_none())
+            .map(|item| (item.archive_ordinal, item.tar_offset))
+            .collect();
+        assert!(places.is_sorted(), "version {number}: {places:?}");
+        assert!(places.iter().all(|(ordinal, _)| archives.contains(ordinal)));
+    }
+    // The last one wrote nothing, so it has no archive, but needs those of the others.
+    assert_eq!(
+        world
+            .count("archives WHERE version = 5 AND state = 'abandoned'")
+            .await,
+        1
+    );
+    assert_eq!(world.count("pages WHERE version = 5").await, 0);
+    let needed = async |version: i64| {
+        let client = world.store.client().await.unwrap();
+        let parts = parts::part_list_of_version(&client, world.line, version).await;
+        let parts = parts.unwrap();
+        parts
+            .iter()
+            .map(|p| (p.archive_ordinal, p.part_number))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(needed(5).await, needed(4).await);
+    assert!(needed(4).await.iter().any(|(ordinal, _)| *ordinal == 1));
+    // The differential takes what is in the full from there, and all else it has itself.
+    assert!(
+        needed(4)
+            .await
+            .iter()
+            .all(|(ordinal, _)| [1, 4].contains(ordinal))
+    );
+    assert!(closing(&world, 5).await.archives.is_empty());
+}
+
+#[tokio::test]
+async fn a_lost_volume_takes_the_versions_with_it_that_need_it_and_the_next_run_says_why_it_is_full()
+ {
+    let world = World::new().await;
+    let tree = Tree::of(&[("a", 700, 0)]);
+    world.back_up(&tree, 1).await;
+    let mut more = tree.clone();
+    more.files.insert(b"b".to_vec(), (1, 0));
+    run(&world, Kind::Incremental, &more).await;
+
+    let mut client = world.store.client().await.unwrap();
+    let tx = client.transaction().await.unwrap();
+    versions::version_lost_on(&tx, world.recording, "volume TAF001L9 was erased")
+        .await
+        .unwrap();
+    tx.commit().await.unwrap();
+    for version in [1, 2] {
+        let found = versions::version_get(&client, world.line, version).await;
+        assert!(found.unwrap().unwrap().lost_reason.is_some());
+    }
+    let opened = world.attempt_at(Kind::Incremental).await.opened.opening;
+    assert_eq!(
+        (opened.kind, opened.parent, opened.floor, opened.promotion),
+        (Kind::Full, 0, 3, Some(Promotion::BaseLost))
+    );
+}
+
+#[tokio::test]
+async fn a_base_is_served_to_its_own_backup_only() {
+    let world = World::new().await;
+    world.back_up(&Tree::of(&[("a", 700, 0)]), 1).await;
+    let full = world.attempt_at(Kind::Full).await;
+    let refused = stream(&world, full.key, BaseKind::Head, Vec::new()).await;
+    assert_eq!(refused.unwrap_err().code(), tonic::Code::InvalidArgument);
+
+    let attempt = world.attempt_at(Kind::Incremental).await;
+    // The one before is over.
+    let refused = stream(&world, full.key, BaseKind::Staged, Vec::new()).await;
+    assert!(refused.is_err());
+    let pages = stream(&world, attempt.key, BaseKind::Head, Vec::new()).await;
+    let pages = pages.unwrap();
+    assert_eq!(pages.len(), 1);
+    let none = stream(&world, attempt.key, BaseKind::Staged, Vec::new()).await;
+    assert_eq!(none.unwrap(), []);
+    let asked = FetchBaseRequest {
+        key: Some(attempt.key),
+        kind: BaseKind::Head.into(),
+        chunks: vec![b"nothing".to_vec().into(), pages[0].chunk.clone()],
+        ..FetchBaseRequest::default()
+    };
+    assert_eq!(ask(&world, asked).await.unwrap(), pages);
+}
+
+#[tokio::test]
+async fn a_page_may_name_archives_of_its_line_and_no_others() {
+    let world = World::new().await;
+    let tree = Tree::of(&[("a", 700, 0)]);
+    let (abandoned, _) = {
+        let attempt = world.attempt().await;
+        (attempt.opened.ordinal as u32, attempt)
+    };
+    world.back_up(&tree, 1).await;
+    let attempt = world.attempt_at(Kind::Incremental).await;
+    let mut made = Backup::of(&tree, attempt.opened.ordinal as u32);
+    for page in &mut made.pages {
+        for entry in &mut page.entries {
+            entry.place.as_mut().unwrap().archive_ordinal = abandoned;
+        }
+    }
+    let part = made.parts(&world, &attempt, 1).await.remove(0);
+    let refused = world.commit(&part).await.unwrap_err();
+    assert!(
+        refused.to_string().contains("which the line does not have"),
+        "{refused}"
+    );
+}
+
+#[tokio::test]
+async fn nothing_is_published_of_a_version_without_a_base_that_has_nothing() {
+    let world = World::new().await;
+    let attempt = world.attempt().await;
+    let done = BackupDone {
+        unchanged: true,
+        ..BackupDone::default()
+    };
+    assert!(world.publish_done(&attempt, &done).await.is_err());
+}
