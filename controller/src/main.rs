@@ -1,12 +1,14 @@
 //! The controller's program: reads the configuration, starts, says that it is ready, ends at a signal.
 #![forbid(unsafe_code)]
 
+use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 use taf_controller::config::{Config, Database};
 use taf_controller::server::{SOCKET, Server};
+use taf_controller::store::statements;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
@@ -24,6 +26,8 @@ enum Action {
     Run(Place),
     /// Read the configuration and say what it means; start nothing.
     Check(Place),
+    /// Print every SQL statement, one a line: those that make the schema in their order, then all that the program sends.
+    Sql,
 }
 
 #[derive(Debug, Args)]
@@ -48,6 +52,7 @@ fn main() -> ExitCode {
     let outcome = match Command::parse().action {
         Action::Check(place) => check(place),
         Action::Run(place) => run(place),
+        Action::Sql => sql(),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -71,6 +76,18 @@ fn check(place: Place) -> anyhow::Result<()> {
     eprintln!("lease             {} s", config.lease.as_secs());
     eprintln!("volume wait       {} s", config.volume_wait.as_secs());
     eprintln!("the configuration is good");
+    Ok(())
+}
+
+fn sql() -> anyhow::Result<()> {
+    let mut out = std::io::stdout().lock();
+    for statement in statements::schema().into_iter().chain(statements::sent()) {
+        match writeln!(out, "{statement};") {
+            // Whoever reads has enough.
+            Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => break,
+            written => written?,
+        }
+    }
     Ok(())
 }
 

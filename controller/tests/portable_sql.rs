@@ -6,14 +6,12 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-#[path = "portable_sql/literals.rs"]
-mod literals;
 #[path = "portable_sql/rules.rs"]
 mod rules;
 #[path = "portable_sql/tokens.rs"]
 mod tokens;
 
-use literals::literals;
+use taf_controller::store::statements::{SOURCES, literals, schema, sent};
 use tokens::tokens;
 
 /// A text with one of these, in capitals, is taken for SQL.
@@ -154,6 +152,32 @@ fn the_sql_is_portable() {
         "only {statements} statements were found in the store"
     );
     assert!(found.is_empty(), "\n{}", found.join("\n"));
+}
+
+#[test]
+fn the_program_can_print_all_of_it() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/store");
+    let there: BTreeSet<String> = fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .filter(|name| name.ends_with(".rs") && name != "statements.rs")
+        .collect();
+    let listed = SOURCES.iter().map(|(name, _)| (*name).to_owned());
+    assert_eq!(
+        listed.collect::<BTreeSet<_>>(),
+        there,
+        "src/store/statements.rs lists them"
+    );
+    let mut found = Vec::new();
+    for statement in schema().into_iter().chain(sent()) {
+        assert!(!statement.contains(['\n', '{', '}']), "{statement}");
+        found.extend(
+            rules::check(&statement)
+                .into_iter()
+                .map(|f| (f, statement.clone())),
+        );
+    }
+    assert!(found.is_empty(), "{found:#?}");
 }
 
 #[test]

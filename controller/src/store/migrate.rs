@@ -72,6 +72,11 @@ const MIGRATIONS: &[Migration] = &[
     },
 ];
 
+/// The texts of all migrations, in order.
+pub(super) fn texts() -> impl Iterator<Item = &'static str> {
+    MIGRATIONS.iter().map(|migration| migration.sql)
+}
+
 /// The advisory lock that migrating takes: "taf" and a version of this procedure.
 const LOCK: i64 = 0x7461_6600_0000_0001;
 /// Longest wait for another controller that migrates.

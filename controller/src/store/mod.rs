@@ -36,6 +36,7 @@ pub mod requests;
 pub mod savepoints;
 mod server;
 pub mod sources;
+pub mod statements;
 pub mod system;
 mod tls;
 pub mod verifications;

@@ -12,7 +12,7 @@ use taf_format::page::{self, Dictionaries, Encoded, Page, Place};
 
 use super::Played;
 use super::files::Snapshot;
-use super::run::{self, Bases, Live, Made, Rows, Truth};
+use super::run::{self, Bases, Live, Made, Off, Rows, Truth};
 
 /// A row of the catalog.
 pub struct Row {
@@ -72,6 +72,8 @@ struct Attempt {
 
 #[derive(Default)]
 pub struct Catalog {
+    /// The rule that is off.
+    pub off: Off,
     pub rows: BTreeMap<Vec<u8>, BTreeMap<i64, Row>>,
     pub versions: BTreeMap<i64, Version>,
     pub archives: BTreeMap<u32, Archive>,
@@ -89,6 +91,13 @@ pub fn decode(encoded: &Encoded) -> Page {
 }
 
 impl Catalog {
+    pub fn new(off: Off) -> Self {
+        Self {
+            off,
+            ..Self::default()
+        }
+    }
+
     pub fn is_running(&self) -> bool {
         self.running.is_some()
     }
@@ -176,13 +185,16 @@ impl Catalog {
             if opening.resumes {
                 earlier.extend(all.filter(|ordinal| !self.archives[ordinal].parts.is_empty()));
             } else {
-                self.purge(dead.version);
+                if self.off != Off::Purge {
+                    self.purge(dead.version);
+                }
                 all.for_each(|ordinal| drop(self.archives.remove(&ordinal)));
             }
         }
         let of = |version, floor| Protected { version, floor };
         let parent = self.versions.get(&opening.parent);
         let bases = Bases {
+            off: self.off,
             builds: opening.parent != 0,
             head: parent.map(|head| self.live(head.of)).unwrap_or_default(),
             full: (opening.kind == Kind::Differential)
@@ -410,7 +422,11 @@ impl Catalog {
                     continue;
                 };
                 let next = numbers.get(at + 1).copied();
-                if !catalog::stays(*row, floor, next, &protected) {
+                let stays = match self.off {
+                    Off::Vacuum => self.versions[row].kept,
+                    _ => catalog::stays(*row, floor, next, &protected),
+                };
+                if !stays {
                     rows.remove(row);
                     self.played.vacuumed += 1;
                 }
@@ -426,7 +442,9 @@ impl Catalog {
         let versions = self.versions.values();
         let needed: BTreeSet<Part> = versions
             .filter(|version| protected.contains(&version.of))
-            .flat_map(|version| version.needs.iter().map(|(part, _)| part))
+            .flat_map(|version| version.needs.iter())
+            .filter(|(_, need)| self.off != Off::Release || need.entries > 0)
+            .map(|(part, _)| part)
             .collect();
         for archive in self.archives.values_mut().filter(|archive| archive.counts) {
             for part in archive.parts.iter_mut().filter(|part| part.there) {

@@ -11,7 +11,7 @@ use taf_format::entry::Kind;
 use taf_format::page::{Page, Place};
 
 use super::catalog::{Catalog, Version, decode, same};
-use super::run::{self, Live};
+use super::run::{self, Live, Off};
 
 /// What was read from tape: by key and version, the row of the highest ordinal.
 type Read = BTreeMap<Vec<u8>, BTreeMap<i64, (Part, Option<Arc<Page>>)>>;
@@ -35,13 +35,13 @@ fn read(line: &Catalog, missing: Option<u32>) -> Read {
     read
 }
 
-fn resolve(read: &Read, of: Protected) -> BTreeMap<Vec<u8>, (i64, Part, Option<Arc<Page>>)> {
+fn resolve(read: &Read, of: Protected) -> BTreeMap<Vec<u8>, (Part, Option<Arc<Page>>)> {
     let mut found = BTreeMap::new();
     for (key, rows) in read {
         let numbers: Vec<i64> = rows.keys().copied().collect();
         if let Some(row) = catalog::resolve(&numbers, of) {
             let (part, page) = &rows[&row];
-            found.insert(key.clone(), (row, *part, page.clone()));
+            found.insert(key.clone(), (*part, page.clone()));
         }
     }
     found
@@ -60,7 +60,7 @@ pub fn whole(line: &Catalog) -> Result<(), String> {
         let rows = resolve(&read, version.of);
         let live: Live = rows
             .into_iter()
-            .filter_map(|(key, (_, _, page))| Some((key, page?)))
+            .filter_map(|(key, (_, page))| Some((key, page?)))
             .collect();
         let number = version.of.version;
         same(&live, &version.truth, &|place| content(line, None, place))
@@ -99,17 +99,20 @@ pub fn with_one_missing(line: &Catalog, random: &mut StdRng) -> Result<(), Strin
 fn check(line: &Catalog, version: &Version, read: &Read, missing: u32) -> Result<(), String> {
     let rows = resolve(read, version.of);
     let mut found = Needs::default();
-    for (_, part, _) in rows.values() {
+    for (part, _) in rows.values() {
         found.row(*part);
     }
-    let lacking = version.needs.missing(&found);
+    let lacking = version
+        .needs
+        .missing(&found)
+        .filter(|_| line.off != Off::Needs);
     let mut unknown: BTreeSet<Vec<u8>> = BTreeSet::new();
     let mut live = Live::new();
     let mut bounds: BTreeMap<Vec<u8>, Vec<(Option<Vec<u8>>, Option<Vec<u8>>)>> = BTreeMap::new();
-    for (key, (row, _, page)) in rows {
+    for (key, (part, page)) in rows {
         let Some(page) = page else { continue };
         let directory = taf_format::key::of_path(&page.directory);
-        if lacking.is_some_and(|lacking| row < lacking) {
+        if lacking.is_some_and(|lacking| part.archive() < lacking) {
             unknown.insert(directory.clone());
         }
         let chunk = (page.lower.clone(), page.upper.clone());

@@ -20,8 +20,36 @@ const HEADER: u64 = 512;
 /// Tar bytes of a file.
 const FILE: u64 = 1_024;
 
+/// A rule that is switched off, to see that the oracle notices.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Off {
+    #[default]
+    Nothing,
+    /// No row for what has gone.
+    Tombstones,
+    /// A differential writes what differs from the full, whatever the head has.
+    Head,
+    /// A differential writes what differs from the head, whatever the full has.
+    Full,
+    /// Where bytes are does not count as a difference.
+    Places,
+    /// Nothing is doubtful because the clock is coarse.
+    Racy,
+    /// What can't be looked at is taken for empty.
+    Carry,
+    /// Rows of an attempt that is not gone on with stay.
+    Purge,
+    /// Rows go with the version that wrote them.
+    Vacuum,
+    /// Parts are given free when no bytes in them are needed.
+    Release,
+    /// A rebuild does not look at what versions need.
+    Needs,
+}
+
 /// What a run is compared with.
 pub struct Bases {
+    pub off: Off,
     /// Whether it is compared with the head at all.
     pub builds: bool,
     pub head: Live,
@@ -87,7 +115,11 @@ pub fn run(
     }
     let mut archive = Archive {
         ordinal,
-        now,
+        now: if bases.off == Off::Racy {
+            i64::MAX
+        } else {
+            now
+        },
         length: 0,
         contents: BTreeMap::new(),
         carriers: HashMap::new(),
@@ -100,6 +132,9 @@ pub fn run(
     }
     for (key, listing) in &truth {
         if unreadable.is_some_and(|top| is_below(key, top)) {
+            if bases.off == Off::Carry {
+                new.retain(|_, (page, _)| page.directory != path(key));
+            }
             continue;
         }
         for page in archive.directory(key, listing, &known) {
@@ -118,6 +153,9 @@ pub fn run(
         let page = new.get(key);
         end = end.max(page.map_or(0, |(_, end)| *end));
         let page = page.map(|(page, _)| page);
+        if page.is_none() && bases.off == Off::Tombstones {
+            continue;
+        }
         if is_written(key, page, bases) {
             rows.push((key.clone(), page.cloned(), end));
         }
@@ -162,11 +200,23 @@ fn is_written(key: &[u8], new: Option<&Page>, bases: &Bases) -> bool {
     if !bases.builds {
         return new.is_some();
     }
-    differs(new, bases.head.get(key).map(Arc::as_ref))
-        || bases
-            .full
-            .as_ref()
-            .is_some_and(|full| differs(new, full.get(key).map(Arc::as_ref)))
+    let differs = |from: &Live| match (bases.off, new, from.get(key)) {
+        (Off::Places, Some(new), Some(old)) => differs(Some(&bare(new)), Some(&bare(old))),
+        (_, new, old) => differs(new, old.map(Arc::as_ref)),
+    };
+    let full = bases.full.as_ref();
+    (differs(&bases.head) && !(full.is_some() && bases.off == Off::Head))
+        || full.is_some_and(|full| differs(full) && bases.off != Off::Full)
+}
+
+/// A page without places.
+fn bare(page: &Page) -> Page {
+    let mut page = page.clone();
+    page.entries.iter_mut().for_each(|entry| entry.place = None);
+    if let Some(header) = &mut page.header {
+        header.place = None;
+    }
+    page
 }
 
 /// Whether a page says something new. That it only clears a mark of doubt does not count.

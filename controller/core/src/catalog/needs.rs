@@ -14,6 +14,13 @@ pub struct Part {
     pub part_number: u32,
 }
 
+impl Part {
+    /// Its archive, so that a later one is greater.
+    pub fn archive(self) -> (i64, u32) {
+        (self.version, self.archive_ordinal)
+    }
+}
+
 /// Which bytes of its archive a part has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Span {
@@ -91,12 +98,13 @@ impl Needs {
         self.0.iter().map(|(part, need)| (*part, *need))
     }
 
-    /// After a rebuild: the newest version of which a part lacks rows that are needed, given how many rows of each part the
-    /// version resolves to now. Whatever resolves to a row below it is not known to be as it was (rule 14).
-    pub fn missing(&self, found: &Needs) -> Option<i64> {
+    /// After a rebuild: the newest archive, by version and ordinal, of which a part lacks rows that are needed, given how many
+    /// rows of each part the version resolves to now. Whatever resolves to a row of an archive below it is not known to be as
+    /// it was (rule 14): it may have been followed by one that is missing, in the same version if an attempt was gone on with.
+    pub fn missing(&self, found: &Needs) -> Option<(i64, u32)> {
         let rows = |part| found.0.get(part).map_or(0, |need| need.rows);
         let short = self.0.iter().filter(|(part, need)| rows(part) < need.rows);
-        short.map(|(part, _)| part.version).max()
+        short.map(|(part, _)| part.archive()).max()
     }
 }
 
@@ -163,8 +171,8 @@ mod tests {
         assert_eq!(needs.missing(&needs), None);
         found.row(part(1, 1));
         found.row(part(1, 1));
-        assert_eq!(needs.missing(&found), Some(2));
+        assert_eq!(needs.missing(&found), Some((2, 2)));
         found.row(part(2, 1));
-        assert_eq!(needs.missing(&found), Some(1));
+        assert_eq!(needs.missing(&found), Some((1, 1)));
     }
 }
