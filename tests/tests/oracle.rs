@@ -84,11 +84,15 @@ fn play(seed: u64, steps: u64, off: Off) -> Result<Played, String> {
                 let kind = kinds[random.random_range(0..kinds.len())];
                 let snapshot = files.snapshot(selects(plan));
                 lines[plan].begin(kind, &snapshot, files.now, &mut random);
+                if random.random_ratio(1, 4) {
+                    files.rewrite(&mut random);
+                }
                 // And once more at once: nothing has changed.
                 if random.random_ratio(1, 8) {
                     while lines[plan].is_running() {
                         lines[plan].go_on(false, &mut random);
                     }
+                    let snapshot = files.snapshot(selects(plan));
                     lines[plan].begin(Kind::Incremental, &snapshot, files.now, &mut random);
                 }
             }
@@ -196,11 +200,10 @@ fn every_kept_version_is_what_was_there() {
 
 #[test]
 fn whatever_rule_is_switched_off_something_is_lost() {
+    let mut harmless = Vec::new();
     for off in [
         Off::Tombstones,
         Off::Head,
-        Off::Full,
-        Off::Places,
         Off::Racy,
         Off::Carry,
         Off::Purge,
@@ -211,7 +214,8 @@ fn whatever_rule_is_switched_off_something_is_lost() {
         let lost = (0..400).find_map(|seed| Some((seed, play(seed, 120, off).err()?)));
         match lost {
             Some((seed, what)) => eprintln!("without {off:?}: seed {seed}: {what}"),
-            None => panic!("nothing is lost without {off:?}"),
+            None => harmless.push(off),
         }
     }
+    assert!(harmless.is_empty(), "nothing is lost without {harmless:?}");
 }

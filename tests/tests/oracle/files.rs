@@ -249,6 +249,20 @@ impl Files {
         }
     }
 
+    /// A file that has just changed changes again before the clock goes on; its size stays.
+    pub fn rewrite(&mut self, random: &mut StdRng) {
+        let now = self.now;
+        let fresh = |i: &&mut Inode| i.links > 0 && i.ctime == now && i.mtime == now;
+        let mut found: Vec<&mut Inode> = self.inodes.iter_mut().filter(fresh).collect();
+        if found.is_empty() {
+            return;
+        }
+        let at = random.random_range(0..found.len());
+        self.next += 3;
+        let size = found[at].size();
+        found[at].content = self.next - self.next % 3 + size;
+    }
+
     /// Something else comes under a name.
     fn replace(&mut self, directory: bool, make: impl Fn(&mut Self) -> Node, random: &mut StdRng) {
         if let Some((path, name)) = self.pick(directory, random) {

@@ -29,10 +29,6 @@ pub enum Off {
     Tombstones,
     /// A differential writes what differs from the full, whatever the head has.
     Head,
-    /// A differential writes what differs from the head, whatever the full has.
-    Full,
-    /// Where bytes are does not count as a difference.
-    Places,
     /// Nothing is doubtful because the clock is coarse.
     Racy,
     /// What can't be looked at is taken for empty.
@@ -200,23 +196,10 @@ fn is_written(key: &[u8], new: Option<&Page>, bases: &Bases) -> bool {
     if !bases.builds {
         return new.is_some();
     }
-    let differs = |from: &Live| match (bases.off, new, from.get(key)) {
-        (Off::Places, Some(new), Some(old)) => differs(Some(&bare(new)), Some(&bare(old))),
-        (_, new, old) => differs(new, old.map(Arc::as_ref)),
-    };
+    let differs = |from: &Live| differs(new, from.get(key).map(Arc::as_ref));
     let full = bases.full.as_ref();
     (differs(&bases.head) && !(full.is_some() && bases.off == Off::Head))
-        || full.is_some_and(|full| differs(full) && bases.off != Off::Full)
-}
-
-/// A page without places.
-fn bare(page: &Page) -> Page {
-    let mut page = page.clone();
-    page.entries.iter_mut().for_each(|entry| entry.place = None);
-    if let Some(header) = &mut page.header {
-        header.place = None;
-    }
-    page
+        || full.is_some_and(differs)
 }
 
 /// Whether a page says something new. That it only clears a mark of doubt does not count.
