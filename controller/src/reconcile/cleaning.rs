@@ -83,7 +83,7 @@ async fn job_on(
     };
     let job = jobs::job_create_task_on(tx, &new, CREATOR).await?;
     attempts::attempt_start_on(tx, job, grant, None).await?;
-    jobs::job_start_on(tx, job, None).await?;
+    jobs::job_start_on(tx, job).await?;
     cleaning::cleaning_begun_on(tx, drive).await?;
     let entry = Entry {
         actor: CREATOR,
