@@ -4,9 +4,7 @@ use taf_core::plan::Grant;
 use tokio_postgres::Row;
 use uuid::Uuid;
 
-use super::{
-    Error, GenericClient, Store, Transaction, attempt_volumes, cleaning, drives::Unit,
-};
+use super::{Error, GenericClient, Store, Transaction, attempt_volumes, cleaning, drives::Unit};
 
 /// An attempt that has not ended, with all that the reconciler asks about it.
 pub struct LiveAttempt {
