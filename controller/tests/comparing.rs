@@ -25,13 +25,6 @@ use taf_proto::v1::{JobState, VersionType};
 use units::{Unit, slot, within};
 
 impl Site {
-    fn catalog(
-        &self,
-        channel: tonic::transport::Channel,
-    ) -> CatalogServiceClient<tonic::transport::Channel> {
-        CatalogServiceClient::new(channel)
-    }
-
     /// How many pages the base has.
     async fn base_pages(&self, key: AssignmentKey) -> usize {
         let channel = self.served.channel(Some(&self.files)).await;
@@ -41,8 +34,7 @@ impl Site {
             ..FetchBaseRequest::default()
         };
         let mut pages = 0;
-        let mut stream = self
-            .catalog(channel)
+        let mut stream = CatalogServiceClient::new(channel)
             .fetch_base(request)
             .await
             .unwrap()
@@ -57,7 +49,9 @@ impl Site {
     async fn claim(&self, key: AssignmentKey) -> Result<Worker, tonic::Status> {
         let channel = self.served.channel(Some(&self.files)).await;
         let request = ClaimDriveRequest { key: Some(key) };
-        let answer = self.catalog(channel).claim_drive(request).await?;
+        let answer = CatalogServiceClient::new(channel)
+            .claim_drive(request)
+            .await?;
         Ok(answer.into_inner().worker.unwrap())
     }
 

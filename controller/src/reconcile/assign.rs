@@ -226,7 +226,7 @@ fn source_work(live: &LiveAttempt, drive: Option<&DriveRow>, installation: Uuid)
         }));
     }
     let of = live.archive.as_ref()?;
-    let base = of.has_base().then(|| agent::Base {
+    let base = of.has_base().then_some(agent::Base {
         head_version: of.parent as u64,
         full_version: if of.differential { of.floor as u64 } else { 0 },
         resumes: of.resumes,

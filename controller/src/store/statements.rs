@@ -169,7 +169,7 @@ fn values(source: &str, literals: &[Literal], line: usize, name: &str) -> Vec<St
         return vec!["1".to_owned()];
     };
     let ends = |text: &&str| text.trim_end().ends_with(';');
-    let length = lines[begin..].iter().position(|text| ends(text));
+    let length = lines[begin..].iter().position(ends);
     let range = begin + 1..=begin + 1 + length.unwrap_or_default();
     let chosen = literals
         .iter()

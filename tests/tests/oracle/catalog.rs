@@ -56,6 +56,9 @@ pub struct Version {
     pub archives: Vec<u32>,
 }
 
+/// A part that is to come: its rows, and the tar offset at which it ends.
+type Cut = (Vec<(Vec<u8>, Option<Page>)>, u64);
+
 /// An attempt, running or dead.
 struct Attempt {
     version: i64,
@@ -67,7 +70,7 @@ struct Attempt {
     truth: Truth,
     length: u64,
     /// Rows of each part that is to come, and the tar offset at which it ends.
-    parts: VecDeque<(Vec<(Vec<u8>, Option<Page>)>, u64)>,
+    parts: VecDeque<Cut>,
 }
 
 #[derive(Default)]
@@ -199,9 +202,10 @@ impl Catalog {
             head: parent.map(|head| self.live(head.of)).unwrap_or_default(),
             full: (opening.kind == Kind::Differential)
                 .then(|| self.live(of(opening.floor, opening.floor))),
-            staged: match opening.resumes {
-                true => self.staged(opening.version),
-                false => Rows::new(),
+            staged: if opening.resumes {
+                self.staged(opening.version)
+            } else {
+                Rows::new()
             },
             head_truth: parent.map(|head| head.truth.clone()).unwrap_or_default(),
         };
@@ -532,8 +536,7 @@ pub fn same(
 }
 
 /// Cuts what a run makes into up to three parts, each ending anywhere behind what its pages name.
-#[allow(clippy::type_complexity)]
-fn cut(made: &Made, random: &mut StdRng) -> VecDeque<(Vec<(Vec<u8>, Option<Page>)>, u64)> {
+fn cut(made: &Made, random: &mut StdRng) -> VecDeque<Cut> {
     let mut parts = VecDeque::new();
     if made.rows.is_empty() {
         return parts;
@@ -552,9 +555,10 @@ fn cut(made: &Made, random: &mut StdRng) -> VecDeque<(Vec<(Vec<u8>, Option<Page>
             .rows
             .get(range[1])
             .map_or(made.length, |(_, _, end)| *end);
-        at = match range[1] == made.rows.len() {
-            true => made.length,
-            false => random.random_range(end..=next.max(end)),
+        at = if range[1] == made.rows.len() {
+            made.length
+        } else {
+            random.random_range(end..=next.max(end))
         };
         let rows = rows
             .iter()

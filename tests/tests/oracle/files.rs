@@ -62,6 +62,9 @@ pub struct Listing {
 /// All directories by their full keys, so in the order of the walk.
 pub type Snapshot = BTreeMap<Vec<u8>, Listing>;
 
+/// A path, name by name.
+type Components = Vec<Vec<u8>>;
+
 pub struct Files {
     pub now: i64,
     root: Directory,
@@ -126,7 +129,7 @@ impl Files {
     }
 
     /// Paths of all directories, and of all entries of a kind with the directory that they are in.
-    fn paths(&self, wants_directories: bool) -> (Vec<Vec<Vec<u8>>>, Vec<(Vec<Vec<u8>>, Vec<u8>)>) {
+    fn paths(&self, wants_directories: bool) -> (Vec<Components>, Vec<(Components, Vec<u8>)>) {
         let (mut directories, mut entries) = (Vec::new(), Vec::new());
         let mut open = vec![(Vec::new(), &self.root)];
         while let Some((path, directory)) = open.pop() {
@@ -146,7 +149,7 @@ impl Files {
         (directories, entries)
     }
 
-    fn pick(&self, directories: bool, random: &mut StdRng) -> Option<(Vec<Vec<u8>>, Vec<u8>)> {
+    fn pick(&self, directories: bool, random: &mut StdRng) -> Option<(Components, Vec<u8>)> {
         let mut found = self.paths(directories).1;
         (!found.is_empty()).then(|| found.swap_remove(random.random_range(0..found.len())))
     }

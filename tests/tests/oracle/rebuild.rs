@@ -16,6 +16,9 @@ use super::run::{self, Live, Off};
 /// What was read from tape: by key and version, the row of the highest ordinal.
 type Read = BTreeMap<Vec<u8>, BTreeMap<i64, (Part, Option<Arc<Page>>)>>;
 
+/// Where a chunk begins and ends.
+type Bounds = (Option<Vec<u8>>, Option<Vec<u8>>);
+
 /// Reads all parts that are there, of all archives but one.
 fn read(line: &Catalog, missing: Option<u32>) -> Read {
     let mut read = Read::new();
@@ -108,7 +111,7 @@ fn check(line: &Catalog, version: &Version, read: &Read, missing: u32) -> Result
         .filter(|_| line.off != Off::Needs);
     let mut unknown: BTreeSet<Vec<u8>> = BTreeSet::new();
     let mut live = Live::new();
-    let mut bounds: BTreeMap<Vec<u8>, Vec<(Option<Vec<u8>>, Option<Vec<u8>>)>> = BTreeMap::new();
+    let mut bounds: BTreeMap<Vec<u8>, Vec<Bounds>> = BTreeMap::new();
     for (key, (part, page)) in rows {
         let Some(page) = page else { continue };
         let directory = taf_format::key::of_path(&page.directory);

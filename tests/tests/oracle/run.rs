@@ -358,19 +358,14 @@ impl Archive {
     }
 }
 
+/// What pages show: directories by their full keys, each with its own metadata and its entries with their content.
+pub type Shown = BTreeMap<Vec<u8>, (Option<DirectoryStat>, Entries)>;
+/// Entries by name, each with its content if that is there.
+pub type Entries = BTreeMap<Vec<u8>, (Entry, Option<u64>)>;
+
 /// Reads pages back into what was there, each file's content from its place; none if that is not there any more.
-pub fn shown(
-    live: &Live,
-    content: &dyn Fn(Place) -> Option<u64>,
-) -> BTreeMap<
-    Vec<u8>,
-    (
-        Option<DirectoryStat>,
-        BTreeMap<Vec<u8>, (Entry, Option<u64>)>,
-    ),
-> {
-    let mut directories: BTreeMap<Vec<u8>, (Option<DirectoryStat>, BTreeMap<_, _>)> =
-        BTreeMap::new();
+pub fn shown(live: &Live, content: &dyn Fn(Place) -> Option<u64>) -> Shown {
+    let mut directories = Shown::new();
     for page in live.values() {
         let key = taf_format::key::of_path(&page.directory);
         let directory = directories.entry(key).or_default();
