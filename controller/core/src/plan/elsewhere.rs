@@ -22,7 +22,8 @@ pub fn to_clear(jobs: &[Job], world: &World, decisions: &[Decision]) -> Vec<i64>
 /// The idle drive that has what the job waits for.
 fn holder(job: &Job, world: &World, decisions: &[Decision]) -> Option<i64> {
     let running = job.running.as_ref().filter(|running| running.bound)?;
-    let library = world.drive(running.drive)?.library?;
+    let own = running.drive?;
+    let library = world.drive(own)?.library?;
     world.robot(Some(library)).ok()?;
     let granted = |cartridge: &Cartridge, drive: &Drive| {
         decisions.iter().any(|decision| match decision {
@@ -38,7 +39,7 @@ fn holder(job: &Job, world: &World, decisions: &[Decision]) -> Option<i64> {
         .find_map(|cartridge| {
             let drive = world.drive(cartridge.in_drive?)?;
             let idle = drive.connected && !drive.hung && !drive.busy && !drive.down;
-            let other = drive.id != running.drive && drive.library == Some(library);
+            let other = drive.id != own && drive.library == Some(library);
             (idle && other && !granted(cartridge, drive)).then_some(drive.id)
         })
 }
