@@ -55,6 +55,20 @@ fn what_is_asked_wrongly_has_status_2() {
     }
     for words in [
         &["source", "create", "x", "--agent", "a", "not/absolute"][..],
+        &[
+            "source", "create", "x", "--agent", "a", "/x", "--rule", "[a",
+        ],
+        &[
+            "source",
+            "create",
+            "x",
+            "--agent",
+            "a",
+            "/x",
+            "--rules-from",
+            "/no/such",
+        ],
+        &["source", "import-rules", "--from", "/no/such"],
         &["restore", "daily", "--to", "not/absolute"],
         &["restore", "daily", "/a/../b", "--to", "/x"],
         &["login", "--user", "a", "--fingerprint", "abc"],

@@ -117,6 +117,68 @@ impl Client {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_a_source_takes_can_be_changed() {
+    let client = Client::start().await;
+    let made = client.create_source("home", "").await.unwrap();
+    let update = async |source: v1::Source| {
+        let request = v1::UpdateSourceRequest {
+            source: Some(source),
+            ..Default::default()
+        };
+        let answer = client
+            .sources()
+            .update_source(signed(&client.token, request))
+            .await?;
+        Ok::<_, Status>(answer.into_inner().source.unwrap())
+    };
+    let rules = ["*.tmp", "!keep.tmp", "re:/old/"].map(taf_proto::selection::parse);
+    let age = prost_types::Duration {
+        seconds: 86_400,
+        nanos: 0,
+    };
+    let wanted = v1::Source {
+        paths: vec![path::from_raw(&b"/home/"[..])],
+        path_lists: vec![path::from_raw(&b"/home/list"[..])],
+        rules: rules.to_vec(),
+        marker_files: vec![".nobackup".into()],
+        exclude_caches: true,
+        max_file_size: 1 << 40,
+        max_age: Some(age),
+        ..made.clone()
+    };
+    let changed = update(wanted.clone()).await.unwrap();
+    let expected = v1::Source {
+        paths: vec![path::from_raw(&b"/home"[..])],
+        etag: changed.etag.clone(),
+        ..wanted.clone()
+    };
+    assert_eq!(changed, expected);
+    assert_ne!(changed.etag, made.etag);
+    assert_eq!(reason(update(wanted).await), "ETAG_MISMATCH");
+
+    let bad = v1::Source {
+        rules: vec![taf_proto::selection::parse("[")],
+        marker_files: vec!["a/b".into()],
+        min_file_size: 2 << 40,
+        min_age: Some(prost_types::Duration {
+            seconds: 1_000_000,
+            nanos: 0,
+        }),
+        ..changed.clone()
+    };
+    let said = update(bad).await.unwrap_err();
+    for field in ["rules[0]", "marker_files[0]", "max_file_size", "max_age"] {
+        assert!(said.message().contains(field), "{said:?}");
+    }
+    let elsewhere = v1::Source {
+        agent: "agents/other".into(),
+        ..changed
+    };
+    let said = update(elsewhere).await.unwrap_err();
+    assert!(said.message().contains("another host"), "{said:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_source_is_made_read_listed_and_removed() {
     let client = Client::start().await;
     let request_id = uuid::Uuid::new_v4().to_string();

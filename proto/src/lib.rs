@@ -5,6 +5,7 @@
 #![allow(clippy::all, clippy::pedantic, missing_docs, rustdoc::all)]
 
 pub mod path;
+pub mod selection;
 
 /// Package `taf`.
 pub mod taf {

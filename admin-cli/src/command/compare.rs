@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::json;
 use taf_tree::compare::{Difference, Options, compare};
-use taf_tree::walk::Exclude;
+use taf_tree::walk::{Candidate, Exclude};
 
 use crate::failure::{Exit, Failure};
 use crate::human;
@@ -126,6 +126,6 @@ fn below(top: &Path, path: &Path) -> Result<Vec<u8>, Failure> {
         })
 }
 
-fn exclude(excluded: Vec<Vec<u8>>) -> Exclude {
-    Box::new(move |candidate| excluded.iter().any(|path| path == candidate.path))
+fn exclude(excluded: Vec<Vec<u8>>) -> Box<dyn Exclude> {
+    Box::new(move |candidate: &Candidate<'_>| excluded.iter().any(|path| path == candidate.path))
 }

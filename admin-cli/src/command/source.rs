@@ -1,25 +1,30 @@
 //! `taf source`: what is backed up, on which host.
 
-use std::ffi::OsString;
+use std::time::Duration;
 
-use taf_proto::v1::{
-    CreateSourceRequest, DeleteSourceRequest, GetSourceRequest, ListSourcesRequest, Source,
-};
+use taf_peer::quantity::{Size, Span};
+use taf_proto::selection;
+use taf_proto::v1::{DeleteSourceRequest, GetSourceRequest, ListSourcesRequest, Source};
 
 use super::missing;
 use crate::client::{Client, all, read, request_id};
 use crate::failure::{Exit, Failure};
 use crate::human;
 use crate::output::{Output, Rows, say};
-use crate::resource::{absolutes, id, name};
+use crate::resource::{id, name};
+
+mod change;
+mod import;
 
 /// What is backed up: paths of a host
 #[derive(Debug, clap::Subcommand)]
 pub enum Command {
-    Create(Create),
+    Create(change::Create),
+    Update(change::Update),
     List(List),
     Show(Show),
     Delete(Delete),
+    ImportRules(import::Import),
 }
 
 impl Command {
@@ -27,61 +32,12 @@ impl Command {
     pub async fn run(self, out: &mut Output) -> Result<Exit, Failure> {
         match self {
             Self::Create(command) => command.run(out).await,
+            Self::Update(command) => command.run(out).await,
             Self::List(command) => command.run(out).await,
             Self::Show(command) => command.run(out).await,
             Self::Delete(command) => command.run(out).await,
+            Self::ImportRules(command) => command.run(out),
         }
-    }
-}
-
-/// Make a source
-#[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:
-  taf source create home --agent files1 /home
-  taf source create system --agent files1 / --exclude /proc --exclude /sys --one-file-system")]
-pub struct Create {
-    /// Name: 1 to 64 of a-z, 0-9, '.', '_', '-'
-    name: String,
-    /// Agent on the host
-    #[arg(long, value_name = "AGENT")]
-    agent: String,
-    /// Absolute paths to take, with all below them
-    #[arg(required = true, value_name = "PATH")]
-    paths: Vec<OsString>,
-    /// Leave this out, with all below it; can be given again
-    #[arg(long, value_name = "PATH")]
-    exclude: Vec<OsString>,
-    /// Stay on the file systems of the paths
-    #[arg(long)]
-    one_file_system: bool,
-}
-
-impl Create {
-    async fn run(self, out: &mut Output) -> Result<Exit, Failure> {
-        let source = Source {
-            agent: name("agents", &self.agent),
-            paths: absolutes(&self.paths)?,
-            excluded_paths: absolutes(&self.exclude)?,
-            one_file_system: self.one_file_system,
-            ..Source::default()
-        };
-        let request = CreateSourceRequest {
-            source_id: id(&self.name).to_owned(),
-            source: Some(source),
-            request_id: request_id(),
-        };
-        let client = Client::signed_in().await?;
-        let answer = client.sources().create_source(request).await?.into_inner();
-        let source = answer.source.ok_or_else(|| missing("source"))?;
-        if out.json() {
-            out.message("Source", &source)?;
-        } else {
-            let made = id(&source.name);
-            say(format!(
-                "made source {made}; next: taf plan create NAME --source {made} --pool POOL"
-            ));
-        }
-        Ok(Exit::Done)
     }
 }
 
@@ -154,14 +110,8 @@ impl Show {
         }
         out.line(format!("source     {}", id(&source.name)))?;
         out.line(format!("agent      {}", id(&source.agent)))?;
-        for path in &source.paths {
-            out.line(format!("takes      {}", human::path(Some(path))))?;
-        }
-        for path in &source.excluded_paths {
-            out.line(format!("leaves out {}", human::path(Some(path))))?;
-        }
-        if source.one_file_system {
-            out.line("stays on the file systems of its paths")?;
+        for line in selection_lines(&source) {
+            out.line(line)?;
         }
         out.line(format!(
             "made       {}",
@@ -169,6 +119,63 @@ impl Show {
         ))?;
         Ok(Exit::Done)
     }
+}
+
+/// What a source takes and leaves out, a line for each.
+fn selection_lines(source: &Source) -> Vec<String> {
+    let mut lines = Vec::new();
+    let mut add = |what: &str, text: String| lines.push(format!("{what:<10} {text}"));
+    for path in &source.paths {
+        add("takes", human::path(Some(path)));
+    }
+    for path in &source.path_lists {
+        add("takes", format!("the paths in {}", human::path(Some(path))));
+    }
+    for path in &source.excluded_paths {
+        add("leaves out", human::path(Some(path)));
+    }
+    for rule in &source.rules {
+        add("rule", human::clean(&selection::show(rule)).into_owned());
+    }
+    let markers = source.marker_files.iter().map(String::as_str);
+    for marker in markers.chain(source.exclude_caches.then_some("a valid CACHEDIR.TAG")) {
+        let marker = human::clean(marker);
+        add(
+            "leaves out",
+            format!("directories with {marker}, but this file"),
+        );
+    }
+    if source.max_file_size > 0 {
+        add(
+            "leaves out",
+            format!("files over {}", Size(source.max_file_size)),
+        );
+    }
+    if source.min_file_size > 0 {
+        add(
+            "leaves out",
+            format!("files under {}", Size(source.min_file_size)),
+        );
+    }
+    let span = |age: &prost_types::Duration| {
+        Span(Duration::from_secs(u64::try_from(age.seconds).unwrap_or(0)))
+    };
+    if let Some(age) = &source.max_age {
+        add(
+            "leaves out",
+            format!("what was modified over {} ago", span(age)),
+        );
+    }
+    if let Some(age) = &source.min_age {
+        add(
+            "leaves out",
+            format!("what was modified under {} ago", span(age)),
+        );
+    }
+    if source.one_file_system {
+        add("stays", "on the file systems of its paths".into());
+    }
+    lines
 }
 
 /// Delete a source that no plan names; versions stay

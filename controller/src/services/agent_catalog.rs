@@ -185,7 +185,12 @@ impl CatalogService for AgentCatalog {
         let paths = paths.ok_or_else(|| Error::Invalid("the assignment is no backup".into()))?;
         let whole = FetchSelectionResponse::decode(paths.as_slice())
             .map_err(|e| status::internal("a source's paths can't be read", &e))?;
-        let mut messages = Vec::new();
+        // Rules and limits come first, in a message of their own: the paths are what there can be many of.
+        let mut messages = vec![Ok(FetchSelectionResponse {
+            paths: Vec::new(),
+            excluded_paths: Vec::new(),
+            ..whole.clone()
+        })];
         for paths in whole.paths.chunks(PATHS) {
             messages.push(Ok(FetchSelectionResponse {
                 paths: paths.to_vec(),

@@ -3,10 +3,12 @@
 use bytes::Bytes;
 use taf_proto::agent::FetchSelectionResponse;
 use taf_proto::path;
+use taf_proto::selection::Rules;
 use taf_proto::v1::source_service_server::SourceService;
 use taf_proto::v1::{
     self, CreateSourceRequest, CreateSourceResponse, DeleteSourceRequest, DeleteSourceResponse,
     GetSourceRequest, GetSourceResponse, ListSourcesRequest, ListSourcesResponse,
+    UpdateSourceRequest, UpdateSourceResponse,
 };
 use tonic::{Request, Response, Status};
 
@@ -21,6 +23,8 @@ use crate::store::{self, Store};
 
 /// Most paths, and most excluded paths, of a source.
 const PATHS_MOST: usize = 1000;
+/// Most names of marker files.
+const MARKERS_MOST: usize = 100;
 
 /// `taf.v1.SourceService`.
 #[derive(Debug, Clone)]
@@ -40,6 +44,14 @@ fn message(source: &Source) -> v1::Source {
         one_file_system: source.one_file_system,
         create_time: Some(timestamp(source.created_at)),
         etag: etag(source),
+        rules: source.selection.rules.clone(),
+        marker_files: source.selection.marker_files.clone(),
+        exclude_caches: source.selection.exclude_caches,
+        max_file_size: source.selection.max_file_size,
+        min_file_size: source.selection.min_file_size,
+        max_age: age(source.selection.max_age_seconds),
+        min_age: age(source.selection.min_age_seconds),
+        path_lists: shown(&source.selection.path_lists),
     }
 }
 
@@ -120,7 +132,8 @@ fn read_selection(source: &v1::Source, bad: &mut Violations) -> FetchSelectionRe
             Some(_) => {}
         }
     }
-    if source.paths.is_empty() {
+    let path_lists = read_paths("source.path_lists", &source.path_lists, bad);
+    if source.paths.is_empty() && source.path_lists.is_empty() {
         bad.add("source.paths", "must name at least one path");
     }
     let excluded = read_paths("source.excluded_paths", &source.excluded_paths, bad);
@@ -133,10 +146,76 @@ fn read_selection(source: &v1::Source, bad: &mut Violations) -> FetchSelectionRe
             );
         }
     }
+    if let Err(error) = Rules::new(&source.rules) {
+        let field = match source.rules.get(error.rule) {
+            Some(_) => format!("source.rules[{}]", error.rule),
+            None => "source.rules".into(),
+        };
+        bad.add(field, error.why);
+    }
+    read_markers(&source.marker_files, bad);
+    let max_age_seconds = read_age("source.max_age", source.max_age.as_ref(), bad);
+    let min_age_seconds = read_age("source.min_age", source.min_age.as_ref(), bad);
+    if source.max_file_size != 0 && source.max_file_size < source.min_file_size {
+        bad.add("source.max_file_size", "is less than min_file_size");
+    }
+    if max_age_seconds != 0 && max_age_seconds < min_age_seconds {
+        bad.add("source.max_age", "is less than min_age");
+    }
     FetchSelectionResponse {
         paths,
         excluded_paths: excluded,
+        rules: source.rules.clone(),
+        marker_files: source.marker_files.clone(),
+        exclude_caches: source.exclude_caches,
+        max_file_size: source.max_file_size,
+        min_file_size: source.min_file_size,
+        max_age_seconds,
+        min_age_seconds,
+        path_lists,
     }
+}
+
+fn read_markers(names: &[String], bad: &mut Violations) {
+    if names.len() > MARKERS_MOST {
+        bad.add(
+            "source.marker_files",
+            format!("must be at most {MARKERS_MOST}"),
+        );
+    }
+    for (i, name) in names.iter().enumerate() {
+        if name.is_empty()
+            || name.len() > 255
+            || name.contains(['/', '\0'])
+            || name == "."
+            || name == ".."
+        {
+            bad.add(
+                format!("source.marker_files[{i}]"),
+                "must be the name of a file, without '/'",
+            );
+        }
+    }
+}
+
+/// Whole seconds; 0 without a limit.
+fn read_age(field: &str, age: Option<&prost_types::Duration>, bad: &mut Violations) -> u64 {
+    let Some(age) = age else { return 0 };
+    let seconds = u64::try_from(age.seconds).ok().filter(|_| age.nanos == 0);
+    match seconds {
+        Some(seconds) if seconds > 0 => seconds,
+        _ => {
+            bad.add(field, "must be whole seconds, at least 1");
+            0
+        }
+    }
+}
+
+fn age(seconds: u64) -> Option<prost_types::Duration> {
+    (seconds > 0).then(|| prost_types::Duration {
+        seconds: seconds as i64,
+        nanos: 0,
+    })
 }
 
 impl Sources {
@@ -187,6 +266,54 @@ impl Sources {
             .ok_or_else(|| status::not_found(&name))?;
         let answer = CreateSourceResponse {
             source: Some(message(&made)),
+        };
+        mutation.finish_on(&tx, &answer).await?;
+        tx.commit().await.map_err(store::Error::from)?;
+        Ok(answer)
+    }
+
+    async fn update(
+        &self,
+        mutation: &Mutation,
+        wanted: &v1::Source,
+    ) -> Result<UpdateSourceResponse, Status> {
+        let mut bad = Violations::new();
+        let id = bad.read("source.name", names::source_id(&wanted.name));
+        let selection = read_selection(wanted, &mut bad);
+        bad.check()?;
+        let id = id.unwrap_or_default();
+
+        let mut client = self.0.store.client().await?;
+        let tx = client.transaction().await.map_err(store::Error::from)?;
+        if let Some(answer) = mutation.begin_on(&tx).await? {
+            return Ok(answer);
+        }
+        let source = Store::source_lock_on(&tx, id)
+            .await?
+            .ok_or_else(|| status::not_found(&wanted.name))?;
+        if !wanted.etag.is_empty() && wanted.etag != etag(&source) {
+            return Err(status::etag_mismatch(&wanted.name));
+        }
+        if !wanted.agent.is_empty() && wanted.agent != names::agent(&source.agent) {
+            return Err(status::invalid(
+                "source.agent",
+                "can't be changed: make a source of its own for another host",
+            ));
+        }
+        let new = NewSource {
+            name: source.name.clone(),
+            agent_id: source.agent_id,
+            selection,
+            one_file_system: wanted.one_file_system,
+        };
+        if !Store::source_update_on(&tx, source.id, source.revision, &new).await? {
+            return Err(status::etag_mismatch(&wanted.name));
+        }
+        let now = Store::source_get_on(&*tx, id)
+            .await?
+            .ok_or_else(|| status::not_found(&wanted.name))?;
+        let answer = UpdateSourceResponse {
+            source: Some(message(&now)),
         };
         mutation.finish_on(&tx, &answer).await?;
         tx.commit().await.map_err(store::Error::from)?;
@@ -283,6 +410,24 @@ impl SourceService for Sources {
             sources: rows.iter().map(message).collect(),
             next_page_token,
         }))
+    }
+
+    async fn update_source(
+        &self,
+        request: Request<UpdateSourceRequest>,
+    ) -> Result<Response<UpdateSourceResponse>, Status> {
+        let caller = Caller::of(&request)?.clone();
+        let request = request.into_inner();
+        let wanted = request.source.clone().unwrap_or_default();
+        let mutation = Mutation::new(
+            &caller,
+            "SourceService.UpdateSource",
+            wanted.name.as_str(),
+            &request.request_id,
+            &request,
+        )?;
+        let outcome = self.update(&mutation, &wanted).await;
+        mutation.concluded(&self.0.store, outcome).await
     }
 
     async fn delete_source(

@@ -138,6 +138,24 @@ impl Store {
         Ok(row.get(0))
     }
 
+    /// Replaces what a source at a revision takes. False if it is not there at this revision.
+    pub async fn source_update_on(
+        tx: &Transaction<'_>,
+        id: i64,
+        revision: i64,
+        new: &NewSource,
+    ) -> Result<bool, Error> {
+        let paths = new.selection.encode_to_vec();
+        let changed = tx
+            .execute(
+                "UPDATE sources SET paths = $3, one_file_system = $4, revision = revision + 1
+                 WHERE id = $1 AND revision = $2 AND deleted_at IS NULL",
+                &[&id, &revision, &paths, &new.one_file_system],
+            )
+            .await?;
+        Ok(changed == 1)
+    }
+
     /// Removes a source at a revision. False if it is not there at this revision.
     pub async fn source_delete_on(
         tx: &Transaction<'_>,

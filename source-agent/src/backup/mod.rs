@@ -8,10 +8,12 @@
 pub mod ahead;
 pub mod base;
 mod drive;
+mod leave_out;
 pub mod links;
 mod listing;
 pub mod merge;
 pub mod pack;
+mod path_lists;
 mod select;
 mod send;
 pub mod step;

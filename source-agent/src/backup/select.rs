@@ -6,12 +6,13 @@ use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use taf_proto::agent::FetchSelectionRequest;
 use taf_proto::agent::catalog_service_client::CatalogServiceClient;
+use taf_proto::agent::{FetchSelectionRequest, FetchSelectionResponse};
 use taf_proto::path::display;
 use taf_tree::walk::Options;
 
-use super::Context;
+use super::leave_out::LeaveOut;
+use super::{Context, path_lists};
 use crate::allow::{AllowList, Purpose, resolve_parent};
 use crate::config::{Config, plain};
 use crate::fault::{self, Error, fault};
@@ -41,17 +42,23 @@ pub(super) async fn options(
         .await
         .map_err(lost)?
         .into_inner();
-    let (mut roots, mut excluded) = (Vec::new(), Vec::new());
+    let mut whole = stream.message().await.map_err(lost)?.unwrap_or_default();
     while let Some(some) = stream.message().await.map_err(lost)? {
-        roots.extend(some.paths);
-        excluded.extend(some.excluded_paths);
-        if roots.len() + excluded.len() > PATHS_MAX {
+        whole.paths.extend(some.paths);
+        whole.excluded_paths.extend(some.excluded_paths);
+        if whole.paths.len() + whole.excluded_paths.len() > PATHS_MAX {
             return Err(fault::protocol("the selection has over a million paths"));
         }
     }
     let config = context.config.clone();
-    let checked = tokio::task::spawn_blocking(move || select(&config, &roots, &excluded));
-    let selected = checked
+    let checked = tokio::task::spawn_blocking(move || {
+        let listed = path_lists::read(&config, &whole.path_lists)?;
+        let roots: Vec<&[u8]> = whole.paths.iter().map(AsRef::as_ref).collect();
+        let roots = roots.into_iter().chain(listed.iter().map(Vec::as_slice));
+        let selected = select(&config, roots, &whole.excluded_paths)?;
+        Ok::<_, Error>((selected, whole))
+    });
+    let (selected, whole) = checked
         .await
         .map_err(|error| fault::internal(error.to_string()))??;
     for (path, reason) in &selected.missing {
@@ -60,7 +67,7 @@ pub(super) async fn options(
             .put(path.get(1..).unwrap_or(&[]), "VANISHED", reason.clone())
             .await;
     }
-    Ok(walk_options(selected, one_file_system))
+    walk_options(selected, &whole, one_file_system)
 }
 
 /// A checked selection.
@@ -72,9 +79,9 @@ struct Selected {
     missing: Vec<(Vec<u8>, String)>,
 }
 
-fn select(
+fn select<'a>(
     config: &Config,
-    roots: &[impl AsRef<[u8]>],
+    roots: impl IntoIterator<Item = &'a [u8]>,
     excluded: &[impl AsRef<[u8]>],
 ) -> Result<Selected, Error> {
     let read = |raw: &[u8]| {
@@ -88,7 +95,7 @@ fn select(
     let allowed = AllowList::new(Purpose::Backup, &config.backup_allowed);
     let (mut found, mut missing) = (BTreeSet::new(), Vec::new());
     for root in roots {
-        let path = read(root.as_ref())?;
+        let path = read(root)?;
         allowed.check(&path)?;
         match why_missing(&path) {
             None => {
@@ -144,17 +151,28 @@ fn why_missing(raw: &[u8]) -> Option<String> {
     }
 }
 
-fn walk_options(selected: Selected, one_file_system: bool) -> Options {
+fn walk_options(
+    selected: Selected,
+    whole: &FetchSelectionResponse,
+    one_file_system: bool,
+) -> Result<Options, Error> {
     let excluded: HashSet<Vec<u8>> = selected
         .excluded
         .into_iter()
         .map(|path| path[1..].to_vec())
         .collect();
-    Options {
+    let leave_out = LeaveOut::new(whole, excluded, &selected.roots).map_err(|error| {
+        fault(
+            "SELECTION_INVALID",
+            format!("rule {} of the source {error}", error.rule + 1),
+            "correct the rules of the source",
+        )
+    })?;
+    Ok(Options {
         one_file_system,
-        exclude: Some(Box::new(move |candidate| excluded.contains(candidate.path))),
+        exclude: Some(Box::new(leave_out)),
         ..Options::new(selected.roots)
-    }
+    })
 }
 
 #[cfg(test)]
@@ -183,25 +201,22 @@ mod tests {
         let config = config(&top);
         let bytes = |name: &str| top.join(name).into_os_string().into_encoded_bytes();
         let none: [&[u8]; 0] = [];
-        let selected = select(&config, &[bytes("there"), bytes("gone")], &none).unwrap();
+        let chosen = |paths: &[Vec<u8>]| select(&config, paths.iter().map(Vec::as_slice), &none);
+        let selected = chosen(&[bytes("there"), bytes("gone")]).unwrap();
         assert_eq!(selected.roots, [bytes("there")]);
         assert_eq!(selected.missing[0].0, bytes("gone"));
         assert!(selected.excluded.contains(&b"/somewhere/scratch"[..]));
         assert!(selected.excluded.contains(&b"/var/lib/taf/agent"[..]));
         for lost in ["gone", "link/x"] {
-            let fault = select(&config, &[bytes(lost)], &none)
-                .unwrap_err()
-                .into_fault();
+            let fault = chosen(&[bytes(lost)]).unwrap_err().into_fault();
             assert_eq!(fault.reason, "PATH_MISSING", "{fault:?}");
         }
         std::fs::create_dir(top.join("there/x")).unwrap();
-        let fault = select(&config, &[bytes("link/x")], &none)
-            .unwrap_err()
-            .into_fault();
+        let fault = chosen(&[bytes("link/x")]).unwrap_err().into_fault();
         assert!(fault.message.contains("there/x"), "{fault:?}");
-        let outside = select(&config, &[bytes("there"), b"/etc".to_vec()], &none);
+        let outside = chosen(&[bytes("there"), b"/etc".to_vec()]);
         assert_eq!(outside.unwrap_err().into_fault().reason, "PATH_NOT_ALLOWED");
-        let odd = select(&config, &[b"/a/../b".to_vec()], &none);
+        let odd = chosen(&[b"/a/../b".to_vec()]);
         assert_eq!(odd.unwrap_err().into_fault().reason, "PROTOCOL");
     }
 }

@@ -25,9 +25,9 @@ pub struct Options {
     /// Bytes by which a sparse file may take more room in the second tree.
     pub slack: u64,
     /// What to leave out of the first tree.
-    pub exclude_a: Option<Exclude>,
+    pub exclude_a: Option<Box<dyn Exclude>>,
     /// What to leave out of the second tree.
-    pub exclude_b: Option<Exclude>,
+    pub exclude_b: Option<Box<dyn Exclude>>,
 }
 
 impl Default for Options {

@@ -13,7 +13,7 @@ use std::path::Path;
 use copying::{again_as_user, open, walk};
 use proptest::prelude::*;
 use taf_format::entry::{Extent, Kind};
-use taf_tree::walk::{Listing, Options};
+use taf_tree::walk::{Candidate, Listing, Options};
 use taf_tree::{Event, IssueKind, Walk};
 
 /// A directory of the model: files and subdirectories.
@@ -175,7 +175,7 @@ fn what_is_excluded_by_identity_is_in_no_listing() {
     let home = fs::metadata(folder.path().join("home")).unwrap();
     let (device, inode) = (home.dev(), home.ino());
     let mut options = Options::new(vec![b"/".to_vec()]);
-    options.exclude = Some(Box::new(move |candidate| {
+    options.exclude = Some(Box::new(move |candidate: &Candidate<'_>| {
         (candidate.device, candidate.inode) == (device, inode) || candidate.path == b"secret"
     }));
     let mut walk = Walk::beneath(open(folder.path()), options).unwrap();

@@ -9,7 +9,7 @@ use rustix::fs::{AtFlags, FileType, Mode, OFlags, RawDir, Stat, fstat, openat, s
 use rustix::io::Errno;
 use taf_format::entry::Kind;
 
-use super::{Candidate, Exclude, names::Names};
+use super::{Candidate, Exclude, marker, names::Names};
 use crate::issue::{Issue, IssueKind, words};
 use crate::{metadata, path};
 
@@ -69,7 +69,7 @@ pub(super) fn locate(directory: BorrowedFd<'_>, name: &[u8]) -> Result<OwnedFd, 
 pub(super) fn read(
     directory: &OwnedFd,
     at: &[u8],
-    exclude: Option<&Exclude>,
+    exclude: Option<&dyn Exclude>,
     max_names: usize,
 ) -> Listed {
     let mut listed = Listed {
@@ -125,6 +125,9 @@ pub(super) fn read(
         }
     }
     listed.names.sort();
+    if let Some(exclude) = exclude {
+        marker::apply(&mut listed, directory.as_fd(), at, exclude);
+    }
     listed
 }
 
@@ -145,7 +148,7 @@ pub(super) fn judge(
     name: &[u8],
     mut known_as: (u64, u64),
     mut file_type: FileType,
-    exclude: Option<&Exclude>,
+    exclude: Option<&dyn Exclude>,
 ) -> Result<Option<Kind>, Issue> {
     // A directory may be another file system's, whose device and inode only stat tells.
     if file_type == FileType::Unknown || (file_type == FileType::Directory && exclude.is_some()) {
@@ -168,7 +171,7 @@ pub(super) fn judge(
             device: known_as.0,
             inode: known_as.1,
         };
-        if exclude(&candidate) {
+        if exclude.name(&candidate) {
             return Ok(None);
         }
     }

@@ -5,6 +5,7 @@
 //! for a link under it. It never reads content and never follows a link.
 
 mod listing;
+mod marker;
 mod names;
 mod selection;
 mod visit;
@@ -16,6 +17,7 @@ use std::sync::Arc;
 use rustix::fs::{Mode, OFlags};
 use taf_format::entry::{Kind, Metadata};
 
+pub use self::marker::Marked;
 pub use self::names::Names;
 use self::selection::Selection;
 use crate::content::OpenFile;
@@ -39,8 +41,29 @@ pub struct Candidate<'a> {
     pub inode: u64,
 }
 
-/// Says true of what is to be left out. A directory takes everything below with it.
-pub type Exclude = Box<dyn Fn(&Candidate<'_>) -> bool + Send>;
+/// Says what is left out of a walk. Every question is asked once, so that whoever answers may take notes.
+pub trait Exclude: Send {
+    /// Whether a name is left out. A directory takes everything below with it.
+    fn name(&self, candidate: &Candidate<'_>) -> bool;
+
+    /// Whether something that is no directory is left out for what its metadata says.
+    fn entry(&self, path: &[u8], meta: &Metadata) -> bool {
+        let _ = (path, meta);
+        false
+    }
+
+    /// The one of its names, none a directory's, for which all others of a directory are left out.
+    fn marker(&self, listed: &Marked<'_>) -> Option<usize> {
+        let _ = listed;
+        None
+    }
+}
+
+impl<F: Fn(&Candidate<'_>) -> bool + Send> Exclude for F {
+    fn name(&self, candidate: &Candidate<'_>) -> bool {
+        self(candidate)
+    }
+}
 
 /// What to walk.
 pub struct Options {
@@ -50,7 +73,7 @@ pub struct Options {
     /// Stay on the file system of each root. What is mounted below is entered but not listed.
     pub one_file_system: bool,
     /// What is left out.
-    pub exclude: Option<Exclude>,
+    pub exclude: Option<Box<dyn Exclude>>,
     /// Names of one directory held in memory, each at about 40 bytes. A directory with more is cut there, flagged as
     /// incomplete, and an issue.
     pub max_names: usize,

@@ -57,6 +57,20 @@ impl Names {
             })
     }
 
+    /// Index of what has this name and is no directory. They must be sorted.
+    pub fn find_file(&self, name: &[u8]) -> Option<usize> {
+        self.slots[..self.files()]
+            .binary_search_by(|slot| self.name(*slot).cmp(name))
+            .ok()
+    }
+
+    /// A copy of the one at `index` alone.
+    pub(super) fn only(&self, index: usize) -> Self {
+        let mut kept = Self::default();
+        kept.push(self.name(self.slots[index]), self.slots[index].kind);
+        kept
+    }
+
     /// A copy of the directories alone.
     pub(super) fn directories(&self) -> Self {
         let mut kept = Self::default();

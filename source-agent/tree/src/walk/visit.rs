@@ -87,7 +87,7 @@ impl Walk {
             let listed = listing::read(
                 &opened.fd,
                 &at,
-                self.options.exclude.as_ref(),
+                self.options.exclude.as_deref(),
                 self.options.max_names,
             );
             issues = listed.issues;
@@ -169,7 +169,7 @@ impl Walk {
                 name,
                 identity,
                 file_type,
-                self.options.exclude.as_ref(),
+                self.options.exclude.as_deref(),
             ) {
                 Ok(Some(kind)) => {
                     if kind != Kind::Directory && !self.selection.node(*child).whole {
@@ -255,6 +255,11 @@ impl Walk {
                 Ok(target) => meta.link_target = target.into_bytes(),
                 Err(error) => return self.issue(listing::gone_or_unreadable(&at, error)),
             }
+        }
+        if let Some(exclude) = &self.options.exclude
+            && exclude.entry(&at, &meta)
+        {
+            return;
         }
         let device = listing::identity(&stat).0;
         let file = (kind == Kind::File).then(|| OpenFile::new(fd, &stat));

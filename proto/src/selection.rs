@@ -1,0 +1,174 @@
+//! What the rules of a selection mean: the one place that reads them, for the controller that checks them, the source agent
+//! that obeys them and the command that writes them. A path here is raw bytes below `/`, without a slash at either end.
+#![warn(clippy::all, clippy::pedantic, missing_docs, rustdoc::all)]
+// As everywhere else in the workspace; the crate's own allowance for generated code is undone above.
+#![allow(clippy::must_use_candidate, clippy::missing_errors_doc)]
+
+pub mod fnmatch;
+mod text;
+
+use std::cell::RefCell;
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt as _;
+
+use globset::{Candidate, GlobBuilder, GlobSet, GlobSetBuilder};
+use regex::bytes::{RegexSet, RegexSetBuilder};
+
+use crate::v1::SelectionRule;
+use crate::v1::selection_rule::Pattern;
+
+pub use text::{parse, parse_file, show};
+
+/// Most rules of a selection.
+pub const MAX_RULES: usize = 1_000;
+/// Longest pattern, bytes.
+pub const MAX_PATTERN: usize = 4_096;
+/// Memory of all compiled regular expressions, bytes. Matching takes time that grows with the path alone.
+const REGEX_MEMORY: usize = 16 << 20;
+
+/// Why a rule can't be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{why}")]
+pub struct Error {
+    /// Its index; of all of them together, the number of rules.
+    pub rule: usize,
+    /// What is wrong, for people.
+    pub why: String,
+}
+
+/// Rules, ready to be asked.
+#[derive(Debug)]
+pub struct Rules {
+    globs: GlobSet,
+    regexes: RegexSet,
+    /// The rule of each glob, and whether it is about directories only.
+    glob_rules: Vec<(usize, bool)>,
+    /// The rule of each regular expression.
+    regex_rules: Vec<usize>,
+    /// Whether each rule takes.
+    takes: Vec<bool>,
+    matched: RefCell<Vec<usize>>,
+}
+
+/// What the last matching rule says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Word {
+    /// Index of the rule.
+    pub rule: usize,
+    /// Whether it takes.
+    pub take: bool,
+}
+
+impl Rules {
+    /// Reads rules.
+    pub fn new(rules: &[SelectionRule]) -> Result<Self, Error> {
+        if rules.len() > MAX_RULES {
+            return Err(Error {
+                rule: rules.len(),
+                why: format!("must be at most {MAX_RULES} rules"),
+            });
+        }
+        let (mut globs, mut regexes) = (GlobSetBuilder::new(), Vec::new());
+        let (mut glob_rules, mut regex_rules) = (Vec::new(), Vec::new());
+        for (rule, given) in rules.iter().enumerate() {
+            let wrong = |why: String| Error { rule, why };
+            match &given.pattern {
+                None => return Err(wrong("must have a glob or a regex".into())),
+                Some(Pattern::Glob(text) | Pattern::Regex(text))
+                    if text.is_empty() || text.len() > MAX_PATTERN =>
+                {
+                    return Err(wrong(format!("must be of 1 to {MAX_PATTERN} bytes")));
+                }
+                Some(Pattern::Glob(text)) => {
+                    let directories = text.ends_with('/');
+                    globs.add(glob(text).map_err(wrong)?);
+                    glob_rules.push((rule, directories));
+                }
+                Some(Pattern::Regex(text)) => {
+                    // Alone first: a set does not say which one is wrong.
+                    regex_set(&[text.as_str()]).map_err(wrong)?;
+                    regexes.push(text.as_str());
+                    regex_rules.push(rule);
+                }
+            }
+        }
+        let together = |why| Error {
+            rule: rules.len(),
+            why,
+        };
+        Ok(Self {
+            globs: globs.build().map_err(|error| together(error.to_string()))?,
+            regexes: regex_set(&regexes).map_err(together)?,
+            glob_rules,
+            regex_rules,
+            takes: rules.iter().map(|rule| rule.take).collect(),
+            matched: RefCell::default(),
+        })
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.takes.is_empty()
+    }
+
+    /// The word on a path; none if no rule matches.
+    pub fn word(&self, path: &[u8], is_directory: bool) -> Option<Word> {
+        if self.is_empty() {
+            return None;
+        }
+        let mut absolute = Vec::with_capacity(path.len() + 1);
+        absolute.push(b'/');
+        absolute.extend_from_slice(path);
+        let mut matched = self.matched.borrow_mut();
+        self.globs
+            .matches_candidate_into(&Candidate::new(OsStr::from_bytes(&absolute)), &mut matched);
+        let glob = matched
+            .iter()
+            .map(|index| self.glob_rules[*index])
+            .filter(|(_, directories)| is_directory || !directories)
+            .map(|(rule, _)| rule)
+            .max();
+        let regex = self.regexes.matches(&absolute).iter().max();
+        let regex = regex.map(|index| self.regex_rules[index]);
+        let rule = glob.max(regex)?;
+        Some(Word {
+            rule,
+            take: self.takes[rule],
+        })
+    }
+}
+
+fn glob(text: &str) -> Result<globset::Glob, String> {
+    let plain = text.strip_suffix('/').unwrap_or(text);
+    if plain.is_empty() {
+        return Err("would match everything; to leave everything out write *".into());
+    }
+    let whole = if plain.starts_with('/') {
+        plain.to_owned()
+    } else {
+        format!("**/{plain}")
+    };
+    GlobBuilder::new(&whole)
+        .literal_separator(true)
+        .backslash_escape(true)
+        .build()
+        .map_err(|error| format!("is not a glob: {}", error.kind()))
+}
+
+fn regex_set(patterns: &[&str]) -> Result<RegexSet, String> {
+    RegexSetBuilder::new(patterns)
+        .unicode(true)
+        .size_limit(REGEX_MEMORY)
+        .dfa_size_limit(REGEX_MEMORY)
+        .nest_limit(100)
+        .build()
+        .map_err(|error| match error {
+            regex::Error::CompiledTooBig(_) => {
+                "is too large a regular expression; repeat less in it".to_owned()
+            }
+            error => format!("is not a regular expression: {error}"),
+        })
+}
+
+#[cfg(test)]
+mod tests;
