@@ -42,9 +42,9 @@ pub struct Rules {
     globs: GlobSet,
     regexes: RegexSet,
     /// The rule of each glob, and whether it is about directories only.
-    glob_rules: Vec<(usize, bool)>,
+    of_globs: Vec<(usize, bool)>,
     /// The rule of each regular expression.
-    regex_rules: Vec<usize>,
+    of_regexes: Vec<usize>,
     /// Whether each rule takes.
     takes: Vec<bool>,
     matched: RefCell<Vec<usize>>,
@@ -69,7 +69,7 @@ impl Rules {
             });
         }
         let (mut globs, mut regexes) = (GlobSetBuilder::new(), Vec::new());
-        let (mut glob_rules, mut regex_rules) = (Vec::new(), Vec::new());
+        let (mut of_globs, mut of_regexes) = (Vec::new(), Vec::new());
         for (rule, given) in rules.iter().enumerate() {
             let wrong = |why: String| Error { rule, why };
             match &given.pattern {
@@ -82,13 +82,13 @@ impl Rules {
                 Some(Pattern::Glob(text)) => {
                     let directories = text.ends_with('/');
                     globs.add(glob(text).map_err(wrong)?);
-                    glob_rules.push((rule, directories));
+                    of_globs.push((rule, directories));
                 }
                 Some(Pattern::Regex(text)) => {
                     // Alone first: a set does not say which one is wrong.
                     regex_set(&[text.as_str()]).map_err(wrong)?;
                     regexes.push(text.as_str());
-                    regex_rules.push(rule);
+                    of_regexes.push(rule);
                 }
             }
         }
@@ -99,8 +99,8 @@ impl Rules {
         Ok(Self {
             globs: globs.build().map_err(|error| together(error.to_string()))?,
             regexes: regex_set(&regexes).map_err(together)?,
-            glob_rules,
-            regex_rules,
+            of_globs,
+            of_regexes,
             takes: rules.iter().map(|rule| rule.take).collect(),
             matched: RefCell::default(),
         })
@@ -124,12 +124,12 @@ impl Rules {
             .matches_candidate_into(&Candidate::new(OsStr::from_bytes(&absolute)), &mut matched);
         let glob = matched
             .iter()
-            .map(|index| self.glob_rules[*index])
+            .map(|index| self.of_globs[*index])
             .filter(|(_, directories)| is_directory || !directories)
             .map(|(rule, _)| rule)
             .max();
         let regex = self.regexes.matches(&absolute).iter().max();
-        let regex = regex.map(|index| self.regex_rules[index]);
+        let regex = regex.map(|index| self.of_regexes[index]);
         let rule = glob.max(regex)?;
         Some(Word {
             rule,
