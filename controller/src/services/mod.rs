@@ -16,6 +16,7 @@ pub mod paging;
 pub mod password;
 pub mod plan;
 pub mod pool;
+mod selection;
 pub mod source;
 pub mod status;
 pub mod system;

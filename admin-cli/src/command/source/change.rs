@@ -176,7 +176,7 @@ impl Create {
 
 Examples:
   taf source update work --rule '*.o' --rule '*.tmp'
-  taf source update work --no-rules
+  taf source update work --drop rules
   taf source update home /home /srv/mail"))]
 pub struct Update {
     /// Its name
@@ -186,21 +186,43 @@ pub struct Update {
     paths: Vec<OsString>,
     #[command(flatten)]
     selecting: Selecting,
-    /// Drop all rules first
-    #[arg(long)]
-    no_rules: bool,
-    /// Drop excluded paths, markers and caches first
-    #[arg(long)]
-    no_excludes: bool,
-    /// Drop limits of size and age first
-    #[arg(long)]
-    no_limits: bool,
-    /// Drop lists of paths first
-    #[arg(long)]
-    no_paths_from: bool,
-    /// Go into other file systems
-    #[arg(long, conflicts_with = "one_file_system")]
-    all_file_systems: bool,
+    /// Drop this first; can be given again
+    #[arg(long, value_name = "WHAT", value_enum)]
+    drop: Vec<Part>,
+}
+
+/// Part of a selection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Part {
+    /// All rules
+    Rules,
+    /// Excluded paths, markers and caches
+    Excludes,
+    /// Limits of size and age
+    Limits,
+    /// Lists of paths
+    PathLists,
+    /// Staying on one file system
+    OneFileSystem,
+}
+
+impl Part {
+    fn drop_from(self, source: &mut Source) {
+        match self {
+            Self::Rules => source.rules.clear(),
+            Self::Excludes => {
+                source.excluded_paths.clear();
+                source.marker_files.clear();
+                source.exclude_caches = false;
+            }
+            Self::Limits => {
+                (source.max_file_size, source.min_file_size) = (0, 0);
+                (source.max_age, source.min_age) = (None, None);
+            }
+            Self::PathLists => source.path_lists.clear(),
+            Self::OneFileSystem => source.one_file_system = false,
+        }
+    }
 }
 
 impl Update {
@@ -216,7 +238,9 @@ impl Update {
         .await?;
         // Its etag goes back with it: what somebody else changes meanwhile is not undone.
         let mut source = answer.source.ok_or_else(|| missing("source"))?;
-        self.drop_from(&mut source);
+        for part in &self.drop {
+            part.drop_from(&mut source);
+        }
         if !self.paths.is_empty() {
             source.paths = absolutes(&self.paths)?;
         }
@@ -236,26 +260,5 @@ impl Update {
             ));
         }
         Ok(Exit::Done)
-    }
-
-    fn drop_from(&self, source: &mut Source) {
-        if self.no_rules {
-            source.rules.clear();
-        }
-        if self.no_excludes {
-            source.excluded_paths.clear();
-            source.marker_files.clear();
-            source.exclude_caches = false;
-        }
-        if self.no_limits {
-            (source.max_file_size, source.min_file_size) = (0, 0);
-            (source.max_age, source.min_age) = (None, None);
-        }
-        if self.no_paths_from {
-            source.path_lists.clear();
-        }
-        if self.all_file_systems {
-            source.one_file_system = false;
-        }
     }
 }
