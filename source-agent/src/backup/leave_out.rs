@@ -196,7 +196,7 @@ mod tests {
         for event in walk {
             match event {
                 Event::Enter(directory) => {
-                    taken.push(format!("{}/", taf_proto::path::display(&directory.path)))
+                    taken.push(format!("{}/", taf_proto::path::display(&directory.path)));
                 }
                 Event::Entry(item) => taken.push(taf_proto::path::display(&item.path)),
                 Event::Leave { .. } => {}
