@@ -116,7 +116,7 @@ impl Site {
         let paths = roots.iter().map(|root| raw(root)).collect();
         *self.told.selection.lock().unwrap() = FetchSelectionResponse {
             paths,
-            excluded_paths: Vec::new(),
+            ..FetchSelectionResponse::default()
         };
         self.told.segments.lock().unwrap().clear();
         *self.told.base.worker.lock().unwrap() = Some(self.worker.clone());

@@ -203,6 +203,11 @@ impl Walk {
         meta
     }
 
+    fn leaves_out(&self, at: &[u8], meta: &Metadata) -> bool {
+        let exclude = self.options.exclude.as_ref();
+        exclude.is_some_and(|exclude| exclude.entry(at, meta))
+    }
+
     /// Reads an entry that is no directory.
     pub(super) fn entry(
         &mut self,
@@ -214,6 +219,7 @@ impl Walk {
         let at = path::join(&self.path, name);
         if let Some(known) = known {
             match self.look(directory, &at, name, kind) {
+                Ok((meta, _)) if self.leaves_out(&at, &meta) => return,
                 Ok((meta, device)) if known(name, &meta) => {
                     return self.pending.push_back(Event::Entry(Item {
                         path: at,
@@ -256,9 +262,7 @@ impl Walk {
                 Err(error) => return self.issue(listing::gone_or_unreadable(&at, error)),
             }
         }
-        if let Some(exclude) = &self.options.exclude
-            && exclude.entry(&at, &meta)
-        {
+        if self.leaves_out(&at, &meta) {
             return;
         }
         let device = listing::identity(&stat).0;
