@@ -225,7 +225,9 @@ fn what_a_selection_drops_is_gone() {
     let mut catalog = Catalog::default();
     catalog.run(Kind::Full, top);
     let written = catalog.run_with(Kind::Incremental, top, |options| {
-        options.exclude = Some(Box::new(|candidate: &taf_tree::walk::Candidate<'_>| candidate.path == b"a/b"));
+        options.exclude = Some(Box::new(|candidate: &taf_tree::walk::Candidate<'_>| {
+            candidate.path == b"a/b"
+        }));
     });
     assert_eq!(written.tombstones, [&b"a\0b"[..], b"a\0b\0c"]);
     let tree = catalog.tree(catalog.head);
