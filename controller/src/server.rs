@@ -30,6 +30,7 @@ use crate::embedded::{self, Cluster};
 use crate::services::pool::{DEFAULT_BLOCK_SIZE, DEFAULT_PART_SIZE, DEFAULT_POOL};
 use crate::store::audit::Entry;
 use crate::store::installation::Installation;
+use crate::store::pools::NewPool;
 use crate::store::{self, Options, Store};
 
 /// The unix socket in the home folder, for calls from this host.
@@ -344,7 +345,12 @@ async fn first_rows(store: &Store, new: &Installation) -> Result<bool, store::Er
         return Ok(false);
     }
     let (block, part) = (DEFAULT_BLOCK_SIZE as i32, DEFAULT_PART_SIZE as i64);
-    Store::pool_create_on(&tx, DEFAULT_POOL, block, part).await?;
+    let pool = NewPool {
+        block_size: block,
+        part_size: part,
+        auto_label: None,
+    };
+    Store::pool_create_on(&tx, DEFAULT_POOL, &pool).await?;
     let subject = format!("installations/{}", new.uuid);
     let entry = Entry {
         actor: "local",

@@ -1,5 +1,5 @@
-//! Cartridges as they are: known by their own serial numbers, whatever barcode is on them; and drives that are cleaned without
-//! being told. A whole controller with units made up for the test, over real mTLS and a real PostgreSQL.
+//! Cartridges as they are: known by their own serial numbers, whatever barcode is on them; blank ones labelled and drives cleaned
+//! without being told. A whole controller with units made up for the test, over real mTLS and a real PostgreSQL.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 mod served;
@@ -13,12 +13,14 @@ mod world;
 
 use std::time::Duration;
 
+use served::signed;
 use site::{AT_DRIVE, DRIVE, Site, Units, VOLUME};
 use taf_proto::agent::assignment::Work;
 use taf_proto::agent::drive_observation::Medium;
 use taf_proto::agent::mount_service_client::MountServiceClient;
 use taf_proto::agent::result::Done;
 use taf_proto::agent::{AssignmentKey, Element, LabelDone, Recording, ReportMountRequest};
+use taf_proto::v1::pool_service_client::PoolServiceClient;
 use taf_proto::v1::{self, Cleaning, VolumeState};
 use units::{drive_element, slot};
 use uuid::Uuid;
@@ -209,4 +211,92 @@ async fn who_wants_to_decide_himself_is_only_told() {
     let job = site.run("daily").await;
     site.until(&job, |job| !job.drive.is_empty()).await;
     assert_eq!(cleanings(&site).await, 0);
+}
+
+async fn pool_updated(site: &Site, auto_label: &str) -> v1::Pool {
+    let request = v1::UpdatePoolRequest {
+        pool: Some(v1::Pool {
+            name: "pools/default".into(),
+            auto_label: auto_label.into(),
+            // Not named, so not changed.
+            part_size: 1,
+            ..v1::Pool::default()
+        }),
+        update_mask: Some(prost_types::FieldMask {
+            paths: vec!["auto_label".into()],
+        }),
+        ..v1::UpdatePoolRequest::default()
+    };
+    let mut pools = PoolServiceClient::new(site.served.channel(None).await);
+    let answer = pools.update_pool(signed(&site.token, request)).await;
+    answer.unwrap().into_inner().pool.unwrap()
+}
+
+/// The volume is full, and there are cartridges that nobody knows.
+async fn full_with(units: &Units, site: &Site, strangers: &[&str]) {
+    let sql = format!("UPDATE volumes SET state = 'full' WHERE barcode = '{VOLUME}'");
+    site.served.sql(&sql).await;
+    let mut here = vec![drive_element(AT_DRIVE, DRIVE, "", 0), slot(1000, VOLUME)];
+    here.extend(
+        (1001..)
+            .zip(strangers)
+            .map(|(at, barcode)| slot(at, barcode)),
+    );
+    units.library.put(here);
+    units.library.show(&units.robot.unit);
+    site.drive_until(|d| d.state() == v1::DriveState::Empty)
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backup_without_a_volume_gets_a_blank_cartridge_of_a_pool_that_says_so() {
+    let site = Site::new().await;
+    let units = site.units().await;
+    let strangers = ["ALIEN1L9", "CLN001L9", "DLY001L9", "DLY002L9", "DLY003LZ"];
+    full_with(&units, &site, &strangers).await;
+    // Nobody said that it may.
+    let job = site.run("daily").await;
+    assert_eq!(site.failed(&job).await.reason, "NO_VOLUME");
+
+    let pool = pool_updated(&site, "DLY*").await;
+    assert_eq!(
+        (pool.auto_label.as_str(), pool.part_size),
+        ("DLY*", 16 << 30)
+    );
+    let job = site.run("daily").await;
+    // It is not blank: it stays as it is, and is never tried again.
+    let (key, recording) = given_label(&units).await;
+    assert_eq!(recording.barcode, "DLY001L9");
+    assert!(site.job(&job).await.waiting_for.contains("DLY001L9"));
+    units.drive.fail(key, "FOREIGN_VOLUME");
+    let (key, recording) = given_label(&units).await;
+    assert_eq!(recording.barcode, "DLY002L9");
+    units.drive.finish(key, Some(labelled("HA9")));
+    let (_, work) = given(&units).await;
+    let Work::Write(work) = work else {
+        panic!("nothing to write: {work:?}")
+    };
+    assert_eq!(work.recording.unwrap().barcode, "DLY002L9");
+    assert_eq!(
+        site.volume("DLY001L9").await.state(),
+        VolumeState::Unlabelled
+    );
+    let sql = "SELECT count(*) FROM audit WHERE actor = 'controller' AND action = 'VolumeService.LabelVolume'";
+    assert_eq!(site.served.count(sql).await, 2);
+    let sql = "SELECT count(*) FROM volumes WHERE barcode IN ('ALIEN1L9', 'CLN001L9', 'DLY003LZ')";
+    assert_eq!(site.served.count(sql).await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backup_fails_when_nothing_blank_is_left() {
+    let site = Site::new().await;
+    let units = site.units().await;
+    full_with(&units, &site, &["DLY001L9"]).await;
+    pool_updated(&site, "*").await;
+    let job = site.run("daily").await;
+    let (key, _) = given_label(&units).await;
+    units.drive.fail(key, "FOREIGN_VOLUME");
+    assert_eq!(site.failed(&job).await.reason, "NO_VOLUME");
+    let again = site.run("daily").await;
+    assert_eq!(site.failed(&again).await.reason, "NO_VOLUME");
 }

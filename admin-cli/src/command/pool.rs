@@ -1,19 +1,20 @@
 //! `taf pool`: volumes that serve one purpose.
 
 use taf_peer::quantity::Size;
-use taf_proto::v1::{CreatePoolRequest, ListPoolsRequest, Pool};
+use taf_proto::v1::{CreatePoolRequest, ListPoolsRequest, Pool, UpdatePoolRequest};
 
 use super::missing;
 use crate::client::{Client, all, read, request_id};
 use crate::failure::{Exit, Failure};
 use crate::human;
 use crate::output::{Output, Rows, say};
-use crate::resource::id;
+use crate::resource::{id, name};
 
-/// Pools of volumes: make, list
+/// Pools of volumes: make, change, list
 #[derive(Debug, clap::Subcommand)]
 pub enum Command {
     Create(Create),
+    Update(Update),
     List(List),
 }
 
@@ -22,6 +23,7 @@ impl Command {
     pub async fn run(self, out: &mut Output) -> Result<Exit, Failure> {
         match self {
             Self::Create(command) => command.run(out).await,
+            Self::Update(command) => command.run(out).await,
             Self::List(command) => command.run(out).await,
         }
     }
@@ -31,7 +33,9 @@ impl Command {
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   taf pool create offsite
-  taf pool create lto9 --block-size 1MiB --part-size 64GiB")]
+  taf pool create lto9 --block-size 1MiB --part-size 64GiB
+  taf pool create daily --auto-label                     (any blank cartridge that is not known)
+  taf pool create daily --auto-label='DLY*L9'            (those with such barcodes)")]
 pub struct Create {
     /// Name: 1 to 64 of a-z, 0-9, '.', '_', '-'
     name: String,
@@ -41,19 +45,92 @@ pub struct Create {
     /// Largest part; 16GiB if not given
     #[arg(long, value_name = "SIZE")]
     part_size: Option<Size>,
+    /// Label cartridges without being told when a backup needs a volume and there is none: only such as are not known and
+    /// proved to be blank, of these barcodes (* and ? stand for any); all if none are given
+    #[arg(long, value_name = "BARCODES", num_args = 0..=1, default_missing_value = "*", require_equals = true)]
+    auto_label: Option<String>,
+}
+
+/// Change a pool, for what is labelled from now on
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  taf pool update daily --auto-label='DLY*L9'
+  taf pool update daily --no-auto-label
+  taf pool update offsite --part-size 64GiB")]
+pub struct Update {
+    /// Name
+    name: String,
+    /// Block size of volumes labelled for it: 64KiB to 8MiB
+    #[arg(long, value_name = "SIZE")]
+    block_size: Option<Size>,
+    /// Largest part
+    #[arg(long, value_name = "SIZE")]
+    part_size: Option<Size>,
+    /// Label cartridges without being told, as in `taf pool create`
+    #[arg(long, value_name = "BARCODES", num_args = 0..=1, default_missing_value = "*", require_equals = true)]
+    auto_label: Option<String>,
+    /// Label none without being told
+    #[arg(long, conflicts_with = "auto_label")]
+    no_auto_label: bool,
+}
+
+fn block_size(size: Option<Size>) -> Result<u32, Failure> {
+    u32::try_from(size.unwrap_or_default().0).map_err(|_| {
+        Failure::usage(
+            "the block size is beyond 8MiB",
+            "leave --block-size out, or give less",
+        )
+    })
+}
+
+impl Update {
+    async fn run(self, out: &mut Output) -> Result<Exit, Failure> {
+        let changes = [
+            ("block_size", self.block_size.is_some()),
+            ("part_size", self.part_size.is_some()),
+            (
+                "auto_label",
+                self.auto_label.is_some() || self.no_auto_label,
+            ),
+        ];
+        let changed = changes.iter().filter(|(_, given)| *given);
+        let paths: Vec<String> = changed.map(|(path, _)| (*path).to_owned()).collect();
+        if paths.is_empty() {
+            return Err(Failure::usage(
+                "nothing is to change",
+                "name what: --block-size, --part-size, --auto-label or --no-auto-label",
+            ));
+        }
+        let pool = Pool {
+            name: name("pools", &self.name),
+            block_size: block_size(self.block_size)?,
+            part_size: self.part_size.unwrap_or_default().0,
+            auto_label: self.auto_label.unwrap_or_default(),
+            ..Pool::default()
+        };
+        let request = UpdatePoolRequest {
+            pool: Some(pool),
+            update_mask: Some(prost_types::FieldMask { paths }),
+            request_id: request_id(),
+        };
+        let client = Client::signed_in().await?;
+        let answer = client.pools().update_pool(request).await?.into_inner();
+        let pool = answer.pool.ok_or_else(|| missing("pool"))?;
+        if out.json() {
+            out.message("Pool", &pool)?;
+        } else {
+            say(format!("changed pool {}", id(&pool.name)));
+        }
+        Ok(Exit::Done)
+    }
 }
 
 impl Create {
     async fn run(self, out: &mut Output) -> Result<Exit, Failure> {
-        let block_size = self.block_size.unwrap_or_default().0;
         let pool = Pool {
-            block_size: u32::try_from(block_size).map_err(|_| {
-                Failure::usage(
-                    "the block size is beyond 8MiB",
-                    "leave --block-size out, or give less",
-                )
-            })?,
+            block_size: block_size(self.block_size)?,
             part_size: self.part_size.unwrap_or_default().0,
+            auto_label: self.auto_label.unwrap_or_default(),
             ..Pool::default()
         };
         let request = CreatePoolRequest {
@@ -68,9 +145,15 @@ impl Create {
             out.message("Pool", &pool)?;
         } else {
             let made = id(&pool.name);
-            say(format!(
-                "made pool {made}; next: taf volume label BARCODE --pool {made}"
-            ));
+            let next = if pool.auto_label.is_empty() {
+                format!("next: taf volume label BARCODE --pool {made}")
+            } else {
+                format!(
+                    "blank cartridges {} are labelled when a backup needs one",
+                    pool.auto_label
+                )
+            };
+            say(format!("made pool {made}; {next}"));
         }
         Ok(Exit::Done)
     }
@@ -99,13 +182,21 @@ impl List {
         })
         .await?;
         out.list("pools", "Pool", &pools, |pools| {
-            let mut rows = Rows::new(&["POOL", ">VOLUMES", ">BLOCK", ">PART", "MADE"]);
+            let mut rows = Rows::new(&[
+                "POOL",
+                ">VOLUMES",
+                ">BLOCK",
+                ">PART",
+                "LABELS BY ITSELF",
+                "MADE",
+            ]);
             for pool in pools {
                 rows.push([
                     id(&pool.name).to_owned(),
                     human::count(pool.volume_count),
                     Size(pool.block_size.into()).to_string(),
                     Size(pool.part_size).to_string(),
+                    pool.auto_label.clone(),
                     human::time(pool.create_time.as_ref()),
                 ]);
             }

@@ -215,7 +215,11 @@ pub fn part(block0: &Block0, segments: &[Sealed]) -> Vec<Bytes> {
 
 /// Makes a cartridge with a label and these tape files.
 pub fn write(path: &Path, files: &[Vec<Bytes>]) {
-    let mut drive = blank(path);
+    record(&mut blank(path), files);
+}
+
+/// Writes a label and these tape files.
+pub fn record(drive: &mut ScsiDrive, files: &[Vec<Bytes>]) {
     let label = Label {
         installation_uuid: Uuid::from_u128(11),
         volume_uuid: Uuid::from_u128(13),

@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 pub mod attempt;
+pub mod auto_label;
 pub mod carry;
 pub mod catalog;
 pub mod fault;

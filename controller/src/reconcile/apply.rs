@@ -15,7 +15,7 @@ use taf_proto::agent::{self, result::Done};
 use uuid::Uuid;
 
 use super::facts::{State, backup_done, from_proto, is_bound, stage, to_proto};
-use super::{Limits, cleaning, indexing, operator};
+use super::{Limits, auto_label, cleaning, indexing, operator};
 use crate::catalog;
 use crate::store::attempts::{self, LiveAttempt};
 use crate::store::jobs::NewTask;
@@ -82,6 +82,8 @@ pub(super) async fn decide_on(
     if jobs.is_empty() {
         return Ok(changed);
     }
+    let (waits, begun) = auto_label::begin_on(tx, state, &jobs, &world).await?;
+    changed |= begun;
     let decisions = plan::plan(&jobs, &world);
     for drive in plan::to_clear(&jobs, &world, &decisions) {
         savepoints::savepoint_begin_on(tx).await?;
@@ -89,6 +91,7 @@ pub(super) async fn decide_on(
         settle_on(tx, outcome, &mut changed).await?;
     }
     for decision in decisions {
+        let decision = auto_label::instead(decision, &jobs, &waits);
         let job = match &decision {
             Decision::Start { job, .. }
             | Decision::Wait { job, .. }

@@ -404,7 +404,7 @@ impl State {
     }
 
     /// How often a cartridge can still clean a drive; `None` if it is for data.
-    fn cleanings_left(&self, barcode: &str) -> Option<u32> {
+    pub(super) fn cleanings_left(&self, barcode: &str) -> Option<u32> {
         let known = self.cleanings_left.get(barcode).copied();
         known.or_else(|| cleaning::is_cleaning(barcode).then_some(cleaning::USES))
     }

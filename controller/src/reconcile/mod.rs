@@ -6,6 +6,7 @@
 
 mod apply;
 mod assign;
+mod auto_label;
 mod cleaning;
 mod facts;
 mod indexing;

@@ -70,6 +70,11 @@ const MIGRATIONS: &[Migration] = &[
         name: "versions that build on others",
         sql: include_str!("../../migrations/0011_versions.sql"),
     },
+    Migration {
+        number: 12,
+        name: "automatic labels",
+        sql: include_str!("../../migrations/0012_auto_label.sql"),
+    },
 ];
 
 /// The texts of all migrations, in order.

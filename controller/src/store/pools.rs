@@ -16,6 +16,8 @@ pub struct Pool {
     pub block_size: i32,
     /// Largest part, in bytes.
     pub part_size: i64,
+    /// Pattern of barcodes of blank cartridges that are labelled when a backup needs a volume.
+    pub auto_label: Option<String>,
     /// Changes with every change.
     pub revision: i64,
     /// When it was made.
@@ -24,9 +26,46 @@ pub struct Pool {
     pub volume_count: i64,
 }
 
+/// What a pool is like that is made or changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NewPool<'a> {
+    /// Block size in bytes.
+    pub block_size: i32,
+    /// Largest part, in bytes.
+    pub part_size: i64,
+    /// Pattern of barcodes of blank cartridges that are labelled when a backup needs a volume.
+    pub auto_label: Option<&'a str>,
+}
+
+/// A pool that labels blank cartridges.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AutoPool {
+    /// Row.
+    pub id: i64,
+    /// Name.
+    pub name: String,
+    /// Which ones, by barcode.
+    pub pattern: String,
+    /// Block size in bytes of their labels.
+    pub block_size: i32,
+}
+
+/// Those pools.
+pub async fn pool_list_auto_on(tx: &Transaction<'_>) -> Result<Vec<AutoPool>, Error> {
+    let sql = "SELECT id, pool_name, auto_label, block_size FROM pools WHERE auto_label IS NOT NULL ORDER BY id";
+    let rows = tx.query(sql, &[]).await?;
+    let auto = |row: &Row| AutoPool {
+        id: row.get(0),
+        name: row.get(1),
+        pattern: row.get(2),
+        block_size: row.get(3),
+    };
+    Ok(rows.iter().map(auto).collect())
+}
+
 const SELECT: &str =
     "SELECT p.id, p.pool_name, p.block_size, p.part_size, p.revision, p.created_at,
-            (SELECT count(*) FROM volumes AS v WHERE v.pool_id = p.id)
+            (SELECT count(*) FROM volumes AS v WHERE v.pool_id = p.id), p.auto_label
      FROM pools AS p";
 
 fn pool(row: &Row) -> Pool {
@@ -38,6 +77,7 @@ fn pool(row: &Row) -> Pool {
         revision: row.get(4),
         created_at: row.get(5),
         volume_count: row.get(6),
+        auto_label: row.get(7),
     }
 }
 
@@ -46,18 +86,39 @@ impl Store {
     pub async fn pool_create_on(
         tx: &Transaction<'_>,
         name: &str,
-        block_size: i32,
-        part_size: i64,
+        new: &NewPool<'_>,
     ) -> Result<bool, Error> {
         let made = tx
             .execute(
-                "INSERT INTO pools (pool_name, block_size, part_size, created_at)
-                 SELECT $1::varchar, $2::integer, $3::bigint, clock_timestamp()
+                "INSERT INTO pools (pool_name, block_size, part_size, auto_label, created_at)
+                 SELECT $1::varchar, $2::integer, $3::bigint, $4::varchar, clock_timestamp()
                  WHERE NOT EXISTS (SELECT 1 FROM pools WHERE pool_name = $1::varchar)",
-                &[&name, &block_size, &part_size],
+                &[&name, &new.block_size, &new.part_size, &new.auto_label],
             )
             .await?;
         Ok(made == 1)
+    }
+
+    /// Changes a pool that is still as it was read. False if it is not.
+    pub async fn pool_update_on(
+        tx: &Transaction<'_>,
+        known: &Pool,
+        new: &NewPool<'_>,
+    ) -> Result<bool, Error> {
+        let changed = tx
+            .execute(
+                "UPDATE pools SET block_size = $3, part_size = $4, auto_label = $5::varchar, revision = revision + 1
+                 WHERE id = $1 AND revision = $2",
+                &[
+                    &known.id,
+                    &known.revision,
+                    &new.block_size,
+                    &new.part_size,
+                    &new.auto_label,
+                ],
+            )
+            .await?;
+        Ok(changed == 1)
     }
 
     /// One pool by name.

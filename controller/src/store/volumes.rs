@@ -1,5 +1,7 @@
 //! Volumes: cartridges, their present recording, and where they are.
 
+use std::collections::HashSet;
+
 use jiff::Timestamp;
 use tokio_postgres::Row;
 use uuid::Uuid;
@@ -291,7 +293,7 @@ pub async fn volume_open_label_on(
     block_size: i32,
     fresh: (Uuid, Uuid),
 ) -> Result<Option<i64>, Error> {
-    let (volume_uuid, recording_uuid) = fresh;
+    let (_, recording_uuid) = fresh;
     let taken_over = tx
         .query_opt(
             "UPDATE volumes SET state = 'labelling', state_reason = NULL, pool_id = $2, block_size = $3, \
@@ -302,6 +304,28 @@ pub async fn volume_open_label_on(
     if let Some(row) = taken_over {
         return Ok(Some(row.get(0)));
     }
+    volume_open_unknown_on(tx, barcode, pool_id, block_size, fresh).await
+}
+
+/// Which of these barcodes the catalog has volumes of, in whatever state.
+pub async fn barcode_list_known_on(
+    tx: &Transaction<'_>,
+    barcodes: &[&str],
+) -> Result<HashSet<String>, Error> {
+    let sql = "SELECT barcode FROM volumes WHERE barcode = ANY($1::varchar[])";
+    let rows = tx.query(sql, &[&barcodes]).await?;
+    Ok(rows.iter().map(|row| row.get(0)).collect())
+}
+
+/// Makes the row of a cartridge that is to be labelled and that the catalog does not know; `None` if it does.
+pub async fn volume_open_unknown_on(
+    tx: &Transaction<'_>,
+    barcode: &str,
+    pool_id: i64,
+    block_size: i32,
+    fresh: (Uuid, Uuid),
+) -> Result<Option<i64>, Error> {
+    let (volume_uuid, recording_uuid) = fresh;
     let made = tx
         .query_opt(
             "INSERT INTO volumes (barcode, volume_uuid, pool_id, state, recording_uuid, block_size, created_at) \

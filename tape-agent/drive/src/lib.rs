@@ -84,6 +84,12 @@ pub trait Drive: Send {
         Ok(None)
     }
 
+    /// Whether the drive checks blocks on their way by a checksum that goes with them (logical block protection), and does so
+    /// now; `None` if it can't or does not say.
+    fn block_protection(&mut self) -> Result<Option<bool>, Error> {
+        Ok(None)
+    }
+
     /// Writes one block. `Ok` means that the drive has it, in its buffer at least; with `EarlyWarning` too.
     fn write_block(&mut self, block: &[u8]) -> Result<Written, Error>;
 

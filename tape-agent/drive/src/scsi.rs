@@ -25,6 +25,7 @@ mod data;
 mod extension;
 mod logs;
 mod positioning;
+mod protection;
 mod reservation;
 #[cfg(test)]
 mod tests;
@@ -280,6 +281,10 @@ impl Drive for ScsiDrive {
             Err(Error::IllegalRequest(_)) => Ok(None),
             Err(error) => Err(error),
         }
+    }
+
+    fn block_protection(&mut self) -> Result<Option<bool>, Error> {
+        self.asks_block_protection()
     }
 
     fn write_block(&mut self, block: &[u8]) -> Result<Written, Error> {

@@ -170,6 +170,7 @@ proptest! {
             let _ = drive.allow_format();
             let _ = drive.set_append_only(true);
             let _ = drive.densities();
+            let _ = drive.block_protection();
             let _ = drive.log_page(0x17);
             let _ = drive.attributes();
             let _ = drive.erase(false);

@@ -141,6 +141,11 @@ pub const STEPS: &[Step] = &[
         state::compression,
     ),
     step(
+        "block protection",
+        "asks whether the drive checks blocks on their way",
+        state::block_protection,
+    ),
+    step(
         "cartridge memory",
         "reads the memory in the cartridge",
         state::memory,

@@ -77,6 +77,23 @@ pub(super) fn compression(bench: &mut Bench) -> Result<Finding, Problem> {
     })
 }
 
+pub(super) fn block_protection(bench: &mut Bench) -> Result<Finding, Problem> {
+    let said = bench
+        .drive()?
+        .block_protection()
+        .doing("asking for logical block protection")?;
+    Ok(match said {
+        None => Finding::not_supported("the drive has none, or does not say"),
+        Some(false) => Finding::passed(
+            "the drive has it, switched off: TAF's segments carry checksums of their own",
+        ),
+        // Every block would be four bytes too short or too long.
+        Some(true) => Finding::warned(
+            "somebody has switched it on, so blocks come with four bytes more; switch it off",
+        ),
+    })
+}
+
 pub(super) fn memory(bench: &mut Bench) -> Result<Finding, Problem> {
     let snapshot = Snapshot::take(bench.drive()?).doing("reading the cartridge's memory")?;
     let Some(memory) = snapshot.memory else {

@@ -667,6 +667,22 @@ fn append_only_mode_is_set_once_and_only_where_the_drive_takes_it() {
 }
 
 #[test]
+fn block_protection_is_asked_for_and_left_as_it_is() {
+    let page = |method, flags| mode_page(&[0x4a, 0xf0, 0, 4, method, 4, flags, 0]);
+    let refusal = Sense::new(Key::IllegalRequest, code::INVALID_FIELD_IN_CDB);
+    let (mut drive, seen) = watched(vec![
+        page(0, 0),
+        page(1, 0xc0),
+        check(MODE_SENSE_6, refusal),
+        mode_page(&[0x0f, 2, 0xc0, 0]),
+    ]);
+    let said: Vec<Option<bool>> = (0..4).map(|_| drive.block_protection().unwrap()).collect();
+    assert_eq!(said, [Some(false), Some(true), None, None]);
+    let seen = seen.lock().unwrap();
+    assert!(seen.iter().all(|cdb| cdb[0] != MODE_SELECT_6));
+}
+
+#[test]
 fn a_memory_that_can_not_be_read_is_not_one_that_is_not_there() {
     use crate::health::Chip;
     let mut drive = drive(vec![
