@@ -185,7 +185,11 @@ impl<'a> Run<'a> {
             Ok(job) => job["name"].as_str().unwrap_or_default().to_owned(),
             Err(_) => bail!("nothing became of it: {said}"),
         };
-        let job = self.system.json(&["job", "show", &name])?;
+        // Controller or database may just be coming back.
+        let job = until("the job to be shown", NO_HANG, || {
+            let shown = self.system.taf(&["job", "show", &name, "--json"])?;
+            (shown.status == Some(0)).then(|| shown.json()).transpose()
+        })?;
         Ok(Ended { said, job })
     }
 
