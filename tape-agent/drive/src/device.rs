@@ -1,5 +1,7 @@
 //! One command to one device, and its status made into a value or an error.
 
+use std::time::Duration;
+
 use taf_scsi::page::inquiry::{self, Inquiry};
 use taf_scsi::page::vpd;
 use taf_scsi::sense::{Key, Sense, code};
@@ -12,6 +14,11 @@ use crate::timeout::Timeouts;
 
 /// More unit attentions in a row than any device queues.
 const ATTENTIONS_MAX: usize = 16;
+
+/// A device that is busy is asked so often; the command did not run.
+const BUSY_TRIES: u32 = 5;
+/// Before the second time. Each further pause is twice as long.
+const BUSY_PAUSE: Duration = Duration::from_millis(50);
 
 /// A command that the device carried out, with what it had to add.
 #[derive(Debug, Clone, Copy)]
@@ -75,8 +82,17 @@ impl Device {
     }
 
     /// Runs one command. Any error but a refusal makes it doubtful where the tape stands.
-    pub(crate) fn run(&mut self, cdb: &[u8], data: Data<'_>) -> Result<Done, Error> {
-        let outcome = self.exchange(cdb, data);
+    pub(crate) fn run(&mut self, cdb: &[u8], mut data: Data<'_>) -> Result<Done, Error> {
+        let mut outcome = self.exchange(cdb, data.again());
+        let mut pause = BUSY_PAUSE;
+        for _ in 1..BUSY_TRIES {
+            if !matches!(outcome, Err(Error::Busy)) {
+                break;
+            }
+            std::thread::sleep(pause);
+            pause *= 2;
+            outcome = self.exchange(cdb, data.again());
+        }
         if !matches!(outcome, Ok(_) | Err(Error::IllegalRequest(_))) {
             self.at_beginning = false;
         }

@@ -26,6 +26,17 @@ pub enum Data<'a> {
     Out(&'a [u8]),
 }
 
+impl Data<'_> {
+    /// The same, for a command that is given once more.
+    pub fn again(&mut self) -> Data<'_> {
+        match self {
+            Data::None => Data::None,
+            Data::In(buffer) => Data::In(buffer),
+            Data::Out(bytes) => Data::Out(bytes),
+        }
+    }
+}
+
 /// A command that the device finished, in whatever way.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Completion {

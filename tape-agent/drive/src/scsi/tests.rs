@@ -253,10 +253,19 @@ fn statuses_other_than_check_condition() {
     let mut drive = drive(vec![
         status(REWIND, 0x18),
         status(REWIND, 0x08),
+        status(REWIND, 0x28),
+        good(REWIND),
+        status(REWIND, 0x08),
+        status(REWIND, 0x08),
+        status(REWIND, 0x08),
+        status(REWIND, 0x08),
+        status(REWIND, 0x08),
         status(REWIND, 0x02),
         broken(REWIND, lost),
     ]);
     assert!(matches!(drive.rewind(), Err(Error::ReservationConflict)));
+    // A device is busy for a while, or for good.
+    drive.rewind().unwrap();
     assert!(matches!(drive.rewind(), Err(Error::Busy)));
     assert!(matches!(drive.rewind(), Err(Error::Status(2))));
     assert!(matches!(drive.rewind(), Err(Error::Unknown(_))));
