@@ -46,23 +46,7 @@ pub async fn run(
         .clone()
         .ok_or_else(|| protocol("an assignment without a recording"))?;
     around.gauge.begin(key, &recording.barcode, "mounting");
-    let (device, wanted) = (around.device.clone(), recording.clone());
-    let (gauge, stopping) = (around.gauge.clone(), stop.clone());
-    let watch = around.watch.clone();
-    let (proved, changes) = around
-        .block(move || {
-            device.work(|drive| {
-                let state = medium::mount(drive, &wanted.barcode, &stopping)?;
-                watch.begin(drive, key, &wanted.barcode, false)?;
-                let proved = prove(drive, &wanted, &gauge, &stopping);
-                if proved.is_ok() {
-                    watch.proved(state.density);
-                }
-                Ok((proved, device.changes()))
-            })
-        })
-        .await?;
-    admit(around, key, &recording, proved).await?;
+    let changes = begin(around, key, &recording, stop).await?;
     let mut open = around.door.expect(key, &work.peer_agent_id, false);
     // The source agent may come several times: what could not be had in the first forward pass is fetched in a second.
     loop {
@@ -106,8 +90,41 @@ async fn report_truncated(
     }
 }
 
+/// Mounts the volume and proves it. Gives the drive's changes then: after a further one none of it is true any more.
+pub(crate) async fn begin(
+    around: &Surroundings,
+    key: AssignmentKey,
+    recording: &Recording,
+    stop: &CancellationToken,
+) -> Result<u64, Fault> {
+    let (device, wanted) = (around.device.clone(), recording.clone());
+    let (gauge, watch) = (around.gauge.clone(), around.watch.clone());
+    let stopping = stop.clone();
+    let (proved, changes) = around
+        .block(move || {
+            device.work(|drive| {
+                let proved = medium::steadily(
+                    |wrong: &Wrong| &wrong.fault,
+                    || {
+                        let show = |phase: &str| gauge.phase(phase);
+                        let state = medium::mount_shown(drive, &wanted.barcode, &stopping, &show)?;
+                        gauge.medium(Medium::Loaded);
+                        watch.begin(drive, key, &wanted.barcode, false)?;
+                        let proof = medium::prove(drive, &wanted)?;
+                        watch.proved(state.density);
+                        Ok(proof)
+                    },
+                );
+                Ok((proved, device.changes()))
+            })
+        })
+        .await?;
+    admit(around, key, recording, proved).await?;
+    Ok(changes)
+}
+
 /// Tells the controller what the proof says of the volume. One whose memory can't be read is read all the same.
-pub(crate) async fn admit(
+async fn admit(
     around: &Surroundings,
     key: AssignmentKey,
     recording: &Recording,
@@ -132,7 +149,7 @@ pub(crate) async fn admit(
     }
 }
 
-/// Gets the cartridge ready and proves that it is the one that is meant.
+/// Gets the cartridge ready again and proves that it is the one that is meant.
 pub(crate) fn prove(
     drive: &mut dyn Drive,
     recording: &Recording,

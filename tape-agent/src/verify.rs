@@ -29,7 +29,6 @@ use self::check::{Found, Piece};
 use crate::commit;
 use crate::fault::{fault, protocol, stopped};
 use crate::gauge::Gauge;
-use crate::medium;
 use crate::read;
 use crate::reader::Reader;
 use crate::worker::drive::Surroundings;
@@ -50,23 +49,7 @@ pub async fn run(
         .recording
         .ok_or_else(|| protocol("an assignment without a recording"))?;
     around.gauge.begin(key, &recording.barcode, "mounting");
-    let (device, wanted) = (around.device.clone(), recording.clone());
-    let (gauge, stopping) = (around.gauge.clone(), stop.clone());
-    let watch = around.watch.clone();
-    let proved = around
-        .block(move || {
-            device.work(|drive| {
-                let state = medium::mount(drive, &wanted.barcode, &stopping)?;
-                watch.begin(drive, key, &wanted.barcode, false)?;
-                let proved = read::prove(drive, &wanted, &gauge, &stopping);
-                if proved.is_ok() {
-                    watch.proved(state.density);
-                }
-                Ok(proved)
-            })
-        })
-        .await?;
-    read::admit(around, key, &recording, proved).await?;
+    read::begin(around, key, &recording, stop).await?;
     let parts = fetch(around, key, &recording).await?;
     around.gauge.phase("verifying");
     let mut done = VerifyDone::default();
