@@ -13,7 +13,6 @@ use taf_scsi::page::element_status::{Element, Identifier, Report};
 use taf_scsi::page::inquiry::{TYPE_CHANGER, TYPE_TAPE};
 use taf_scsi::page::mode::{ALL_PAGES, MEDIUM_CONFIGURATION, Mode};
 use taf_scsi::sense::{Key, Sense, code};
-use taf_scsi::status;
 use taf_scsi::target::{Delivery, Nexus, Response, Target};
 
 use crate::cartridge::{Behaviour, Cartridge, EXTENSION};
@@ -398,6 +397,10 @@ fn take(drive: &mut MutexGuard<'_, Drive>) -> Option<Cartridge> {
 }
 
 impl Unit for Changer {
+    fn clock(&self) -> &Clock {
+        &self.options.clock
+    }
+
     fn hung(&mut self) -> &mut Option<Hung> {
         &mut self.hung
     }
@@ -440,25 +443,8 @@ impl Unit for Changer {
 }
 
 impl Target for Changer {
-    /// As [`Self::deliver`] for somebody without a connection, who is told BUSY when that would break or hang.
     fn execute(&mut self, cdb: &[u8], data_out: &[u8], capacity_in: usize) -> Response {
-        loop {
-            match self.deliver(Nexus::DIRECT, cdb, data_out, capacity_in) {
-                Delivery::Answer(response) => return response,
-                Delivery::After { time, answer } => {
-                    self.options.clock.wait(time);
-                    if let Some(response) = answer {
-                        return response;
-                    }
-                }
-                Delivery::Disconnect | Delivery::Hang { .. } => {
-                    return Response {
-                        status: status::BUSY,
-                        ..Response::default()
-                    };
-                }
-            }
-        }
+        self.execute_directly(cdb, data_out, capacity_in)
     }
 
     fn deliver(

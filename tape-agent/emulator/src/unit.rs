@@ -2,8 +2,9 @@
 
 use taf_scsi::sense::Sense;
 use taf_scsi::status;
-use taf_scsi::target::{Delivery, Gate, Nexus, Response};
+use taf_scsi::target::{Delivery, Gate, Nexus, Response, Target};
 
+use crate::clock::Clock;
 use crate::faults::{Do, Fault};
 use crate::wire::{self, Cdb, Refusal};
 
@@ -17,7 +18,10 @@ pub(crate) struct Hung {
 }
 
 /// A logical unit that faults can strike.
-pub(crate) trait Unit {
+pub(crate) trait Unit: Target {
+    /// What time it is for it.
+    fn clock(&self) -> &Clock;
+
     /// The command that hangs.
     fn hung(&mut self) -> &mut Option<Hung>;
 
@@ -35,6 +39,27 @@ pub(crate) trait Unit {
 
     /// Whether sense goes out in descriptor format.
     fn descriptors(&self) -> bool;
+
+    /// Runs a command for somebody without a connection, who is told BUSY when that would break or hang.
+    fn execute_directly(&mut self, cdb: &[u8], data_out: &[u8], capacity_in: usize) -> Response {
+        loop {
+            match self.deliver(Nexus::DIRECT, cdb, data_out, capacity_in) {
+                Delivery::Answer(response) => return response,
+                Delivery::After { time, answer } => {
+                    self.clock().wait(time);
+                    if let Some(response) = answer {
+                        return response;
+                    }
+                }
+                Delivery::Disconnect | Delivery::Hang { .. } => {
+                    return Response {
+                        status: status::BUSY,
+                        ..Response::default()
+                    };
+                }
+            }
+        }
+    }
 
     /// Runs a command unless the unit hangs or a fault has it otherwise.
     fn meet(&mut self, nexus: Nexus, cdb: &Cdb, data_out: &[u8], capacity: usize) -> Delivery {

@@ -8,7 +8,6 @@ use taf_scsi::page::density;
 use taf_scsi::page::inquiry::TYPE_TAPE;
 use taf_scsi::page::log::status::Activity;
 use taf_scsi::sense::{Key, Sense, code};
-use taf_scsi::status;
 use taf_scsi::target::{Delivery, Nexus, Response, Target};
 
 use super::readiness::not_ready;
@@ -251,25 +250,8 @@ fn meanwhile(operation: u8) -> bool {
 }
 
 impl Target for Drive {
-    /// As [`Self::deliver`] for somebody without a connection, who is told BUSY when that would break or hang.
     fn execute(&mut self, cdb: &[u8], data_out: &[u8], capacity_in: usize) -> Response {
-        loop {
-            match self.deliver(Nexus::DIRECT, cdb, data_out, capacity_in) {
-                Delivery::Answer(response) => return response,
-                Delivery::After { time, answer } => {
-                    self.options.clock.wait(time);
-                    if let Some(response) = answer {
-                        return response;
-                    }
-                }
-                Delivery::Disconnect | Delivery::Hang { .. } => {
-                    return Response {
-                        status: status::BUSY,
-                        ..Response::default()
-                    };
-                }
-            }
-        }
+        self.execute_directly(cdb, data_out, capacity_in)
     }
 
     fn deliver(

@@ -8,6 +8,7 @@ use taf_scsi::target::{Nexus, Response};
 
 use super::Drive;
 use crate::cartridge::Cartridge;
+use crate::clock::Clock;
 use crate::faults::{At, Fault, Scene};
 use crate::unit::{Hung, Unit};
 use crate::wire::{Cdb, Check};
@@ -46,6 +47,10 @@ fn moment(operation: u8) -> At {
 }
 
 impl Unit for Drive {
+    fn clock(&self) -> &Clock {
+        &self.options.clock
+    }
+
     fn hung(&mut self) -> &mut Option<Hung> {
         &mut self.hung
     }
