@@ -277,3 +277,59 @@ fn nonsense_is_refused_in_words() {
     let fault = Fault::sense(At::Write, Key::HardwareError, code::INTERNAL_FAILURE);
     assert_eq!(fault.to_sense().code(), code::INTERNAL_FAILURE);
 }
+
+#[test]
+fn a_failed_medium_tells_the_flush_what_was_lost() {
+    let mut bench = Bench::new();
+    for number in 0..4 {
+        bench.write(&[number; 10]);
+    }
+    bench.fault(At::Medium, Some(2));
+    let sense = bench.sense(&cdb::write_filemarks_6(1, false));
+    assert!(sense.deferred);
+    assert_eq!(
+        (sense.key, sense.code()),
+        (Key::MediumError, code::WRITE_ERROR)
+    );
+    assert_eq!(sense.information, Some(3));
+    assert_eq!(bench.position(), (2, 0));
+    bench.marks(1);
+    assert_eq!(bench.position(), (3, 1));
+}
+
+#[test]
+fn a_deferred_error_takes_the_place_of_any_next_command() {
+    let mut bench = Bench::new();
+    bench.write(b"0");
+    bench.fault(At::Deferred, Some(1));
+    bench.write(b"1");
+    let sense = bench.sense(&cdb::write_6(1));
+    assert!(sense.deferred && sense.information == Some(1));
+    assert_eq!(bench.position().0, 1);
+    bench.write(b"again");
+    bench.marks(1);
+    bench.ok(&cdb::rewind());
+    assert_eq!(bench.read(9).unwrap(), b"0");
+    assert_eq!(bench.read(9).unwrap(), b"again");
+}
+
+#[test]
+fn unbuffered_writes_fail_themselves() {
+    let mut bench = Bench::new();
+    let mode = Mode {
+        buffered_mode: 0,
+        ..Mode::default()
+    };
+    let list = mode.build_select_6();
+    bench
+        .run(&cdb::mode_select_6(list.len() as u8), &list)
+        .unwrap();
+    bench.fault(At::Medium, None);
+    let (sense, _) = bench.try_write(b"x").unwrap_err();
+    assert!(!sense.deferred);
+    assert_eq!(bench.position().0, 0);
+    bench.fault(At::Write, Some(1));
+    bench.write(b"x");
+    assert!(bench.try_write(b"y").is_err());
+    assert_eq!(bench.drive.cartridge().unwrap().buffered().0, 0);
+}
