@@ -1,6 +1,8 @@
-//! How what is on its way to a drive is buffered, and from which speed on the drive streams.
+//! How what is on its way to a drive is buffered, and from which speed on the drive streams. The memory is the drive's: archives that
+//! are on their way to it at the same time get equal shares of it. Each of them has a file of its own on the disk.
 
 use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use taf_peer::config::Size;
@@ -8,12 +10,29 @@ use taf_peer::config::Size;
 use crate::config::Config;
 use crate::ring::disk::{Disk, Place};
 use crate::ring::gate::Terms;
-use crate::ring::{self, Plan};
+use crate::ring::{self, Limit, Plan};
 
-/// One drive's way of it.
+/// A ring's share of the memory; the others get it when this is dropped.
+#[derive(Debug)]
+pub struct Share {
+    number: u64,
+    of: Buffering,
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        let mut rings = self.of.lock();
+        rings.retain(|(number, _)| *number != self.number);
+        self.of.divide(&rings);
+    }
+}
+
+/// One drive's way of it. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Buffering {
     ring: u64,
+    /// The rings that there are, each by a number of its own.
+    rings: Arc<Mutex<Vec<(u64, Limit)>>>,
     place: Option<Place>,
     floor: Option<u64>,
     wait: Duration,
@@ -38,6 +57,7 @@ impl Buffering {
         };
         Buffering {
             ring: config.ring.0,
+            rings: Arc::default(),
             place: spool.and_then(prepare),
             floor: config.drive_floor.map(|floor| floor.0),
             wait: config.spool_wait.0,
@@ -47,6 +67,32 @@ impl Buffering {
     /// Bytes a second at which the drive just streams on a medium of this density; 0: it is never waited for.
     pub fn floor(&self, density: u8) -> u64 {
         self.floor.unwrap_or_else(|| floor(density))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<(u64, Limit)>> {
+        // Whole after every statement.
+        self.rings.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The memory for one of so many rings.
+    fn divide(&self, rings: &[(u64, Limit)]) {
+        let each = self.ring / rings.len().max(1) as u64;
+        for (_, ring) in rings {
+            ring.set(each);
+        }
+    }
+
+    /// A ring shares the memory with those that there are.
+    pub fn share(&self, ring: Limit) -> Share {
+        let mut rings = self.lock();
+        let number = rings.last().map_or(0, |(number, _)| number + 1);
+        rings.push((number, ring));
+        self.divide(&rings);
+        drop(rings);
+        Share {
+            number,
+            of: self.clone(),
+        }
     }
 
     /// What a transfer's ring is made of. A spool for which there is no room is said, and done without.
@@ -124,6 +170,22 @@ mod tests {
         assert_eq!(plan.terms.floor, 177_000_000);
         assert_eq!(plan.terms.wait, Duration::from_mins(1));
         assert_eq!(buffering.floor(0), 0);
+    }
+
+    #[tokio::test]
+    async fn rings_share_the_memory_as_long_as_there_are_several() {
+        let (_folder, buffering) = buffering("ring = \"64MiB\"\nspool_size = \"32MiB\"");
+        let plan = buffering.plan("1".into(), 0).await;
+        let (_first, first) = ring::ring(plan);
+        let shares = [buffering.share(first.limit())];
+        assert_eq!(first.memory(), 64 << 20);
+        let plan = buffering.plan("2".into(), 0).await;
+        let (_second, second) = ring::ring(plan);
+        let more = buffering.share(second.limit());
+        assert_eq!([first.memory(), second.memory()], [32 << 20, 32 << 20]);
+        drop(shares);
+        assert_eq!(second.memory(), 64 << 20);
+        drop(more);
     }
 
     #[tokio::test]

@@ -1,7 +1,7 @@
-//! Where source agents come in: the transfer service, and the one guest that is expected.
+//! Where source agents come in: the transfer service, and the guests that are expected, one for each attempt.
 
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use taf_peer::faults;
 use taf_peer::identity::Role;
@@ -46,38 +46,44 @@ struct Guest {
 /// The door of a drive. Cheap to clone.
 #[derive(Clone, Default)]
 pub struct Door {
-    guest: Arc<Mutex<Option<Guest>>>,
+    guests: Arc<Mutex<Vec<Guest>>>,
 }
 
 /// Keeps the door open for a guest; closes it when dropped.
 pub struct Open {
     door: Door,
+    key: AssignmentKey,
     /// The guest's visits.
     pub visits: mpsc::Receiver<Visit>,
 }
 
 impl Drop for Open {
     fn drop(&mut self) {
-        *self
-            .door
-            .guest
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner) = None;
+        self.door.lock().retain(|guest| guest.key != self.key);
     }
 }
 
 impl Door {
+    fn lock(&self) -> MutexGuard<'_, Vec<Guest>> {
+        // Whole after every statement.
+        self.guests.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Expects one agent for one attempt.
     pub fn expect(&self, key: AssignmentKey, agent_id: &str, write: bool) -> Open {
         let (sender, visits) = mpsc::channel(1);
-        *self.guest.lock().unwrap_or_else(PoisonError::into_inner) = Some(Guest {
+        let mut guests = self.lock();
+        guests.retain(|guest| guest.key.attempt != key.attempt);
+        guests.push(Guest {
             key,
             agent_id: agent_id.to_owned(),
             write,
             visits: sender,
         });
+        drop(guests);
         Open {
             door: self.clone(),
+            key,
             visits,
         }
     }
@@ -91,7 +97,7 @@ impl Door {
         let key = open
             .and_then(|open| open.key)
             .ok_or_else(|| Status::invalid_argument("a transfer begins with its assignment"))?;
-        let guest = self.guest.lock().unwrap_or_else(PoisonError::into_inner);
+        let guests = self.lock();
         let not_ready = || {
             faults::status(
                 Code::Unavailable,
@@ -100,10 +106,10 @@ impl Door {
                 [],
             )
         };
-        let guest = guest.as_ref().ok_or_else(not_ready)?;
-        if guest.key.attempt != key.attempt || guest.key.generation != key.generation {
-            return Err(not_ready());
-        }
+        let is_of = |guest: &&Guest| {
+            guest.key.attempt == key.attempt && guest.key.generation == key.generation
+        };
+        let guest = guests.iter().find(is_of).ok_or_else(not_ready)?;
         if guest.agent_id != peer || guest.write != write {
             return Err(faults::status(
                 Code::PermissionDenied,

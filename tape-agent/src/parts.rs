@@ -4,8 +4,9 @@
 //! medium fails. A part counts when WRITE FILEMARKS came back from the medium, and not before; what counts of one that failed is
 //! the matter of [`rescue`].
 //!
-//! A writer is of one volume. What an archive is at, an [`Archive`], goes on with the writer of the next one, and so does the
-//! [ring](crate::ring), from which it takes the segments and in which they stay for as long as they may be needed again.
+//! A writer is of one volume, and of one turn at it where several archives share it. What an archive is at, an [`Archive`], goes
+//! on with the next writer, and so does the [ring](crate::ring), from which it takes the segments and in which they stay for as
+//! long as they may be needed again; where the volume ends is told by [`Writer::stand`].
 
 mod archive;
 mod open;
@@ -61,6 +62,15 @@ impl From<Fault> for Failure {
     }
 }
 
+/// Where a volume's next part begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stand {
+    /// Behind everything that is on it.
+    pub end: End,
+    /// The medium's end is near: nothing more is to be begun. A drive may say it once, and never again.
+    pub near_end: bool,
+}
+
 /// Writes an archive on one volume.
 pub struct Writer<'a> {
     drive: &'a mut dyn Drive,
@@ -73,12 +83,14 @@ pub struct Writer<'a> {
     end: End,
     open: Option<Part>,
     early_warning: bool,
+    /// Nobody knows any more where the volume ends.
+    lost: bool,
     /// How often the drive has stopped and gone back in the cartridge's life.
     repositions: Option<u64>,
 }
 
 impl<'a> Writer<'a> {
-    /// A writer that begins at `end`, where the tape must stand.
+    /// A writer that begins at `end`, where the tape must stand. The ring was told that a part [begins](part_bytes).
     pub fn new(
         drive: &'a mut dyn Drive,
         journal: &'a Journal,
@@ -91,7 +103,6 @@ impl<'a> Writer<'a> {
             return Err(protocol("an assignment without a recording"));
         };
         let repositions = repositions(drive);
-        ring.part_begins(part_bytes(work, recording));
         Ok(Writer {
             drive,
             journal,
@@ -103,17 +114,24 @@ impl<'a> Writer<'a> {
             end,
             open: None,
             early_warning: false,
+            lost: false,
             repositions,
         })
     }
 
-    /// The next segment of the ring, when the drive may have it; none when it has ended.
-    pub fn next_blocking(&mut self) -> Result<Option<Segment>, Failure> {
+    /// The drive has said before that the medium's end is near.
+    #[must_use]
+    pub fn warned(mut self, near_end: bool) -> Writer<'a> {
+        self.early_warning |= near_end;
+        self
+    }
+
+    /// The next segment of the ring, when the drive may have it, or why there is none. It is never [`Next::Starved`].
+    pub fn next_blocking(&mut self) -> Result<Next, Failure> {
         loop {
             match self.ring.next_blocking()? {
-                Next::Segment(segment) => return Ok(Some(segment)),
-                Next::Ended => return Ok(None),
                 Next::Starved => self.pause()?,
+                next => return Ok(next),
             }
         }
     }
@@ -124,7 +142,7 @@ impl<'a> Writer<'a> {
         match self.ring.next_now()? {
             None => Ok(None),
             Some(Next::Segment(segment)) => Ok(Some(Some(segment))),
-            Some(Next::Ended) => Ok(Some(None)),
+            Some(Next::Ended | Next::Yield) => Ok(Some(None)),
             Some(Next::Starved) => self.pause().map(|()| None),
         }
     }
@@ -157,6 +175,19 @@ impl<'a> Writer<'a> {
         self.early_warning
     }
 
+    /// Whether a part has begun and not ended.
+    pub fn is_open(&self) -> bool {
+        self.open.is_some()
+    }
+
+    /// Where the next part begins, or none if that has to be found out anew. No part is open.
+    pub fn stand(&self) -> Option<Stand> {
+        (!self.lost && self.open.is_none()).then_some(Stand {
+            end: self.end,
+            near_end: self.early_warning,
+        })
+    }
+
     /// Looks for alerts of the drive; call it between parts.
     pub fn check(&mut self, watch: &Watch) -> Result<(), Fault> {
         watch.check(self.drive)
@@ -184,8 +215,13 @@ impl<'a> Writer<'a> {
             self.ease()?;
             return Ok(Progress::Buffered);
         }
+        self.end_part()
+    }
+
+    /// Ends the part that is open behind its last segment.
+    pub fn end_part(&mut self) -> Result<Progress, Failure> {
         let entry = Box::new(self.finish()?);
-        Ok(if self.early_warning && !header.last {
+        Ok(if self.early_warning && !self.archive.is_whole() {
             Progress::Full(entry)
         } else {
             Progress::Part(entry)
@@ -317,7 +353,8 @@ impl<'a> Writer<'a> {
         }
         let marked = self.drive.write_filemarks(1, Sync::Synchronous)?;
         self.early_warning |= marked == Written::EarlyWarning;
-        // From here on its blocks are on the medium. What comes now can only keep us from saying so.
+        // From here on its blocks are on the medium. What comes now can only keep us from saying so; then it is an orphan.
+        self.lost = true;
         let position = self.drive.position();
         let Some(part) = self.open.take() else {
             return Err(protocol("an end without a part").into());
@@ -336,8 +373,9 @@ impl<'a> Writer<'a> {
             )));
         }
         let entry = self.commit(part, None, next_block)?;
+        self.lost = false;
         self.count_repositions();
-        self.ring.part_begins(part_bytes(self.work, self.recording));
+        self.ring.part_begins(part_bytes(self.work));
         Ok(entry)
     }
 
@@ -383,7 +421,7 @@ impl<'a> Writer<'a> {
 
     /// Closes a part that will not be finished: it gets a filemark and is an orphan. Nothing is written unless the drive stands
     /// within this part, and nothing is said of one that can't be closed; the next mount finds it.
-    pub fn abandon(mut self, reason: &str) -> Option<ReportOrphanRequest> {
+    pub fn abandon(&mut self, reason: &str) -> Option<ReportOrphanRequest> {
         let part = self.open.take()?;
         let (first, blocks, number) = (self.end.block, part.blocks, part.number);
         if let Err(error) = part.records.discard() {
@@ -394,22 +432,30 @@ impl<'a> Writer<'a> {
             Ok(torn) if torn.end == first => None,
             Ok(_) => {
                 tracing::warn!("a torn tape file could not be closed; the next mount finds it");
+                self.lost = true;
                 None
             }
             Err(error) => {
                 tracing::warn!(%error, "a torn tape file could not be closed; the next mount finds it");
+                self.lost = true;
                 None
             }
         }
     }
 
-    fn orphan(&self, number: u32, next_block: u64, reason: &str) -> ReportOrphanRequest {
+    /// The torn tape file that begins at the end. What is written next begins behind it.
+    fn orphan(&mut self, number: u32, next_block: u64, reason: &str) -> ReportOrphanRequest {
+        let behind = End {
+            tape_file: self.end.tape_file + 1,
+            block: next_block,
+        };
+        let begin = std::mem::replace(&mut self.end, behind);
         ReportOrphanRequest {
             key: None,
             recording_uuid: self.recording.recording_uuid.clone(),
-            tape_file: self.end.tape_file,
-            first_block: self.end.block,
-            next_tape_file: self.end.tape_file + 1,
+            tape_file: begin.tape_file,
+            first_block: begin.block,
+            next_tape_file: behind.tape_file,
             next_block,
             reason: format!("part {number} was not finished: {reason}"),
         }
@@ -417,8 +463,9 @@ impl<'a> Writer<'a> {
 }
 
 /// Bytes of segments that complete a part.
-fn part_bytes(work: &WriteWork, recording: &Recording) -> u64 {
-    let block0 = u64::from(recording.block_size);
+pub fn part_bytes(work: &WriteWork) -> u64 {
+    let recording = work.recording.as_ref();
+    let block0 = recording.map_or(0, |recording| u64::from(recording.block_size));
     work.part_size.saturating_sub(block0)
 }
 

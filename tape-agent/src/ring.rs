@@ -30,7 +30,7 @@
 //! [`flush_cost`].
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -39,7 +39,7 @@ use taf_proto::v1::{DriveFlow, Fault};
 use tokio::sync::Notify;
 
 use self::disk::{Disk, Stretch, Used};
-use self::gate::{Gate, Level, Terms, Word};
+use self::gate::{Company, Gate, Level, Terms, Word};
 use crate::fault::fault;
 
 pub mod disk;
@@ -85,9 +85,25 @@ pub enum Next {
     Segment(Segment),
     /// Nothing for longer than the drive can go on: it is to be brought to a stop. Then ask again.
     Starved,
+    /// Nothing, and another source waits for the drive: the part is to end.
+    Yield,
     /// There is no more.
     Ended,
 }
+
+/// What comes of waiting for a part.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ready {
+    /// The drive may begin it.
+    Part,
+    /// There is no more.
+    Ended,
+    /// It is not waited for any longer.
+    GivenUp,
+}
+
+/// Who else writes on the volume, whenever it is asked.
+pub type Around = Arc<dyn Fn() -> Company + Send + Sync>;
 
 /// What a ring is made of.
 pub struct Plan {
@@ -126,6 +142,10 @@ enum Place {
 
 #[allow(clippy::struct_excessive_bools)] // independent facts
 struct State {
+    /// Bytes of memory that it may take.
+    limit: u64,
+    /// Who else writes on the volume; nobody if not said.
+    company: Option<Around>,
     /// What is not released, in order.
     kept: VecDeque<Kept>,
     /// Bytes of these.
@@ -156,7 +176,6 @@ struct State {
 }
 
 struct Shared {
-    memory: u64,
     disk: Option<Disk>,
     clock: Clock,
     state: Mutex<State>,
@@ -185,7 +204,7 @@ impl Shared {
 
     fn capacity(&self, state: &State) -> u64 {
         let disk = self.disk.as_ref().filter(|_| !state.disk_failed);
-        self.memory.saturating_add(disk.map_or(0, Disk::size))
+        state.limit.saturating_add(disk.map_or(0, Disk::size))
     }
 
     fn level(&self, state: &State) -> Level {
@@ -195,12 +214,13 @@ impl Shared {
             capacity: self.capacity(state),
             crowded: state.crowded,
             ended: state.ended,
+            company: state.company.as_ref().map_or(Company::Alone, |ask| ask()),
         }
     }
 
     /// Finds room. What goes to the disk has it from now on.
     fn room(&self, state: &mut State, length: u64) -> Room {
-        if state.memory + length <= self.memory {
+        if state.memory + length <= state.limit {
             return Room::Memory;
         }
         if let Some(disk) = self.disk.as_ref().filter(|_| !state.disk_failed)
@@ -242,10 +262,11 @@ pub struct Outlet(Arc<Shared>);
 pub fn ring(plan: Plan) -> (Inlet, Outlet) {
     let size = plan.disk.as_ref().map_or(0, Disk::size);
     let shared = Arc::new(Shared {
-        memory: plan.memory,
         disk: plan.disk,
         clock: plan.clock,
         state: Mutex::new(State {
+            limit: plan.memory,
+            company: None,
             kept: VecDeque::new(),
             kept_bytes: 0,
             taken: 0,
@@ -350,6 +371,7 @@ impl Outlet {
             match self.0.word(&mut state) {
                 Word::Take => break,
                 Word::Starved => return Ok(Next::Starved),
+                Word::Yield => return Ok(Next::Yield),
                 Word::Wait => {
                     let waited = self.0.came.wait_timeout(state, LOOK);
                     state = waited.unwrap_or_else(PoisonError::into_inner).0;
@@ -366,8 +388,46 @@ impl Outlet {
         match self.0.word(&mut state) {
             Word::Take => self.take(state).map(Some),
             Word::Starved => Ok(Some(Next::Starved)),
+            Word::Yield => Ok(Some(Next::Yield)),
             Word::Wait => Ok(None),
         }
+    }
+
+    /// Waits until the drive may begin a part, and takes nothing. `give_up` is asked now and then.
+    pub fn ready_blocking(&mut self, give_up: impl Fn() -> bool) -> Ready {
+        let mut state = self.0.lock();
+        loop {
+            if give_up() {
+                return Ready::GivenUp;
+            }
+            match self.0.word(&mut state) {
+                Word::Take if state.halted || state.taken == state.kept.len() => {
+                    return Ready::Ended;
+                }
+                Word::Take => return Ready::Part,
+                // No part is open, so nothing is to be done about it.
+                Word::Starved | Word::Yield => {}
+                Word::Wait => {
+                    let waited = self.0.came.wait_timeout(state, LOOK);
+                    state = waited.unwrap_or_else(PoisonError::into_inner).0;
+                }
+            }
+        }
+    }
+
+    /// From now on there is company at the volume.
+    pub fn keep_company(&mut self, company: Option<Around>) {
+        self.0.lock().company = company;
+    }
+
+    /// Whether the taking was ended from elsewhere.
+    pub fn is_halted(&self) -> bool {
+        self.0.lock().halted
+    }
+
+    /// Something that changes how much memory it may take.
+    pub fn limit(&self) -> Limit {
+        Limit(Arc::downgrade(&self.0))
     }
 
     fn take(&self, mut state: MutexGuard<'_, State>) -> Result<Next, Fault> {
@@ -473,7 +533,7 @@ impl Outlet {
 
     /// Bytes that it holds at most in memory.
     pub fn memory(&self) -> u64 {
-        self.0.memory
+        self.0.lock().limit
     }
 
     /// Something that ends the taking from elsewhere.
@@ -528,6 +588,26 @@ impl Halt {
     }
 }
 
+/// How much memory a ring may take.
+#[derive(Clone)]
+pub struct Limit(Weak<Shared>);
+
+impl Limit {
+    /// So many bytes from now on. What is in it already stays.
+    pub fn set(&self, bytes: u64) {
+        if let Some(shared) = self.0.upgrade() {
+            shared.lock().limit = bytes;
+            shared.room.notify_one();
+        }
+    }
+}
+
+impl std::fmt::Debug for Limit {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Limit")
+    }
+}
+
 /// How full it is, and how the drive fares with it.
 pub struct Meter(Arc<Shared>);
 
@@ -539,9 +619,9 @@ impl Meter {
         let (starved_count, starved) = state.gate.starved(now);
         DriveFlow {
             ring_byte_count: state.memory,
-            ring_size: self.0.memory,
+            ring_size: state.limit,
             spool_byte_count: state.used.bytes(),
-            spool_size: self.0.capacity(&state) - self.0.memory,
+            spool_size: self.0.capacity(&state) - state.limit,
             source_bytes_per_second: state.gate.rate(now),
             floor_bytes_per_second: state.gate.terms().floor,
             collecting: state.gate.is_shut() && !state.ended,

@@ -19,6 +19,7 @@ use tokio_util::task::AbortOnDropHandle;
 use tonic::{Status, Streaming};
 use uuid::Uuid;
 
+use crate::buffering::{Buffering, Share};
 use crate::fault::{fault, peer_lost, protocol};
 use crate::parts::Archive;
 use crate::ring::{self, Inlet, Outlet, Segment};
@@ -41,6 +42,8 @@ pub struct Transfer {
     pub barren: u32,
     receiving: Option<AbortOnDropHandle<Result<(), Fault>>>,
     received: Result<(), Fault>,
+    /// Its part of the memory for rings.
+    _share: Share,
     /// Cancelled when the source agent was lost, or the transfer is dropped.
     over: CancellationToken,
     _over: DropGuard,
@@ -58,11 +61,13 @@ impl Transfer {
     pub fn begin(
         key: AssignmentKey,
         archive_uuid: Uuid,
+        buffering: &Buffering,
         plan: ring::Plan,
         requests: Streaming<WriteRequest>,
         answers: Answers,
     ) -> Transfer {
         let (inlet, outlet) = ring::ring(plan);
+        let share = buffering.share(outlet.limit());
         let receiver = Receiver {
             archive_uuid,
             inlet,
@@ -84,6 +89,7 @@ impl Transfer {
             barren: 0,
             receiving: Some(receiving),
             received: Ok(()),
+            _share: share,
             _over: over.clone().drop_guard(),
             over,
         }
@@ -119,48 +125,52 @@ impl Transfer {
     }
 }
 
-/// Where a transfer waits for its next volume. There is one at most. Cheap to clone.
+/// Where transfers wait for their next volume, one of each attempt. Cheap to clone.
 #[derive(Clone, Default)]
-pub struct Parking(Arc<Mutex<Option<Transfer>>>);
+pub struct Parking(Arc<Mutex<Vec<Transfer>>>);
 
 impl Parking {
-    fn lock(&self) -> MutexGuard<'_, Option<Transfer>> {
-        // A value that is put and taken whole.
+    fn lock(&self) -> MutexGuard<'_, Vec<Transfer>> {
+        // Values that are put and taken whole.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Parks a transfer, for as long as its source agent stays.
     pub fn put(&self, transfer: Transfer) {
         let (over, key) = (transfer.over.clone(), transfer.key);
-        let displaced = self.lock().replace(transfer);
+        let displaced = self.remove(|parked| parked.key.attempt == key.attempt);
+        self.lock().push(transfer);
         drop(displaced);
         let parking = self.clone();
         tokio::spawn(async move {
             over.cancelled().await;
-            let mut slot = parking.lock();
-            let lost = |parked: &Transfer| is_of(parked, key) && parked.over.is_cancelled();
-            if slot.as_ref().is_some_and(lost) {
+            let lost = parking.remove(|parked| is_of(parked, key) && parked.over.is_cancelled());
+            if !lost.is_empty() {
                 tracing::warn!(
                     attempt = key.attempt,
                     "the source agent left while its archive waited for a volume"
                 );
-                *slot = None;
             }
         });
     }
 
     /// Takes the transfer of this attempt, if it is there.
     pub fn take(&self, key: AssignmentKey) -> Option<Transfer> {
-        self.leave_to(key);
-        self.lock().take()
+        self.remove(|parked| is_of(parked, key)).pop()
     }
 
-    /// Work begins for this attempt: what is parked of another will not go on.
-    pub fn leave_to(&self, key: AssignmentKey) {
-        let mut slot = self.lock();
-        if slot.as_ref().is_some_and(|parked| !is_of(parked, key)) {
-            *slot = None;
-        }
+    /// Work begins for this attempt: what is parked will not go on, but for its own and that of attempts that share the drive
+    /// with it.
+    pub fn leave_to(&self, key: AssignmentKey, beside: &[u64]) {
+        self.remove(|parked| !is_of(parked, key) && !beside.contains(&parked.key.attempt));
+    }
+
+    /// Takes out those that are such. They are dropped without the lock.
+    fn remove(&self, such: impl Fn(&Transfer) -> bool) -> Vec<Transfer> {
+        let mut parked = self.lock();
+        let (out, stay) = parked.drain(..).partition(such);
+        *parked = stay;
+        out
     }
 }
 

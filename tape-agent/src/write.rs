@@ -2,15 +2,20 @@
 //! part that is on tape goes to the controller.
 //!
 //! ```text
-//! Transfer.Write → segments → ring → drive's thread → parts → journal → controller
-//!       ▲────────────── durable ◄──────────────────────────────────────────┘
+//! Transfer.Write → segments → ring → drive's thread → parts → journal → ledger → controller
+//!       ▲────────────── durable ◄────────────────────────────────────┘
 //! ```
 //! The receiver reads only when the ring has room: that is the backpressure. Nothing is reported before the flush.
+//!
+//! Several assignments may write on one volume side by side, each with a [seat](crate::seats) at the drive and a ring of its own: the
+//! drive takes a whole part of one, then of another.
 //!
 //! When the volume is full, or fails, the assignment ends with why, and the [transfer](crate::transfer) is parked: the next
 //! assignment of the attempt goes on with it on another volume.
 
 mod thread;
+
+use std::sync::Arc;
 
 use bytes::Bytes;
 use taf_drive::health::{Chip, Memory};
@@ -18,11 +23,10 @@ use taf_drive::{Drive, Error as DriveError};
 use taf_proto::agent::drive_observation::Medium;
 use taf_proto::agent::report_volume_request::Verdict;
 use taf_proto::agent::{
-    AssignmentKey, Recording, WriteCommitted, WriteDone, WriteDurable, WriteReady, WriteWork,
-    write_response,
+    AssignmentKey, Recording, WriteCommitted, WriteDone, WriteReady, WriteWork, write_response,
 };
 use taf_proto::v1::Fault;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -32,16 +36,13 @@ use crate::commit;
 use crate::door::{Open, Visit};
 use crate::fault::{fault, is_news, of_drive, peer_lost, protocol, stopped};
 use crate::indexing;
-use crate::journal::Entry;
+use crate::ledger::Book;
 use crate::medium;
-use crate::transfer::{Answers, Transfer, say};
+use crate::ring::Halt;
+use crate::seats::Seat;
+use crate::transfer::{Transfer, say};
 use crate::worker::drive::Surroundings;
 
-/// Parts on tape that wait behind the one that is being delivered. With the one that the drive's thread then holds in its hand,
-/// three at most are on tape and not with the controller.
-const WAITING: usize = 1;
-/// The writer's own word for a part that the controller refused; the controller's is better.
-const COMMIT_REFUSED: &str = "COMMIT_REFUSED";
 /// After so many volumes in a row that failed before they held a part it is the drive, and no further cartridge is tried.
 const BARREN_MAX: u32 = 2;
 /// News of the drive that the work on what lies behind the known end outlives.
@@ -83,7 +84,8 @@ pub async fn run(
     if work.continues && parked.is_none() {
         return Err(peer_lost("the archive can't go on without it"));
     }
-    let proved = prove(around, key, recording, stop).await;
+    let seat = Arc::new(around.seats.sit(around, &recording.recording_uuid));
+    let proved = seat.prove(around, key, recording, stop).await;
     // The door knows whom it let in for as long as there is work.
     let (mut transfer, _open) = match (parked, &proved) {
         (Some(parked), _) => (parked, None),
@@ -94,7 +96,7 @@ pub async fn run(
         (None, Err(fault)) => return Err(fault.clone()),
     };
     let ending = match proved {
-        Ok(proved) => write(around, key, &work, proved, &mut transfer, stop).await,
+        Ok(_) => write(around, key, &work, &seat, &mut transfer, stop).await,
         Err(fault) => turned_away(&mut transfer, fault),
     };
     let part_count = transfer
@@ -159,7 +161,7 @@ async fn come_in(
         .await;
     let name = format!("{}-{archive}", key.attempt);
     let plan = around.buffering.plan(name, floor).await;
-    let transfer = Transfer::begin(key, archive, plan, requests, answers);
+    let transfer = Transfer::begin(key, archive, &around.buffering, plan, requests, answers);
     Ok((transfer, open))
 }
 
@@ -187,13 +189,13 @@ fn turned_away(transfer: &mut Transfer, fault: Fault) -> Result<Ending, Fault> {
 
 /// A volume that is proved.
 #[derive(Clone, Copy)]
-pub(crate) struct Proved {
+pub struct Proved {
     /// Where its next part begins, and the tape stands.
-    pub(crate) end: End,
+    pub end: End,
     /// The drive's changes then: after a further one none of it is true any more.
-    pub(crate) changes: u64,
+    pub changes: u64,
     /// From so many bytes a second on the drive streams on it.
-    pub(crate) floor: u64,
+    pub floor: u64,
 }
 
 /// Mounts and proves the volume, and finds its end. What lies behind the end that the catalog knows is made known to it first.
@@ -334,12 +336,23 @@ impl Problem {
     }
 }
 
+/// Ends the taking from a ring if the work is dropped in the middle: its thread waits for what nobody will bring.
+struct HaltWhenDropped(Option<Halt>);
+
+impl Drop for HaltWhenDropped {
+    fn drop(&mut self) {
+        if let Some(halt) = &self.0 {
+            halt.now();
+        }
+    }
+}
+
 /// Writes on one volume.
 async fn write(
     around: &Surroundings,
     key: AssignmentKey,
     work: &WriteWork,
-    proved: Proved,
+    seat: &Arc<Seat>,
     transfer: &mut Transfer,
     stop: &CancellationToken,
 ) -> Result<Ending, Fault> {
@@ -348,56 +361,49 @@ async fn write(
     };
     around.gauge.phase("writing");
     let parts_before = load.0.number();
-    let halt = load.1.halt();
+    let mut halt = HaltWhenDropped(Some(load.1.halt()));
     around.gauge.watch(load.1.meter());
-    let (parts, for_controller) = mpsc::channel::<Entry>(WAITING);
+    let book = Book::new(key, transfer.answers.clone(), around.gauge.clone());
     let (ended, drive_ended) = oneshot::channel::<()>();
-    let writing = thread::spawn(around, key, work.clone(), proved, load, (parts, ended));
-    let refused = CancellationToken::new();
-    let committing = tokio::spawn(commit_all(
-        around.clone(),
-        for_controller,
-        transfer.answers.clone(),
-        refused.clone(),
-    ));
+    let hand = thread::Hand {
+        around: around.clone(),
+        key,
+        work: work.clone(),
+        seat: Arc::clone(seat),
+        book: Arc::clone(&book),
+        stop: stop.clone(),
+    };
+    let writing = thread::spawn(hand, load, ended);
     let cause = tokio::select! {
         () = stop.cancelled() => Some(stopped()),
         // Its own fault comes with its thread's end.
         _ = drive_ended => None,
         // So does that of the commits. Nothing more of this archive is worth its tape.
-        () = refused.cancelled() => None,
+        () = book.refused().cancelled() => None,
         failed = transfer.receiving_failed() => Some(failed),
     };
-    if cause.is_some() || refused.is_cancelled() {
+    if (cause.is_some() || book.refused().is_cancelled())
+        && let Some(halt) = &halt.0
+    {
         halt.now();
     }
-    let died = |what: &str, error: tokio::task::JoinError| {
+    let written = writing.await.map_err(|error| {
         fault(
             "INTERNAL",
-            format!("{what} died: {error}"),
+            format!("the drive's thread died: {error}"),
             "see the tape agent's log",
         )
-    };
-    let written = writing.await.map_err(|e| died("the drive's thread", e))?;
+    })?;
+    halt.0 = None;
     around.gauge.phase("committing");
-    let committed = committing
-        .await
-        .map_err(|e| died("the committing task", e))?;
-    if let Some(left) = &written.left
-        && let Err(refused) = commit::deliver(&around.link, left).await
-    {
-        tracing::warn!(
-            reason = refused.reason,
-            message = refused.message,
-            "a further part is refused"
-        );
-    }
+    seat.ledger().settle().await;
+    let refused = book.fault();
     let reported = report(around, key, work, &written).await;
     if reported.is_ok()
-        && let (Ok(end), Some((Verdict::Full, _))) = (&committed, &written.verdict)
+        && refused.is_none()
+        && let (Some((Verdict::Full, _)), Some(proved)) = (&written.verdict, seat.proved())
     {
-        let end = end.unwrap_or(proved.end);
-        index(around, key, work, &written, Proved { end, ..proved }).await;
+        index(around, key, work, proved).await;
     }
     let fruitless = written.load.0.number() == parts_before;
     transfer.barren = if written.failed && fruitless {
@@ -407,10 +413,9 @@ async fn write(
     };
     transfer.load = Some(written.load);
     // The cause before the consequence: what the drive says, then the controller, then the peer.
-    let outcome = match (written.outcome, committed) {
-        (Err(fault), Err(cause)) if fault.reason == COMMIT_REFUSED => Err(cause),
-        (Err(fault), _) | (Ok(_), Err(fault)) => Err(fault),
-        (Ok(ending), Ok(_)) => match (ending, cause) {
+    let outcome = match (written.outcome, refused) {
+        (Err(fault), _) | (Ok(_), Some(fault)) => Err(fault),
+        (Ok(ending), None) => match (ending, cause) {
             (_, Some(fault)) => Err(fault),
             (Some(Ending::Whole), None) => all_received(transfer, stop).await,
             (Some(Ending::NextVolume(why)), None) if transfer.barren >= BARREN_MAX => Err(fault(
@@ -452,22 +457,12 @@ async fn all_received(transfer: &mut Transfer, stop: &CancellationToken) -> Resu
 
 /// Writes the index of a volume that is full: the room behind early warning is for it. Without, the volume stays due, and the
 /// parts say all that it would.
-async fn index(
-    around: &Surroundings,
-    key: AssignmentKey,
-    work: &WriteWork,
-    written: &thread::Written,
-    proved: Proved,
-) {
+async fn index(around: &Surroundings, key: AssignmentKey, work: &WriteWork, proved: Proved) {
     let Some(recording) = &work.recording else {
         return;
     };
-    let behind_orphan = written.orphan.as_ref().map(|orphan| End {
-        tape_file: orphan.next_tape_file,
-        block: orphan.next_block,
-    });
-    let end = behind_orphan.unwrap_or(proved.end);
-    if let Err(fault) = indexing::append(around, key, recording, end, proved.changes).await {
+    let written = indexing::append(around, key, recording, proved.end, proved.changes).await;
+    if let Err(fault) = written {
         tracing::warn!(
             reason = fault.reason,
             message = fault.message,
@@ -483,9 +478,6 @@ async fn report(
     work: &WriteWork,
     written: &thread::Written,
 ) -> Result<(), Fault> {
-    if let Some(orphan) = &written.orphan {
-        commit::orphans(&around.link, key, vec![orphan.clone()]).await?;
-    }
     let uuid = work
         .recording
         .as_ref()
@@ -497,35 +489,4 @@ async fn report(
         }
         _ => Ok(()),
     }
-}
-
-/// Commits parts in order, and gives where the volume ends behind the last one. After a refusal the writing is stopped, but those that are on tape are offered all the same:
-/// otherwise they would come from the journal one day, long after the next mount called them orphans.
-async fn commit_all(
-    around: Surroundings,
-    mut parts: mpsc::Receiver<Entry>,
-    answers: Answers,
-    stop: CancellationToken,
-) -> Result<Option<End>, Fault> {
-    let mut refused = None;
-    let mut end = None;
-    while let Some(entry) = parts.recv().await {
-        if let Err(fault) = commit::deliver(&around.link, &entry).await {
-            parts.close();
-            stop.cancel();
-            refused.get_or_insert(fault);
-            continue;
-        }
-        around.gauge.committed(entry.header.byte_count);
-        end = Some(End {
-            tape_file: entry.header.next_tape_file,
-            block: entry.header.next_block,
-        });
-        let durable = write_response::Message::Durable(WriteDurable {
-            sequence: entry.header.last_sequence,
-        });
-        // The next one says more; the last word is not sent this way.
-        let _ = answers.try_send(Ok(say(durable)));
-    }
-    refused.map_or(Ok(end), Err)
 }

@@ -232,8 +232,8 @@ impl Bench {
         let mut writer = Writer::new(drive, &journal, AssignmentKey::default(), &work, end, load)?;
         loop {
             let step = match writer.next_blocking() {
-                Ok(Some(segment)) => writer.segment(&segment),
-                Ok(None) => break,
+                Ok(ring::Next::Segment(segment)) => writer.segment(&segment),
+                Ok(_) => break,
                 Err(failure) => Err(failure),
             };
             match step {

@@ -54,6 +54,7 @@ async fn goes_on(
         peer_agent_id: "files".into(),
         part_size: PART,
         continues: true,
+        beside: Vec::new(),
     };
     site.assign_next(unload, Work::Write(work))
 }

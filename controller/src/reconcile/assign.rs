@@ -161,6 +161,7 @@ fn drive_work(
             peer_agent_id,
             part_size: live.archive.as_ref()?.part_size as u64,
             continues: live.volumes.len() > 1,
+            beside: Vec::new(),
         }),
         "restore" => Work::Read(agent::ReadWork {
             recording: Some(recording?),

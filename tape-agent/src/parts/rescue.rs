@@ -57,7 +57,7 @@ pub(super) struct Torn {
 
 impl Writer<'_> {
     /// Saves of the open part what can be saved after the drive said this.
-    pub fn rescue(mut self, error: &DriveError) -> Rescued {
+    pub fn rescue(&mut self, error: &DriveError) -> Rescued {
         let barcode = self.recording.barcode.clone();
         let cause = of_drive(error, "writing to", &barcode);
         let full = matches!(error, DriveError::VolumeOverflow);
@@ -69,6 +69,7 @@ impl Writer<'_> {
             failed: !full,
         };
         if !is_survivable(error) {
+            self.lost = true;
             self.forget();
             return rescued;
         }
@@ -102,6 +103,7 @@ impl Writer<'_> {
             Ok(torn) => torn,
             Err(error) => {
                 tracing::warn!(%error, "a torn tape file could not be closed; the next mount finds it");
+                self.lost = true;
                 self.open = Some(part);
                 self.forget();
                 return Err(cause.clone());

@@ -306,16 +306,17 @@ fn one_volume(
         block: BEGIN,
     };
     let key = AssignmentKey::default();
+    load.1.part_begins(part_bytes(work));
     let mut writer = Writer::new(drive, journal, key, work, end, load).unwrap();
     let mut parts = Vec::new();
     loop {
         let taken = match writer.next_blocking() {
-            Ok(Some(segment)) => segment,
-            Ok(None) => {
+            Ok(Next::Segment(segment)) => segment,
+            Ok(Next::Ended) => {
                 assert!(writer.is_whole());
                 return (parts, Ok(false), None);
             }
-            Err(failure) => panic!("{failure:?}"),
+            other => panic!("{other:?}"),
         };
         match writer.segment(&taken) {
             Ok(Progress::Buffered) => {}

@@ -19,6 +19,12 @@
 //!   each stop takes a full ring.
 //! - *Waited long enough* bounds how long a failing drive or medium goes unnoticed, and how much there is to lose in a ring. It
 //!   saves no data earlier: only the end of a part commits.
+//!
+//! # In company
+//! Several sources may have a part to write on the same volume, one after the other. Who has the turn holds up the others, so
+//! a drive without a floor does not take what trickles, either: a part is collected, or a ringful if that is less. And who has
+//! the turn and nothing to give while another one is ready *yields* it: the part ends there. That costs the filemark that the
+//! drive's stop would have cost anyway.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -31,6 +37,8 @@ const WINDOW_MIN: Duration = Duration::from_millis(250);
 const PATIENCE: Duration = Duration::from_secs(3);
 /// A drive without a floor has starved when nothing came for so long.
 const STALL: Duration = Duration::from_secs(5);
+/// And gives way to another source after so long.
+const LULL: Duration = Duration::from_millis(250);
 
 /// What the gate goes by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,6 +47,18 @@ pub struct Terms {
     pub floor: u64,
     /// The first byte waits no longer than this.
     pub wait: Duration,
+}
+
+/// Who else writes on the volume.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Company {
+    /// Nobody.
+    #[default]
+    Alone,
+    /// Others do.
+    Others,
+    /// We have the turn, and another one is ready and waits for it.
+    Awaited,
 }
 
 /// What is in the ring.
@@ -54,6 +74,8 @@ pub struct Level {
     pub crowded: bool,
     /// Nothing more comes.
     pub ended: bool,
+    /// Who else has something for the drive.
+    pub company: Company,
 }
 
 /// What the drive may do now.
@@ -65,6 +87,8 @@ pub enum Word {
     Wait,
     /// There is nothing for now: bring the tape to a stop. Then it is to ask again.
     Starved,
+    /// There is nothing for now, but another source has something: let that have the drive.
+    Yield,
 }
 
 /// The gate of one transfer.
@@ -140,9 +164,9 @@ impl Gate {
 
     /// A part is to begin, which so many bytes complete. A source that keeps the drive streaming is not held up.
     pub fn part_begins(&mut self, now: Duration, need: u64, level: Level) {
-        if self.terms.floor == 0 {
+        if self.terms.floor == 0 && level.company == Company::Alone {
             self.open = true;
-        } else if self.rate(now) < self.terms.floor {
+        } else if self.terms.floor == 0 || self.rate(now) < self.terms.floor {
             self.shut(now, level);
         }
         self.need = need;
@@ -164,7 +188,10 @@ impl Gate {
     pub fn word(&mut self, now: Duration, level: Level) -> Word {
         if !self.open {
             if !(level.ended || level.available > 0 && self.opens(now, level)) {
-                return Word::Wait;
+                return match level.company {
+                    Company::Awaited => Word::Yield,
+                    _ => Word::Wait,
+                };
             }
             self.open = true;
             self.waits_since = None;
@@ -177,15 +204,19 @@ impl Gate {
             return Word::Take;
         }
         let empty = now.saturating_sub(*self.empty_since.get_or_insert(now));
-        let starved = if self.terms.floor == 0 {
-            empty >= STALL
-        } else {
-            self.rate(now) < self.terms.floor
+        let awaited = level.company == Company::Awaited;
+        let starved = match self.terms.floor {
+            0 if awaited => empty >= LULL,
+            0 => empty >= STALL,
+            floor => self.rate(now) < floor,
         };
         if !starved {
             return Word::Wait;
         }
         self.shut(now, level);
+        if awaited {
+            return Word::Yield;
+        }
         self.starved += 1;
         self.stopped_at = Some(now);
         self.patience = self.patience.saturating_mul(4);
@@ -197,7 +228,9 @@ impl Gate {
         let floor = self.terms.floor;
         let outruns =
             waited >= self.patience && per_second(self.collected, waited) >= floor + floor / 4;
-        floor == 0
+        let at_once = floor == 0 && level.company == Company::Alone;
+        let outruns = outruns && floor > 0;
+        at_once
             || level.crowded
             || level.held >= level.capacity - level.capacity / 8
             || level.available >= self.need

@@ -87,7 +87,7 @@ fn true_segments(dice: &mut StdRng, count: usize) -> Vec<Segment> {
 fn next(outlet: &mut Outlet) -> Option<Segment> {
     match outlet.next_blocking().unwrap() {
         Next::Segment(segment) => Some(segment),
-        Next::Starved => panic!("nothing for long"),
+        Next::Starved | Next::Yield => panic!("nothing for long"),
         Next::Ended => None,
     }
 }

@@ -1,9 +1,12 @@
 //! The worker of one drive.
 
 use std::collections::HashSet;
+use std::pin::Pin;
+use std::task::Poll;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use bytes::Bytes;
 use taf_drive::Identity;
 use taf_drive::watch::Command;
 use taf_peer::config::Size;
@@ -16,7 +19,7 @@ use taf_proto::agent::{
 };
 use taf_proto::v1::Fault;
 use tokio::net::TcpListener;
-use tokio::task::JoinHandle;
+use tokio::task::{JoinError, JoinHandle};
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 
@@ -33,6 +36,7 @@ use crate::journal::Journal;
 use crate::keys::KeyFile;
 use crate::mounts::Mounts;
 use crate::ring;
+use crate::seats::Seats;
 use crate::spool::Spool;
 use crate::transfer::Parking;
 use crate::watch::Watch;
@@ -68,8 +72,10 @@ pub struct Surroundings {
     pub mounts: Mounts,
     /// How what is on its way to the drive is buffered.
     pub buffering: Buffering,
-    /// Where a transfer waits for its next volume.
+    /// Where transfers wait for their next volume.
     pub parking: Parking,
+    /// Who writes on the volume at the drive.
+    pub seats: Seats,
     /// A command that takes longer hangs.
     pub hung_after: Duration,
 }
@@ -177,6 +183,7 @@ pub async fn run(config: Config, device_name: &str) -> anyhow::Result<()> {
         mounts,
         buffering: Buffering::new(&config, &file_name(&serial)),
         parking: Parking::default(),
+        seats: Seats::default(),
         hung_after: config.hung_after.0,
     };
     name_small_ring(config.ring.0);
@@ -253,14 +260,45 @@ async fn deliver(
 
 struct Running {
     key: AssignmentKey,
+    /// Of work that others may write beside: the recording.
+    writes: Option<Bytes>,
     stop: CancellationToken,
     task: JoinHandle<agent::Result>,
+}
+
+/// The recording that an assignment writes parts on.
+fn writes(assignment: &Assignment) -> Option<Bytes> {
+    match &assignment.work {
+        Some(Work::Write(work)) => work.recording.as_ref().map(|r| r.recording_uuid.clone()),
+        _ => None,
+    }
+}
+
+/// Whether it may begin now: alone, or beside those that write on the same volume.
+fn may_begin(next: &Assignment, running: &[Running]) -> bool {
+    let wanted = writes(next);
+    running
+        .iter()
+        .all(|running| wanted.is_some() && running.writes == wanted)
+}
+
+/// The next work that ends; never if there is none.
+async fn next_ended(running: &mut [Running]) -> (usize, Result<agent::Result, JoinError>) {
+    std::future::poll_fn(|context| {
+        for (at, running) in running.iter_mut().enumerate() {
+            if let Poll::Ready(result) = Pin::new(&mut running.task).poll(context) {
+                return Poll::Ready((at, result));
+            }
+        }
+        Poll::Pending
+    })
+    .await
 }
 
 /// Keeps the work as the newest set of assignments says.
 async fn work(around: &Surroundings, session: &Session, shutdown: &CancellationToken) {
     let mut assignments = session.assignments();
-    let mut running: Option<Running> = None;
+    let mut running: Vec<Running> = Vec::new();
     let mut done: HashSet<AssignmentKey> = HashSet::new();
     let mut look = tokio::time::interval(LOOK_EVERY.min(around.hung_after));
     let mut hung: Option<Command> = None;
@@ -268,33 +306,28 @@ async fn work(around: &Surroundings, session: &Session, shutdown: &CancellationT
         let set = assignments.borrow_and_update().clone();
         let wanted = |key: &AssignmentKey| set.iter().any(|a| a.key.as_ref() == Some(key));
         done.retain(|key| wanted(key));
-        if let Some(running) = &running
-            && !wanted(&running.key)
-        {
+        for running in running.iter().filter(|running| !wanted(&running.key)) {
             running.stop.cancel();
         }
         // A drive that hangs is left alone. Its thread has it, and whatever else is sent would wait behind.
-        if running.is_none()
-            && hung.is_none()
-            && let Some(next) = set.iter().find(|a| {
-                a.key
-                    .is_some_and(|key| !done.contains(&key) && !session.is_finished(&key))
-            })
-        {
-            running = start(around, next.clone());
-        }
-        let ended = async {
-            match &mut running {
-                Some(running) => (&mut running.task).await,
-                None => std::future::pending().await,
+        if hung.is_none() {
+            for next in &set {
+                let is_new = |key: &AssignmentKey| {
+                    !done.contains(key)
+                        && !session.is_finished(key)
+                        && running.iter().all(|running| running.key != *key)
+                };
+                if next.key.as_ref().is_some_and(is_new) && may_begin(next, &running) {
+                    running.extend(start(around, next.clone()));
+                }
             }
-        };
+        }
         tokio::select! {
             () = shutdown.cancelled() => break,
             changed = assignments.changed() => if changed.is_err() { break },
-            result = ended => {
-                let Some(Running { key, .. }) = running.take() else { continue };
-                finish(around, session, key, result).await;
+            (at, result) = next_ended(&mut running) => {
+                let Running { key, .. } = running.swap_remove(at);
+                finish(around, session, key, result, running.is_empty()).await;
                 done.insert(key);
             }
             _ = look.tick() => {
@@ -303,38 +336,48 @@ async fn work(around: &Surroundings, session: &Session, shutdown: &CancellationT
                 if hung != before {
                     around.gauge.hung(hung.as_ref());
                 }
-                match (&hung, running.take()) {
-                    (Some(command), Some(Running { key, task, .. })) => {
-                        task.abort();
-                        give_up(around, session, key, command);
-                        done.insert(key);
+                match &hung {
+                    Some(command) if running.is_empty() => {
+                        tracing::debug!(command = command.name(), "the drive still hangs");
+                        around.device.give_up();
                     }
-                    (Some(_), None) => around.device.give_up(),
-                    (None, None) => show_medium(around).await,
-                    (None, work) => {
-                        running = work;
-                        around.gauge.refresh();
+                    Some(command) => {
+                        around.seats.clear();
+                        for Running { key, task, .. } in running.drain(..) {
+                            task.abort();
+                            give_up(around, session, key, command);
+                            done.insert(key);
+                        }
                     }
+                    None if running.is_empty() => show_medium(around).await,
+                    None => around.gauge.refresh(),
                 }
             }
         }
     }
-    if let Some(Running { key, stop, task }) = running {
-        stop.cancel();
-        if let Ok(result) = tokio::time::timeout(DRAIN, task).await {
-            finish(around, session, key, result).await;
-            // The session's task sends it; what is not heard in time the journal and the lease settle.
-            let mut connected = session.connected();
-            let sent = async {
-                while session.is_finished(&key) && *connected.borrow() {
-                    tokio::select! {
-                        _ = connected.changed() => {}
-                        () = tokio::time::sleep(Duration::from_millis(50)) => {}
-                    }
-                }
-            };
-            let _ = tokio::time::timeout(Duration::from_secs(3), sent).await;
+    for running in &running {
+        running.stop.cancel();
+    }
+    let keys: Vec<AssignmentKey> = running.iter().map(|running| running.key).collect();
+    let drained = async {
+        while !running.is_empty() {
+            let (at, result) = next_ended(&mut running).await;
+            let Running { key, .. } = running.swap_remove(at);
+            finish(around, session, key, result, running.is_empty()).await;
         }
+    };
+    if !keys.is_empty() && tokio::time::timeout(DRAIN, drained).await.is_ok() {
+        // The session's task sends it; what is not heard in time the journal and the lease settle.
+        let mut connected = session.connected();
+        let sent = async {
+            while keys.iter().any(|key| session.is_finished(key)) && *connected.borrow() {
+                tokio::select! {
+                    _ = connected.changed() => {}
+                    () = tokio::time::sleep(Duration::from_millis(50)) => {}
+                }
+            }
+        };
+        let _ = tokio::time::timeout(Duration::from_secs(3), sent).await;
     }
 }
 
@@ -355,18 +398,22 @@ fn give_up(around: &Surroundings, session: &Session, key: AssignmentKey, command
     });
 }
 
+/// Work has ended; with the `last` one the drive lets go of the cartridge.
 async fn finish(
     around: &Surroundings,
     session: &Session,
     key: AssignmentKey,
-    result: Result<agent::Result, tokio::task::JoinError>,
+    result: Result<agent::Result, JoinError>,
+    last: bool,
 ) {
-    around.gauge.end();
-    let outcome = result.as_ref().ok().and_then(|result| result.fault.clone());
-    end_mount(around, outcome).await;
-    release(around).await;
-    // What is in the drive is shown before the result: the controller decides by it.
-    show_medium(around).await;
+    around.gauge.of(key).end();
+    if last {
+        let outcome = result.as_ref().ok().and_then(|result| result.fault.clone());
+        end_mount(around, outcome).await;
+        release(around).await;
+        // What is in the drive is shown before the result: the controller decides by it.
+        show_medium(around).await;
+    }
     session.finish(result.unwrap_or_else(|error| agent::Result {
         key: Some(key),
         fault: Some(fault(
@@ -417,9 +464,11 @@ async fn unless_it_hangs<T: Send + 'static>(
 }
 
 fn start(around: &Surroundings, assignment: Assignment) -> Option<Running> {
+    let writes = writes(&assignment);
     let (key, work) = (assignment.key?, assignment.work?);
     let stop = CancellationToken::new();
-    let (around, stopping) = (around.clone(), stop.clone());
+    let (mut around, stopping) = (around.clone(), stop.clone());
+    around.gauge = around.gauge.of(key);
     let task = tokio::spawn(async move {
         let outcome = perform(&around, key, work, &stopping).await;
         let (fault, done) = match outcome {
@@ -440,7 +489,12 @@ fn start(around: &Surroundings, assignment: Assignment) -> Option<Running> {
             done,
         }
     });
-    Some(Running { key, stop, task })
+    Some(Running {
+        key,
+        writes,
+        stop,
+        task,
+    })
 }
 
 async fn perform(
@@ -449,7 +503,12 @@ async fn perform(
     work: Work,
     stop: &CancellationToken,
 ) -> Result<Option<Done>, Fault> {
-    around.parking.leave_to(key);
+    match &work {
+        Work::Write(work) => around.parking.leave_to(key, &work.beside),
+        // Whatever comes behind this says who shares the drive.
+        Work::Unload(_) => {}
+        _ => around.parking.leave_to(key, &[]),
+    }
     match work {
         Work::Write(work) => Ok(Some(Done::Write(
             write::run(around, key, work, stop).await?,

@@ -264,15 +264,7 @@ impl Site {
 
     /// Gives the unit this work and nothing else.
     pub fn assign(&mut self, work: Work) -> AssignmentKey {
-        let key = AssignmentKey {
-            attempt: self.next_attempt,
-            generation: Some(Generation {
-                epoch: 1,
-                counter: self.next_attempt,
-            }),
-            step: 1,
-        };
-        self.next_attempt += 1;
+        let key = self.next_key();
         let assignment = Assignment {
             key: Some(key),
             work: Some(work),
@@ -362,15 +354,43 @@ impl Site {
         recording: &Recording,
         part_size: u64,
     ) -> (AssignmentKey, Archive) {
+        let (assignment, archive) = self.write_of("files", recording, part_size);
+        let key = assignment.key.unwrap();
+        self.controller.assign(vec![assignment]);
+        (key, archive)
+    }
+
+    /// A write of an archive by this source agent, to be assigned beside others.
+    pub fn write_of(
+        &mut self,
+        agent: &str,
+        recording: &Recording,
+        part_size: u64,
+    ) -> (Assignment, Archive) {
         let archive = archive(self.installation(), self.next_attempt);
         let work = WriteWork {
             recording: Some(recording.clone()),
             archive: Some(archive.clone()),
-            peer_agent_id: "files".into(),
+            peer_agent_id: agent.into(),
             part_size,
             continues: false,
+            beside: Vec::new(),
         };
-        (self.assign(Work::Write(work)), archive)
+        let assignment = Assignment {
+            key: Some(self.next_key()),
+            work: Some(Work::Write(work)),
+        };
+        (assignment, archive)
+    }
+
+    fn next_key(&mut self) -> AssignmentKey {
+        let counter = self.next_attempt;
+        self.next_attempt += 1;
+        AssignmentKey {
+            attempt: counter,
+            generation: Some(Generation { epoch: 1, counter }),
+            step: 1,
+        }
     }
 
     /// Assigns an index that is to tell of these parts and further things.
@@ -418,7 +438,11 @@ impl Site {
     }
 
     pub async fn writing(&self, key: AssignmentKey) -> Writing {
-        Writing::open(&self.source_agent("files"), &self.addresses(), key).await
+        self.writing_of("files", key).await
+    }
+
+    pub async fn writing_of(&self, agent: &str, key: AssignmentKey) -> Writing {
+        Writing::open(&self.source_agent(agent), &self.addresses(), key).await
     }
 
     pub async fn reading(&self, key: AssignmentKey) -> Reading {

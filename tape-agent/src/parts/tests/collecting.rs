@@ -90,6 +90,7 @@ fn write(stream: &Stream, means: Means, pace: Pace, seed: u64) -> Outcome {
     });
     let meter = outlet.meter();
     let mut archive = Archive::new(stream.uuid);
+    outlet.part_begins(part_bytes(&work));
     let entries = {
         let mut drive = course.rig.drive();
         let mut writer = Writer::new(

@@ -53,6 +53,7 @@ impl Bench {
             capacity: self.capacity,
             crowded: self.crowded,
             ended: self.ended,
+            company: Company::Alone,
         }
     }
 
@@ -97,6 +98,7 @@ impl Bench {
                 }
                 Word::Wait => break,
                 Word::Starved => self.starved.push(self.now),
+                Word::Yield => panic!("nobody waits for the drive"),
             }
         }
     }
