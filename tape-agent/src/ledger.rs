@@ -7,7 +7,9 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
-use taf_proto::agent::{AssignmentKey, PartHeader, ReportOrphanRequest, WriteDurable, write_response};
+use taf_proto::agent::{
+    AssignmentKey, PartHeader, ReportOrphanRequest, WriteDurable, write_response,
+};
 use taf_proto::v1::Fault;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
@@ -63,7 +65,7 @@ impl Book {
 }
 
 enum Item {
-    Part(Entry, Arc<Book>),
+    Part(Box<Entry>, Arc<Book>),
     Orphan(ReportOrphanRequest, Arc<Book>),
     Settled(oneshot::Sender<()>),
 }
@@ -83,7 +85,7 @@ impl Ledger {
     /// that may block.
     pub fn part_blocking(&self, entry: Entry, book: &Arc<Book>) {
         // The task lives as long as this.
-        let _ = self.0.blocking_send(Item::Part(entry, Arc::clone(book)));
+        let _ = self.0.blocking_send(Item::Part(Box::new(entry), Arc::clone(book)));
     }
 
     /// The same of a tape file that nobody owns.

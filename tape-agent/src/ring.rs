@@ -155,7 +155,7 @@ struct State {
     /// Bytes of these.
     taken_bytes: u64,
     /// Bytes of `kept` in memory.
-    memory: u64,
+    in_memory: u64,
     /// What of the disk is used, also by what is being written there.
     used: Used,
     /// Nothing more goes to the disk.
@@ -210,7 +210,7 @@ impl Shared {
     fn level(&self, state: &State) -> Level {
         Level {
             available: state.kept_bytes - state.taken_bytes,
-            held: state.memory + state.used.bytes(),
+            held: state.in_memory + state.used.bytes(),
             capacity: self.capacity(state),
             crowded: state.crowded,
             ended: state.ended,
@@ -220,7 +220,7 @@ impl Shared {
 
     /// Finds room. What goes to the disk has it from now on.
     fn room(&self, state: &mut State, length: u64) -> Room {
-        if state.memory + length <= state.limit {
+        if state.in_memory + length <= state.limit {
             return Room::Memory;
         }
         if let Some(disk) = self.disk.as_ref().filter(|_| !state.disk_failed)
@@ -237,7 +237,7 @@ impl Shared {
 
     fn keep(&self, state: &mut State, header: Header, length: u64, place: Place) {
         if let Place::Memory(_) = place {
-            state.memory += length;
+            state.in_memory += length;
         }
         state.kept_bytes += length;
         state.crowded = false;
@@ -271,7 +271,7 @@ pub fn ring(plan: Plan) -> (Inlet, Outlet) {
             kept_bytes: 0,
             taken: 0,
             taken_bytes: 0,
-            memory: 0,
+            in_memory: 0,
             used: Used::new(size),
             disk_failed: false,
             gate: Gate::new(plan.terms),
@@ -464,7 +464,7 @@ impl Outlet {
         {
             if let Some(kept) = state.kept.pop_front() {
                 match kept.place {
-                    Place::Memory(_) => state.memory -= kept.length,
+                    Place::Memory(_) => state.in_memory -= kept.length,
                     Place::Disk(..) => state.used.give_back_oldest(),
                 }
                 state.taken -= 1;
@@ -618,7 +618,7 @@ impl Meter {
         let now = self.0.now();
         let (starved_count, starved) = state.gate.starved(now);
         DriveFlow {
-            ring_byte_count: state.memory,
+            ring_byte_count: state.in_memory,
             ring_size: state.limit,
             spool_byte_count: state.used.bytes(),
             spool_size: self.0.capacity(&state) - state.limit,
@@ -639,7 +639,7 @@ impl Drop for Outlet {
         state.closed = true;
         state.kept.clear();
         state.kept_bytes = 0;
-        state.memory = 0;
+        state.in_memory = 0;
         state.used = Used::default();
         state.taken = 0;
         state.taken_bytes = 0;

@@ -89,7 +89,10 @@ fn read_back(site: &Site, source: &Source) -> Vec<u8> {
         let blocks = blocks.blocks(part.header.tape_file).unwrap();
         let file: Vec<u8> = blocks.flat_map(std::result::Result::unwrap).collect();
         let block0 = Block0::decode(&file[..BLOCK as usize]).unwrap();
-        assert_eq!(block0.archive_uuid.as_bytes()[..], source.archive.archive_uuid);
+        assert_eq!(
+            block0.archive_uuid.as_bytes()[..],
+            source.archive.archive_uuid
+        );
         assert_eq!((block0.part, part.header.part_number), (number, number));
         let mut rest = &file[BLOCK as usize..];
         while !rest.is_empty() {
@@ -117,14 +120,27 @@ fn follow(site: &Site, recording: &mut Recording) -> Vec<Option<u64>> {
             site::Event::Part(part) => {
                 let h = part.header;
                 let of = h.key.map(|key| key.attempt);
-                (of, h.tape_file, h.first_block, h.next_tape_file, h.next_block)
+                (
+                    of,
+                    h.tape_file,
+                    h.first_block,
+                    h.next_tape_file,
+                    h.next_block,
+                )
             }
-            site::Event::Orphan(o) => {
-                (None, o.tape_file, o.first_block, o.next_tape_file, o.next_block)
-            }
+            site::Event::Orphan(o) => (
+                None,
+                o.tape_file,
+                o.first_block,
+                o.next_tape_file,
+                o.next_block,
+            ),
             _ => continue,
         };
-        assert_eq!((file, block), (recording.next_tape_file, recording.next_block));
+        assert_eq!(
+            (file, block),
+            (recording.next_tape_file, recording.next_block)
+        );
         (recording.next_tape_file, recording.next_block) = (next_file, next_block);
         order.push(of);
     }
@@ -155,7 +171,10 @@ async fn parts_of_two_archives_lie_one_behind_the_other_and_both_are_whole() {
     let order = follow(&site, &mut recording);
     let changes = order.windows(2).filter(|pair| pair[0] != pair[1]).count();
     assert!(changes > 3, "{order:?}");
-    assert_eq!(one.writing.committed().await.unwrap() as usize * 2, order.len() / 2 * 2);
+    assert_eq!(
+        one.writing.committed().await.unwrap() as usize * 2,
+        order.len() / 2 * 2
+    );
     // It was mounted and proved once, and the health of it reported once.
     let mounts = site.controller.mounts();
     let uuids: std::collections::HashSet<_> = mounts

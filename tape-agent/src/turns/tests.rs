@@ -60,7 +60,13 @@ impl Bench {
         }
     }
 
-    fn add(&mut self, floor: u64, capacity: u64, total: u64, pace: impl FnMut(u64) -> u64 + 'static) {
+    fn add(
+        &mut self,
+        floor: u64,
+        capacity: u64,
+        total: u64,
+        pace: impl FnMut(u64) -> u64 + 'static,
+    ) {
         let terms = Terms {
             floor,
             wait: Duration::from_mins(10),
@@ -107,7 +113,11 @@ impl Bench {
     /// Until every source is done.
     fn run(&mut self, limit: Duration) {
         self.begin();
-        while self.sources.iter().any(|s| s.rest > 0 || s.held > 0 || s.open > 0) {
+        while self
+            .sources
+            .iter()
+            .any(|s| s.rest > 0 || s.held > 0 || s.open > 0)
+        {
             self.now += STEP;
             assert!(self.now < limit, "not done after {limit:?}");
             for source in &mut self.sources {
@@ -171,7 +181,7 @@ impl Bench {
         }
         if self.turns.take(seat as u64) {
             let source = &mut self.sources[seat];
-            let waited = now - source.asked_at.take().unwrap();
+            let waited = now.saturating_sub(source.asked_at.take().unwrap());
             source.longest_wait = source.longest_wait.max(waited);
             source.most_passed = source.most_passed.max(source.passed);
         }
@@ -260,12 +270,16 @@ fn a_crawling_source_never_holds_up_a_fast_one() {
         assert!(fast.parts.len() <= 160, "{floor}: {}", fast.parts.len());
         let total: u64 = bench.sources.iter().flat_map(|s| &s.parts).sum();
         assert_eq!(total, 108_000 * MB);
-        assert!(bench.held_up < Duration::from_secs(20), "{floor}: {:?}", bench.held_up);
+        assert!(
+            bench.held_up < Duration::from_secs(20),
+            "{floor}: {:?}",
+            bench.held_up
+        );
         assert!(
             fast.longest_wait < Duration::from_secs(6),
             "{floor}: {:?}",
             fast.longest_wait
-      );
+        );
     }
 }
 

@@ -171,7 +171,10 @@ struct Desk<'a> {
 
 impl Desk<'_> {
     fn part(&self, entry: Entry, stand: Option<Stand>) {
-        self.hand.seat.ledger().part_blocking(entry, &self.hand.book);
+        self.hand
+            .seat
+            .ledger()
+            .part_blocking(entry, &self.hand.book);
         self.hand.seat.stands(stand);
     }
 
