@@ -85,7 +85,9 @@ impl Ledger {
     /// that may block.
     pub fn part_blocking(&self, entry: Entry, book: &Arc<Book>) {
         // The task lives as long as this.
-        let _ = self.0.blocking_send(Item::Part(Box::new(entry), Arc::clone(book)));
+        let _ = self
+            .0
+            .blocking_send(Item::Part(Box::new(entry), Arc::clone(book)));
     }
 
     /// The same of a tape file that nobody owns.
