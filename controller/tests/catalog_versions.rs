@@ -376,3 +376,121 @@ async fn nothing_is_published_of_a_version_without_a_base_that_has_nothing() {
     };
     assert!(world.publish_done(&attempt, &done).await.is_err());
 }
+
+/// The first of two parts of a backup is committed; then its attempt dies.
+async fn dies_halfway(world: &World, kind: Kind, tree: &Tree) -> Backup {
+    let attempt = world.attempt_at(kind).await;
+    let made = Backup::of(tree, attempt.opened.ordinal as u32);
+    let part = made.parts(world, &attempt, 2).await.remove(0);
+    world.commit(&part).await.unwrap();
+    made
+}
+
+fn large() -> Tree {
+    Tree::of(&[
+        ("a/1", 20_000, 0),
+        ("b/1", 20_000, 0),
+        ("c/1", 20_000, 0),
+        ("d/1", 20_000, 0),
+    ])
+}
+
+#[tokio::test]
+async fn what_an_attempt_left_is_gone_on_with_and_counts() {
+    let world = World::new().await;
+    dies_halfway(&world, Kind::Full, &large()).await;
+    let staged_before = world.count("pages").await;
+    assert!(staged_before > 0);
+
+    // What was committed of "a" is not any more what is there.
+    let mut tree = large();
+    tree.files.insert(b"a/2".to_vec(), (7, 0));
+    let attempt = world.attempt_at(Kind::Full).await;
+    let opening = attempt.opened.opening;
+    assert!(opening.resumes && opening.has_base());
+    assert_eq!((opening.version, opening.parent, opening.floor), (1, 0, 1));
+    let staged = fetch(&world, attempt.key, BaseKind::Staged).await.unwrap();
+    assert_eq!(staged.len() as i64, staged_before);
+    let (made, gone) = compared(&tree, &attempt, &[&staged]);
+    assert_eq!(gone, Vec::<Vec<u8>>::new());
+    assert!(
+        made.pages.len() < Backup::of(&tree, 2).pages.len(),
+        "not all is sent again"
+    );
+    let part = made.parts(&world, &attempt, 1).await.remove(0);
+    world.commit(&part).await.unwrap();
+    world.publish(&attempt, &made).await.unwrap();
+
+    assert_eq!(files(&world, 1).await, sizes(&tree));
+    let closing = closing(&world, 1).await;
+    let archives: Vec<u32> = closing.archives.iter().map(|a| a.ordinal).collect();
+    assert_eq!(archives, [1, 2]);
+    // A row that came twice counts for the later archive alone.
+    let rows: u64 = closing
+        .archives
+        .iter()
+        .flat_map(|a| &a.parts)
+        .map(|p| p.row_count)
+        .sum();
+    assert_eq!(rows as i64, world.count("pages").await);
+    let (archives, items) = recalled(&world, 1).await;
+    assert_eq!(archives, [1, 2]);
+    assert!(items.iter().any(|item| item.archive_ordinal == 1));
+    assert_eq!(world.count("version_parts").await, 2);
+}
+
+#[tokio::test]
+async fn an_attempt_with_nothing_left_to_do_publishes_what_others_left() {
+    let world = World::new().await;
+    world.back_up(&Tree::of(&[("z", 1, 0)]), 1).await;
+    // All pages are committed, but the source agent dies before it says so.
+    let first = world.attempt_at(Kind::Incremental).await;
+    let head = fetch(&world, first.key, BaseKind::Head).await.unwrap();
+    let (made, _) = compared(&large(), &first, &[&head]);
+    let mut part = made.parts(&world, &first, 1).await.remove(0);
+    record::encode(&record::tombstone(b"gone".to_vec()), &mut part.records).unwrap();
+    world.commit(&part).await.unwrap();
+
+    let second = world.attempt_at(Kind::Incremental).await;
+    assert!(second.opened.opening.resumes);
+    let staged = fetch(&world, second.key, BaseKind::Staged).await.unwrap();
+    assert_eq!(
+        staged.get(&b"gone"[..]),
+        Some(&None),
+        "tombstones are told of"
+    );
+    let done = BackupDone {
+        unchanged: true,
+        ..BackupDone::default()
+    };
+    world.publish_done(&second, &done).await.unwrap();
+    assert_eq!(files(&world, 2).await, sizes(&large()));
+    let archives: Vec<u32> = closing(&world, 2)
+        .await
+        .archives
+        .iter()
+        .map(|a| a.ordinal)
+        .collect();
+    assert_eq!(archives, [first.opened.ordinal as u32]);
+}
+
+#[tokio::test]
+async fn what_was_made_for_something_else_goes_before_its_number_is_used_again() {
+    let world = World::new().await;
+    world.back_up(&large(), 1).await;
+    dies_halfway(&world, Kind::Incremental, &large()).await;
+    assert!(world.count("pages WHERE version = 2").await > 0);
+    let full = world.attempt_at(Kind::Full).await;
+    assert!(!full.opened.opening.resumes);
+    assert_eq!(world.count("pages WHERE version = 2").await, 0);
+    assert_eq!(world.count("archives WHERE state = 'abandoned'").await, 1);
+    // Of what is on a cartridge that was erased nothing can be gone on with.
+    dies_halfway(&world, Kind::Full, &large()).await;
+    let client = world.store.client().await.unwrap();
+    client
+        .execute("UPDATE volumes SET recording_uuid = volume_uuid", &[])
+        .await
+        .unwrap();
+    let again = world.attempt_at(Kind::Full).await;
+    assert!(!again.opened.opening.resumes);
+}

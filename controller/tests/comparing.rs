@@ -18,8 +18,7 @@ use taf_proto::agent::assignment::Work;
 use taf_proto::agent::catalog_service_client::CatalogServiceClient;
 use taf_proto::agent::result::Done;
 use taf_proto::agent::{
-    AssignmentKey, BackupDone, BackupWork, Base, BaseKind, ClaimDriveRequest, FetchBaseRequest,
-    Worker,
+    AssignmentKey, BackupDone, BackupWork, Base, BaseKind, FetchBaseRequest, Worker,
 };
 use taf_proto::v1::{JobState, VersionType};
 use units::{Unit, slot, within};
@@ -43,16 +42,6 @@ impl Site {
             pages += message.pages.len();
         }
         pages
-    }
-
-    /// The worker, or why there is none yet.
-    async fn claim(&self, key: AssignmentKey) -> Result<Worker, tonic::Status> {
-        let channel = self.served.channel(Some(&self.files)).await;
-        let request = ClaimDriveRequest { key: Some(key) };
-        let answer = CatalogServiceClient::new(channel)
-            .claim_drive(request)
-            .await?;
-        Ok(answer.into_inner().worker.unwrap())
     }
 
     async fn claimed(&self, key: AssignmentKey) -> Worker {

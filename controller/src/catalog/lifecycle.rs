@@ -4,11 +4,11 @@
 //! gone on with if it was making the same, else emptied first. Publishing is the one step that readers see, and it happens only
 //! when every byte is proved on tape.
 
-use taf_core::catalog::{Kind, Line, Opening, open};
+use taf_core::catalog::{Kind, Line, Opening, Staged, open};
 use taf_proto::agent::BackupDone;
 use uuid::Uuid;
 
-use crate::store::parts::Span;
+use crate::store::parts::{Left, Span};
 use crate::store::versions::Counts;
 use crate::store::{
     Error, GenericClient, Transaction, archives, bigint, indexes, lines, parts, versions,
@@ -40,18 +40,34 @@ pub async fn foresee(
     asked: Kind,
 ) -> Result<Opening, Error> {
     let (head, full) = lines::line_heads(client, line_id).await?;
-    // What earlier attempts left is not gone on with yet.
-    let line = Line {
-        head,
-        full,
-        staged: None,
-    };
-    Ok(open(asked, &line))
+    let number = head.map_or(0, |head| head.base.version) + 1;
+    let mut staged = None;
+    if let Some(row) = versions::version_staged(client, line_id, number).await? {
+        let left = parts::part_list_left(client, line_id, number).await?;
+        staged = Some(Staged {
+            kind: kind(&row.kind)?,
+            parent: row.parent,
+            floor: row.floor,
+            whole: is_whole(&left),
+        });
+    }
+    Ok(open(asked, &Line { head, full, staged }))
 }
 
 /// A kind from its stored name.
 pub fn kind(stored: &str) -> Result<Kind, Error> {
     Kind::from_name(stored).ok_or(Error::Corrupt("the kind of a version"))
+}
+
+/// Whether what earlier attempts left can be gone on with: every archive from its first part on without a gap, all of it where
+/// it was.
+fn is_whole(left: &[Left]) -> bool {
+    let gapless = |archive: &[Left]| {
+        let spans: Vec<Span> = archive.iter().map(|part| part.span.clone()).collect();
+        follow(&spans).is_ok()
+    };
+    let mut archives = left.chunk_by(|a, b| a.ordinal == b.ordinal);
+    !left.is_empty() && left.iter().all(|part| part.in_place) && archives.all(gapless)
 }
 
 /// Reserves the line's next version for an attempt, which must have its row, and gives it an archive.

@@ -25,7 +25,14 @@ async fn a_source_that_was_restarted_fails_its_job_and_the_next_run_takes_the_nu
     assert_eq!(site.failed(&job).await.reason, "SOURCE_LOST");
     assert_eq!(site.job(&job).await.version, "", "there is no such version");
 
+    // It goes on with what is committed, and so begins without a drive.
     let second = site.run("daily").await;
+    let (source_key, work) = units.source.given().await;
+    let Work::Backup(backup) = work else {
+        panic!("no backup: {work:?}")
+    };
+    assert!(backup.base.unwrap().resumes);
+    site.claim(source_key).await.unwrap_err();
     let (key, work) = units.drive.given_write().await;
     let again = work.archive.clone().unwrap();
     assert_eq!((again.version, again.ordinal), (1, 2));
@@ -35,7 +42,6 @@ async fn a_source_that_was_restarted_fails_its_job_and_the_next_run_takes_the_nu
         recording.next_tape_file, 2,
         "what was committed keeps its room"
     );
-    let (source_key, _) = units.source.given().await;
     let done = site.commit(key, &work).await;
     units.source.finish(source_key, Some(Done::Backup(done)));
     units.drive.finish(key, WRITTEN);

@@ -9,6 +9,7 @@ use taf_proto::agent::assignment::Work;
 use taf_proto::agent::catalog_service_client::CatalogServiceClient;
 use taf_proto::agent::result::Done;
 use taf_proto::agent::{Archive, AssignmentKey, BackupDone, Recording, WriteDone, WriteWork};
+use taf_proto::agent::{ClaimDriveRequest, Worker};
 use taf_proto::path;
 use taf_proto::v1::device_service_client::DeviceServiceClient;
 use taf_proto::v1::job_service_client::JobServiceClient;
@@ -363,6 +364,16 @@ impl Site {
             }
         })
         .await
+    }
+
+    /// As a source agent, asks for the drive of a backup: its worker, or why there is none yet.
+    pub async fn claim(&self, key: AssignmentKey) -> Result<Worker, tonic::Status> {
+        let channel = self.served.channel(Some(&self.files)).await;
+        let request = ClaimDriveRequest { key: Some(key) };
+        let answer = CatalogServiceClient::new(channel)
+            .claim_drive(request)
+            .await?;
+        Ok(answer.into_inner().worker.unwrap())
     }
 
     /// Published versions.
