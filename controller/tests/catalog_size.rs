@@ -90,13 +90,13 @@ impl Generator {
         }
     }
 
-    fn place(&mut self, length: u64) -> Option<Place> {
+    fn place(&mut self, length: u64) -> Place {
         let place = Place {
             archive_ordinal: self.ordinal,
             tar_offset: self.offset,
         };
         self.offset += length;
-        Some(place)
+        place
     }
 
     /// A time within some seconds behind another one; nanoseconds are anything.
@@ -121,7 +121,7 @@ impl Generator {
             mtime,
             ctime,
             inode: self.inode,
-            place: self.place(512),
+            place: Some(self.place(512)),
             tar_length: 512,
             ..DirectoryStat::default()
         };
@@ -171,7 +171,7 @@ impl Generator {
             uid: 1_000 + nth as u32 % 7,
             gid: 100,
             inode: self.inode,
-            place: self.place(tar_length),
+            place: Some(self.place(tar_length)),
             tar_length,
             hash: Some(self.random.random()),
             ..Entry::bare(name, Kind::File)
