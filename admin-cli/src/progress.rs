@@ -94,6 +94,9 @@ pub fn quiet(job: &Job) -> String {
     if job.state() == JobState::Running && !phase.is_empty() {
         line = format!("{line}, {phase}");
     }
+    for stream in streams(job) {
+        line = format!("{line}, {stream}");
+    }
     if !job.waiting_for.is_empty() {
         line = format!("{line}, waits for {}", job.waiting_for);
     }
@@ -101,6 +104,20 @@ pub fn quiet(job: &Job) -> String {
         line = format!("{line} ({promotion})");
     }
     line
+}
+
+/// What the drives of a backup with several streams do, each in a few words.
+fn streams(job: &Job) -> impl Iterator<Item = String> + '_ {
+    let under_way = job.streams.iter().filter(|s| !s.dropped && !ended(job));
+    under_way.map(|stream| {
+        let phase = stream.progress.as_ref().map_or("", |p| p.phase.as_str());
+        let does = match (stream.waiting_for.as_str(), phase) {
+            ("", "") => "done",
+            ("", phase) => phase,
+            _ => "waits for a volume",
+        };
+        format!("drive {} {does}", id(&stream.drive))
+    })
 }
 
 /// The two lines of a terminal.
@@ -142,6 +159,7 @@ pub fn lines(job: &Job) -> (String, String) {
     if let Some(flow) = progress.drive_flow.as_ref().filter(|_| !ended(job)) {
         parts.extend(flow::short(flow));
     }
+    parts.extend(streams(job));
     if let Some(left) = left(progress) {
         parts.push(format!("{} left", human::duration(left)));
     }
@@ -286,6 +304,29 @@ mod tests {
         assert_eq!(promotion(&job).unwrap(), said);
         assert_eq!(quiet(&job), format!("job 7: running, writing ({said})"));
         assert!(summary(&job).ends_with(&format!("({said})")));
+    }
+
+    #[test]
+    fn every_stream_says_what_its_drive_does() {
+        let mut job = job();
+        let stream = |serial: &str, phase: &str| taf_proto::v1::JobStream {
+            drive: format!("drives/{serial}"),
+            progress: Some(Progress {
+                phase: phase.into(),
+                ..Progress::default()
+            }),
+            ..taf_proto::v1::JobStream::default()
+        };
+        job.streams = vec![stream("D1", "writing"), stream("D2", "mounting")];
+        assert_eq!(
+            quiet(&job),
+            "job 7: running, writing, drive D1 writing, drive D2 mounting"
+        );
+        assert!(
+            lines(&job)
+                .0
+                .contains("drive D1 writing  drive D2 mounting")
+        );
     }
 
     #[test]

@@ -1,6 +1,8 @@
 //! `taf job`: work that takes long.
 
-use taf_proto::v1::{CancelJobRequest, GetJobRequest, Job, ListIssuesRequest, ListJobsRequest};
+use taf_proto::v1::{
+    CancelJobRequest, GetJobRequest, Job, JobStream, ListIssuesRequest, ListJobsRequest,
+};
 
 use super::{health, missing};
 use crate::client::{Client, read, request_id};
@@ -137,6 +139,34 @@ fn volumes(job: &Job) -> String {
     used.join(" ")
 }
 
+/// One stream of a backup, on one line.
+fn stream(stream: &JobStream) -> String {
+    let mut parts = vec![format!("{} drive {}", stream.number, id(&stream.drive))];
+    if !stream.volumes.is_empty() {
+        let used: Vec<_> = stream.volumes.iter().map(|volume| id(volume)).collect();
+        parts.push(format!("volumes {}", used.join(" ")));
+    }
+    if stream.dropped {
+        parts.push("dropped: there was nothing left for it".to_owned());
+        return parts.join(", ");
+    }
+    if !stream.waiting_for.is_empty() {
+        parts.push(format!("waits for {}", stream.waiting_for));
+    }
+    if let Some(p) = &stream.progress {
+        if !p.phase.is_empty() {
+            parts.push(p.phase.clone());
+        }
+        parts.push(human::counted(p.file_count, "file", "files"));
+        parts.push(human::size(p.byte_count));
+        parts.push(format!("{} on tape", human::size(p.committed_byte_count)));
+        if p.drive_bytes_per_second > 0 {
+            parts.push(format!("{}/s", human::size(p.drive_bytes_per_second)));
+        }
+    }
+    parts.join(", ")
+}
+
 fn show(job: &Job, out: &mut Output) -> Result<(), Failure> {
     let mut lines = vec![
         ("job", id(&job.name).to_owned()),
@@ -169,6 +199,7 @@ fn show(job: &Job, out: &mut Output) -> Result<(), Failure> {
             });
         }
     }
+    lines.extend(job.streams.iter().map(|of| ("stream", stream(of))));
     lines.extend([
         ("asked", human::time(job.create_time.as_ref())),
         ("began", human::time(job.start_time.as_ref())),

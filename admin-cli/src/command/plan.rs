@@ -36,7 +36,8 @@ impl Command {
 #[command(after_help = "Examples:
   taf plan create daily --source home --pool default
   taf plan create hourly --source home --pool default --type incremental
-  taf plan create archive --source films --pool offsite --level 1 --threads 4")]
+  taf plan create archive --source films --pool offsite --level 1 --threads 4
+  taf plan create large --source projects --pool default --streams 2")]
 pub struct Create {
     /// Name: 1 to 64 of a-z, 0-9, '.', '_', '-'
     name: String,
@@ -55,6 +56,10 @@ pub struct Create {
     /// Compressor threads; as many as the host has cores if not given
     #[arg(long, value_parser = clap::value_parser!(i32).range(1..=1024))]
     threads: Option<i32>,
+    /// Drives that a backup may write to at once, split at directories; 1 if not given. Further drives are taken when they are
+    /// free and the pool has a volume for each; they are never waited for
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=8))]
+    streams: Option<u32>,
 }
 
 impl Create {
@@ -65,6 +70,7 @@ impl Create {
             compression_level: self.level.unwrap_or_default(),
             compression_threads: self.threads.unwrap_or_default(),
             r#type: Type::of(self.r#type).into(),
+            streams: self.streams.unwrap_or_default(),
             ..Plan::default()
         };
         let request = CreatePlanRequest {
@@ -108,7 +114,9 @@ impl List {
         })
         .await?;
         out.list("plans", "Plan", &plans, |plans| {
-            let mut rows = Rows::new(&["PLAN", "SOURCE", "POOL", "TYPE", ">LEVEL", "MADE"]);
+            let mut rows = Rows::new(&[
+                "PLAN", "SOURCE", "POOL", "TYPE", ">LEVEL", ">STREAMS", "MADE",
+            ]);
             for plan in plans {
                 rows.push([
                     id(&plan.name).to_owned(),
@@ -116,6 +124,7 @@ impl List {
                     id(&plan.pool).to_owned(),
                     word(plan.r#type()).to_owned(),
                     level(plan).to_string(),
+                    plan.streams.max(1).to_string(),
                     human::time(plan.create_time.as_ref()),
                 ]);
             }
@@ -168,6 +177,7 @@ impl Show {
         out.line(format!("type     {}", word(plan.r#type())))?;
         out.line(format!("level    {}", level(&plan)))?;
         out.line(format!("threads  {threads}"))?;
+        out.line(format!("streams  {}", plan.streams.max(1)))?;
         out.line(format!(
             "made     {}",
             human::time(plan.create_time.as_ref())

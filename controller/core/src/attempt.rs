@@ -20,14 +20,19 @@
 //!
 //! A verdict comes first; the attempt ends when its drive has cleaned up behind it or is lost. A lost drive keeps
 //! the volume reserved: it may still be writing.
+//!
+//! A backup may have several attempts at a time, its streams (see [`Share`]): the verdict of the first one is that of the job, and
+//! comes last if all goes well.
 
 use crate::{Fault, carry, mount};
 
 mod foresee;
+mod share;
 #[cfg(test)]
 mod tests;
 
 pub use foresee::foresee;
+pub use share::Share;
 
 /// What the attempt is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -91,6 +96,8 @@ pub enum Outcome {
     },
     /// The drive: all is done that can be done with this volume; the work goes on with another.
     NextVolume,
+    /// The source agent, of a further stream: there was nothing for it, or it could not begin.
+    Dropped,
     /// It could not.
     Fault(Fault),
 }
@@ -107,6 +114,8 @@ pub enum Verdict {
     Failed(Fault),
     /// Stopped by a person.
     Cancelled,
+    /// A further stream that has stored nothing: the backup does without it.
+    Dropped,
 }
 
 /// All that is known of a live attempt without a verdict.
@@ -161,6 +170,10 @@ pub struct Facts<'a> {
     pub parts_complete: bool,
     /// Of a backup: whether the source agent has found nothing to store.
     pub unchanged: bool,
+    /// Whether the source agent was given the work.
+    pub source_bound: bool,
+    /// How it stands to other attempts of its job.
+    pub share: Share,
     /// After this long without a word a unit is lost, milliseconds.
     pub lease_millis: u64,
 }
@@ -188,10 +201,30 @@ const PEER_LOST: &str = "PEER_LOST";
 
 /// Decides on an attempt without a verdict.
 pub fn next(facts: &Facts<'_>) -> Next {
+    match decide(facts) {
+        // What failed before it had anything harms nobody.
+        Next::Verdict(Verdict::Failed(_)) if facts.share.is_further() && !facts.source_bound => {
+            Next::Verdict(Verdict::Dropped)
+        }
+        next => next,
+    }
+}
+
+fn decide(facts: &Facts<'_>) -> Next {
+    if let Some(verdict) = facts.share.verdict() {
+        return Next::Verdict(verdict);
+    }
     if let Some(issues) = success(facts) {
-        return Next::Verdict(Verdict::Succeeded {
-            with_issues: issues > 0,
-        });
+        return match facts.share.with_issues() {
+            Some(others) => Next::Verdict(Verdict::Succeeded {
+                with_issues: issues > 0 || others,
+            }),
+            None if facts.cancel_asked => Next::Verdict(Verdict::Cancelled),
+            None => Next::Stay,
+        };
+    }
+    if facts.source_outcome == Some(Outcome::Dropped) {
+        return Next::Verdict(Verdict::Dropped);
     }
     if let (Kind::Backup, Some(Outcome::Done { .. }), Some(Outcome::Done { .. })) =
         (facts.kind, &facts.drive_outcome, &facts.source_outcome)
@@ -367,7 +400,7 @@ pub fn lost(unit: Unit, lease_millis: u64) -> bool {
 }
 
 /// Of two faults, the one that caused the other: a peer that hung up is the consequence, and one that was stopped, without
-/// our asking, is nearer to the cause.
+/// our asking, is nearer to the cause. What another stream caused is decided with that stream, unless its word never comes.
 fn root_cause(facts: &Facts<'_>) -> Option<Fault> {
     let fault = |outcome: &Option<Outcome>| match outcome {
         Some(Outcome::Fault(fault)) => Some(fault.clone()),
@@ -379,13 +412,24 @@ fn root_cause(facts: &Facts<'_>) -> Option<Fault> {
         _ => 0,
     };
     let both_spoke = facts.drive_outcome.is_some() && facts.source_outcome.is_some();
+    let waited = |leases: u64| facts.reported_millis > leases.saturating_mul(facts.lease_millis);
+    if let Some(consequence) =
+        fault(&facts.source_outcome).filter(|fault| fault.reason == share::OTHER_STREAM)
+    {
+        return waited(2).then_some(consequence);
+    }
+    // Only the source agent knows whether the stream has anything yet.
+    if facts.share.is_further() && facts.source_bound && facts.source_outcome.is_none() {
+        let drive = fault(&facts.drive_outcome)?;
+        return loss_of_source(facts).or_else(|| waited(1).then_some(drive));
+    }
     match (fault(&facts.drive_outcome), fault(&facts.source_outcome)) {
         (Some(drive), Some(source)) if distance(&source) < distance(&drive) => Some(source),
         (Some(drive), Some(_)) => Some(drive),
         // The other side's own word explains it, and comes or is lost. But it may be well and wait for a peer that
         // can't reach it.
         (Some(one), None) | (None, Some(one)) if one.reason == PEER_LOST && !both_spoke => {
-            loss(facts).or_else(|| (facts.reported_millis > facts.lease_millis).then_some(one))
+            loss(facts).or_else(|| waited(1).then_some(one))
         }
         (one, other) => one.or(other),
     }
@@ -431,6 +475,10 @@ fn loss(facts: &Facts<'_>) -> Option<Fault> {
             ));
         }
     }
+    loss_of_source(facts)
+}
+
+fn loss_of_source(facts: &Facts<'_>) -> Option<Fault> {
     let source = facts.source?;
     if facts.source_outcome.is_none() && lost(source, facts.lease_millis) {
         return Some(Fault::new(

@@ -71,7 +71,8 @@ pub fn wanting(jobs: &[Job], world: &World) -> BTreeSet<i64> {
             continue;
         };
         let gone = job.agent.as_ref().is_some_and(|agent| !agent.connected);
-        if job.running.is_none() && (job.cancel_asked || gone) {
+        // A further stream takes what there is.
+        if job.running.is_none() && (job.cancel_asked || gone || job.stream > 0) {
             continue;
         }
         let used = |id| job.running.as_ref().is_some_and(|r| r.used.contains(&id));

@@ -112,6 +112,7 @@ mod tests {
 
     fn job(needs: Needs) -> Job {
         Job {
+            stream: 0,
             id: 7,
             needs,
             agent: None,

@@ -21,6 +21,8 @@ pub use needs::{DriveNeed, Needs, RobotNeed, Wanted};
 pub struct Job {
     /// Row.
     pub id: i64,
+    /// Stream of a backup that it is about: 0 for the first one, and for all other jobs.
+    pub stream: i32,
     /// What it needs.
     pub needs: Needs,
     /// Source agent it needs, and whether that is connected.
@@ -158,6 +160,8 @@ pub enum Decision {
     Start {
         /// Job.
         job: i64,
+        /// Its stream.
+        stream: i32,
         /// What it gets.
         grant: Grant,
     },
@@ -165,6 +169,8 @@ pub enum Decision {
     Wait {
         /// Job.
         job: i64,
+        /// Its stream.
+        stream: i32,
         /// For what, for people.
         why: String,
     },
@@ -172,6 +178,8 @@ pub enum Decision {
     Fail {
         /// Job.
         job: i64,
+        /// Its stream.
+        stream: i32,
         /// Why.
         fault: Fault,
     },
@@ -219,7 +227,7 @@ fn decide(job: &Job, world: &World, taken: &mut Taken) -> Decision {
         && !agent.connected
     {
         let why = format!("source agent {} is not connected", agent.name);
-        return Decision::Wait { job: job.id, why };
+        return job.wait(why);
     }
     match find(&job.needs, job.running.as_ref(), world, taken) {
         Ok(grant) => {
@@ -232,10 +240,18 @@ fn decide(job: &Job, world: &World, taken: &mut Taken) -> Decision {
                 };
                 *places.entry(library).or_default() += 1;
             }
-            Decision::Start { job: job.id, grant }
+            Decision::Start {
+                job: job.id,
+                stream: job.stream,
+                grant,
+            }
         }
-        Err(Obstacle::Wait(why)) => Decision::Wait { job: job.id, why },
-        Err(Obstacle::Never(fault)) => Decision::Fail { job: job.id, fault },
+        Err(Obstacle::Wait(why)) => job.wait(why),
+        Err(Obstacle::Never(fault)) => Decision::Fail {
+            job: job.id,
+            stream: job.stream,
+            fault,
+        },
     }
 }
 
@@ -578,6 +594,42 @@ fn room(to: carry::To, library: &Library, taken: &Taken) -> Result<(), Obstacle>
                 library.mail.join(", ")
             }
         )),
+    }
+}
+
+impl Job {
+    /// A further stream of a backup that is under way. Its first stream does not wait for it, and neither does anybody else: it
+    /// takes what is left.
+    pub fn further(id: i64, stream: i32, needs: Needs) -> Job {
+        Job {
+            id,
+            stream,
+            needs,
+            agent: None,
+            cancel_asked: false,
+            background: true,
+            running: None,
+        }
+    }
+
+    fn wait(&self, why: String) -> Decision {
+        Decision::Wait {
+            job: self.id,
+            stream: self.stream,
+            why,
+        }
+    }
+}
+
+impl Decision {
+    /// Which job it is about, and which stream of it.
+    pub fn subject(&self) -> (i64, i32) {
+        match self {
+            Decision::Start { job, stream, .. }
+            | Decision::Wait { job, stream, .. }
+            | Decision::Fail { job, stream, .. } => (*job, *stream),
+            Decision::Cancel { job } => (*job, 0),
+        }
     }
 }
 

@@ -371,7 +371,7 @@ struct Batch<'a> {
     stored: bool,
     /// Whether earlier attempts left rows of the version, in whose place these may come.
     supersedes: bool,
-    /// The archives that a page may name.
+    /// The archives that a page may name: those of other streams too, where the bytes of a file with several names may have gone first.
     ordinals: HashSet<u32>,
 }
 
@@ -394,7 +394,7 @@ impl Batch<'_> {
                 let places = places.chain(decoded.header.and_then(|header| header.place));
                 for place in places {
                     let ordinal = place.archive_ordinal;
-                    if ordinal != own && (ordinal > own || !self.ordinals.contains(&ordinal)) {
+                    if ordinal != own && !self.ordinals.contains(&ordinal) {
                         return Err(Error::Invalid(format!(
                             "a page names archive {ordinal}, which the line does not have"
                         )));

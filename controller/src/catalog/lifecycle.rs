@@ -112,16 +112,30 @@ pub async fn open_version_on(
     })
 }
 
-/// Makes the version of an attempt readable, if its archive is whole: parts from 1 without a gap in segments or tar bytes,
-/// the last one final and ending with the segment that the source agent wrote last. If nothing differed from its base there is
-/// no archive. [`Error::Stale`] if it is not so, or if the version is not the next of its line; the transaction must then be
-/// given up.
-pub async fn publish_on(
+/// Gives a further stream of a version that is being made an archive. [`Error::Stale`] if that version is not the next of its
+/// line.
+pub async fn open_stream_on(
     tx: &Transaction<'_>,
+    line_id: i64,
+    version: i64,
     attempt_id: i64,
-    done: &BackupDone,
 ) -> Result<(), Error> {
-    let found = archives::archive_of_attempt_on(tx, attempt_id)
+    lines::line_lock_on(tx, line_id)
+        .await?
+        .filter(|line| line.head + 1 == version)
+        .ok_or(Error::Stale("line"))?;
+    let ordinal = lines::line_take_ordinal_on(tx, line_id).await?;
+    archives::archive_open_on(tx, Uuid::new_v4(), line_id, ordinal, version, attempt_id).await?;
+    Ok(())
+}
+
+/// Makes a version readable, if the archives of all its streams are whole: parts from 1 without a gap in segments or tar bytes,
+/// the last one final and ending with the segment that the source agent wrote last. The first of `streams`, attempts with what
+/// their source agent says, is the first stream. If nothing differed from its base there is no archive. [`Error::Stale`] if it is
+/// not so, or if the version is not the next of its line; the transaction must then be given up.
+pub async fn publish_on(tx: &Transaction<'_>, streams: &[(i64, BackupDone)]) -> Result<(), Error> {
+    let (first, _) = streams.first().ok_or(Error::Stale("archive"))?;
+    let found = archives::archive_of_attempt_on(tx, *first)
         .await?
         .ok_or(Error::Stale("archive"))?;
     let (line, version) = (found.line_id, found.version);
@@ -131,28 +145,35 @@ pub async fn publish_on(
     let staged = versions::version_staged(tx, line, version)
         .await?
         .ok_or(Error::Stale("version"))?;
-    let spans = parts::part_list_on(tx, found.id).await?;
-    if let Some(gap) = obstacle(&spans, done)? {
-        tracing::warn!(attempt_id, version, "the version can't be published: {gap}");
-        return Err(Error::Stale("archive"));
+    let mut counts = Counts::default();
+    for (attempt_id, done) in streams {
+        let archive = archives::archive_of_attempt_on(tx, *attempt_id)
+            .await?
+            .filter(|archive| (archive.line_id, archive.version) == (line, version))
+            .ok_or(Error::Stale("archive"))?;
+        let spans = parts::part_list_on(tx, archive.id).await?;
+        if let Some(gap) = obstacle(&spans, done)? {
+            tracing::warn!(attempt_id, version, "the version can't be published: {gap}");
+            return Err(Error::Stale("archive"));
+        }
+        if done.unchanged {
+            archives::archive_drop_on(tx, archive.id).await?;
+        }
+        counts.files = counts.files.saturating_add(bigint(done.file_count)?);
+        counts.directories = counts
+            .directories
+            .saturating_add(bigint(done.directory_count)?);
+        counts.bytes = counts.bytes.saturating_add(bigint(done.byte_count)?);
     }
     lines::line_publish_on(tx, line, version).await?;
-    if done.unchanged {
-        archives::archive_drop_on(tx, found.id).await?;
-    }
     let left = parts::part_list_left(tx, line, version).await?;
     let archives = archives::archive_publish_on(tx, line, version).await?;
     if archives == 0 && staged.parent == 0 {
-        tracing::warn!(attempt_id, version, "a version without a base has nothing");
+        tracing::warn!(line, version, "a version without a base has nothing");
         return Err(Error::Stale("archive"));
     }
-    let counts = Counts {
-        files: bigint(done.file_count)?,
-        directories: bigint(done.directory_count)?,
-        bytes: bigint(done.byte_count)?,
-        stored_bytes: left.iter().map(|part| part.span.byte_count).sum(),
-    };
-    versions::version_publish_on(tx, line, version, attempt_id, &counts).await?;
+    counts.stored_bytes = left.iter().map(|part| part.span.byte_count).sum();
+    versions::version_publish_on(tx, line, version, &counts).await?;
     super::closing::close_on(tx, line, version).await?;
     indexes::index_due_of_version_on(tx, line, version).await
 }

@@ -18,7 +18,9 @@ pub mod verify;
 pub mod view;
 mod walk;
 
-pub use lifecycle::{Opened, foresee, is_complete_on, kind, open_version_on, publish_on};
+pub use lifecycle::{
+    Opened, foresee, is_complete_on, kind, open_stream_on, open_version_on, publish_on,
+};
 pub use select::Selection;
 pub use view::View;
 

@@ -20,7 +20,9 @@ use crate::catalog;
 use crate::store::attempts::{self, LiveAttempt};
 use crate::store::jobs::NewTask;
 use crate::store::volumes::{self, Cartridge};
-use crate::store::{Error, Transaction, attempt_volumes, indexes, jobs, parts, savepoints};
+use crate::store::{
+    Error, Transaction, archives, attempt_volumes, indexes, jobs, parts, savepoints, streams,
+};
 
 /// After the catalog refused a decision for so long, what it was about fails. A refusal may be a change that came between.
 const REFUSED_FOR: Duration = Duration::from_secs(5);
@@ -92,15 +94,15 @@ pub(super) async fn decide_on(
     }
     for decision in decisions {
         let decision = auto_label::instead(decision, &jobs, &waits);
-        let job = match &decision {
-            Decision::Start { job, .. }
-            | Decision::Wait { job, .. }
-            | Decision::Fail { job, .. }
-            | Decision::Cancel { job } => *job,
-        };
+        let (job, stream) = decision.subject();
         if let Decision::Wait { why, .. } = &decision
-            && state.known_wait(job) == Some(why.as_str())
+            && state.known_wait(job, stream) == Some(why.as_str())
         {
+            continue;
+        }
+        // A further stream begins or it doesn't: nobody waits for it.
+        let further = stream > 0 && state.waiting_attempt(job, stream).is_none();
+        if further && !matches!(decision, Decision::Start { .. }) {
             continue;
         }
         savepoints::savepoint_begin_on(tx).await?;
@@ -108,6 +110,10 @@ pub(super) async fn decide_on(
         let Some(error) = settle_on(tx, outcome, &mut changed).await? else {
             continue;
         };
+        if further {
+            tracing::warn!(job, stream, %error, "a further stream could not be begun");
+            continue;
+        }
         if is_refused_for_good(&before, refused, Subject::Job(job), &error) {
             savepoints::savepoint_begin_on(tx).await?;
             let outcome = jobs::job_end_on(tx, job, "failed", Some(&refusal(&error))).await;
@@ -224,7 +230,7 @@ async fn attempt_on(
         _ => None,
     };
     if !without_volume && live.waiting_for.as_deref() != why {
-        jobs::job_pause_on(tx, live.job_id, why).await?;
+        attempts::attempt_wait_on(tx, live.id, why).await?;
     }
     match next {
         Next::Stay | Next::Pause(_) => return Ok(false),
@@ -248,12 +254,15 @@ async fn decided_on(
     decision: Decision,
 ) -> Result<bool, Error> {
     match decision {
-        Decision::Wait { job, why } => {
-            jobs::job_wait_on(tx, job, &why).await?;
+        Decision::Wait { job, stream, why } => {
+            match state.waiting_attempt(job, stream) {
+                Some(live) => attempts::attempt_wait_on(tx, live.id, Some(&why)).await?,
+                None => jobs::job_wait_on(tx, job, &why).await?,
+            }
             return Ok(false);
         }
-        Decision::Start { job, grant } => start_on(tx, state, job, &grant).await?,
-        Decision::Fail { job, fault } => {
+        Decision::Start { job, stream, grant } => start_on(tx, state, job, stream, &grant).await?,
+        Decision::Fail { job, fault, .. } => {
             tracing::warn!(
                 job,
                 reason = fault.reason,
@@ -292,14 +301,14 @@ async fn start_on(
     tx: &Transaction<'_>,
     state: &State,
     job: i64,
+    stream: i32,
     grant: &Grant,
 ) -> Result<(), Error> {
-    if let Some(live) = state.waiting_attempt(job) {
+    if let Some(live) = state.waiting_attempt(job, stream) {
         let (Some(drive), Some(volume)) = (grant.drive, grant.volume) else {
             return Err(Error::Stale("attempt's drive or volume"));
         };
         attempts::attempt_volume_next_on(tx, live.id, drive, volume).await?;
-        jobs::job_waited_on(tx, job).await?;
         tracing::info!(
             job,
             attempt = live.id,
@@ -308,6 +317,9 @@ async fn start_on(
             "goes on with a further volume"
         );
         return Ok(());
+    }
+    if stream > 0 {
+        return join_on(tx, state, job, stream, grant).await;
     }
     let Some(queued) = state.queued_job(job) else {
         return Ok(());
@@ -323,7 +335,7 @@ async fn start_on(
         return Ok(());
     }
     let agent = queued.agent.as_ref().map(|(id, _, _)| *id);
-    let attempt = attempts::attempt_start_on(tx, job, grant, agent).await?;
+    let attempt = attempts::attempt_start_on(tx, job, 0, grant, agent).await?;
     if let (Some(line), Some(asked)) = (queued.line_id, &queued.asked_kind) {
         let asked = catalog::kind(asked)?;
         let opened = catalog::open_version_on(tx, line, attempt, job, asked).await?;
@@ -335,6 +347,29 @@ async fn start_on(
     }
     jobs::job_start_on(tx, job).await?;
     tracing::info!(job, attempt, ?grant, "job started");
+    Ok(())
+}
+
+/// A further stream of a backup that is under way begins.
+async fn join_on(
+    tx: &Transaction<'_>,
+    state: &State,
+    job: i64,
+    stream: i32,
+    grant: &Grant,
+) -> Result<(), Error> {
+    let first = state.first_of(job).ok_or(Error::Stale("attempt"))?;
+    let (Some(line), Some(archive)) = (first.line_id, &first.archive) else {
+        return Err(Error::Stale("archive"));
+    };
+    // It may have been decided since the state was loaded.
+    if !streams::stream_may_join_on(tx, job).await? {
+        return Err(Error::Stale("attempt"));
+    }
+    let agent = first.source.as_ref().map(|source| source.id);
+    let attempt = attempts::attempt_start_on(tx, job, stream, grant, agent).await?;
+    catalog::open_stream_on(tx, line, archive.version, attempt).await?;
+    tracing::info!(job, attempt, stream, ?grant, "a further stream begins");
     Ok(())
 }
 
@@ -401,12 +436,22 @@ async fn pronounce_on(
         Verdict::Succeeded { with_issues: false } => ("succeeded", None),
         Verdict::Succeeded { with_issues: true } => ("succeeded-with-issues", None),
         Verdict::Failed(fault) => ("failed", Some(fault)),
-        Verdict::Cancelled => ("cancelled", None),
+        Verdict::Cancelled | Verdict::Dropped => ("cancelled", None),
     };
     match (live.kind.as_str(), verdict, live.volume) {
-        ("backup", Verdict::Succeeded { .. }, _) => {
-            let done = backup_done(live).ok_or(Error::Corrupt("a backup's result"))?;
-            catalog::publish_on(tx, live.id, &done).await?;
+        ("backup", Verdict::Succeeded { .. }, _) if live.stream == 0 => {
+            let mut done = vec![(live.id, live.source_result.clone().unwrap_or_default())];
+            done.extend(streams::stream_list_done_on(tx, live.job_id).await?);
+            let done: Option<Vec<_>> = done
+                .into_iter()
+                .map(|(id, result)| Some((id, backup_done(Some(&result))?)))
+                .collect();
+            let done = done.ok_or(Error::Corrupt("a backup's result"))?;
+            catalog::publish_on(tx, &done).await?;
+        }
+        ("backup", Verdict::Dropped, _) => {
+            let archive = live.archive.as_ref().ok_or(Error::Stale("archive"))?;
+            archives::archive_drop_on(tx, archive.id).await?;
         }
         ("label", Verdict::Succeeded { .. }, Some(volume)) => {
             let done = label_done(live).ok_or(Error::Corrupt("a label's result"))?;
@@ -465,7 +510,8 @@ async fn labelled_on(
     Ok(())
 }
 
-/// Ends an attempt with a verdict when its drive is free or lost, and its job with it.
+/// Ends an attempt with a verdict when its drive is free or lost, and with the last one of a job the job: as the first stream was
+/// decided.
 async fn end_on(
     tx: &Transaction<'_>,
     state: &State,
@@ -492,12 +538,15 @@ async fn end_on(
     if let Some(drive) = live.drive_id.filter(|_| lost) {
         attempts::attempt_drive_lost_on(tx, drive).await?;
     }
-    let mut fault = (live.verdict == "failed").then(|| fault_of(live));
+    let Some((verdict, fault)) = streams::stream_verdict_on(tx, live.job_id).await? else {
+        return Ok(true);
+    };
+    let mut fault = (verdict == "failed").then(|| fault_of(fault.as_deref()));
     if let Some(fault) = fault.as_mut().filter(|_| live.kind == "backup") {
-        let on_tape = parts::part_sum_of_attempt_on(tx, live.id).await?;
+        let on_tape = parts::part_sum_of_job_on(tx, live.job_id).await?;
         fault.message = format!("{}; {}", fault.message, told(on_tape));
     }
-    if !jobs::job_end_on(tx, live.job_id, &live.verdict, fault.as_ref()).await? {
+    if !jobs::job_end_on(tx, live.job_id, &verdict, fault.as_ref()).await? {
         tracing::warn!(
             job = live.job_id,
             attempt = live.id,
@@ -520,7 +569,7 @@ fn told((parts, bytes): (i64, i64)) -> String {
     }
 }
 
-fn fault_of(live: &LiveAttempt) -> Fault {
-    let encoded = live.fault.as_deref().unwrap_or_default();
+pub(super) fn fault_of(encoded: Option<&[u8]>) -> Fault {
+    let encoded = encoded.unwrap_or_default();
     from_proto(taf_proto::v1::Fault::decode(encoded).unwrap_or_default())
 }

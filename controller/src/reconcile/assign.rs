@@ -64,7 +64,7 @@ pub(super) fn sets(state: &State, installation: Uuid) -> (Sets, Vec<Binding>) {
             && let Some(agent) = &live.source
             && let Some(incarnation) = agent.incarnation
             && is_theirs(live.source_incarnation, incarnation)
-            && let Some(work) = source_work(live, drive, installation)
+            && let Some(work) = source_work(state, live, drive, installation)
         {
             let key = AssignmentKey {
                 step: SOURCE_STEP,
@@ -207,7 +207,12 @@ fn drive_work(
     })
 }
 
-fn source_work(live: &LiveAttempt, drive: Option<&DriveRow>, installation: Uuid) -> Option<Work> {
+fn source_work(
+    state: &State,
+    live: &LiveAttempt,
+    drive: Option<&DriveRow>,
+    installation: Uuid,
+) -> Option<Work> {
     let worker = drive.map(|drive| agent::Worker {
         agent_id: drive.agent.clone(),
         addresses: drive
@@ -241,8 +246,11 @@ fn source_work(live: &LiveAttempt, drive: Option<&DriveRow>, installation: Uuid)
         one_file_system: of.one_file_system,
         base,
         detection: None,
-        streams: 1,
-        leader_attempt: 0,
+        streams: of.streams as u32,
+        leader_attempt: match live.stream {
+            0 => 0,
+            _ => state.first_of(live.job_id)?.id as u64,
+        },
     }))
 }
 

@@ -82,7 +82,7 @@ fn labelled_first(barcode: &str, pool: &str) -> String {
 
 /// A job whose pool gets a volume waits for it.
 pub(super) fn instead(decision: Decision, jobs: &[plan::Job], waits: &Waits) -> Decision {
-    let Decision::Fail { job, fault } = &decision else {
+    let Decision::Fail { job, stream, fault } = &decision else {
         return decision;
     };
     let asked = jobs.iter().find(|one| one.id == *job);
@@ -93,6 +93,7 @@ pub(super) fn instead(decision: Decision, jobs: &[plan::Job], waits: &Waits) -> 
     match why {
         Some(why) if fault.reason == "NO_VOLUME" => Decision::Wait {
             job: *job,
+            stream: *stream,
             why: why.clone(),
         },
         _ => decision,

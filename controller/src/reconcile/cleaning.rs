@@ -31,6 +31,7 @@ pub(super) async fn begin_on(
         }
         let job = plan::Job {
             id: 0,
+            stream: 0,
             needs: Needs::clean(drive.id),
             agent: None,
             cancel_asked: false,
@@ -82,7 +83,7 @@ async fn job_on(
         ..NewTask::default()
     };
     let job = jobs::job_create_task_on(tx, &new, CREATOR).await?;
-    attempts::attempt_start_on(tx, job, grant, None).await?;
+    attempts::attempt_start_on(tx, job, 0, grant, None).await?;
     jobs::job_start_on(tx, job).await?;
     cleaning::cleaning_begun_on(tx, drive).await?;
     let entry = Entry {

@@ -10,6 +10,7 @@ use taf_core::{Fault, carry, generation, plan};
 use taf_proto::{agent, v1};
 use uuid::Uuid;
 
+use super::apply::fault_of;
 use super::{Limits, needs};
 use crate::catalog;
 use crate::session::Unit;
@@ -17,6 +18,7 @@ use crate::store::attempts::{self, LiveAttempt, Task};
 use crate::store::drives::{self, DriveRow};
 use crate::store::jobs::{self, QueuedJob};
 use crate::store::libraries::{self, ElementRow, LibraryRow};
+use crate::store::streams::{self, Further};
 use crate::store::volumes::{self, PlannedVolume};
 use crate::store::{Error, Transaction, attempt_volumes, cleaning};
 
@@ -27,6 +29,8 @@ const ALL: i64 = 10_000;
 pub(super) struct State {
     pub queued: Vec<QueuedJob>,
     pub attempts: Vec<LiveAttempt>,
+    /// The further streams that their jobs have had, by job.
+    pub streams: HashMap<i64, Vec<Further>>,
     /// Attempts whose parts are complete.
     pub complete: Vec<i64>,
     pub drives: HashMap<i64, DriveRow>,
@@ -54,8 +58,10 @@ pub(super) async fn load_on(tx: &Transaction<'_>, watching: Duration) -> Result<
     let attempts = attempts::attempt_list_live_on(tx).await?;
     let mut complete = Vec::new();
     for attempt in attempts.iter().filter(|a| a.verdict == "none") {
-        if let (Some(archive), Some(done)) = (&attempt.archive, backup_done(attempt))
-            && catalog::is_complete_on(tx, archive.id, &done).await?
+        if let (Some(archive), Some(done)) = (
+            &attempt.archive,
+            backup_done(attempt.source_result.as_deref()),
+        ) && catalog::is_complete_on(tx, archive.id, &done).await?
         {
             complete.push(attempt.id);
         }
@@ -64,10 +70,19 @@ pub(super) async fn load_on(tx: &Transaction<'_>, watching: Duration) -> Result<
     let drives = drives::drive_list(tx, "", ALL).await?;
     let libraries = libraries::library_list(tx, "", ALL).await?;
     // They are many, and only who is about to start or to take a step asks for them.
+    let streams = streams::stream_list_live_on(tx).await?;
     let mut elements = HashMap::new();
     let between = |a: &LiveAttempt| a.verdict == "none" && a.step_kind == "none";
     let dirty = drives.iter().any(|d| d.clean_due);
-    if !queued.is_empty() || attempts.iter().any(between) || dirty {
+    let idle = drives
+        .iter()
+        .any(|d| d.connected && !d.down && d.job.is_none());
+    let joinable = |a: &LiveAttempt| !further_streams(a, &streams).is_empty();
+    if !queued.is_empty()
+        || attempts.iter().any(between)
+        || dirty
+        || (idle && attempts.iter().any(joinable))
+    {
         for library in &libraries {
             let rows = libraries::library_elements(tx, library.id).await?;
             elements.insert(library.id, rows.iter().map(element).collect());
@@ -99,6 +114,7 @@ pub(super) async fn load_on(tx: &Transaction<'_>, watching: Duration) -> Result<
         cleanings_left,
         queued,
         attempts,
+        streams,
         complete,
         drives: drives.into_iter().map(|d| (d.id, d)).collect(),
         libraries: libraries.into_iter().map(|l| (l.id, l)).collect(),
@@ -129,8 +145,8 @@ fn element(row: &ElementRow) -> Element {
 }
 
 /// What the source agent of a backup reported, if it did its part.
-pub(super) fn backup_done(attempt: &LiveAttempt) -> Option<agent::BackupDone> {
-    let result = agent::Result::decode(attempt.source_result.as_deref()?).ok()?;
+pub(super) fn backup_done(source_result: Option<&[u8]>) -> Option<agent::BackupDone> {
+    let result = agent::Result::decode(source_result?).ok()?;
     match result.done? {
         agent::result::Done::Backup(done) if result.fault.is_none() => Some(done),
         _ => None,
@@ -158,6 +174,12 @@ fn outcome(encoded: Option<&[u8]>, kind: attempt::Kind, side: Side) -> Option<Ou
         return Some(Outcome::Fault(from_proto(fault)));
     }
     let number = |n: u64| i64::try_from(n).is_ok();
+    if let (attempt::Kind::Backup, Side::Source, Some(Done::Backup(done))) =
+        (kind, side, &result.done)
+        && done.dropped
+    {
+        return Some(Outcome::Dropped);
+    }
     let issues = match (kind, side, result.done) {
         (attempt::Kind::Backup, Side::Source, Some(Done::Backup(done)))
             if [
@@ -260,18 +282,61 @@ impl State {
         drives.chain(libraries).chain(sources).collect()
     }
 
-    /// What the catalog says that a job waits for.
-    pub(super) fn known_wait(&self, job: i64) -> Option<&str> {
+    /// What the catalog says that a job, or a stream of it, waits for.
+    pub(super) fn known_wait(&self, job: i64, stream: i32) -> Option<&str> {
         let queued = self.queued_job(job).map(|q| q.waiting_for.as_deref());
-        let running = || self.waiting_attempt(job).map(|a| a.waiting_for.as_deref());
+        let running = || {
+            let waiting = self.waiting_attempt(job, stream);
+            waiting.map(|a| a.waiting_for.as_deref())
+        };
         queued.or_else(running).flatten()
     }
 
-    /// The attempt of a job that waits for its next volume.
-    pub(super) fn waiting_attempt(&self, job: i64) -> Option<&LiveAttempt> {
+    /// The attempt of a job's stream that waits for its next volume.
+    pub(super) fn waiting_attempt(&self, job: i64, stream: i32) -> Option<&LiveAttempt> {
         self.attempts
             .iter()
-            .find(|live| live.job_id == job && waits_for_volume(live))
+            .find(|live| (live.job_id, live.stream) == (job, stream) && waits_for_volume(live))
+    }
+
+    /// The attempt of a job's first stream, while it has not ended.
+    pub(super) fn first_of(&self, job: i64) -> Option<&LiveAttempt> {
+        self.attempts
+            .iter()
+            .find(|live| live.job_id == job && live.stream == 0)
+    }
+
+    /// Whether everything of a version is committed; `live` is the attempt of its first stream.
+    pub(super) fn is_whole(&self, live: &LiveAttempt) -> bool {
+        let others = self.streams.get(&live.job_id).into_iter().flatten();
+        let mut decided = others.map(|other| !["none", "failed"].contains(&other.verdict.as_str()));
+        live.stream == 0 && self.complete.contains(&live.id) && decided.all(|decided| decided)
+    }
+
+    /// How an attempt stands to others of its job.
+    fn share(&self, live: &LiveAttempt) -> attempt::Share {
+        if live.stream > 0 {
+            let ended = match self.first_of(live.job_id) {
+                Some(first) if first.verdict == "failed" => {
+                    Some(attempt::Verdict::Failed(fault_of(first.fault.as_deref())))
+                }
+                Some(first) if first.verdict == "none" => None,
+                _ => Some(attempt::Verdict::Cancelled),
+            };
+            return attempt::Share::Further { ended };
+        }
+        let others = self
+            .streams
+            .get(&live.job_id)
+            .map_or(&[][..], Vec::as_slice);
+        let with = |verdict: &'static str| others.iter().filter(move |o| o.verdict == verdict);
+        attempt::Share::First {
+            open: with("none").count(),
+            with_issues: with("succeeded-with-issues").next().is_some(),
+            fault: with("failed")
+                .next()
+                .map(|other| fault_of(other.fault.as_deref())),
+        }
     }
 
     /// Facts for the planner.
@@ -279,6 +344,7 @@ impl State {
         let running = self.attempts.iter().filter(|live| waits_for_volume(live));
         let running = running.map(|live| plan::Job {
             id: live.job_id,
+            stream: live.stream,
             needs: match (live.wanted_volume_id, &live.pool) {
                 (None, Some((pool, name))) => plan::Needs::append(*pool, name),
                 (wanted, _) => plan::Needs::volume(wanted.unwrap_or_default()),
@@ -294,6 +360,7 @@ impl State {
         });
         let queued = self.queued.iter().map(|job| plan::Job {
             id: job.id,
+            stream: 0,
             needs: needs::of(job, self),
             agent: job.agent.as_ref().map(|(_, name, connected)| plan::Agent {
                 name: name.clone(),
@@ -303,7 +370,15 @@ impl State {
             background: job.background,
             running: None,
         });
-        let jobs = running.chain(queued).collect();
+        let further = self.attempts.iter().flat_map(|live| {
+            let streams = further_streams(live, &self.streams);
+            streams.filter_map(|stream| {
+                let (pool, name) = live.pool.as_ref()?;
+                let needs = plan::Needs::append(*pool, name);
+                Some(plan::Job::further(live.job_id, stream, needs))
+            })
+        });
+        let jobs = running.chain(queued).chain(further).collect();
         let drives = self.drives.values().map(|d| plan::Drive {
             id: d.id,
             serial: d.serial.clone(),
@@ -508,7 +583,10 @@ impl State {
                 .get(&attempt.id)
                 .map_or(0, |known| known.as_millis() as u64),
             parts_complete: self.complete.contains(&attempt.id),
-            unchanged: backup_done(attempt).is_some_and(|done| done.unchanged),
+            unchanged: backup_done(attempt.source_result.as_deref())
+                .is_some_and(|done| done.unchanged),
+            source_bound: attempt.source_incarnation.is_some(),
+            share: self.share(attempt),
             lease_millis: limits.lease.as_millis() as u64,
         })
     }
@@ -563,6 +641,24 @@ pub(super) fn is_alone(attempt: &LiveAttempt) -> bool {
 /// Whether the planner is to give it a volume.
 fn waits_for_volume(attempt: &LiveAttempt) -> bool {
     attempt.verdict == "none" && matches!(stage(attempt), attempt::Stage::WithoutVolume { .. })
+}
+
+/// The streams that may still join a backup: none if `live` is no first stream at work.
+fn further_streams(live: &LiveAttempt, had: &HashMap<i64, Vec<Further>>) -> std::ops::Range<i32> {
+    let walks = live.stream == 0
+        && live.verdict == "none"
+        && !live.cancel_asked
+        && live.step_kind == "work"
+        && live.drive_id.is_some()
+        && live.source_incarnation.is_some()
+        && live.source_result.is_none();
+    match &live.archive {
+        Some(archive) if walks => {
+            let begun = had.get(&live.job_id).map_or(0, Vec::len) as i32;
+            1 + begun..archive.streams
+        }
+        _ => 0..0,
+    }
 }
 
 /// Whether an attempt can't leave its drive's worker: of a backup that holds what is not on tape yet.

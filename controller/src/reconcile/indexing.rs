@@ -65,7 +65,7 @@ async fn job_on(tx: &Transaction<'_>, state: &State, index: index::Index) -> Res
         library: library.map(|(id, _, _)| *id),
     };
     let job = jobs::job_create_index_on(tx, index.volume, CREATOR).await?;
-    attempts::attempt_start_on(tx, job, &grant, None).await?;
+    attempts::attempt_start_on(tx, job, 0, &grant, None).await?;
     jobs::job_start_on(tx, job).await?;
     tracing::info!(
         job,
@@ -83,7 +83,7 @@ pub(super) struct Counting {
 }
 
 impl Counting {
-    /// Begins to count the versions of attempts whose parts are complete, and gives those that are not counted yet. What could
+    /// Begins to count the versions whose parts are complete, and gives the first streams of those that are not counted yet. What could
     /// not be counted is counted when it is published, which says why it can't.
     pub(super) fn look(
         &mut self,
@@ -94,11 +94,9 @@ impl Counting {
         self.tasks
             .retain(|attempt, _| state.complete.contains(attempt));
         for live in &state.attempts {
-            let (true, Some(line), Some(archive)) = (
-                state.complete.contains(&live.id),
-                live.line_id,
-                &live.archive,
-            ) else {
+            let (true, Some(line), Some(archive)) =
+                (state.is_whole(live), live.line_id, &live.archive)
+            else {
                 continue;
             };
             let (version, store, registry) = (archive.version, store.clone(), registry.clone());

@@ -62,6 +62,6 @@ pub(super) async fn erase_decided_on(
             let reason = "an erase of it was cancelled while it ran";
             volumes::volume_quarantine_on(tx, volume, reason).await
         }
-        Verdict::Failed(_) | Verdict::Cancelled => Ok(()),
+        Verdict::Failed(_) | Verdict::Cancelled | Verdict::Dropped => Ok(()),
     }
 }

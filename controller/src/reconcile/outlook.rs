@@ -94,6 +94,8 @@ fn steps(state: &State, job: &QueuedJob, grant: &Grant) -> Outlook {
         reported_millis: 0,
         parts_complete: false,
         unchanged: false,
+        source_bound: false,
+        share: attempt::Share::ALONE,
         lease_millis: 0,
     };
     match attempt::foresee(&facts) {

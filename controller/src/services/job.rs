@@ -24,7 +24,10 @@ use crate::session::Registry;
 use crate::store::{
     self, issues,
     jobs::{self, JobRow},
+    streams::{self, StreamRow},
 };
+
+mod stream;
 
 /// Issues of a page when the client does not say.
 const ISSUES_DEFAULT: usize = 1000;
@@ -51,9 +54,10 @@ impl Jobs {
         let row = jobs::job_get(&client, id)
             .await?
             .ok_or_else(|| status::not_found(&names::job(id)))?;
+        let job = messages(&client, vec![row]).await?.pop();
         Ok(Job {
             alerts: health::job_alerts(&client, id).await?,
-            ..message(row)
+            ..job.unwrap_or_default()
         })
     }
 
@@ -74,7 +78,7 @@ impl Jobs {
             ));
         }
         let answer = CancelJobResponse {
-            job: Some(message(job)),
+            job: messages(&tx, vec![job]).await?.pop(),
         };
         mutation.finish_on(&tx, &answer).await?;
         tx.commit().await.map_err(store::Error::from)?;
@@ -83,8 +87,28 @@ impl Jobs {
     }
 }
 
-/// A job as the API shows it.
-pub fn message(row: JobRow) -> Job {
+/// Jobs as the API shows them.
+pub async fn messages(
+    client: &impl store::GenericClient,
+    rows: Vec<JobRow>,
+) -> Result<Vec<Job>, store::Error> {
+    let ids: Vec<i64> = rows.iter().map(|row| row.id).collect();
+    let streams = streams::stream_list(client, &ids).await?;
+    let jobs = rows.into_iter().map(|row| {
+        let of_job = streams.iter().filter(|stream| stream.job_id == row.id);
+        let of_job: Vec<&StreamRow> = of_job.collect();
+        let ended = row.ended_at.is_some();
+        let job = message(row);
+        if of_job.is_empty() {
+            job
+        } else {
+            stream::with(job, &of_job, ended)
+        }
+    });
+    Ok(jobs.collect())
+}
+
+fn message(row: JobRow) -> Job {
     let kind = match row.kind.as_str() {
         "backup" => JobKind::Backup,
         "restore" => JobKind::Restore,
@@ -162,21 +186,41 @@ pub fn message(row: JobRow) -> Job {
         version_type,
         promotion_reason,
         alerts: Vec::new(),
+        streams: Vec::new(),
     }
 }
 
 /// One progress from what both sides said last and what is expected.
 fn progress(row: &JobRow) -> Progress {
-    let mut progress = row
-        .progress
-        .as_deref()
+    let mut progress = said(
+        &row.kind,
+        row.progress.as_deref(),
+        row.drive_progress.as_deref(),
+    );
+    // The catalog knows what is on tape; a drive's last word may have been overtaken by its next one.
+    progress.committed_byte_count = row.committed_bytes.unwrap_or_default() as u64;
+    counted(
+        &mut progress,
+        row.source_result.as_deref(),
+        row.drive_result.as_deref(),
+    );
+    if row.ended_at.is_some() {
+        is_over(&mut progress);
+    } else if let Some(step) = step(row.step_kind.as_deref(), &row.kind) {
+        step.clone_into(&mut progress.phase);
+    }
+    progress.estimated_file_count = row.estimated_files.unwrap_or_default() as u64;
+    progress.estimated_byte_count = row.estimated_bytes.unwrap_or_default() as u64;
+    progress.issue_count = row.issue_count as u64;
+    progress
+}
+
+/// What both sides said last.
+fn said(kind: &str, source: Option<&[u8]>, drive: Option<&[u8]>) -> Progress {
+    let mut progress = source
         .and_then(|bytes| Progress::decode(bytes).ok())
         .unwrap_or_default();
-    if let Some(drive) = row
-        .drive_progress
-        .as_deref()
-        .and_then(|bytes| agent::DriveObservation::decode(bytes).ok())
-    {
+    if let Some(drive) = drive.and_then(|bytes| agent::DriveObservation::decode(bytes).ok()) {
         progress.drive_bytes_per_second = drive.bytes_per_second;
         progress.drive_flow = drive.flow;
         // The source agent does not see that the drive is not taking anything yet.
@@ -187,19 +231,18 @@ fn progress(row: &JobRow) -> Progress {
             progress.phase = drive.phase;
         }
         // Nobody but the drive is at work.
-        if row.kind == "verify" {
+        if kind == "verify" {
             progress.byte_count = drive.received_byte_count;
             progress.bytes_per_second = drive.bytes_per_second;
         }
     }
-    // The catalog knows what is on tape; a drive's last word may have been overtaken by its next one.
-    progress.committed_byte_count = row.committed_bytes.unwrap_or_default() as u64;
-    // What a side counted in the end goes before what it saw on the way.
-    let done = |result: &Option<Vec<u8>>| {
-        let result = agent::Result::decode(result.as_deref()?).ok()?;
-        result.done
-    };
-    match done(&row.source_result).or_else(|| done(&row.drive_result)) {
+    progress
+}
+
+/// What a side counted in the end goes before what it saw on the way.
+fn counted(progress: &mut Progress, source: Option<&[u8]>, drive: Option<&[u8]>) {
+    let done = |result: Option<&[u8]>| agent::Result::decode(result?).ok()?.done;
+    match done(source).or_else(|| done(drive)) {
         Some(agent::result::Done::Backup(done)) => {
             progress.file_count = done.file_count;
             progress.directory_count = done.directory_count;
@@ -217,36 +260,34 @@ fn progress(row: &JobRow) -> Progress {
         }
         _ => {}
     }
-    if row.ended_at.is_some() {
-        progress.phase = String::new();
-        progress.bytes_per_second = 0;
-        progress.drive_bytes_per_second = 0;
-        if let Some(flow) = &mut progress.drive_flow {
-            // What it came to stays.
-            flow.bytes_per_second = 0;
-            flow.source_bytes_per_second = 0;
-            flow.ring_byte_count = 0;
-            flow.spool_byte_count = 0;
-            flow.collecting = false;
-        }
-        progress.current_path = None;
-    } else {
-        let step = match (row.step_kind.as_deref(), row.kind.as_str()) {
-            (Some("unload"), "drive-unload" | "export" | "import" | "move") => Some("unloading"),
-            (Some("unload" | "clear" | "mount"), _) => Some("mounting"),
-            (Some("carry"), _) => Some("moving"),
-            (Some("clean"), _) => Some("cleaning"),
-            (Some("scan"), _) => Some("reading the elements"),
-            _ => None,
-        };
-        if let Some(step) = step {
-            step.clone_into(&mut progress.phase);
-        }
+}
+
+/// Nothing is under way any more.
+fn is_over(progress: &mut Progress) {
+    progress.phase = String::new();
+    progress.bytes_per_second = 0;
+    progress.drive_bytes_per_second = 0;
+    if let Some(flow) = &mut progress.drive_flow {
+        // What it came to stays.
+        flow.bytes_per_second = 0;
+        flow.source_bytes_per_second = 0;
+        flow.ring_byte_count = 0;
+        flow.spool_byte_count = 0;
+        flow.collecting = false;
     }
-    progress.estimated_file_count = row.estimated_files.unwrap_or_default() as u64;
-    progress.estimated_byte_count = row.estimated_bytes.unwrap_or_default() as u64;
-    progress.issue_count = row.issue_count as u64;
-    progress
+    progress.current_path = None;
+}
+
+/// What a step of an attempt is called, if it is not the work.
+fn step(step: Option<&str>, kind: &str) -> Option<&'static str> {
+    match (step, kind) {
+        (Some("unload"), "drive-unload" | "export" | "import" | "move") => Some("unloading"),
+        (Some("unload" | "clear" | "mount"), _) => Some("mounting"),
+        (Some("carry"), _) => Some("moving"),
+        (Some("clean"), _) => Some("cleaning"),
+        (Some("scan"), _) => Some("reading the elements"),
+        _ => None,
+    }
 }
 
 fn number(field: &str, name: &str) -> Result<i64, Status> {
@@ -284,7 +325,7 @@ impl JobService for Jobs {
         let mut rows = jobs::job_list(&client, before, request.active_only, page.limit()).await?;
         let next_page_token = page.cut(&mut rows, |row| row.id.to_string());
         Ok(Response::new(ListJobsResponse {
-            jobs: rows.into_iter().map(message).collect(),
+            jobs: messages(&client, rows).await?,
             next_page_token,
         }))
     }

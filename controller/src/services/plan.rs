@@ -24,6 +24,8 @@ use crate::store::{self, Store};
 const DEFAULT_LEVEL: i32 = 3;
 /// Most compressor threads.
 const THREADS_MOST: i32 = 256;
+/// Most streams.
+const STREAMS_MOST: u32 = 8;
 
 /// `taf.v1.PlanService`.
 #[derive(Clone)]
@@ -43,6 +45,7 @@ fn message(plan: &Plan) -> v1::Plan {
         pool: names::pool(&plan.pool),
         compression_level: plan.compression_level,
         compression_threads: plan.compression_threads,
+        streams: plan.streams as u32,
         create_time: Some(timestamp(plan.created_at)),
         etag: etag(plan),
         r#type: version_type::message(plan.kind).into(),
@@ -99,6 +102,12 @@ impl Plans {
             .read("plan.type", version_type::asked(plan.r#type))
             .flatten()
             .unwrap_or(Kind::Full);
+        if plan.streams > STREAMS_MOST {
+            bad.add(
+                "plan.streams",
+                format!("must be from 1 to {STREAMS_MOST}, or 0 for 1"),
+            );
+        }
         bad.check()?;
 
         let mut client = self.app.store.client().await?;
@@ -119,6 +128,7 @@ impl Plans {
             compression_level: level,
             compression_threads: plan.compression_threads,
             kind,
+            streams: plan.streams.max(1) as i32,
         };
         let name = names::plan(&new.name);
         if !Store::plan_create_on(&tx, &new).await? {

@@ -4,7 +4,7 @@ use taf_proto::v1::system_service_server::SystemService;
 use taf_proto::v1::{GetStatusRequest, GetStatusResponse};
 use tonic::{Request, Response, Status};
 
-use super::job::message;
+use super::job::messages;
 use super::timestamp;
 use crate::app::App;
 use crate::store::jobs::{job_list, job_list_failed};
@@ -68,8 +68,8 @@ impl SystemService for System {
             installation_uuid: self.0.installation.to_string(),
             program_version: env!("CARGO_PKG_VERSION").to_owned(),
             database,
-            active_jobs: active.into_iter().map(message).collect(),
-            failed_jobs: failed.into_iter().map(message).collect(),
+            active_jobs: messages(&client, active).await?,
+            failed_jobs: messages(&client, failed).await?,
             agent_count: counts.agents as u32,
             connected_agent_count: counts.connected_agents as u32,
             drive_count: counts.drives as u32,

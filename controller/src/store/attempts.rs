@@ -4,7 +4,9 @@ use taf_core::plan::Grant;
 use tokio_postgres::Row;
 use uuid::Uuid;
 
-use super::{Error, GenericClient, Store, Transaction, attempt_volumes, cleaning, drives::Unit};
+use super::{
+    Error, GenericClient, Store, Transaction, attempt_volumes, cleaning, clip, drives::Unit,
+};
 
 /// An attempt that has not ended, with all that the reconciler asks about it.
 pub struct LiveAttempt {
@@ -12,6 +14,8 @@ pub struct LiveAttempt {
     pub id: i64,
     /// Job.
     pub job_id: i64,
+    /// Stream of a backup, 0 for the first one and for all other jobs.
+    pub stream: i32,
     /// Kind of the job.
     pub kind: String,
     /// Whether a person asked to stop the job.
@@ -50,7 +54,7 @@ pub struct LiveAttempt {
     pub wanted_volume_id: Option<i64>,
     /// For how long it has waited for its next volume, seconds; none if it does not wait for one.
     pub waiting_seconds: Option<f64>,
-    /// What the job is known to wait for.
+    /// What it is known to wait for.
     pub waiting_for: Option<String>,
     /// Source agent.
     pub source: Option<SourceAgent>,
@@ -136,6 +140,8 @@ pub struct ArchiveOf {
     pub one_file_system: bool,
     /// Largest part, bytes.
     pub part_size: i64,
+    /// Streams that the version may have.
+    pub streams: i32,
 }
 
 const LIVE_SELECT: &str = "SELECT t.id, t.job_id, j.kind, j.cancel_asked, t.epoch, t.generation, t.verdict, t.fault, \
@@ -146,10 +152,10 @@ const LIVE_SELECT: &str = "SELECT t.id, t.job_id, j.kind, j.cancel_asked, t.epoc
      COALESCE(j.entry_count, 0), COALESCE(j.byte_total, 0), \
      r.id, r.archive_uuid, l.line_uuid, r.version, r.ordinal, p.plan_name, s.source_name, p.compression_level, \
      p.compression_threads, s.one_file_system, po.part_size, v.first_step, t.wanted_volume_id, \
-     extract(epoch FROM clock_timestamp() - t.waiting_since)::float8, j.waiting_for, po.id, po.pool_name, \
+     extract(epoch FROM clock_timestamp() - t.waiting_since)::float8, t.waiting_for, po.id, po.pool_name, \
      v.cartridge, t.library_id, t.worked, j.from_address, j.to_address, j.thorough, j.forced, \
      COALESCE(w.parent, 0), COALESCE(w.floor, 0), COALESCE(w.kind = 'differential', false), \
-     EXISTS (SELECT 1 FROM archives o WHERE o.line_id = r.line_id AND o.version = r.version AND o.state = 'closed') \
+     EXISTS (SELECT 1 FROM archives o WHERE o.line_id = r.line_id AND o.version = r.version AND o.state = 'closed'), t.stream, p.streams \
      FROM attempts t JOIN jobs j ON j.id = t.job_id \
      LEFT JOIN agents a ON a.id = t.agent_id \
      LEFT JOIN archives r ON r.attempt_id = t.id \
@@ -165,6 +171,7 @@ fn live_attempt(row: &Row) -> LiveAttempt {
     LiveAttempt {
         id: row.get(0),
         job_id: row.get(1),
+        stream: row.get(53),
         kind: row.get(2),
         cancel_asked: row.get(3),
         generation: (row.get(4), row.get(5)),
@@ -221,6 +228,7 @@ fn live_attempt(row: &Row) -> LiveAttempt {
             compression_threads: row.get(33),
             one_file_system: row.get(34),
             part_size: row.get(35),
+            streams: row.get(54),
         }),
     }
 }
@@ -243,19 +251,20 @@ impl ArchiveOf {
     }
 }
 
-/// Begins an attempt: from here on it holds what it was granted. [`Error::Exists`] if the drive, the volume or the cartridge
-/// is held.
+/// Begins an attempt, as a stream of its job: from here on it holds what it was granted. [`Error::Exists`] if the drive, the
+/// volume or the cartridge is held.
 pub async fn attempt_start_on(
     tx: &Transaction<'_>,
     job_id: i64,
+    stream: i32,
     grant: &Grant,
     agent_id: Option<i64>,
 ) -> Result<i64, Error> {
     let (epoch, counter) = Store::generation_next_on(tx).await?;
     let row = tx
         .query_one(
-            "INSERT INTO attempts (job_id, epoch, generation, drive_id, agent_id, library_id, started_at) \
-             VALUES ($1, $2, $3, $4::bigint, $5::bigint, $6::bigint, clock_timestamp()) RETURNING id",
+            "INSERT INTO attempts (job_id, epoch, generation, drive_id, agent_id, library_id, stream, started_at) \
+             VALUES ($1, $2, $3, $4::bigint, $5::bigint, $6::bigint, $7, clock_timestamp()) RETURNING id",
             &[
                 &job_id,
                 &epoch,
@@ -263,6 +272,7 @@ pub async fn attempt_start_on(
                 &grant.drive,
                 &agent_id,
                 &grant.library,
+                &stream,
             ],
         )
         .await?;
@@ -303,7 +313,7 @@ pub async fn attempt_volume_next_on(
 ) -> Result<(), Error> {
     let rows = tx
         .execute(
-            "UPDATE attempts SET drive_id = $2, wanted_volume_id = NULL, waiting_since = NULL \
+            "UPDATE attempts SET drive_id = $2, wanted_volume_id = NULL, waiting_since = NULL, waiting_for = NULL \
              WHERE id = $1 AND ended_at IS NULL AND verdict = 'none' AND waiting_since IS NOT NULL \
              AND (drive_id = $2 OR drive_incarnation IS NULL)",
             &[&id, &drive_id],
@@ -335,6 +345,20 @@ pub async fn attempt_worker(
                AND t.verdict = 'none' AND t.ended_at IS NULL";
     let row = client.query_opt(sql, &[&id]).await?;
     Ok(row.map(|row| (row.get(0), row.get(1))))
+}
+
+/// Says what an attempt waits for, for people, or that it does not wait any more.
+pub async fn attempt_wait_on(
+    tx: &Transaction<'_>,
+    id: i64,
+    why: Option<&str>,
+) -> Result<(), Error> {
+    tx.execute(
+        "UPDATE attempts SET waiting_for = $2::varchar WHERE id = $1 AND ended_at IS NULL",
+        &[&id, &why.map(|why| clip(why, 400))],
+    )
+    .await?;
+    Ok(())
 }
 
 /// A step begins; `detail` is the encoded move of a step of the robot, and `library` the robot's.
@@ -398,7 +422,8 @@ pub async fn attempt_end_on(
     let rows = tx
         .execute(
             "UPDATE attempts SET ended_at = clock_timestamp(), step_kind = 'none', step_detail = NULL, \
-             wanted_volume_id = NULL, waiting_since = NULL WHERE id = $1 AND ended_at IS NULL AND verdict <> 'none'",
+             wanted_volume_id = NULL, waiting_since = NULL, waiting_for = NULL \
+             WHERE id = $1 AND ended_at IS NULL AND verdict <> 'none'",
             &[&id],
         )
         .await?;

@@ -42,16 +42,19 @@ pub async fn issue_add_on(
     Ok(())
 }
 
-/// The issues of a job's newest attempt behind a number, in the order they were met.
+/// The issues of a job's newest try behind a number, stream by stream in the order they were met. The numbers are such that they
+/// grow through all streams.
 pub async fn issue_list(
     client: &impl GenericClient,
     job: i64,
     after: i64,
     limit: i64,
 ) -> Result<Vec<Issue>, Error> {
-    let sql = "SELECT i.attempt_id, i.issue_number, i.path, i.reason, i.message FROM issues AS i \
-               WHERE i.attempt_id = (SELECT max(t.id) FROM attempts AS t WHERE t.job_id = $1) AND i.issue_number > $2 \
-               ORDER BY i.issue_number LIMIT $3::bigint";
+    let sql = "SELECT i.attempt_id, t.stream * 281474976710656::bigint + i.issue_number AS place, i.path, i.reason, i.message \
+               FROM issues AS i JOIN attempts AS t ON t.id = i.attempt_id \
+               WHERE t.job_id = $1 AND t.id >= (SELECT max(x.id) FROM attempts AS x WHERE x.job_id = $1 AND x.stream = 0) \
+               AND t.stream * 281474976710656::bigint + i.issue_number > $2 \
+               ORDER BY t.stream, i.issue_number LIMIT $3::bigint";
     let rows = client.query(sql, &[&job, &after, &limit]).await?;
     let issue = |row: &tokio_postgres::Row| Issue {
         attempt_id: row.get(0),

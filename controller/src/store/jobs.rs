@@ -212,32 +212,12 @@ pub async fn job_cancel_on(tx: &Transaction<'_>, id: i64) -> Result<bool, Error>
     Ok(rows == 1)
 }
 
-/// Says what a running job waits for, or that it does not wait any more.
-pub async fn job_pause_on(tx: &Transaction<'_>, id: i64, why: Option<&str>) -> Result<(), Error> {
-    tx.execute(
-        "UPDATE jobs SET waiting_for = $2::varchar WHERE id = $1 AND state = 'running'",
-        &[&id, &why.map(|why| clip(why, 400))],
-    )
-    .await?;
-    Ok(())
-}
-
-/// Says what a job waits for: a queued one for anything, a running one for its next volume.
+/// Says what a queued job waits for.
 pub async fn job_wait_on(tx: &Transaction<'_>, id: i64, why: &str) -> Result<(), Error> {
     tx.execute(
-        "UPDATE jobs SET waiting_for = $2 WHERE id = $1 AND ended_at IS NULL \
+        "UPDATE jobs SET waiting_for = $2 WHERE id = $1 AND state = 'queued' \
          AND (waiting_for IS NULL OR waiting_for <> $2)",
         &[&id, &clip(why, 400)],
-    )
-    .await?;
-    Ok(())
-}
-
-/// A running job has what it waited for.
-pub async fn job_waited_on(tx: &Transaction<'_>, id: i64) -> Result<(), Error> {
-    tx.execute(
-        "UPDATE jobs SET waiting_for = NULL WHERE id = $1 AND ended_at IS NULL AND waiting_for IS NOT NULL",
-        &[&id],
     )
     .await?;
     Ok(())
@@ -354,7 +334,8 @@ pub struct JobRow {
 }
 
 const JOB_SELECT: &str = "SELECT j.id, j.kind, j.state, p.plan_name, j.line_id, j.version, a.agent_name, \
-     COALESCE(v.barcode, j.cartridge), d.serial, j.restore_request, j.waiting_for, j.fault_reason, j.fault_message, j.fault_next_step, \
+     COALESCE(v.barcode, j.cartridge), d.serial, j.restore_request, \
+     COALESCE(j.waiting_for, t.waiting_for, (SELECT min(x.waiting_for) FROM attempts x WHERE x.job_id = j.id)) AS waits, j.fault_reason, j.fault_message, j.fault_next_step, \
      j.creator, t.step_kind, t.progress, t.drive_progress, \
      COALESCE(j.entry_count, e.file_count) AS estimated_files, COALESCE(j.byte_total, e.byte_count) AS estimated_bytes, \
      (SELECT count(*) FROM issues i WHERE i.attempt_id = t.id) AS issue_count, \
@@ -364,7 +345,7 @@ const JOB_SELECT: &str = "SELECT j.id, j.kind, j.state, p.plan_name, j.line_id, 
      (SELECT sum(x.byte_count) FROM archives r JOIN parts x ON x.archive_id = r.id WHERE r.attempt_id = t.id)::bigint AS committed_bytes, \
      t.drive_result, j.asked_kind, j.version_kind, j.promotion \
      FROM jobs j \
-     LEFT JOIN attempts t ON t.id = (SELECT max(x.id) FROM attempts x WHERE x.job_id = j.id) \
+     LEFT JOIN attempts t ON t.id = (SELECT max(x.id) FROM attempts x WHERE x.job_id = j.id AND x.stream = 0) \
      LEFT JOIN plans p ON p.id = j.plan_id \
      LEFT JOIN agents a ON a.id = j.agent_id \
      LEFT JOIN volumes v ON v.id = j.volume_id \

@@ -75,6 +75,11 @@ const MIGRATIONS: &[Migration] = &[
         name: "automatic labels",
         sql: include_str!("../../migrations/0012_auto_label.sql"),
     },
+    Migration {
+        number: 13,
+        name: "streams",
+        sql: include_str!("../../migrations/0013_streams.sql"),
+    },
 ];
 
 /// The texts of all migrations, in order.

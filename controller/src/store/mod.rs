@@ -37,6 +37,7 @@ pub mod savepoints;
 mod server;
 pub mod sources;
 pub mod statements;
+pub mod streams;
 pub mod system;
 mod tls;
 pub mod verifications;

@@ -112,14 +112,11 @@ pub struct Span {
     pub byte_count: i64,
 }
 
-/// How many parts an attempt has on tape, and their bytes.
-pub async fn part_sum_of_attempt_on(
-    tx: &Transaction<'_>,
-    attempt: i64,
-) -> Result<(i64, i64), Error> {
-    let sql = "SELECT count(*), COALESCE(sum(x.byte_count), 0)::bigint AS bytes FROM archives a JOIN parts x ON x.archive_id = a.id \
-               WHERE a.attempt_id = $1";
-    let row = tx.query_one(sql, &[&attempt]).await?;
+/// How many parts a job has on tape, in all its streams, and their bytes.
+pub async fn part_sum_of_job_on(tx: &Transaction<'_>, job: i64) -> Result<(i64, i64), Error> {
+    let sql = "SELECT count(*), COALESCE(sum(x.byte_count), 0)::bigint AS bytes FROM attempts t JOIN archives a ON a.attempt_id = t.id \
+               JOIN parts x ON x.archive_id = a.id WHERE t.job_id = $1";
+    let row = tx.query_one(sql, &[&job]).await?;
     Ok((row.get(0), row.get(1)))
 }
 

@@ -28,6 +28,8 @@ pub struct Plan {
     pub compression_threads: i32,
     /// What a run makes if nobody says.
     pub kind: Kind,
+    /// Drives that a version may go to at once.
+    pub streams: i32,
     /// Changes with every change.
     pub revision: i64,
     /// When it was made.
@@ -49,10 +51,13 @@ pub struct NewPlan {
     pub compression_threads: i32,
     /// What a run makes if nobody says.
     pub kind: Kind,
+    /// Drives that a version may go to at once, 1 to 8.
+    pub streams: i32,
 }
 
 const SELECT: &str = "SELECT p.id, p.plan_name, p.source_id, s.source_name, p.pool_id, o.pool_name,
-            p.compression_level, p.compression_threads, p.revision, p.created_at, p.version_kind
+            p.compression_level, p.compression_threads, p.revision, p.created_at, p.version_kind,
+            p.streams
      FROM plans AS p JOIN sources AS s ON s.id = p.source_id JOIN pools AS o ON o.id = p.pool_id
      WHERE p.deleted_at IS NULL";
 
@@ -70,6 +75,7 @@ fn plan(row: &Row) -> Plan {
         created_at: row.get(9),
         // A CHECK holds the column to names of kinds.
         kind: Kind::from_name(row.get(10)).unwrap_or(Kind::Full),
+        streams: row.get(11),
     }
 }
 
@@ -80,7 +86,7 @@ impl Store {
             .query_opt(
                 "UPDATE plans
                  SET source_id = $2, pool_id = $3, compression_level = $4, compression_threads = $5,
-                     version_kind = $6, revision = revision + 1, created_at = clock_timestamp(), deleted_at = NULL
+                     version_kind = $6, streams = $7, revision = revision + 1, created_at = clock_timestamp(), deleted_at = NULL
                  WHERE plan_name = $1 AND deleted_at IS NOT NULL
                  RETURNING id",
                 &[
@@ -90,6 +96,7 @@ impl Store {
                     &new.compression_level,
                     &new.compression_threads,
                     &new.kind.name(),
+                    &new.streams,
                 ],
             )
             .await?;
@@ -98,8 +105,9 @@ impl Store {
             None => {
                 tx.query_opt(
                     "INSERT INTO plans (plan_name, source_id, pool_id, compression_level, compression_threads,
-                         version_kind, created_at)
-                     SELECT $1::varchar, $2::bigint, $3::bigint, $4::integer, $5::integer, $6::varchar, clock_timestamp()
+                         version_kind, streams, created_at)
+                     SELECT $1::varchar, $2::bigint, $3::bigint, $4::integer, $5::integer, $6::varchar, $7::integer,
+                         clock_timestamp()
                      WHERE NOT EXISTS (SELECT 1 FROM plans WHERE plan_name = $1::varchar)
                      RETURNING id",
                     &[
@@ -109,6 +117,7 @@ impl Store {
                         &new.compression_level,
                         &new.compression_threads,
                         &new.kind.name(),
+                        &new.streams,
                     ],
                 )
                 .await?

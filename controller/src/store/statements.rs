@@ -52,6 +52,7 @@ pub const SOURCES: &[(&str, &str)] = &[
     source!("savepoints.rs"),
     source!("server.rs"),
     source!("sources.rs"),
+    source!("streams.rs"),
     source!("system.rs"),
     source!("tls.rs"),
     source!("verifications.rs"),

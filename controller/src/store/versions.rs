@@ -223,15 +223,15 @@ pub async fn version_publish_on(
     tx: &Transaction<'_>,
     line: i64,
     number: i64,
-    attempt: i64,
     counts: &Counts,
 ) -> Result<(), Error> {
     let rows = tx
         .execute(
             "UPDATE versions SET state = 'published', published_at = clock_timestamp(), file_count = $3, directory_count = $4, \
-             byte_count = $5, stored_byte_count = $6, issue_count = (SELECT count(*) FROM issues AS i WHERE i.attempt_id = $7) \
+             byte_count = $5, stored_byte_count = $6, issue_count = (SELECT count(*) FROM issues AS i JOIN attempts AS t \
+             ON t.id = i.attempt_id WHERE t.job_id = versions.job_id) \
              WHERE line_id = $1 AND version = $2 AND state = 'staged'",
-            &[&line, &number, &counts.files, &counts.directories, &counts.bytes, &counts.stored_bytes, &attempt],
+            &[&line, &number, &counts.files, &counts.directories, &counts.bytes, &counts.stored_bytes],
         )
         .await?;
     Error::expect_one(rows, "version")

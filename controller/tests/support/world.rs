@@ -200,7 +200,7 @@ impl World {
     ) -> Result<(), taf_controller::store::Error> {
         let mut client = self.store.client().await.unwrap();
         let tx = client.transaction().await.unwrap();
-        catalog::publish_on(&tx, attempt.id, done).await?;
+        catalog::publish_on(&tx, &[(attempt.id, *done)]).await?;
         tx.commit().await.unwrap();
         Ok(())
     }

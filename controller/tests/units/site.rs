@@ -450,7 +450,8 @@ pub fn written(part_count: u32) -> WriteDone {
     }
 }
 
-fn attempt(key: AssignmentKey, archive: &Archive) -> Attempt {
+/// An attempt, as far as parts name it.
+pub fn attempt(key: AssignmentKey, archive: &Archive) -> Attempt {
     Attempt {
         key,
         id: key.attempt as i64,

@@ -2,6 +2,8 @@
 use super::*;
 use crate::mount::{Element, ElementKind, Medium};
 
+mod streams;
+
 const WELL: Unit = Unit {
     same_incarnation: true,
     silent_millis: 0,
@@ -37,6 +39,8 @@ fn facts(elements: &[Element]) -> Facts<'_> {
         reported_millis: 0,
         parts_complete: false,
         unchanged: false,
+        source_bound: true,
+        share: Share::ALONE,
         lease_millis: 20_000,
     }
 }

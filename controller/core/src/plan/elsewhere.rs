@@ -6,7 +6,9 @@ use super::{Cartridge, Decision, Drive, Job, World, candidates};
 /// Drives that are to let go of what is in them, each at most once. Only such as nobody has and nobody gets.
 pub fn to_clear(jobs: &[Job], world: &World, decisions: &[Decision]) -> Vec<i64> {
     let waits = |job: &&Job| {
-        let decided = |decision: &Decision| matches!(decision, Decision::Wait { job: id, .. } if *id == job.id);
+        let decided = |decision: &Decision| {
+            matches!(decision, Decision::Wait { .. }) && decision.subject() == (job.id, job.stream)
+        };
         decisions.iter().any(decided)
     };
     let mut drives: Vec<i64> = jobs

@@ -4,6 +4,7 @@ use proptest::prelude::*;
 fn job(id: i64) -> Job {
     Job {
         id,
+        stream: 0,
         needs: Needs::append(1, "p"),
         agent: Some(Agent {
             name: "host".into(),
@@ -292,7 +293,7 @@ fn an_archive_goes_on_in_its_drive_and_never_on_a_volume_that_it_had() {
     };
     let drives = [held, drive(2)];
     let given = |decision: &Decision| match decision {
-        Decision::Start { job, grant } => (*job, grant.drive, grant.volume),
+        Decision::Start { job, grant, .. } => (*job, grant.drive, grant.volume),
         other => panic!("must start: {other:?}"),
     };
     let decisions = plan(
@@ -375,7 +376,7 @@ proptest! {
         let mut seen_barcodes = HashSet::new();
         let (mut mail, mut slots) = (0, 0);
         for decision in decisions {
-            let Decision::Start { job, grant } = decision else { continue };
+            let Decision::Start { job, grant, .. } = decision else { continue };
             if let Some(drive) = grant.drive {
                 prop_assert!(seen_drives.insert(drive));
                 prop_assert!(!world.drives.iter().any(|d| d.id == drive && d.busy));
@@ -412,4 +413,41 @@ fn a_drive_that_is_down_gets_nothing_but_what_names_it() {
     };
     let stuck = world(&[down, drive(2)], &[inside]);
     assert!(why(append(), &stuck).contains("down"));
+}
+
+#[test]
+fn a_further_stream_takes_what_nobody_else_wants() {
+    let stream = Job::further(7, 1, Needs::append(1, "p"));
+    let started = |decision: &Decision| match decision {
+        Decision::Start { job, stream, grant } => Some((*job, *stream, grant.drive)),
+        _ => None,
+    };
+    let busy = Drive {
+        busy: true,
+        ..drive(1)
+    };
+    let reserved = Cartridge {
+        reserved: true,
+        ..volume(1)
+    };
+    let one = world(
+        &[busy.clone(), drive(2)],
+        &[reserved.clone(), volume(2), volume(3)],
+    );
+    let decisions = plan(std::slice::from_ref(&stream), &one);
+    assert_eq!(started(&decisions[0]), Some((7, 1, Some(2))));
+    // Another job that was asked for later goes first.
+    let decisions = plan(&[stream.clone(), job(9)], &one);
+    assert_eq!(started(&decisions[0]), Some((9, 0, Some(2))));
+    assert!(matches!(
+        decisions[1],
+        Decision::Wait {
+            job: 7,
+            stream: 1,
+            ..
+        }
+    ));
+    // It needs a volume of its own.
+    let none = world(&[busy, drive(2)], &[reserved]);
+    assert_eq!(started(&plan(&[stream], &none)[0]), None);
 }
