@@ -113,7 +113,8 @@ impl Watch {
             .look(&mut state, drive)
             .map_err(|error| of_drive(&error, "asking for alerts on", &barcode))?;
         let stops = |alert: &&Alert| match alert.measure {
-            Measure::DriveDown => true,
+            // It took the drive down when it was first heard of. If the drive has work all the same, a person put it up.
+            Measure::DriveDown => shown.fresh.iter().any(|fresh| fresh.flag == alert.flag),
             Measure::RefuseWriting | Measure::VolumeReadOnly => writes,
             // A failure before this work is no failure of this work.
             _ => false,

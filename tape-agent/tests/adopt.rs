@@ -19,7 +19,8 @@ async fn bereft(site: &mut Site) -> (Recording, Archive) {
     let (key, archive) = site.assign_write(&recording, SMALL);
     let mut writing = site.writing(key).await;
     site.controller.set_away(true);
-    for segment in &Segments::new(21, 8, SEGMENT).seal(&archive)[..8] {
+    // Without the last one the third part stays torn, however fast the worker is.
+    for segment in &Segments::new(21, 8, SEGMENT).seal(&archive)[..7] {
         writing.segment(segment).await;
     }
     until("two parts and a torn one", || {
