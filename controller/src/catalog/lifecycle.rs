@@ -48,7 +48,9 @@ pub async fn foresee(
             kind: kind(&row.kind)?,
             parent: row.parent,
             floor: row.floor,
-            whole: is_whole(&left),
+            // A page of one stream may name the place of a hard link in another, which perhaps never came to tape.
+            whole: is_whole(&left)
+                && !archives::archive_has_streams(client, line_id, number).await?,
         });
     }
     Ok(open(asked, &Line { head, full, staged }))

@@ -100,6 +100,17 @@ pub async fn archive_ordinals(
     Ok(rows.iter().map(|row| row.get::<_, i32>(0) as u32).collect())
 }
 
+/// Whether a version that is being made has, or had, more streams than one.
+pub async fn archive_has_streams(
+    client: &impl GenericClient,
+    line: i64,
+    version: i64,
+) -> Result<bool, Error> {
+    let sql = "SELECT EXISTS (SELECT 1 FROM archives AS a JOIN attempts AS t ON t.id = a.attempt_id \
+               WHERE a.line_id = $1 AND a.version = $2 AND a.state IN ('staged', 'closed') AND t.stream > 0)";
+    Ok(client.query_one(sql, &[&line, &version]).await?.get(0))
+}
+
 /// Whether earlier archives of the same version count.
 pub async fn archive_is_resumed(client: &impl GenericClient, id: i64) -> Result<bool, Error> {
     let sql = "SELECT EXISTS (SELECT 1 FROM archives AS o WHERE o.line_id = a.line_id AND o.version = a.version AND o.id <> a.id \
