@@ -39,8 +39,24 @@ impl Beginning {
     }
 }
 
+/// A beginning that can't be read is read so often in all: an error that comes once says nothing of the cartridge.
+const TRIES: u32 = 3;
+
 /// Reads the beginning. Afterwards the tape stands behind the label's filemark if there is a label.
 pub fn beginning(drive: &mut dyn Drive, barcode: &str) -> Result<Beginning, Fault> {
+    let mut tries = 1;
+    loop {
+        match read_beginning(drive, barcode)? {
+            Beginning::Unreadable(why) if tries < TRIES => {
+                tracing::warn!(barcode, why, "the beginning of the cartridge is read again");
+                tries += 1;
+            }
+            found => return Ok(found),
+        }
+    }
+}
+
+fn read_beginning(drive: &mut dyn Drive, barcode: &str) -> Result<Beginning, Fault> {
     let said = |error: &Error| of_drive(error, "reading the label of", barcode);
     drive.rewind().map_err(|e| said(&e))?;
     let mut blocks: Vec<Vec<u8>> = Vec::new();
@@ -82,6 +98,10 @@ pub fn beginning(drive: &mut dyn Drive, barcode: &str) -> Result<Beginning, Faul
     Ok(match label::decode(&blocks) {
         Ok(label) => Beginning::Label(label),
         Err(label::Error::NotTaf(kind)) => Beginning::Foreign(kind.to_string()),
+        // Ours, and not as it was written: that may be the drive or its path, and is no proof against the cartridge.
+        Err(error @ (label::Error::Damaged(_) | label::Error::Incomplete(_))) => {
+            Beginning::Unreadable(error.to_string())
+        }
         Err(error) => Beginning::Foreign(format!("{} ({error})", label::identify(first))),
     })
 }

@@ -86,7 +86,8 @@ fn read_error(key: u8, asc: u8, ascq: u8) -> Fault {
         at: At::Read,
         barcode: None,
         object: Some(0),
-        times: 1,
+        // As often as a beginning is tried.
+        times: 3,
         key,
         asc,
         ascq,

@@ -1,6 +1,7 @@
 #![allow(clippy::unwrap_used)]
 use bytes::Bytes;
 use taf_drive::ScsiDrive;
+use taf_emulator::faults::{At, Do, Fault};
 use taf_proto::agent::{LabelWork, Recording};
 use taf_scsi::transport::in_process::InProcess;
 
@@ -34,6 +35,40 @@ fn recording() -> Recording {
         block_size: BLOCK,
         ..Recording::default()
     }
+}
+
+#[test]
+fn a_label_is_read_again_before_it_counts_as_unreadable() {
+    let rig = Rig::new();
+    let work = LabelWork {
+        recording: Some(recording()),
+        ..LabelWork::default()
+    };
+    let stop = CancellationToken::new();
+    labelling::label(&mut rig.drive(), &work, &stop, &|_| {}).unwrap();
+    for (times, readable) in [(2, true), (3, false)] {
+        // Unrecovered read error.
+        rig.strike(At::Read, Some(0), times, (3, 0x11, 0));
+        let found = beginning(&mut rig.drive(), BARCODE).unwrap();
+        assert_eq!(matches!(found, Beginning::Label(_)), readable, "{times}");
+        assert_eq!(matches!(found, Beginning::Unreadable(_)), !readable);
+    }
+    // What comes over the path otherwise than it was written is no proof against the cartridge either.
+    rig.library.faults().lock().add(Fault {
+        at: At::Read,
+        object: Some(2),
+        times: 0,
+        action: Do::Flip,
+        ..Fault::default()
+    });
+    let wanted = work.recording.unwrap();
+    let wrong = prove(&mut rig.drive(), &wanted).err().unwrap();
+    assert_eq!(
+        wrong.fault.reason, "LABEL_UNREADABLE",
+        "{}",
+        wrong.fault.message
+    );
+    assert!(!wrong.contradicts);
 }
 
 #[test]
