@@ -349,6 +349,7 @@ async fn first_rows(store: &Store, new: &Installation) -> Result<bool, store::Er
         block_size: block,
         part_size: part,
         auto_label: None,
+        sources_per_drive: 1,
     };
     Store::pool_create_on(&tx, DEFAULT_POOL, &pool).await?;
     let subject = format!("installations/{}", new.uuid);

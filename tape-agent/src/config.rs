@@ -65,7 +65,8 @@ pub struct Config {
     /// Serial number of a drive = its element address, for a library that does not tell which drive is where.
     #[serde(default)]
     pub drive_elements: BTreeMap<String, u16>,
-    /// Memory of each drive, at most, for what is on its way from source to medium and may have to be written again.
+    /// Memory of each drive, at most, for what is on its way from source to medium and may have to be written again. Sources that share
+    /// the drive get equal shares of it.
     #[serde(default = "ring")]
     pub ring: Size,
     /// Disk of all drives together for the records of parts that no volume index has yet.
@@ -79,7 +80,8 @@ pub struct Config {
     /// part is complete. Only memory is used without it. The disk should write and read at the drive's speed at once.
     #[serde(default)]
     pub spool: Option<PathBuf>,
-    /// Bytes in that folder that each drive uses, at most: a part (64 GiB of a pool for LTO-7 and later) or more. They are reserved
+    /// Bytes in that folder that each archive uses which is on its way to a drive, at most: a part (64 GiB of a pool for LTO-7 and
+    /// later) or more. Of sources that share a drive each has so many: with less than a part their parts get smaller. They are reserved
     /// when an archive begins; it goes with memory alone, and says so, if they can't be had.
     #[serde(default)]
     pub spool_size: Option<Size>,
@@ -191,7 +193,7 @@ impl Config {
                 }
             }
             (Some(_), None) => wrong.push(
-                "spool_size is missing: how many bytes of the spool each drive may use".to_owned(),
+                "spool_size is missing: how many bytes of the spool each archive on its way may use".to_owned(),
             ),
             (None, Some(_)) => wrong.push("spool is missing: the folder of the spool".to_owned()),
         }

@@ -105,6 +105,9 @@ fn at(drive: &Device) -> String {
         return state(drive).to_owned();
     }
     let mut parts = vec![drive.phase.clone()];
+    if !drive.sources.is_empty() {
+        parts.push(format!("{} sources", drive.sources.len()));
+    }
     parts.extend(drive.flow.iter().flat_map(flow::short));
     parts.join(", ")
 }

@@ -35,7 +35,8 @@ impl Command {
   taf pool create offsite
   taf pool create lto9 --block-size 1MiB --part-size 64GiB
   taf pool create daily --auto-label                     (any blank cartridge that is not known)
-  taf pool create daily --auto-label='DLY*L9'            (those with such barcodes)")]
+  taf pool create daily --auto-label='DLY*L9'            (those with such barcodes)
+  taf pool create branches --sources-per-drive 4         (several slow sources share a drive)")]
 pub struct Create {
     /// Name: 1 to 64 of a-z, 0-9, '.', '_', '-'
     name: String,
@@ -49,6 +50,10 @@ pub struct Create {
     /// proved to be blank, of these barcodes (* and ? stand for any); all if none are given
     #[arg(long, value_name = "BARCODES", num_args = 0..=1, default_missing_value = "*", require_equals = true)]
     auto_label: Option<String>,
+    /// So many backups share a drive and a volume when no drive is free for them, part by part in turns: 1 to 16; 1 if not given.
+    /// For few drives and many slow sources; give the tape agent a spool that holds a part
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=16))]
+    sources_per_drive: Option<u32>,
 }
 
 /// Change a pool, for what is labelled from now on
@@ -72,6 +77,9 @@ pub struct Update {
     /// Label none without being told
     #[arg(long, conflicts_with = "auto_label")]
     no_auto_label: bool,
+    /// So many backups share a drive and a volume when no drive is free for them: 1 to 16
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=16))]
+    sources_per_drive: Option<u32>,
 }
 
 fn block_size(size: Option<Size>) -> Result<u32, Failure> {
@@ -92,13 +100,14 @@ impl Update {
                 "auto_label",
                 self.auto_label.is_some() || self.no_auto_label,
             ),
+            ("sources_per_drive", self.sources_per_drive.is_some()),
         ];
         let changed = changes.iter().filter(|(_, given)| *given);
         let paths: Vec<String> = changed.map(|(path, _)| (*path).to_owned()).collect();
         if paths.is_empty() {
             return Err(Failure::usage(
                 "nothing is to change",
-                "name what: --block-size, --part-size, --auto-label or --no-auto-label",
+                "name what: --block-size, --part-size, --auto-label, --no-auto-label or --sources-per-drive",
             ));
         }
         let pool = Pool {
@@ -106,6 +115,7 @@ impl Update {
             block_size: block_size(self.block_size)?,
             part_size: self.part_size.unwrap_or_default().0,
             auto_label: self.auto_label.unwrap_or_default(),
+            sources_per_drive: self.sources_per_drive.unwrap_or_default(),
             ..Pool::default()
         };
         let request = UpdatePoolRequest {
@@ -131,6 +141,7 @@ impl Create {
             block_size: block_size(self.block_size)?,
             part_size: self.part_size.unwrap_or_default().0,
             auto_label: self.auto_label.unwrap_or_default(),
+            sources_per_drive: self.sources_per_drive.unwrap_or_default(),
             ..Pool::default()
         };
         let request = CreatePoolRequest {
@@ -187,6 +198,7 @@ impl List {
                 ">VOLUMES",
                 ">BLOCK",
                 ">PART",
+                ">SOURCES/DRIVE",
                 "LABELS BY ITSELF",
                 "MADE",
             ]);
@@ -196,6 +208,7 @@ impl List {
                     human::count(pool.volume_count),
                     Size(pool.block_size.into()).to_string(),
                     Size(pool.part_size).to_string(),
+                    pool.sources_per_drive.max(1).to_string(),
                     pool.auto_label.clone(),
                     human::time(pool.create_time.as_ref()),
                 ]);

@@ -15,6 +15,9 @@
 //! A backup that is compared with an earlier version begins with its source agent alone. When that has found something to store,
 //! it asks for a drive, and the attempt goes on as one without a volume; if it finds nothing, no drive ever takes part.
 //!
+//! Several backups of a pool may write beside each other on one volume in one drive. Who comes to a volume that is at work begins
+//! with `work`; each one's verdict is its own, and nothing is moved before the last one has left the volume.
+//!
 //! An attempt has one volume at a time, and as many as it needs one after another. Without one it waits, for as long as is
 //! configured: the planner gives it the next one that it may have, before any job that has not begun.
 //!
@@ -128,6 +131,8 @@ pub struct Facts<'a> {
     pub stage: Stage,
     /// Steps so far for the present volume, and one.
     pub steps: u32,
+    /// Whether another attempt is at work with the same cartridge in the same drive: nothing has to be moved, nor may be.
+    pub beside: bool,
     /// Whether a person asked to stop it.
     pub cancel_asked: bool,
     /// The volume, or whatever cartridge; empty while there is none, or if its barcode can't be read.
@@ -307,6 +312,7 @@ fn step(facts: &Facts<'_>) -> Result<mount::Step, Fault> {
     match facts.kind {
         // Whatever is in the drive, wherever that is.
         Kind::Drive if facts.barcode.is_empty() => Ok(mount::Step::Work),
+        Kind::Backup if facts.beside => Ok(mount::Step::Work),
         Kind::Backup | Kind::Restore | Kind::Label | Kind::Drive | Kind::Index | Kind::Verify => {
             to_drive()
         }

@@ -150,6 +150,8 @@ mod tests {
             down: false,
             hung: false,
             busy,
+            working: busy,
+            shared: None,
             generation: Some(generation),
             library: Some(1),
             full: false,

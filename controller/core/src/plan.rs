@@ -1,7 +1,7 @@
 //! What waiting jobs get: a cartridge, a drive, a robot, whatever they need of these, or the reason why they wait.
 //!
 //! Jobs are served in the order they were asked for, those first that have begun and need a further volume; one that must wait
-//! does not hold up the others.
+//! does not hold up the others. A backup for which there is no drive and volume may write beside others: see [`Shared`].
 
 use std::collections::{HashMap, HashSet};
 
@@ -10,11 +10,13 @@ use crate::{Fault, carry};
 
 mod elsewhere;
 mod needs;
+mod share;
 #[cfg(test)]
 mod tests;
 
 pub use elsewhere::to_clear;
 pub use needs::{DriveNeed, Needs, RobotNeed, Wanted};
+pub use share::Shared;
 
 /// A job that has no attempt, or whose attempt has no volume.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,6 +43,8 @@ pub struct Job {
 pub struct Running {
     /// The drive that it holds, if it has one already.
     pub drive: Option<i64>,
+    /// Its seat there.
+    pub seat: u32,
     /// Whether it may not leave that drive: what is under way is in the memory of its worker.
     pub bound: bool,
     /// Volumes that it has used.
@@ -72,6 +76,10 @@ pub struct Drive {
     pub hung: bool,
     /// Whether an attempt holds it.
     pub busy: bool,
+    /// Whether one of these has a cartridge that it needs the drive for, or is getting one there.
+    pub working: bool,
+    /// The volume in it that others may write on, too.
+    pub shared: Option<Shared>,
     /// LTO generation, if its name says.
     pub generation: Option<u8>,
     /// Library that it is in.
@@ -151,6 +159,8 @@ pub struct Grant {
     pub barcode: Option<String>,
     /// Library whose robot works for it.
     pub library: Option<i64>,
+    /// Set if it writes beside others that are at work on the volume: its seat. Nothing has to be moved.
+    pub beside: Option<u32>,
 }
 
 /// What is decided of one job.
@@ -204,6 +214,8 @@ pub fn plan(jobs: &[Job], world: &World) -> Vec<Decision> {
 #[derive(Default)]
 struct Taken {
     drives: HashSet<i64>,
+    /// Of drives that are shared.
+    seats: HashSet<(i64, u32)>,
     barcodes: HashSet<String>,
     slots: HashMap<i64, usize>,
     mail_slots: HashMap<i64, usize>,
@@ -229,10 +241,16 @@ fn decide(job: &Job, world: &World, taken: &mut Taken) -> Decision {
         let why = format!("source agent {} is not connected", agent.name);
         return job.wait(why);
     }
-    match find(&job.needs, job.running.as_ref(), world, taken) {
+    let found = find(&job.needs, job.running.as_ref(), world, taken);
+    let found = found.or_else(|obstacle| share::beside(job, world, taken).ok_or(obstacle));
+    match found {
         Ok(grant) => {
-            taken.drives.extend(grant.drive);
-            taken.barcodes.extend(grant.barcode.clone());
+            if let (Some(drive), Some(seat)) = (grant.drive, grant.beside) {
+                taken.seats.insert((drive, seat));
+            } else {
+                taken.drives.extend(grant.drive);
+                taken.barcodes.extend(grant.barcode.clone());
+            }
             if let (Some(to), Some(library)) = (job.needs.to, grant.library) {
                 let places = match to {
                     carry::To::MailSlot => &mut taken.mail_slots,
@@ -495,6 +513,7 @@ fn with_cartridge(
         volume: cartridge.volume,
         barcode: Some(barcode.clone()),
         library: Some(library),
+        beside: None,
     })
 }
 
@@ -517,6 +536,16 @@ fn any_of(
     taken: &Taken,
 ) -> Result<i64, Obstacle> {
     let barcode = &cartridge.barcode;
+    // The volume that it had may still be written there for others.
+    if let Some(running) = running.filter(|running| running.bound)
+        && let Some(own) = running.drive.and_then(|id| world.drive(id))
+        && own.working
+    {
+        return wait(format!(
+            "drive {} is still at work for another job",
+            own.serial
+        ));
+    }
     // What is not known to be written is at least read; the drive's worker looks closer.
     let access = match needs.cartridge {
         Wanted::Append { .. } => Access::Write,

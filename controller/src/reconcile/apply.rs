@@ -73,7 +73,7 @@ pub(super) async fn decide_on(
     for begun in indexing::begin_on(tx, state, &jobs, limits.index_after).await? {
         changed = true;
         let taken = world.drives.iter_mut().filter(|d| d.id == begun.drive);
-        taken.for_each(|drive| drive.busy = true);
+        taken.for_each(|drive| (drive.busy, drive.working) = (true, true));
         let taken = world.cartridges.iter_mut();
         let taken = taken.filter(|cartridge| cartridge.volume == Some(begun.volume));
         taken.for_each(|cartridge| cartridge.reserved = true);
@@ -308,7 +308,7 @@ async fn start_on(
         let (Some(drive), Some(volume)) = (grant.drive, grant.volume) else {
             return Err(Error::Stale("attempt's drive or volume"));
         };
-        attempts::attempt_volume_next_on(tx, live.id, drive, volume).await?;
+        attempts::attempt_volume_next_on(tx, live.id, drive, volume, grant.beside).await?;
         tracing::info!(
             job,
             attempt = live.id,

@@ -120,7 +120,7 @@ pub(super) fn sets(state: &State, installation: Uuid) -> (Sets, Vec<Binding>) {
                 if live.drive_result.is_none()
                     && is_theirs(live.drive_incarnation, drive.incarnation)
                     && let volume = live.volume.and_then(|held| state.volumes.get(&held.id))
-                    && let Some(work) = drive_work(live, volume, installation)
+                    && let Some(work) = drive_work(live, volume, state, installation)
                 {
                     give(Unit::Drive(drive.id), drive.incarnation, key(live), work);
                 }
@@ -145,6 +145,7 @@ fn key(live: &LiveAttempt) -> AssignmentKey {
 fn drive_work(
     live: &LiveAttempt,
     volume: Option<&PlannedVolume>,
+    state: &State,
     installation: Uuid,
 ) -> Option<Work> {
     let recording = volume.map(|volume| recording(volume, installation));
@@ -161,7 +162,7 @@ fn drive_work(
             peer_agent_id,
             part_size: live.archive.as_ref()?.part_size as u64,
             continues: live.volumes.len() > 1,
-            beside: Vec::new(),
+            beside: state.sharers(live).map(|other| other.id as u64).collect(),
         }),
         "restore" => Work::Read(agent::ReadWork {
             recording: Some(recording?),

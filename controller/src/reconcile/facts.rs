@@ -354,6 +354,7 @@ impl State {
             background: false,
             running: Some(plan::Running {
                 drive: live.drive_id,
+                seat: live.seat,
                 bound: is_bound(live),
                 used: live.volumes.clone(),
             }),
@@ -386,6 +387,8 @@ impl State {
             down: d.down,
             hung: d.hung.is_some(),
             busy: d.job.is_some(),
+            working: self.at(d.id).any(|live| !waits_for_volume(live)),
+            shared: self.shared(d.id),
             generation: generation::of_product(&d.product),
             library: d.library.as_ref().map(|(id, _, _)| *id),
             full: d.full,
@@ -396,6 +399,39 @@ impl State {
             cartridges: self.cartridges(),
         };
         (jobs, world)
+    }
+
+    /// The attempts at a drive.
+    fn at(&self, drive: i64) -> impl Iterator<Item = &LiveAttempt> {
+        let there = move |live: &&LiveAttempt| live.drive_id == Some(drive);
+        self.attempts.iter().filter(there)
+    }
+
+    /// The volume at a drive on which other backups of its pool may write, too. All that are there write on it, or wait for one.
+    fn shared(&self, drive: i64) -> Option<plan::Shared> {
+        let lead = self.at(drive).find(|live| is_at_work(live))?;
+        let (volume, (pool, _)) = (lead.volume?.id, lead.pool.as_ref()?);
+        let fits = |live: &LiveAttempt| {
+            live.kind == "backup"
+                && live.pool.as_ref().is_some_and(|(id, _)| id == pool)
+                && live.volume.is_none_or(|held| held.id == volume)
+        };
+        self.at(drive).all(fits).then(|| plan::Shared {
+            pool: *pool,
+            volume,
+            seats: self.at(drive).map(|live| live.seat).collect(),
+            limit: lead.sources_per_drive,
+        })
+    }
+
+    /// Attempts that share a drive with this one.
+    pub(super) fn sharers(&self, attempt: &LiveAttempt) -> impl Iterator<Item = &LiveAttempt> {
+        let (id, drive) = (attempt.id, attempt.drive_id);
+        let shares = move |other: &&LiveAttempt| other.id != id && other.drive_id == drive;
+        self.attempts
+            .iter()
+            .filter(shares)
+            .filter(move |_| drive.is_some())
     }
 
     fn library(&self, library: &LibraryRow) -> plan::Library {
@@ -556,6 +592,11 @@ impl State {
             kind,
             stage: stage(attempt),
             steps: (attempt.step - first_step + 1) as u32,
+            beside: attempt.volume.is_some_and(|held| {
+                let same = |other: &LiveAttempt| other.volume.is_some_and(|v| v.id == held.id);
+                self.sharers(attempt)
+                    .any(|other| is_at_work(other) && same(other))
+            }),
             cancel_asked: attempt.cancel_asked,
             barcode,
             waiting_for: attempt.waiting_for.as_deref().unwrap_or_default(),
@@ -659,6 +700,11 @@ fn further_streams(live: &LiveAttempt, had: &HashMap<i64, Vec<Further>>) -> std:
         }
         _ => 0..0,
     }
+}
+
+/// Whether the drive works on the volume for it, as far as is known.
+fn is_at_work(attempt: &LiveAttempt) -> bool {
+    attempt.verdict == "none" && attempt.step_kind == "work" && attempt.drive_result.is_none()
 }
 
 /// Whether an attempt can't leave its drive's worker: of a backup that holds what is not on tape yet.

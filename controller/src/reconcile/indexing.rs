@@ -63,6 +63,7 @@ async fn job_on(tx: &Transaction<'_>, state: &State, index: index::Index) -> Res
         volume: Some(index.volume),
         barcode: Some(index.barcode.clone()),
         library: library.map(|(id, _, _)| *id),
+        beside: None,
     };
     let job = jobs::job_create_index_on(tx, index.volume, CREATOR).await?;
     attempts::attempt_start_on(tx, job, 0, &grant, None).await?;

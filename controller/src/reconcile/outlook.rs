@@ -41,6 +41,8 @@ pub async fn outlook_on(tx: &Transaction<'_>, job: i64) -> Result<Outlook, Error
             // What it would do when that is over.
             for drive in &mut world.drives {
                 drive.busy = false;
+                drive.working = false;
+                drive.shared = None;
             }
             for cartridge in &mut world.cartridges {
                 cartridge.reserved = false;
@@ -73,6 +75,7 @@ fn steps(state: &State, job: &QueuedJob, grant: &Grant) -> Outlook {
         kind: facts::kind_of(&job.kind, &job.task, grant.library.is_some()),
         stage: Stage::Between,
         steps: 1,
+        beside: grant.beside.is_some(),
         cancel_asked: false,
         barcode: grant.barcode.as_deref().unwrap_or_default(),
         waiting_for: "",

@@ -4,9 +4,9 @@ use prost::Message as _;
 use taf_proto::agent::DriveObservation;
 use taf_proto::v1::device_service_server::DeviceService;
 use taf_proto::v1::{
-    Carriage, CleanDriveRequest, CleanDriveResponse, Cleaning, Drive, DriveSlot, DriveState,
-    ExportCartridgesRequest, ExportCartridgesResponse, GetDriveRequest, GetDriveResponse,
-    ImportCartridgesRequest, ImportCartridgesResponse, InventoryLibraryRequest,
+    Carriage, CleanDriveRequest, CleanDriveResponse, Cleaning, Drive, DriveFlow, DriveSlot,
+    DriveSource, DriveState, ExportCartridgesRequest, ExportCartridgesResponse, GetDriveRequest,
+    GetDriveResponse, ImportCartridgesRequest, ImportCartridgesResponse, InventoryLibraryRequest,
     InventoryLibraryResponse, Library, ListDrivesRequest, ListDrivesResponse, ListLibrariesRequest,
     ListLibrariesResponse, LoadDriveRequest, LoadDriveResponse, MoveCartridgeRequest,
     MoveCartridgeResponse, RewindDriveRequest, RewindDriveResponse, Slot, UnloadDriveRequest,
@@ -22,7 +22,7 @@ use super::{PAGE_DEFAULT, PAGE_MOST, names, status, timestamp, volume};
 use crate::access::Caller;
 use crate::app::App;
 use crate::session::Registry;
-use crate::store::drives::{self, DriveRow};
+use crate::store::drives::{self, DriveRow, SharerRow};
 use crate::store::libraries::{self, Contents, ElementRow, LibraryRow};
 
 /// `taf.v1.DeviceService`.
@@ -39,7 +39,9 @@ impl Devices {
     }
 }
 
-fn drive(row: DriveRow, ledger: &Ledger) -> Drive {
+fn drive(row: DriveRow, ledger: &Ledger, sharers: &[SharerRow]) -> Drive {
+    let sharers = sharers.iter().filter(|sharer| sharer.drive_id == row.id);
+    let sources: Vec<DriveSource> = sharers.map(source).collect();
     let (cleaning, down_reason) = ledger.drive_state(&row.serial);
     let seen = row.progress.as_deref();
     let seen = seen.and_then(|bytes| DriveObservation::decode(bytes).ok());
@@ -82,9 +84,57 @@ fn drive(row: DriveRow, ledger: &Ledger) -> Drive {
             (None, None, true) => String::new(),
         },
         down_reason,
+        phase: match sources.iter().find(|source| source.phase == "writing") {
+            Some(writing) => writing.phase.clone(),
+            None => seen.phase,
+        },
+        flow: together(&sources).or(seen.flow),
+        sources,
+    }
+}
+
+/// A job that shares a drive.
+fn source(row: &SharerRow) -> DriveSource {
+    let seen = row.progress.as_deref();
+    let seen = seen.and_then(|bytes| DriveObservation::decode(bytes).ok());
+    let seen = seen.unwrap_or_default();
+    DriveSource {
+        job: names::job(row.job),
         phase: seen.phase,
         flow: seen.flow,
     }
+}
+
+/// How data of all sources flow to a drive; none if there are none.
+fn together(sources: &[DriveSource]) -> Option<DriveFlow> {
+    let mut flows = sources.iter().filter_map(|source| source.flow.as_ref());
+    let mut all = *flows.next()?;
+    let nanos = |flow: &DriveFlow| {
+        let duration = flow.starved_duration.unwrap_or_default();
+        i128::from(duration.seconds) * 1_000_000_000 + i128::from(duration.nanos)
+    };
+    let mut starved = nanos(&all);
+    for flow in flows {
+        all.bytes_per_second += flow.bytes_per_second;
+        all.source_bytes_per_second += flow.source_bytes_per_second;
+        all.ring_byte_count += flow.ring_byte_count;
+        all.ring_size += flow.ring_size;
+        all.spool_byte_count += flow.spool_byte_count;
+        all.spool_size += flow.spool_size;
+        // The drive waits only if nobody has anything for it.
+        all.collecting &= flow.collecting;
+        all.starved_count += flow.starved_count;
+        starved += nanos(flow);
+        all.reposition_count = match (all.reposition_count, flow.reposition_count) {
+            (None, count) | (count, None) => count,
+            (Some(one), Some(other)) => Some(one + other),
+        };
+    }
+    all.starved_duration = Some(prost_types::Duration {
+        seconds: (starved / 1_000_000_000) as i64,
+        nanos: (starved % 1_000_000_000) as i32,
+    });
+    Some(all)
 }
 
 /// Why a drive that wants to be cleaned is not.
@@ -228,8 +278,12 @@ impl DeviceService for Devices {
         let next_page_token = page.cut(&mut rows, |row| row.serial.clone());
         let serials: Vec<&str> = rows.iter().map(|row| row.serial.as_str()).collect();
         let ledger = Ledger::load(&client, &serials, &[]).await?;
+        let sharers = drives::drive_sharers(&client).await?;
         Ok(Response::new(ListDrivesResponse {
-            drives: rows.into_iter().map(|row| drive(row, &ledger)).collect(),
+            drives: rows
+                .into_iter()
+                .map(|row| drive(row, &ledger, &sharers))
+                .collect(),
             next_page_token,
         }))
     }
@@ -271,8 +325,9 @@ impl DeviceService for Devices {
         let found = drives::drive_get(&client, serial).await?;
         let found = found.ok_or_else(|| status::not_found(&name))?;
         let ledger = Ledger::load(&client, &[serial], &[]).await?;
+        let sharers = drives::drive_sharers(&client).await?;
         Ok(Response::new(GetDriveResponse {
-            drive: Some(drive(found, &ledger)),
+            drive: Some(drive(found, &ledger, &sharers)),
         }))
     }
 

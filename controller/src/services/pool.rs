@@ -28,7 +28,9 @@ const BLOCK_SIZES: std::ops::RangeInclusive<u32> = 64 * 1024..=8 * 1024 * 1024;
 const PART_SIZES: std::ops::RangeInclusive<u64> = 16 << 20..=1 << 40;
 
 /// What of a pool can be changed. Volumes that are there keep their blocks.
-const CHANGEABLE: [&str; 3] = ["block_size", "part_size", "auto_label"];
+const CHANGEABLE: [&str; 4] = ["block_size", "part_size", "auto_label", "sources_per_drive"];
+/// How many sources may share a drive.
+const SOURCES: std::ops::RangeInclusive<u32> = 1..=16;
 
 /// `taf.v1.PoolService`.
 #[derive(Debug, Clone)]
@@ -43,6 +45,7 @@ fn message(pool: &Pool) -> v1::Pool {
         volume_count: pool.volume_count as u64,
         etag: etag(pool),
         auto_label: pool.auto_label.clone().unwrap_or_default(),
+        sources_per_drive: pool.sources_per_drive as u32,
     }
 }
 
@@ -78,10 +81,15 @@ fn checked<'a>(pool: &'a v1::Pool, bad: &mut Violations) -> NewPool<'a> {
             "must be a pattern of barcodes as TAF*L9: 1 to 64 visible characters without '/'; '*' alone stands for all",
         );
     }
+    let sources_per_drive = pool.sources_per_drive.max(1);
+    if !SOURCES.contains(&sources_per_drive) {
+        bad.add("pool.sources_per_drive", "must be from 1 to 16");
+    }
     NewPool {
         block_size: block_size as i32,
         part_size: part_size as i64,
         auto_label: (!pattern.is_empty()).then_some(pattern),
+        sources_per_drive: sources_per_drive as i32,
     }
 }
 
@@ -157,6 +165,7 @@ impl Pools {
             match path.as_str() {
                 "block_size" => changed.block_size = wanted.block_size,
                 "part_size" => changed.part_size = wanted.part_size,
+                "sources_per_drive" => changed.sources_per_drive = wanted.sources_per_drive,
                 _ => changed.auto_label.clone_from(&wanted.auto_label),
             }
         }

@@ -21,6 +21,8 @@ const ELEMENTS_MAX: usize = 20_000;
 const PROGRESS_MAX: usize = 64 << 10;
 /// Longest text of a fault, characters.
 const FAULT_MAX: usize = 2000;
+/// Most attempts that share a drive.
+const SHARERS_MAX: usize = 16;
 /// What a drive's worker says when it works for nobody.
 const IDLE: &str = "idle";
 
@@ -99,13 +101,7 @@ pub(super) async fn observe(
     let tx = client.transaction().await?;
     // The unit's row first, as in everything that locks a unit and an attempt.
     drives::unit_heard(&tx, unit, incarnation, true).await?;
-    let attempt = observation.key.as_ref().and_then(|key| {
-        let generation = key.generation?;
-        Some((
-            key.attempt as i64,
-            (generation.epoch as i64, generation.counter as i64),
-        ))
-    });
+    let attempt = observation.key.as_ref().and_then(attempt_of);
     match (&observation.seen, unit) {
         (Some(Seen::Progress(progress)), Unit::Source(_)) => {
             if let Some((attempt, generation)) = attempt {
@@ -141,10 +137,11 @@ pub(super) async fn observe(
             if current && observation.key.is_none() && drive.phase == IDLE {
                 attempts::attempt_drive_idle_on(&tx, id).await?;
             }
-            if let Some((attempt, generation)) = attempt {
-                let encoded = drive.encode_to_vec();
+            for (attempt, seen) in each_alone(attempt, drive) {
+                let (id, generation) = attempt;
+                let encoded = seen.encode_to_vec();
                 if encoded.len() <= PROGRESS_MAX {
-                    attempts::attempt_progress_on(&tx, attempt, generation, unit, &encoded).await?;
+                    attempts::attempt_progress_on(&tx, id, generation, unit, &encoded).await?;
                 }
             }
         }
@@ -181,6 +178,47 @@ pub(super) async fn observe(
     }
     tx.commit().await?;
     Ok(())
+}
+
+/// Row and generation of an attempt.
+type AttemptId = (i64, (i64, i64));
+
+fn attempt_of(key: &agent::AssignmentKey) -> Option<AttemptId> {
+    let generation = key.generation?;
+    Some((
+        key.attempt as i64,
+        (generation.epoch as i64, generation.counter as i64),
+    ))
+}
+
+/// What a drive does for each attempt that it works for.
+fn each_alone(
+    first: Option<AttemptId>,
+    drive: &agent::DriveObservation,
+) -> Vec<(AttemptId, agent::DriveObservation)> {
+    let alone = agent::DriveObservation {
+        beside: Vec::new(),
+        ..drive.clone()
+    };
+    let mut each = Vec::new();
+    for writing in drive.beside.iter().take(SHARERS_MAX) {
+        let Some(attempt) = writing.key.as_ref().and_then(attempt_of) else {
+            continue;
+        };
+        let seen = agent::DriveObservation {
+            phase: writing.phase.clone(),
+            received_byte_count: writing.received_byte_count,
+            committed_byte_count: writing.committed_byte_count,
+            bytes_per_second: writing.bytes_per_second,
+            flow: writing.flow,
+            ..alone.clone()
+        };
+        each.push((attempt, seen));
+    }
+    each.extend(first.map(|first| (first, alone)));
+    // In one order always, so that two of these never wait for each other.
+    each.sort_by_key(|(attempt, _)| *attempt);
+    each
 }
 
 fn element_row(element: &agent::Element) -> Option<ElementRow> {

@@ -6,33 +6,47 @@ use uuid::Uuid;
 
 use super::{Error, GenericClient, Transaction};
 
-/// Reserves a volume for an attempt as its next one, before anything moves. [`Error::Exists`] if it is held.
-pub async fn volume_hold_on(tx: &Transaction<'_>, attempt: i64, volume: i64) -> Result<(), Error> {
-    tx.execute(
-        "INSERT INTO attempt_volumes (attempt_id, ordinal, volume_id, cartridge, held, first_step, reserved_at) \
-         SELECT t.id, 1 + (SELECT count(*) FROM attempt_volumes x WHERE x.attempt_id = t.id)::integer, v.id, v.barcode, true, \
-         t.step, clock_timestamp() FROM attempts t, volumes v WHERE t.id = $1 AND v.id = $2",
-        &[&attempt, &volume],
-    )
-    .await?;
-    Ok(())
+/// Reserves a volume for an attempt as its next one, before anything moves. [`Error::Exists`] if it is held, unless `beside`: then
+/// it must be held by attempts in the same drive, and by nobody else.
+pub async fn volume_hold_on(
+    tx: &Transaction<'_>,
+    attempt: i64,
+    volume: i64,
+    beside: bool,
+) -> Result<(), Error> {
+    let row = tx
+        .query_opt("SELECT barcode FROM volumes WHERE id = $1", &[&volume])
+        .await?
+        .ok_or(Error::Stale("volume"))?;
+    cartridge_hold_on(tx, attempt, row.get(0), Some(volume), beside).await
 }
 
-/// Reserves a cartridge for an attempt, before anything moves; `volume` if it is one of the catalog. [`Error::Exists`] if it is
-/// held.
+/// Reserves a cartridge for an attempt, before anything moves; `volume` if it is one of the catalog. As [`volume_hold_on`].
 pub async fn cartridge_hold_on(
     tx: &Transaction<'_>,
     attempt: i64,
     barcode: &str,
     volume: Option<i64>,
+    beside: bool,
 ) -> Result<(), Error> {
-    tx.execute(
-        "INSERT INTO attempt_volumes (attempt_id, ordinal, volume_id, cartridge, held, first_step, reserved_at) \
-         SELECT t.id, 1, $2::bigint, $3::varchar, true, t.step, clock_timestamp() FROM attempts t WHERE t.id = $1",
-        &[&attempt, &volume, &barcode],
-    )
-    .await?;
-    Ok(())
+    let rows = tx
+        .execute(
+            "INSERT INTO attempt_volumes (attempt_id, ordinal, volume_id, cartridge, held, first_step, seat, reserved_at) \
+             SELECT t.id, 1 + (SELECT count(*) FROM attempt_volumes x WHERE x.attempt_id = t.id)::integer, $2::bigint, $3::varchar, \
+             true, t.step, t.seat, clock_timestamp() FROM attempts t WHERE t.id = $1 \
+             AND $4::boolean = EXISTS (SELECT 1 FROM attempt_volumes h WHERE h.held AND h.cartridge = $3::varchar) \
+             AND NOT EXISTS (SELECT 1 FROM attempt_volumes h JOIN attempts o ON o.id = h.attempt_id \
+             WHERE h.held AND h.cartridge = $3::varchar \
+             AND (o.ended_at IS NOT NULL OR o.drive_id IS NULL OR o.drive_id <> t.drive_id))",
+            &[&attempt, &volume, &barcode, &beside],
+        )
+        .await?;
+    if rows == 1 {
+        return Ok(());
+    }
+    Err(Error::Exists {
+        constraint: "attempt_volumes_cartridge".to_owned(),
+    })
 }
 
 /// Barcodes of the cartridges that attempts hold, or that a lost drive may still write to.

@@ -38,6 +38,8 @@ pub struct LiveAttempt {
     pub drive_incarnation: Option<Uuid>,
     /// Encoded result of the drive.
     pub drive_result: Option<Vec<u8>>,
+    /// Its seat at the drive.
+    pub seat: u32,
     /// Volume of the catalog that it holds.
     pub volume: Option<HeldVolume>,
     /// Barcode of the cartridge that it holds, volume or not.
@@ -70,6 +72,8 @@ pub struct LiveAttempt {
     pub totals: (i64, i64),
     /// Pool of a backup: row and name.
     pub pool: Option<(i64, String)>,
+    /// How many sources share a drive there.
+    pub sources_per_drive: u32,
     /// Archive of a backup.
     pub archive: Option<ArchiveOf>,
 }
@@ -155,7 +159,8 @@ const LIVE_SELECT: &str = "SELECT t.id, t.job_id, j.kind, j.cancel_asked, t.epoc
      extract(epoch FROM clock_timestamp() - t.waiting_since)::float8, t.waiting_for, po.id, po.pool_name, \
      v.cartridge, t.library_id, t.worked, j.from_address, j.to_address, j.thorough, j.forced, \
      COALESCE(w.parent, 0), COALESCE(w.floor, 0), COALESCE(w.kind = 'differential', false), \
-     EXISTS (SELECT 1 FROM archives o WHERE o.line_id = r.line_id AND o.version = r.version AND o.state = 'closed'), t.stream, p.streams \
+     EXISTS (SELECT 1 FROM archives o WHERE o.line_id = r.line_id AND o.version = r.version AND o.state = 'closed'), t.stream, p.streams, \
+     t.seat, COALESCE(po.sources_per_drive, 1) \
      FROM attempts t JOIN jobs j ON j.id = t.job_id \
      LEFT JOIN agents a ON a.id = t.agent_id \
      LEFT JOIN archives r ON r.attempt_id = t.id \
@@ -183,6 +188,7 @@ fn live_attempt(row: &Row) -> LiveAttempt {
         drive_id: row.get(11),
         drive_incarnation: row.get(12),
         drive_result: row.get(13),
+        seat: row.get::<_, i32>(55) as u32,
         volume: row.get::<_, Option<i64>>(14).map(|id| HeldVolume {
             id,
             first_step: row.get(36),
@@ -212,6 +218,7 @@ fn live_attempt(row: &Row) -> LiveAttempt {
         restore_request: row.get(22),
         totals: (row.get(23), row.get(24)),
         pool: row.get::<_, Option<i64>>(40).zip(row.get(41)),
+        sources_per_drive: row.get::<_, i32>(56) as u32,
         archive: row.get::<_, Option<i64>>(25).map(|id| ArchiveOf {
             id,
             archive_uuid: row.get(26),
@@ -252,7 +259,7 @@ impl ArchiveOf {
 }
 
 /// Begins an attempt, as a stream of its job: from here on it holds what it was granted. [`Error::Exists`] if the drive, the
-/// volume or the cartridge is held.
+/// volume or the cartridge is held, unless it is to work beside those who hold them.
 pub async fn attempt_start_on(
     tx: &Transaction<'_>,
     job_id: i64,
@@ -261,10 +268,14 @@ pub async fn attempt_start_on(
     agent_id: Option<i64>,
 ) -> Result<i64, Error> {
     let (epoch, counter) = Store::generation_next_on(tx).await?;
+    let (seat, beside) = (grant.beside.unwrap_or(1) as i32, grant.beside.is_some());
     let row = tx
-        .query_one(
-            "INSERT INTO attempts (job_id, epoch, generation, drive_id, agent_id, library_id, stream, started_at) \
-             VALUES ($1, $2, $3, $4::bigint, $5::bigint, $6::bigint, $7, clock_timestamp()) RETURNING id",
+        .query_opt(
+            "INSERT INTO attempts (job_id, epoch, generation, drive_id, agent_id, library_id, stream, seat, started_at) \
+             SELECT $1::bigint, $2::bigint, $3::bigint, $4::bigint, $5::bigint, $6::bigint, $7::integer, $8::integer, \
+             clock_timestamp() \
+             WHERE $9::boolean = EXISTS (SELECT 1 FROM attempts o WHERE o.drive_id = $4::bigint AND o.ended_at IS NULL) \
+             RETURNING id",
             &[
                 &job_id,
                 &epoch,
@@ -273,12 +284,18 @@ pub async fn attempt_start_on(
                 &agent_id,
                 &grant.library,
                 &stream,
+                &seat,
+                &beside,
             ],
         )
         .await?;
-    let id = row.get(0);
+    let id = row
+        .ok_or_else(|| Error::Exists {
+            constraint: "attempts_drive".to_owned(),
+        })?
+        .get(0);
     if let Some(barcode) = &grant.barcode {
-        attempt_volumes::cartridge_hold_on(tx, id, barcode, grant.volume).await?;
+        attempt_volumes::cartridge_hold_on(tx, id, barcode, grant.volume, beside).await?;
     }
     Ok(id)
 }
@@ -304,23 +321,28 @@ pub async fn attempt_volume_leave_on(
     Error::expect_one(rows, "attempt")
 }
 
-/// The attempt goes on with this volume in this drive. [`Error::Exists`] if another attempt holds either.
+/// The attempt goes on with this volume in this drive. [`Error::Exists`] if another attempt holds either; with `beside` one must be at
+/// work there.
 pub async fn attempt_volume_next_on(
     tx: &Transaction<'_>,
     id: i64,
     drive_id: i64,
     volume_id: i64,
+    beside: Option<u32>,
 ) -> Result<(), Error> {
+    let seat = beside.unwrap_or(1) as i32;
     let rows = tx
         .execute(
-            "UPDATE attempts SET drive_id = $2, wanted_volume_id = NULL, waiting_since = NULL, waiting_for = NULL \
+            "UPDATE attempts SET seat = CASE WHEN drive_id = $2 THEN seat ELSE $3::integer END, drive_id = $2, \
+             wanted_volume_id = NULL, waiting_since = NULL, waiting_for = NULL \
              WHERE id = $1 AND ended_at IS NULL AND verdict = 'none' AND waiting_since IS NOT NULL \
-             AND (drive_id = $2 OR drive_incarnation IS NULL)",
-            &[&id, &drive_id],
+             AND (drive_id = $2 OR drive_incarnation IS NULL AND $4::boolean = EXISTS \
+             (SELECT 1 FROM attempts o WHERE o.drive_id = $2 AND o.ended_at IS NULL))",
+            &[&id, &drive_id, &seat, &beside.is_some()],
         )
         .await?;
     Error::expect_one(rows, "attempt")?;
-    attempt_volumes::volume_hold_on(tx, id, volume_id).await
+    attempt_volumes::volume_hold_on(tx, id, volume_id, beside.is_some()).await
 }
 
 /// A backup that began with its source agent only asks for a drive and a volume. False if it has asked before, or holds a drive.

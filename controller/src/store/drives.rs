@@ -220,7 +220,7 @@ pub struct DriveRow {
     pub library: Option<(i64, String, bool)>,
     /// Whether the library shows something in it.
     pub full: bool,
-    /// Job that it works for.
+    /// Job that it works for; the first one if several share it.
     pub job: Option<i64>,
     /// It gets no more work.
     pub down: bool,
@@ -261,7 +261,7 @@ pub async fn drive_list(
              LEFT JOIN elements e ON e.drive_serial = d.serial AND e.kind = 'drive' \
              LEFT JOIN libraries l ON l.id = e.library_id \
              LEFT JOIN attempts t ON t.drive_id = d.id AND t.ended_at IS NULL \
-             WHERE d.serial > $1 ORDER BY d.serial, COALESCE(l.connected, false) DESC, l.id LIMIT $2::bigint",
+             WHERE d.serial > $1 ORDER BY d.serial, COALESCE(l.connected, false) DESC, l.id, t.id LIMIT $2::bigint",
             &[&after, &limit],
         )
         .await?;
@@ -297,4 +297,31 @@ pub async fn drive_list(
             cleaned_at: row.get(24),
         })
         .collect())
+}
+
+/// A job of those that share a drive.
+pub struct SharerRow {
+    /// Drive's row.
+    pub drive_id: i64,
+    /// Job.
+    pub job: i64,
+    /// Encoded `taf.agent.v1.DriveObservation` of its attempt.
+    pub progress: Option<Vec<u8>>,
+}
+
+/// Who works with the drives that several work with, as they came.
+pub async fn drive_sharers(client: &impl GenericClient) -> Result<Vec<SharerRow>, Error> {
+    let rows = client
+        .query(
+            "SELECT t.drive_id, t.job_id, t.drive_progress FROM attempts t WHERE t.ended_at IS NULL AND EXISTS \
+             (SELECT 1 FROM attempts o WHERE o.drive_id = t.drive_id AND o.ended_at IS NULL AND o.id <> t.id) ORDER BY t.id",
+            &[],
+        )
+        .await?;
+    let sharer = |row: &tokio_postgres::Row| SharerRow {
+        drive_id: row.get(0),
+        job: row.get(1),
+        progress: row.get(2),
+    };
+    Ok(rows.iter().map(sharer).collect())
 }

@@ -80,6 +80,11 @@ const MIGRATIONS: &[Migration] = &[
         name: "streams",
         sql: include_str!("../../migrations/0013_streams.sql"),
     },
+    Migration {
+        number: 14,
+        name: "sharing",
+        sql: include_str!("../../migrations/0014_sharing.sql"),
+    },
 ];
 
 /// The texts of all migrations, in order.

@@ -18,6 +18,8 @@ pub struct Pool {
     pub part_size: i64,
     /// Pattern of barcodes of blank cartridges that are labelled when a backup needs a volume.
     pub auto_label: Option<String>,
+    /// So many sources share a drive at most.
+    pub sources_per_drive: i32,
     /// Changes with every change.
     pub revision: i64,
     /// When it was made.
@@ -35,6 +37,8 @@ pub struct NewPool<'a> {
     pub part_size: i64,
     /// Pattern of barcodes of blank cartridges that are labelled when a backup needs a volume.
     pub auto_label: Option<&'a str>,
+    /// So many sources share a drive at most.
+    pub sources_per_drive: i32,
 }
 
 /// A pool that labels blank cartridges.
@@ -65,7 +69,7 @@ pub async fn pool_list_auto_on(tx: &Transaction<'_>) -> Result<Vec<AutoPool>, Er
 
 const SELECT: &str =
     "SELECT p.id, p.pool_name, p.block_size, p.part_size, p.revision, p.created_at,
-            (SELECT count(*) FROM volumes AS v WHERE v.pool_id = p.id), p.auto_label
+            (SELECT count(*) FROM volumes AS v WHERE v.pool_id = p.id), p.auto_label, p.sources_per_drive
      FROM pools AS p";
 
 fn pool(row: &Row) -> Pool {
@@ -78,6 +82,7 @@ fn pool(row: &Row) -> Pool {
         created_at: row.get(5),
         volume_count: row.get(6),
         auto_label: row.get(7),
+        sources_per_drive: row.get(8),
     }
 }
 
@@ -90,10 +95,16 @@ impl Store {
     ) -> Result<bool, Error> {
         let made = tx
             .execute(
-                "INSERT INTO pools (pool_name, block_size, part_size, auto_label, created_at)
-                 SELECT $1::varchar, $2::integer, $3::bigint, $4::varchar, clock_timestamp()
+                "INSERT INTO pools (pool_name, block_size, part_size, auto_label, sources_per_drive, created_at)
+                 SELECT $1::varchar, $2::integer, $3::bigint, $4::varchar, $5::integer, clock_timestamp()
                  WHERE NOT EXISTS (SELECT 1 FROM pools WHERE pool_name = $1::varchar)",
-                &[&name, &new.block_size, &new.part_size, &new.auto_label],
+                &[
+                    &name,
+                    &new.block_size,
+                    &new.part_size,
+                    &new.auto_label,
+                    &new.sources_per_drive,
+                ],
             )
             .await?;
         Ok(made == 1)
@@ -107,7 +118,8 @@ impl Store {
     ) -> Result<bool, Error> {
         let changed = tx
             .execute(
-                "UPDATE pools SET block_size = $3, part_size = $4, auto_label = $5::varchar, revision = revision + 1
+                "UPDATE pools SET block_size = $3, part_size = $4, auto_label = $5::varchar,
+                 sources_per_drive = $6, revision = revision + 1
                  WHERE id = $1 AND revision = $2",
                 &[
                     &known.id,
@@ -115,6 +127,7 @@ impl Store {
                     &new.block_size,
                     &new.part_size,
                     &new.auto_label,
+                    &new.sources_per_drive,
                 ],
             )
             .await?;

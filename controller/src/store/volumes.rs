@@ -82,7 +82,7 @@ const VOLUME_JOINS: &str = " v JOIN pools p ON p.id = v.pool_id \
 
 /// A barcode that libraries show twice is one volume; a library that is connected knows better where it is.
 const VOLUME_ORDER: &str =
-    "ORDER BY v.barcode, COALESCE(l.connected, false) DESC, e.library_id, e.address";
+    "ORDER BY v.barcode, COALESCE(l.connected, false) DESC, e.library_id, e.address, t.id";
 
 fn volume_row(row: &Row) -> VolumeRow {
     VolumeRow {

@@ -114,7 +114,7 @@ impl World {
             .await
             .unwrap()
             .get(0);
-        attempt_volumes::volume_hold_on(tx, id, self.volume_id)
+        attempt_volumes::volume_hold_on(tx, id, self.volume_id, false)
             .await
             .unwrap();
         let generation = Some(Generation {

@@ -33,5 +33,15 @@ pub(super) fn show(drive: &Drive, out: &mut Output) -> Result<(), Failure> {
             out.line(format!("{key:<12} {}", human::clean(&value)))?;
         }
     }
+    for source in &drive.sources {
+        let mut parts = vec![format!("job {}", id(&source.job)), source.phase.clone()];
+        parts.extend(source.flow.iter().flat_map(flow::short));
+        parts.retain(|part| !part.is_empty());
+        out.line(format!(
+            "{:<12} {}",
+            "source",
+            human::clean(&parts.join(", "))
+        ))?;
+    }
     Ok(())
 }

@@ -18,6 +18,7 @@ fn facts(elements: &[Element]) -> Facts<'_> {
         kind: Kind::Backup,
         stage: Stage::Working,
         steps: 1,
+        beside: false,
         cancel_asked: false,
         barcode: "A",
         waiting_for: "",
@@ -431,4 +432,17 @@ fn a_dry_run_foresees_every_step() {
         "{clean:?}"
     );
     assert_eq!(steps(Kind::Scan), [mount::Step::Scan]);
+}
+
+#[test]
+fn who_comes_to_a_volume_that_is_at_work_moves_nothing() {
+    // The library shows the cartridge in no drive yet, and the drive says nothing: it is being got ready.
+    let f = Facts {
+        beside: true,
+        stage: Stage::Between,
+        ..facts(&[])
+    };
+    assert_eq!(next(&f), Next::Step(mount::Step::Work));
+    let alone = Facts { beside: false, ..f };
+    assert!(matches!(next(&alone), Next::Verdict(Verdict::Failed(_))));
 }

@@ -1,6 +1,8 @@
 use super::*;
 use proptest::prelude::*;
 
+mod share;
+
 fn job(id: i64) -> Job {
     Job {
         id,
@@ -73,6 +75,8 @@ fn drive(id: i64) -> Drive {
         down: false,
         hung: false,
         busy: false,
+        working: false,
+        shared: None,
         generation: None,
         library: Some(1),
         full: false,
@@ -108,6 +112,7 @@ fn a_mounted_volume_is_used_where_it_is() {
         volume: Some(1),
         barcode: Some("V1".into()),
         library: Some(1),
+        beside: None,
     };
     assert_eq!(grant(Needs::append(1, "p"), &world), expected);
 }
@@ -277,6 +282,7 @@ fn goes_on(id: i64, bound: bool, used: &[i64]) -> Job {
     Job {
         running: Some(Running {
             drive: Some(1),
+            seat: 1,
             bound,
             used: used.to_vec(),
         }),
