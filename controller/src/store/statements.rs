@@ -205,14 +205,10 @@ fn split(text: &str) -> Vec<String> {
             }
             (None, '-') if chars.peek() == Some(&'-') => {
                 chars.by_ref().find(|c| *c == '\n');
-                last.push(' ');
+                space(last);
             }
             (None, ';') => statements.push(String::new()),
-            (None, c) if c.is_whitespace() => {
-                if !last.is_empty() && !last.ends_with(' ') {
-                    last.push(' ');
-                }
-            }
+            (None, c) if c.is_whitespace() => space(last),
             (None, c) => last.push(c),
         }
     }
@@ -221,6 +217,13 @@ fn split(text: &str) -> Vec<String> {
         .map(|statement| statement.trim().to_owned())
         .filter(|statement| !statement.is_empty())
         .collect()
+}
+
+/// Whatever parts two words is one blank.
+fn space(text: &mut String) {
+    if !text.is_empty() && !text.ends_with(' ') {
+        text.push(' ');
+    }
 }
 
 #[cfg(test)]

@@ -120,7 +120,7 @@ impl Selecting {
 
 /// Make a source
 #[derive(Debug, clap::Args)]
-#[command(after_long_help = format!("{RULES}
+#[command(after_help = format!("{RULES}
 
 Examples:
   taf source create home --agent files1 /home
@@ -170,7 +170,7 @@ impl Create {
 
 /// Change what a source takes: what is given replaces what it had, all else stays
 #[derive(Debug, clap::Args)]
-#[command(after_long_help = format!("What the source no longer takes is gone from its next version; earlier versions keep it.
+#[command(after_help = format!("What the source no longer takes is gone from its next version; earlier versions keep it.
 
 {RULES}
 
