@@ -129,8 +129,12 @@ impl Scene {
         assert!(text.contains(WRITTEN) && text.contains("loaded"), "{text}");
         self.dry(&["drive", "unload", &serial]);
         self.done(&["drive", "unload", &serial]);
-        let seen = self.json(&["drive", "status", &serial]);
-        assert_eq!(seen["state"], "DRIVE_STATE_EMPTY", "{seen}");
+        // What the drive sees comes a moment after what the robot did.
+        until("an empty drive", PATIENCE, || {
+            let seen = self.json(&["drive", "status", &serial]);
+            Ok((seen["state"] == "DRIVE_STATE_EMPTY").then_some(()))
+        })
+        .unwrap();
         self.refused(&["drive", "load", &serial, "NOSUCHL8"], "CARTRIDGE");
     }
 

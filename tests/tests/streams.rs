@@ -175,14 +175,12 @@ fn a_worker_that_is_killed_ends_the_backup_clearly_and_the_next_run_is_fine() {
     plan(&system, &tree);
     let running = system.start_taf(&["run", PLAN]).unwrap();
     until("both drives at work", Duration::from_mins(1), || {
-        let job = newest_job(&system);
-        let streams = job["streams"].as_array().map_or(&[][..], Vec::as_slice);
-        let writes = |s: &&Value| {
-            s["progress"]["byte_count"]
-                .as_str()
-                .is_some_and(|bytes| bytes != "0")
-        };
-        Ok((streams.iter().filter(writes).count() == 2).then_some(()))
+        let drives = system.json(&["drive", "list"])?;
+        let drives = objects(&drives, "phase");
+        Ok(
+            (drives.len() == 2 && drives.iter().all(|drive| drive["phase"] == "writing"))
+                .then_some(()),
+        )
     })
     .unwrap();
     system.kill(Process::DriveWorker).unwrap();
