@@ -11,7 +11,7 @@ use taf_emulator::faults::{At, Fault};
 use taf_scsi::sense::Key;
 use taf_tests::patience::until;
 use taf_tests::said::{Said, number, objects, values};
-use taf_tests::system::{Options, PATIENCE, System, below};
+use taf_tests::system::{Options, PATIENCE, SOURCE_AGENT, System, below};
 use taf_tests::trees::{build_random, differing};
 
 const POOL: &str = "default";
@@ -169,7 +169,11 @@ impl Scene {
 
     /// The source is slower than the drive streams: a part is collected first, and that is shown.
     fn backs_up_below_the_floor(&self) {
-        self.system.plan(PLAN, &self.tree, POOL).unwrap();
+        let tree = self.tree.display().to_string();
+        self.done(&["source", "create", PLAN, "--agent", SOURCE_AGENT, &tree]);
+        // Compressed so hard it takes some seconds, in which it can be seen.
+        let plan = ["plan", "create", PLAN, "--source", PLAN, "--pool", POOL];
+        self.done(&[&plan[..], &["--level", "17", "--threads", "1"]].concat());
         let mut run = self.system.start_taf(&["run", PLAN]).unwrap();
         let (mut seen, mut full) = (false, 0);
         until("the backup", PATIENCE, || {
