@@ -17,7 +17,7 @@ use super::ledger::Ledger;
 use super::pieces::{self, Piece, Plan};
 use super::selection::{Relation, Selection};
 use super::shelf::{Archive, Shelf};
-use super::stream::Stream;
+use super::stream::{Pieces, Stream};
 
 /// Segments that are read ahead.
 const AHEAD: usize = 4;
@@ -143,9 +143,9 @@ impl<'a> Extraction<'a> {
                     "see the limits on processes (ulimit -u)",
                 ));
             }
-            let stream = Stream::new(receiver, Rc::clone(&self.ledger));
-            let failure = stream.failure();
-            self.members(stream, visit);
+            let supply = Pieces::new(receiver, Rc::clone(&self.ledger));
+            let failure = supply.failure();
+            self.members(Stream::new(supply), visit);
             let failed = failure.borrow_mut().take();
             failed.map(Into::into)
         });
@@ -172,9 +172,13 @@ impl<'a> Extraction<'a> {
                 Ok(None) | Err(_) => {
                     let from = decoder.offset();
                     let mut stream = decoder.into_inner();
-                    let Some(offset) = stream.resume(from) else {
+                    let Some(offset) = stream.resume() else {
                         return;
                     };
+                    if offset > from {
+                        let passed_over = "what comes before it is lost";
+                        self.ledger.borrow_mut().lose(from..offset, passed_over);
+                    }
                     decoder = Decoder::starting_at(stream, offset);
                 }
             }

@@ -192,6 +192,27 @@ async fn one_on(
     Ok(vec![Made { job, ..made }])
 }
 
+/// Adds the one job of an order about a drive and, if one is named, a cartridge.
+async fn with_cartridge_on(
+    tx: &Transaction<'_>,
+    kind: &'static str,
+    drive: i64,
+    barcode: Option<&str>,
+    actor: &str,
+) -> Result<Vec<Made>, Status> {
+    let new = NewTask {
+        kind,
+        drive_id: Some(drive),
+        cartridge: barcode,
+        ..NewTask::default()
+    };
+    let made = Made {
+        barcode: barcode.unwrap_or_default().to_owned(),
+        ..Made::default()
+    };
+    one_on(tx, &new, made, actor).await
+}
+
 async fn drive_on(tx: &Transaction<'_>, serial: &str) -> Result<DriveRow, Status> {
     let drive = drives::drive_get(tx, serial).await?;
     drive.ok_or_else(|| status::not_found(&names::drive(serial)))
@@ -321,17 +342,7 @@ async fn load_on(
     } else if drive.library.is_some() && !drive.full {
         return Err(empty(&drive));
     }
-    let new = NewTask {
-        kind: "drive-load",
-        drive_id: Some(drive.id),
-        cartridge: barcode,
-        ..NewTask::default()
-    };
-    let made = Made {
-        barcode: barcode.unwrap_or_default().to_owned(),
-        ..Made::default()
-    };
-    one_on(tx, &new, made, actor).await
+    with_cartridge_on(tx, "drive-load", drive.id, barcode, actor).await
 }
 
 fn empty(drive: &DriveRow) -> Status {
@@ -406,17 +417,7 @@ async fn clean_on(
             None => cleaning::cleaning_name_on(tx, barcode).await?,
         }
     }
-    let new = NewTask {
-        kind: "drive-clean",
-        drive_id: Some(drive.id),
-        cartridge: barcode,
-        ..NewTask::default()
-    };
-    let made = Made {
-        barcode: barcode.unwrap_or_default().to_owned(),
-        ..Made::default()
-    };
-    one_on(tx, &new, made, actor).await
+    with_cartridge_on(tx, "drive-clean", drive.id, barcode, actor).await
 }
 
 fn element(elements: &[ElementRow], address: u32) -> Result<&ElementRow, Status> {

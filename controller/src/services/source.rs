@@ -8,6 +8,7 @@ use taf_proto::v1::{
     GetSourceRequest, GetSourceResponse, ListSourcesRequest, ListSourcesResponse,
     UpdateSourceRequest, UpdateSourceResponse,
 };
+use tokio_postgres::Transaction;
 use tonic::{Request, Response, Status};
 
 use super::mutation::Mutation;
@@ -46,6 +47,18 @@ fn message(source: &Source) -> v1::Source {
         max_age: age(source.selection.max_age_seconds),
         min_age: age(source.selection.min_age_seconds),
         path_lists: shown(&source.selection.path_lists),
+    }
+}
+
+/// The source to change, held until the transaction ends; it must be as the caller saw it, if an etag says so.
+async fn held_on(tx: &Transaction<'_>, id: &str, name: &str, seen: &str) -> Result<Source, Status> {
+    let source = Store::source_lock_on(tx, id)
+        .await?
+        .ok_or_else(|| status::not_found(name))?;
+    if seen.is_empty() || seen == etag(&source) {
+        Ok(source)
+    } else {
+        Err(status::etag_mismatch(name))
     }
 }
 
@@ -119,12 +132,7 @@ impl Sources {
         if let Some(answer) = mutation.begin_on(&tx).await? {
             return Ok(answer);
         }
-        let source = Store::source_lock_on(&tx, id)
-            .await?
-            .ok_or_else(|| status::not_found(&wanted.name))?;
-        if !wanted.etag.is_empty() && wanted.etag != etag(&source) {
-            return Err(status::etag_mismatch(&wanted.name));
-        }
+        let source = held_on(&tx, id, &wanted.name, &wanted.etag).await?;
         if !wanted.agent.is_empty() && wanted.agent != names::agent(&source.agent) {
             return Err(status::invalid(
                 "source.agent",
@@ -162,12 +170,7 @@ impl Sources {
         if let Some(answer) = mutation.begin_on(&tx).await? {
             return Ok(answer);
         }
-        let source = Store::source_lock_on(&tx, id)
-            .await?
-            .ok_or_else(|| status::not_found(&request.name))?;
-        if !request.etag.is_empty() && request.etag != etag(&source) {
-            return Err(status::etag_mismatch(&request.name));
-        }
+        let source = held_on(&tx, id, &request.name, &request.etag).await?;
         if Store::source_in_use_on(&tx, source.id).await? {
             return Err(status::precondition(
                 "SOURCE_IN_USE",

@@ -7,11 +7,13 @@
 mod cutter;
 mod header;
 mod seal;
+mod stream;
 
 pub use cutter::{Cutter, Identity, RawSegment};
 pub use header::{HEADER_LEN, Header, Method, peek};
 pub(crate) use header::{MAGIC, PENDING};
 pub use seal::{Opened, Sealed, Sealer, open, records, verify};
+pub use stream::{Stream, Supply};
 
 /// Bytes of tar at which a segment ends.
 pub const SEGMENT_TAR: usize = crate::limits::SEGMENT_TAR;

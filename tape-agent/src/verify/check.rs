@@ -6,7 +6,6 @@
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
-use std::io::{self, Read};
 use std::ops::Range;
 use std::rc::Rc;
 use std::sync::mpsc::Receiver;
@@ -14,7 +13,7 @@ use std::sync::mpsc::Receiver;
 use taf_format::entry::Kind;
 use taf_format::page::{self, Dictionaries};
 use taf_format::record::{self, Body};
-use taf_format::segment::Opened;
+use taf_format::segment::{Opened, Stream, Supply};
 use taf_format::tar::decode::{Content, Decoder};
 use taf_tree::digest::Digest;
 
@@ -58,24 +57,20 @@ pub fn check(ordinal: u32, begin: u64, pieces: Receiver<Piece>) -> Found {
         begin,
         ..Ledger::default()
     }));
-    let stream = Stream {
+    let supply = Pieces {
         pieces,
         ledger: Rc::clone(&ledger),
-        current: None,
-        read: 0,
-        behind: None,
-        exhausted: false,
     };
-    members(stream);
+    members(Stream::new(supply));
     ledger.take().finish()
 }
 
 /// Reads all members; what they are is in the ledger then.
-fn members(mut stream: Stream) {
+fn members(mut stream: Stream<Pieces>) {
     let Some(first) = stream.resume() else {
         return;
     };
-    let ledger = Rc::clone(&stream.ledger);
+    let ledger = Rc::clone(&stream.supply().ledger);
     let mut decoder = Decoder::starting_at(stream, first);
     let mut buffer = vec![0; BUFFER];
     loop {
@@ -103,8 +98,7 @@ fn members(mut stream: Stream) {
                 }
             }
             Ok(None) if decoder.ended() => {
-                let mut stream = decoder.into_inner();
-                while stream.behind.take().or_else(|| stream.receive()).is_some() {}
+                decoder.into_inner().drain();
                 return;
             }
             Ok(None) | Err(_) => {
@@ -118,89 +112,21 @@ fn members(mut stream: Stream) {
     }
 }
 
-/// The tar stream of a run as a reader that ends wherever bytes are missing.
-struct Stream {
+/// The segments of a run: their records go to the ledger, and what is lost between them too.
+struct Pieces {
     pieces: Receiver<Piece>,
     ledger: Rc<RefCell<Ledger>>,
-    current: Option<Box<Opened>>,
-    /// Bytes of the current segment that were read.
-    read: usize,
-    /// The segment behind a loss.
-    behind: Option<Box<Opened>>,
-    exhausted: bool,
 }
 
-impl Stream {
-    /// Goes to the first member that begins in or behind the next segment, and gives its offset.
-    fn resume(&mut self) -> Option<u64> {
+impl Supply for Pieces {
+    fn next(&mut self) -> Option<Box<Opened>> {
         loop {
-            self.current = None;
-            self.read = 0;
-            let segment = self.behind.take().or_else(|| self.receive())?;
-            let (begins, entry) = (segment.header.tar_offset, segment.header.next_entry);
-            self.current = Some(segment);
-            if let Some(entry) = entry
-                && self.skip(entry - begins)
-            {
-                return Some(entry);
-            }
-        }
-    }
-
-    fn skip(&mut self, mut bytes: u64) -> bool {
-        let mut buffer = [0; 16 << 10];
-        while bytes > 0 {
-            let wanted = bytes.min(buffer.len() as u64) as usize;
-            match self.read(&mut buffer[..wanted]) {
-                Ok(0) | Err(_) => return false,
-                Ok(read) => bytes -= read as u64,
-            }
-        }
-        true
-    }
-
-    /// The next segment, whatever lies before it.
-    fn receive(&mut self) -> Option<Box<Opened>> {
-        while !self.exhausted {
-            match self.pieces.recv() {
-                Ok(Piece::Segment(segment)) => {
+            match self.pieces.recv().ok()? {
+                Piece::Segment(segment) => {
                     self.ledger.borrow_mut().segment(&segment);
                     return Some(segment);
                 }
-                Ok(Piece::Lost(range, reason)) => {
-                    self.ledger.borrow_mut().lost.push((range, reason));
-                }
-                Err(_) => self.exhausted = true,
-            }
-        }
-        None
-    }
-}
-
-impl Read for Stream {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        loop {
-            if self.behind.is_some() || buffer.is_empty() {
-                return Ok(0);
-            }
-            if let Some(current) = &self.current
-                && self.read < current.tar.len()
-            {
-                let rest = &current.tar[self.read..];
-                let count = rest.len().min(buffer.len());
-                buffer[..count].copy_from_slice(&rest[..count]);
-                self.read += count;
-                return Ok(count);
-            }
-            let end = self.current.as_ref().map(|c| c.header.tar_end());
-            let Some(next) = self.receive() else {
-                return Ok(0);
-            };
-            if end.is_none_or(|end| next.header.tar_offset == end) {
-                self.current = Some(next);
-                self.read = 0;
-            } else {
-                self.behind = Some(next);
+                Piece::Lost(range, reason) => self.ledger.borrow_mut().lost.push((range, reason)),
             }
         }
     }
