@@ -64,6 +64,9 @@ fn any_fault(dice: &mut StdRng) -> Strike {
     }
 }
 
+/// Courses of the long form.
+const ROUNDS_MAX: u64 = 500;
+
 #[test]
 fn whatever_goes_wrong_nothing_is_lost_silently() {
     let seed: u64 = std::env::var("TAF_SEED").map_or_else(
@@ -71,13 +74,17 @@ fn whatever_goes_wrong_nothing_is_lost_silently() {
         |text| text.parse().expect("TAF_SEED is a number"),
     );
     let rounds = if std::env::var_os("TAF_TEST_LONG").is_some() {
-        500
+        ROUNDS_MAX
     } else {
         25
     };
     println!("TAF_SEED={seed}; TAF_TEST_LONG=1 tries 500 courses");
     let (mut whole, mut failed) = (0, 0);
-    for round in 0..rounds {
+    for round in 0..ROUNDS_MAX {
+        // About one course in seven fails: by chance none of the first may.
+        if round >= rounds && whole > 0 && failed > 0 {
+            break;
+        }
         let mut dice = StdRng::seed_from_u64(seed.wrapping_add(round));
         let stream = Stream::new(round, 25);
         let terms = Terms {
