@@ -16,7 +16,7 @@ pub type Stream = segment::Stream<Pieces>;
 
 /// See the module.
 pub struct Pieces {
-    pieces: Receiver<Piece>,
+    coming: Receiver<Piece>,
     ledger: Rc<RefCell<Ledger>>,
     failed: Rc<RefCell<Option<Error>>>,
 }
@@ -25,7 +25,7 @@ impl Pieces {
     /// The pieces that come.
     pub fn new(pieces: Receiver<Piece>, ledger: Rc<RefCell<Ledger>>) -> Self {
         Self {
-            pieces,
+            coming: pieces,
             ledger,
             failed: Rc::default(),
         }
@@ -40,7 +40,7 @@ impl Pieces {
 impl segment::Supply for Pieces {
     fn next(&mut self) -> Option<Box<Opened>> {
         loop {
-            match self.pieces.recv() {
+            match self.coming.recv() {
                 Ok(Piece::Segment(segment)) => {
                     self.ledger.borrow_mut().segment(&segment);
                     return Some(segment);

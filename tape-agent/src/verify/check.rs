@@ -58,7 +58,7 @@ pub fn check(ordinal: u32, begin: u64, pieces: Receiver<Piece>) -> Found {
         ..Ledger::default()
     }));
     let supply = Pieces {
-        pieces,
+        coming: pieces,
         ledger: Rc::clone(&ledger),
     };
     members(Stream::new(supply));
@@ -114,14 +114,14 @@ fn members(mut stream: Stream<Pieces>) {
 
 /// The segments of a run: their records go to the ledger, and what is lost between them too.
 struct Pieces {
-    pieces: Receiver<Piece>,
+    coming: Receiver<Piece>,
     ledger: Rc<RefCell<Ledger>>,
 }
 
 impl Supply for Pieces {
     fn next(&mut self) -> Option<Box<Opened>> {
         loop {
-            match self.pieces.recv().ok()? {
+            match self.coming.recv().ok()? {
                 Piece::Segment(segment) => {
                     self.ledger.borrow_mut().segment(&segment);
                     return Some(segment);
