@@ -144,6 +144,9 @@ async fn what_a_source_takes_can_be_changed() {
         exclude_caches: true,
         max_file_size: 1 << 40,
         max_age: Some(age),
+        ignore_ctime: true,
+        ignore_inode: true,
+        always_compare_content: true,
         ..made.clone()
     };
     let changed = update(wanted.clone()).await.unwrap();

@@ -102,6 +102,78 @@ fn every_instant_comes_back_as_it_was() {
     }
 }
 
+/// Sets when a file or directory was modified: long ago.
+fn age(path: &Path) {
+    let file = fs::File::open(path).unwrap();
+    file.set_modified(std::time::SystemTime::now() - std::time::Duration::from_hours(1))
+        .unwrap();
+}
+
+#[test]
+fn what_tells_a_change_is_the_sources_choice() {
+    let system = system();
+    let tree = system.data().join("tree");
+    let file = tree.join("file");
+    fs::create_dir(&tree).unwrap();
+    let write = |content: &str| {
+        fs::write(&file, content).unwrap();
+        age(&file);
+    };
+    // Another inode with the same content and times.
+    let replace = || {
+        let copy = tree.join("copy");
+        fs::copy(&file, &copy).unwrap();
+        age(&copy);
+        let (old, new) = (file.metadata().unwrap(), copy.metadata().unwrap());
+        let times = fs::FileTimes::new().set_modified(old.modified().unwrap());
+        fs::File::open(&copy).unwrap().set_times(times).unwrap();
+        assert_ne!(
+            std::os::unix::fs::MetadataExt::ino(&old),
+            std::os::unix::fs::MetadataExt::ino(&new)
+        );
+        fs::rename(&copy, &file).unwrap();
+    };
+    let past = std::time::SystemTime::now() - std::time::Duration::from_hours(2);
+    // The directory's own time is no matter of this test.
+    let still = || fs::File::open(&tree).unwrap().set_modified(past).unwrap();
+    let update = |option: &str| {
+        let said = system.taf(&["source", "update", "odd", option]).unwrap();
+        said.expect(0).unwrap();
+    };
+    // Whether an incremental finds something to store.
+    let finds = || {
+        still();
+        let before = tape_files(&system);
+        run(&system, "odd", "incremental");
+        tape_files(&system) > before
+    };
+
+    write("aaaa");
+    still();
+    system.plan("odd", &tree, "default").unwrap();
+    run(&system, "odd", "full");
+    assert!(finds(), "ctime is near to the time of reading");
+    fs::set_permissions(&file, file.metadata().unwrap().permissions()).unwrap();
+    assert!(finds(), "ctime differs");
+    update("--ignore-ctime");
+    fs::set_permissions(&file, file.metadata().unwrap().permissions()).unwrap();
+    assert!(!finds(), "ctime differs and says nothing");
+    replace();
+    assert!(finds(), "the inode differs");
+    update("--ignore-inode");
+    replace();
+    assert!(!finds(), "the inode differs and says nothing");
+    let modified = file.metadata().unwrap().modified().unwrap();
+    fs::write(&file, "bbbb").unwrap();
+    let opened = fs::File::options().write(true).open(&file).unwrap();
+    opened.set_modified(modified).unwrap();
+    assert!(!finds(), "only the content differs");
+    update("--always-compare");
+    assert!(finds(), "the content is compared");
+    let restored = system.restore("odd", &[], "now", &tree).unwrap();
+    assert_eq!(fs::read(restored.join("file")).unwrap(), b"bbbb");
+}
+
 #[test]
 fn an_unchanged_tree_costs_no_tape_and_a_rule_drops_what_it_matches() {
     let system = system();

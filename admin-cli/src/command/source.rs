@@ -175,6 +175,15 @@ fn selection_lines(source: &Source) -> Vec<String> {
     if source.one_file_system {
         add("stays", "on the file systems of its paths".into());
     }
+    if source.ignore_ctime {
+        add("ignores", "the status change time (ctime)".into());
+    }
+    if source.ignore_inode {
+        add("ignores", "inode numbers".into());
+    }
+    if source.always_compare_content {
+        add("compares", "the content of every file".into());
+    }
     lines
 }
 

@@ -246,7 +246,7 @@ fn source_work(
         compression_threads: of.compression_threads,
         one_file_system: of.one_file_system,
         base,
-        detection: None,
+        detection: Some(of.detection),
         streams: of.streams as u32,
         leader_attempt: match live.stream {
             0 => 0,

@@ -1,6 +1,7 @@
 //! Sources: which paths of which host. What may be read at all is the agent's own allow-list, checked there.
 
 use bytes::Bytes;
+use taf_proto::agent::Detection;
 use taf_proto::path;
 use taf_proto::v1::source_service_server::SourceService;
 use taf_proto::v1::{
@@ -47,6 +48,18 @@ fn message(source: &Source) -> v1::Source {
         max_age: age(source.selection.max_age_seconds),
         min_age: age(source.selection.min_age_seconds),
         path_lists: shown(&source.selection.path_lists),
+        ignore_ctime: source.detection.ignore_ctime,
+        ignore_inode: source.detection.ignore_inode,
+        always_compare_content: source.detection.always_compare_content,
+    }
+}
+
+/// How changes are told, as it is asked for.
+fn detection(source: &v1::Source) -> Detection {
+    Detection {
+        ignore_ctime: source.ignore_ctime,
+        ignore_inode: source.ignore_inode,
+        always_compare_content: source.always_compare_content,
     }
 }
 
@@ -100,6 +113,7 @@ impl Sources {
             agent_id: agent.id,
             selection,
             one_file_system: source.one_file_system,
+            detection: detection(&source),
         };
         let name = names::source(&new.name);
         if !Store::source_create_on(&tx, &new).await? {
@@ -144,6 +158,7 @@ impl Sources {
             agent_id: source.agent_id,
             selection,
             one_file_system: wanted.one_file_system,
+            detection: detection(wanted),
         };
         if !Store::source_update_on(&tx, source.id, source.revision, &new).await? {
             return Err(status::etag_mismatch(&wanted.name));

@@ -1,6 +1,7 @@
 //! Attempts: one try at a job, with the drive and the volume that it holds. Its volumes are in `attempt_volumes`.
 
 use taf_core::plan::Grant;
+use taf_proto::agent::Detection;
 use tokio_postgres::Row;
 use uuid::Uuid;
 
@@ -142,6 +143,8 @@ pub struct ArchiveOf {
     pub compression_threads: i32,
     /// Whether to stay on one file system.
     pub one_file_system: bool,
+    /// How a changed file is told from an unchanged one.
+    pub detection: Detection,
     /// Largest part, bytes.
     pub part_size: i64,
     /// Streams that the version may have.
@@ -160,7 +163,7 @@ const LIVE_SELECT: &str = "SELECT t.id, t.job_id, j.kind, j.cancel_asked, t.epoc
      v.cartridge, t.library_id, t.worked, j.from_address, j.to_address, j.thorough, j.forced, \
      COALESCE(w.parent, 0), COALESCE(w.floor, 0), COALESCE(w.kind = 'differential', false), \
      EXISTS (SELECT 1 FROM archives o WHERE o.line_id = r.line_id AND o.version = r.version AND o.state = 'closed'), t.stream, p.streams, \
-     t.seat, COALESCE(po.sources_per_drive, 1) \
+     t.seat, COALESCE(po.sources_per_drive, 1), s.ignore_ctime, s.ignore_inode, s.always_compare_content \
      FROM attempts t JOIN jobs j ON j.id = t.job_id \
      LEFT JOIN agents a ON a.id = t.agent_id \
      LEFT JOIN archives r ON r.attempt_id = t.id \
@@ -234,6 +237,11 @@ fn live_attempt(row: &Row) -> LiveAttempt {
             compression_level: row.get(32),
             compression_threads: row.get(33),
             one_file_system: row.get(34),
+            detection: Detection {
+                ignore_ctime: row.get(57),
+                ignore_inode: row.get(58),
+                always_compare_content: row.get(59),
+            },
             part_size: row.get(35),
             streams: row.get(54),
         }),

@@ -85,6 +85,11 @@ const MIGRATIONS: &[Migration] = &[
         name: "sharing",
         sql: include_str!("../../migrations/0014_sharing.sql"),
     },
+    Migration {
+        number: 15,
+        name: "detection of changes",
+        sql: include_str!("../../migrations/0015_detection.sql"),
+    },
 ];
 
 /// The texts of all migrations, in order.

@@ -3,7 +3,8 @@
 
 use jiff::Timestamp;
 use prost::Message as _;
-use taf_proto::agent::FetchSelectionResponse;
+use taf_proto::agent::{Detection, FetchSelectionResponse};
+use tokio_postgres::types::ToSql;
 use tokio_postgres::{GenericClient, Row, Transaction};
 
 use super::{Error, Store};
@@ -23,6 +24,8 @@ pub struct Source {
     pub selection: FetchSelectionResponse,
     /// Whether to stay on the file systems of the paths.
     pub one_file_system: bool,
+    /// How a changed file is told from an unchanged one.
+    pub detection: Detection,
     /// Changes with every change.
     pub revision: i64,
     /// When it was made.
@@ -40,11 +43,13 @@ pub struct NewSource {
     pub selection: FetchSelectionResponse,
     /// Whether to stay on the file systems of the paths.
     pub one_file_system: bool,
+    /// How a changed file is told from an unchanged one.
+    pub detection: Detection,
 }
 
 const SELECT: &str =
     "SELECT s.id, s.source_name, s.agent_id, a.agent_name, s.paths, s.one_file_system, s.revision,
-            s.created_at
+            s.created_at, s.ignore_ctime, s.ignore_inode, s.always_compare_content
      FROM sources AS s JOIN agents AS a ON a.id = s.agent_id
      WHERE s.deleted_at IS NULL";
 
@@ -59,6 +64,11 @@ fn source(row: &Row) -> Result<Source, Error> {
         one_file_system: row.get(5),
         revision: row.get(6),
         created_at: row.get(7),
+        detection: Detection {
+            ignore_ctime: row.get(8),
+            ignore_inode: row.get(9),
+            always_compare_content: row.get(10),
+        },
     })
 }
 
@@ -66,13 +76,22 @@ impl Store {
     /// Makes a source. False if there is one of this name.
     pub async fn source_create_on(tx: &Transaction<'_>, new: &NewSource) -> Result<bool, Error> {
         let paths = new.selection.encode_to_vec();
+        let values: &[&(dyn ToSql + Sync)] = &[
+            &new.name,
+            &new.agent_id,
+            &paths,
+            &new.one_file_system,
+            &new.detection.ignore_ctime,
+            &new.detection.ignore_inode,
+            &new.detection.always_compare_content,
+        ];
         let revived = tx
             .execute(
                 "UPDATE sources
-                 SET agent_id = $2, paths = $3, one_file_system = $4, revision = revision + 1,
-                     created_at = clock_timestamp(), deleted_at = NULL
+                 SET agent_id = $2, paths = $3, one_file_system = $4, ignore_ctime = $5, ignore_inode = $6,
+                     always_compare_content = $7, revision = revision + 1, created_at = clock_timestamp(), deleted_at = NULL
                  WHERE source_name = $1 AND deleted_at IS NOT NULL",
-                &[&new.name, &new.agent_id, &paths, &new.one_file_system],
+                values,
             )
             .await?;
         if revived == 1 {
@@ -80,10 +99,12 @@ impl Store {
         }
         let made = tx
             .execute(
-                "INSERT INTO sources (source_name, agent_id, paths, one_file_system, created_at)
-                 SELECT $1::varchar, $2::bigint, $3::bytea, $4::boolean, clock_timestamp()
+                "INSERT INTO sources (source_name, agent_id, paths, one_file_system, ignore_ctime, ignore_inode,
+                     always_compare_content, created_at)
+                 SELECT $1::varchar, $2::bigint, $3::bytea, $4::boolean, $5::boolean, $6::boolean, $7::boolean,
+                     clock_timestamp()
                  WHERE NOT EXISTS (SELECT 1 FROM sources WHERE source_name = $1::varchar)",
-                &[&new.name, &new.agent_id, &paths, &new.one_file_system],
+                values,
             )
             .await?;
         Ok(made == 1)
@@ -148,9 +169,18 @@ impl Store {
         let paths = new.selection.encode_to_vec();
         let changed = tx
             .execute(
-                "UPDATE sources SET paths = $3, one_file_system = $4, revision = revision + 1
+                "UPDATE sources SET paths = $3, one_file_system = $4, ignore_ctime = $5, ignore_inode = $6,
+                     always_compare_content = $7, revision = revision + 1
                  WHERE id = $1 AND revision = $2 AND deleted_at IS NULL",
-                &[&id, &revision, &paths, &new.one_file_system],
+                &[
+                    &id,
+                    &revision,
+                    &paths,
+                    &new.one_file_system,
+                    &new.detection.ignore_ctime,
+                    &new.detection.ignore_inode,
+                    &new.detection.always_compare_content,
+                ],
             )
             .await?;
         Ok(changed == 1)

@@ -59,6 +59,32 @@ struct Selecting {
     /// Stay on the file systems of the paths
     #[arg(long)]
     one_file_system: bool,
+    #[command(flatten)]
+    detecting: Detecting,
+}
+
+/// How a changed file is told from an unchanged one.
+#[derive(Debug, Clone, Copy, clap::Args)]
+#[command(next_help_heading = "How a changed file is told from an unchanged one")]
+struct Detecting {
+    /// Don't take a different status change time (ctime) for a change: for file servers that set it without one
+    #[arg(long)]
+    ignore_ctime: bool,
+    /// Don't take a different inode number for a change: for file systems that number anew at each mount. On FUSE, SMB and FAT
+    /// it never counts
+    #[arg(long)]
+    ignore_inode: bool,
+    /// Read every file and compare its content, also where nothing else differs
+    #[arg(long)]
+    always_compare: bool,
+}
+
+impl Detecting {
+    fn put(self, source: &mut Source) {
+        source.ignore_ctime |= self.ignore_ctime;
+        source.ignore_inode |= self.ignore_inode;
+        source.always_compare_content |= self.always_compare;
+    }
 }
 
 impl Selecting {
@@ -83,6 +109,7 @@ impl Selecting {
         }
         source.exclude_caches |= self.exclude_caches;
         source.one_file_system |= self.one_file_system;
+        self.detecting.put(source);
         if let Some(Size(bytes)) = self.max_size {
             source.max_file_size = bytes;
         }
@@ -126,7 +153,8 @@ Examples:
   taf source create home --agent files1 /home
   taf source create system --agent files1 / --exclude /proc --exclude /sys --one-file-system
   taf source create work --agent files1 /work --rule '*.o' --rule 'build/' --marker .nobackup --exclude-caches
-  taf source create recent --agent files1 /srv --newer-than 365d --max-size 50GiB"))]
+  taf source create recent --agent files1 /srv --newer-than 365d --max-size 50GiB
+  taf source create nas --agent files1 /mnt/nas --ignore-ctime --ignore-inode"))]
 pub struct Create {
     /// Name: 1 to 64 of a-z, 0-9, '.', '_', '-'
     name: String,
@@ -177,6 +205,7 @@ impl Create {
 Examples:
   taf source update work --rule '*.o' --rule '*.tmp'
   taf source update work --drop rules
+  taf source update nas --drop detection --always-compare
   taf source update home /home /srv/mail"))]
 pub struct Update {
     /// Its name
@@ -204,6 +233,8 @@ enum Part {
     PathLists,
     /// Staying on one file system
     OneFileSystem,
+    /// Ignoring ctime or inode, and comparing all content
+    Detection,
 }
 
 impl Part {
@@ -221,6 +252,10 @@ impl Part {
             }
             Self::PathLists => source.path_lists.clear(),
             Self::OneFileSystem => source.one_file_system = false,
+            Self::Detection => {
+                (source.ignore_ctime, source.ignore_inode) = (false, false);
+                source.always_compare_content = false;
+            }
         }
     }
 }
