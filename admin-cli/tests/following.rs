@@ -180,6 +180,13 @@ impl PlanService for Controller {
         Err(Status::unimplemented(""))
     }
 
+    async fn update_plan(
+        &self,
+        _: Request<api::UpdatePlanRequest>,
+    ) -> Answer<api::UpdatePlanResponse> {
+        Err(Status::unimplemented(""))
+    }
+
     async fn delete_plan(
         &self,
         _: Request<api::DeletePlanRequest>,

@@ -457,3 +457,88 @@ async fn lists_come_in_pages() {
     );
     client.served.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_masked_of_a_plan_changes_and_a_run_keeps_its_pool() {
+    let client = Client::start().await;
+    client.create_source("home", "").await.unwrap();
+    let made = client
+        .create_plan("daily", "sources/home", "pools/default")
+        .await
+        .unwrap();
+    let pool = v1::CreatePoolRequest {
+        pool_id: "offsite".into(),
+        ..Default::default()
+    };
+    PoolServiceClient::new(client.channel.clone())
+        .create_pool(signed(&client.token, pool))
+        .await
+        .unwrap();
+    let update = async |plan: v1::Plan, mask: &[&str]| {
+        let request = v1::UpdatePlanRequest {
+            plan: Some(plan),
+            update_mask: Some(prost_types::FieldMask {
+                paths: mask.iter().map(ToString::to_string).collect(),
+            }),
+            ..Default::default()
+        };
+        let answer = client
+            .plans()
+            .update_plan(signed(&client.token, request))
+            .await?;
+        Ok::<_, Status>(answer.into_inner().plan.unwrap())
+    };
+    let wanted = v1::Plan {
+        pool: "pools/offsite".into(),
+        compression_level: 9,
+        compression_threads: 2,
+        streams: 3,
+        r#type: v1::VersionType::Differential.into(),
+        ..made.clone()
+    };
+    let some = update(wanted.clone(), &["type", "streams"]).await.unwrap();
+    let expected = v1::Plan {
+        r#type: wanted.r#type,
+        streams: 3,
+        etag: some.etag.clone(),
+        ..made.clone()
+    };
+    assert_eq!(some, expected);
+    let all = ["pool", "compression_level", "compression_threads"];
+    assert_eq!(
+        reason(update(wanted.clone(), &all).await),
+        "ETAG_MISMATCH",
+        "somebody changed it meanwhile"
+    );
+    let fresh = v1::Plan {
+        etag: some.etag,
+        ..wanted
+    };
+    let now = update(fresh.clone(), &all).await.unwrap();
+    let expected = v1::Plan {
+        etag: now.etag.clone(),
+        ..fresh
+    };
+    assert_eq!(now, expected);
+
+    let bad = v1::Plan {
+        compression_level: 99,
+        etag: String::new(),
+        ..now
+    };
+    for mask in [&["compression_level"][..], &["source"], &[]] {
+        let status = update(bad.clone(), mask).await.unwrap_err();
+        assert_eq!(status.code(), Code::InvalidArgument, "{mask:?}");
+    }
+    client.run("plans/daily", "").await.unwrap();
+    let level = v1::Plan {
+        compression_level: 1,
+        ..bad
+    };
+    assert_eq!(
+        reason(update(level.clone(), &["pool"]).await),
+        "PLAN_RUNNING"
+    );
+    update(level, &["compression_level"]).await.unwrap();
+    client.served.stop().await;
+}

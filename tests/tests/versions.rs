@@ -208,13 +208,17 @@ fn an_unchanged_tree_costs_no_tape_and_a_rule_drops_what_it_matches() {
         .unwrap()
         .expect(0)
         .unwrap();
-    run(&system, "daily", "incremental");
+    let update = ["plan", "update", "daily", "--type", "incremental"];
+    system.taf(&update).unwrap().expect(0).unwrap();
+    system.taf(&["run", "daily"]).unwrap().expect(0).unwrap();
     let list = system.json(&["versions", "--plan", "daily"]).unwrap();
     let counts: Vec<u64> = objects(&list, "number")
         .into_iter()
         .map(|version| number(&version["file_count"]))
         .collect();
     assert_eq!(counts, [2, 4, 4, 4], "newest first");
+    let newest = objects(&list, "number")[0]["type"].clone();
+    assert_eq!(newest, "VERSION_TYPE_INCREMENTAL", "the plan's new type");
     let restored = system.restore("daily", &[], "now", &tree).unwrap();
     assert!(restored.join("a.txt").exists() && !restored.join("b.tmp").exists());
     let restored = system.restore("daily@3", &[], "then", &tree).unwrap();

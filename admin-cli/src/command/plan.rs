@@ -1,6 +1,8 @@
 //! `taf plan`: how a source is backed up, and where to.
 
-use taf_proto::v1::{CreatePlanRequest, DeletePlanRequest, GetPlanRequest, ListPlansRequest, Plan};
+use taf_proto::v1::{
+    CreatePlanRequest, DeletePlanRequest, GetPlanRequest, ListPlansRequest, Plan, UpdatePlanRequest,
+};
 
 use super::missing;
 use super::version_type::{Type, word};
@@ -14,6 +16,7 @@ use crate::resource::{id, name};
 #[derive(Debug, clap::Subcommand)]
 pub enum Command {
     Create(Create),
+    Update(Update),
     List(List),
     Show(Show),
     Delete(Delete),
@@ -24,10 +27,54 @@ impl Command {
     pub async fn run(self, out: &mut Output) -> Result<Exit, Failure> {
         match self {
             Self::Create(command) => command.run(out).await,
+            Self::Update(command) => command.run(out).await,
             Self::List(command) => command.run(out).await,
             Self::Show(command) => command.run(out).await,
             Self::Delete(command) => command.run(out).await,
         }
+    }
+}
+
+/// How a plan's versions are made.
+#[derive(Debug, clap::Args)]
+struct Settings {
+    /// zstd level; 3 unless told otherwise
+    #[arg(long, value_parser = clap::value_parser!(i32).range(1..=19))]
+    level: Option<i32>,
+    /// What a run makes unless it says otherwise; full unless told
+    #[arg(long, value_name = "TYPE")]
+    r#type: Option<Type>,
+    /// Compressor threads; 0, as many as the host has cores, unless told otherwise
+    #[arg(long, value_parser = clap::value_parser!(i32).range(0..=256))]
+    threads: Option<i32>,
+    /// Drives that a backup may write to at once, split at directories; 1 unless told otherwise. Further drives are taken when
+    /// they are free and the pool has a volume for each; they are never waited for
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=8))]
+    streams: Option<u32>,
+}
+
+impl Settings {
+    /// Puts into the plan what was given, and says which fields that are.
+    fn put(&self, plan: &mut Plan) -> Vec<String> {
+        let mut fields = Vec::new();
+        let mut given = |field: &str| fields.push(field.to_owned());
+        if let Some(level) = self.level {
+            plan.compression_level = level;
+            given("compression_level");
+        }
+        if let Some(kind) = self.r#type {
+            plan.set_type(Type::of(Some(kind)));
+            given("type");
+        }
+        if let Some(threads) = self.threads {
+            plan.compression_threads = threads;
+            given("compression_threads");
+        }
+        if let Some(streams) = self.streams {
+            plan.streams = streams;
+            given("streams");
+        }
+        fields
     }
 }
 
@@ -47,32 +94,18 @@ pub struct Create {
     /// Whose volumes take it
     #[arg(long)]
     pool: String,
-    /// zstd level; 3 if not given
-    #[arg(long, value_parser = clap::value_parser!(i32).range(1..=19))]
-    level: Option<i32>,
-    /// What a run makes unless it says otherwise; full if not given
-    #[arg(long, value_name = "TYPE")]
-    r#type: Option<Type>,
-    /// Compressor threads; as many as the host has cores if not given
-    #[arg(long, value_parser = clap::value_parser!(i32).range(1..=1024))]
-    threads: Option<i32>,
-    /// Drives that a backup may write to at once, split at directories; 1 if not given. Further drives are taken when they are
-    /// free and the pool has a volume for each; they are never waited for
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=8))]
-    streams: Option<u32>,
+    #[command(flatten)]
+    settings: Settings,
 }
 
 impl Create {
     async fn run(self, out: &mut Output) -> Result<Exit, Failure> {
-        let plan = Plan {
+        let mut plan = Plan {
             source: name("sources", &self.source),
             pool: name("pools", &self.pool),
-            compression_level: self.level.unwrap_or_default(),
-            compression_threads: self.threads.unwrap_or_default(),
-            r#type: Type::of(self.r#type).into(),
-            streams: self.streams.unwrap_or_default(),
             ..Plan::default()
         };
+        self.settings.put(&mut plan);
         let request = CreatePlanRequest {
             plan_id: id(&self.name).to_owned(),
             plan: Some(plan),
@@ -86,6 +119,57 @@ impl Create {
         } else {
             let made = id(&plan.name);
             say(format!("made plan {made}; next: taf run {made}"));
+        }
+        Ok(Exit::Done)
+    }
+}
+
+/// Change a plan, for its next runs: what is given replaces what it had, all else stays
+#[derive(Debug, clap::Args)]
+#[command(after_help = "The pool and the number of streams can't be changed while a run of the plan is under way.
+
+Examples:
+  taf plan update daily --type differential
+  taf plan update daily --pool offsite --level 9")]
+pub struct Update {
+    /// Its name
+    name: String,
+    /// Whose volumes take its versions from now on; those that are there stay where they are
+    #[arg(long)]
+    pool: Option<String>,
+    #[command(flatten)]
+    settings: Settings,
+}
+
+impl Update {
+    async fn run(self, out: &mut Output) -> Result<Exit, Failure> {
+        let mut plan = Plan {
+            name: name("plans", &self.name),
+            ..Plan::default()
+        };
+        let mut paths = self.settings.put(&mut plan);
+        if let Some(pool) = &self.pool {
+            plan.pool = name("pools", pool);
+            paths.push("pool".to_owned());
+        }
+        if paths.is_empty() {
+            return Err(Failure::usage(
+                "nothing is to change",
+                "name what; what there is: taf plan update --help",
+            ));
+        }
+        let request = UpdatePlanRequest {
+            plan: Some(plan),
+            update_mask: Some(prost_types::FieldMask { paths }),
+            request_id: request_id(),
+        };
+        let client = Client::signed_in().await?;
+        let answer = client.plans().update_plan(request).await?.into_inner();
+        let plan = answer.plan.ok_or_else(|| missing("plan"))?;
+        if out.json() {
+            out.message("Plan", &plan)?;
+        } else {
+            say(format!("changed plan {}", id(&plan.name)));
         }
         Ok(Exit::Done)
     }

@@ -9,6 +9,7 @@ pub mod health;
 pub mod identity;
 pub mod job;
 mod label_all;
+mod mask;
 pub mod mutation;
 pub mod names;
 mod order;

@@ -5,14 +5,15 @@ use taf_proto::v1::plan_service_server::PlanService;
 use taf_proto::v1::{
     self, CreatePlanRequest, CreatePlanResponse, DeletePlanRequest, DeletePlanResponse,
     GetPlanRequest, GetPlanResponse, ListPlansRequest, ListPlansResponse, RunPlanRequest,
-    RunPlanResponse,
+    RunPlanResponse, UpdatePlanRequest, UpdatePlanResponse,
 };
+use tokio_postgres::Transaction;
 use tonic::{Request, Response, Status};
 
 use super::mutation::Mutation;
 use super::paging::Page;
 use super::status::{self, Violations};
-use super::{PAGE_DEFAULT, PAGE_MOST, names, timestamp, version_type};
+use super::{PAGE_DEFAULT, PAGE_MOST, mask, names, timestamp, version_type};
 use crate::access::Caller;
 use crate::app::App;
 use crate::session::Registry;
@@ -26,6 +27,18 @@ const DEFAULT_LEVEL: i32 = 3;
 const THREADS_MOST: i32 = 256;
 /// Most streams.
 const STREAMS_MOST: u32 = 8;
+
+/// What of a plan can be changed.
+const CHANGEABLE: [&str; 5] = [
+    "type",
+    "pool",
+    "streams",
+    "compression_level",
+    "compression_threads",
+];
+/// What of it can be changed while a run is under way: it goes by what it found when it began. Volumes and drives are sought all
+/// along.
+const CHANGEABLE_ALWAYS: [&str; 3] = ["type", "compression_level", "compression_threads"];
 
 /// `taf.v1.PlanService`.
 #[derive(Clone)]
@@ -49,6 +62,79 @@ fn message(plan: &Plan) -> v1::Plan {
         create_time: Some(timestamp(plan.created_at)),
         etag: etag(plan),
         r#type: version_type::message(plan.kind).into(),
+    }
+}
+
+/// What a plan of a request is to be, read once.
+struct Asked<'a> {
+    source: &'a str,
+    pool: &'a str,
+    compression_level: i32,
+    kind: Kind,
+}
+
+impl<'a> Asked<'a> {
+    /// What is wrong goes to `bad`.
+    fn read(plan: &'a v1::Plan, bad: &mut Violations) -> Self {
+        let source = bad
+            .read("plan.source", names::source_id(&plan.source))
+            .unwrap_or_default();
+        let pool = bad
+            .read("plan.pool", names::pool_id(&plan.pool))
+            .unwrap_or_default();
+        let compression_level = match plan.compression_level {
+            0 => DEFAULT_LEVEL,
+            level => level,
+        };
+        if !(1..=19).contains(&compression_level) {
+            bad.add("plan.compression_level", "must be from 1 to 19, or 0 for 3");
+        }
+        if !(0..=THREADS_MOST).contains(&plan.compression_threads) {
+            bad.add(
+                "plan.compression_threads",
+                format!("must be from 0 to {THREADS_MOST}"),
+            );
+        }
+        let kind = bad
+            .read("plan.type", version_type::asked(plan.r#type))
+            .flatten()
+            .unwrap_or(Kind::Full);
+        if plan.streams > STREAMS_MOST {
+            bad.add(
+                "plan.streams",
+                format!("must be from 1 to {STREAMS_MOST}, or 0 for 1"),
+            );
+        }
+        Self {
+            source,
+            pool,
+            compression_level,
+            kind,
+        }
+    }
+
+    /// With the rows of the source, which is held until the transaction ends, and of the pool.
+    async fn found_on(
+        &self,
+        tx: &Transaction<'_>,
+        id: &str,
+        plan: &v1::Plan,
+    ) -> Result<NewPlan, Status> {
+        let source = Store::source_lock_on(tx, self.source)
+            .await?
+            .ok_or_else(|| status::not_found(&plan.source))?;
+        let pool = Store::pool_get_on(tx, self.pool)
+            .await?
+            .ok_or_else(|| status::not_found(&plan.pool))?;
+        Ok(NewPlan {
+            name: id.to_owned(),
+            source_id: source.id,
+            pool_id: pool.id,
+            compression_level: self.compression_level,
+            compression_threads: plan.compression_threads,
+            kind: self.kind,
+            streams: plan.streams.max(1) as i32,
+        })
     }
 }
 
@@ -78,36 +164,7 @@ impl Plans {
             bad.add("plan_id", format!("must be {}", names::ID_RULE));
         }
         let plan = request.plan.clone().unwrap_or_default();
-        let source = bad
-            .read("plan.source", names::source_id(&plan.source))
-            .unwrap_or_default();
-        let pool = bad
-            .read("plan.pool", names::pool_id(&plan.pool))
-            .unwrap_or_default();
-        let level = if plan.compression_level == 0 {
-            DEFAULT_LEVEL
-        } else {
-            plan.compression_level
-        };
-        if !(1..=19).contains(&level) {
-            bad.add("plan.compression_level", "must be from 1 to 19, or 0 for 3");
-        }
-        if !(0..=THREADS_MOST).contains(&plan.compression_threads) {
-            bad.add(
-                "plan.compression_threads",
-                format!("must be from 0 to {THREADS_MOST}"),
-            );
-        }
-        let kind = bad
-            .read("plan.type", version_type::asked(plan.r#type))
-            .flatten()
-            .unwrap_or(Kind::Full);
-        if plan.streams > STREAMS_MOST {
-            bad.add(
-                "plan.streams",
-                format!("must be from 1 to {STREAMS_MOST}, or 0 for 1"),
-            );
-        }
+        let asked = Asked::read(&plan, &mut bad);
         bad.check()?;
 
         let mut client = self.app.store.client().await?;
@@ -115,21 +172,7 @@ impl Plans {
         if let Some(answer) = mutation.begin_on(&tx).await? {
             return Ok(answer);
         }
-        let source = Store::source_lock_on(&tx, source)
-            .await?
-            .ok_or_else(|| status::not_found(&plan.source))?;
-        let pool = Store::pool_get_on(&*tx, pool)
-            .await?
-            .ok_or_else(|| status::not_found(&plan.pool))?;
-        let new = NewPlan {
-            name: request.plan_id.clone(),
-            source_id: source.id,
-            pool_id: pool.id,
-            compression_level: level,
-            compression_threads: plan.compression_threads,
-            kind,
-            streams: plan.streams.max(1) as i32,
-        };
+        let new = asked.found_on(&tx, &request.plan_id, &plan).await?;
         let name = names::plan(&new.name);
         if !Store::plan_create_on(&tx, &new).await? {
             return Err(status::already_exists(&name));
@@ -139,6 +182,56 @@ impl Plans {
             .ok_or_else(|| status::not_found(&name))?;
         let answer = CreatePlanResponse {
             plan: Some(message(&made)),
+        };
+        mutation.finish_on(&tx, &answer).await?;
+        tx.commit().await.map_err(store::Error::from)?;
+        Ok(answer)
+    }
+
+    async fn update(
+        &self,
+        mutation: &Mutation,
+        request: &UpdatePlanRequest,
+    ) -> Result<UpdatePlanResponse, Status> {
+        let wanted = request.plan.clone().unwrap_or_default();
+        let mut bad = Violations::new();
+        let id = bad
+            .read("plan.name", names::plan_id(&wanted.name))
+            .unwrap_or_default();
+        let mask = mask::read(request.update_mask.as_ref(), &CHANGEABLE, &mut bad);
+        bad.check()?;
+        let mut client = self.app.store.client().await?;
+        let tx = client.transaction().await.map_err(store::Error::from)?;
+        if let Some(answer) = mutation.begin_on(&tx).await? {
+            return Ok(answer);
+        }
+        // Held until the end, so that no run begins meanwhile.
+        let known = Store::plan_lock_on(&tx, id)
+            .await?
+            .ok_or_else(|| status::not_found(&wanted.name))?;
+        if !wanted.etag.is_empty() && wanted.etag != etag(&known) {
+            return Err(status::etag_mismatch(&wanted.name));
+        }
+        let waits = |path: &String| !CHANGEABLE_ALWAYS.contains(&path.as_str());
+        if mask.iter().any(waits)
+            && let Some(job) = job_active_of_plan_on(&tx, known.id).await?
+        {
+            return Err(running(&wanted.name, job));
+        }
+        let changed = mask::merge("Plan", &message(&known), &wanted, &mask)
+            .map_err(|error| status::internal("a plan can't be changed", &error))?;
+        let mut bad = Violations::new();
+        let asked = Asked::read(&changed, &mut bad);
+        bad.check()?;
+        let new = asked.found_on(&tx, id, &changed).await?;
+        if !Store::plan_update_on(&tx, known.id, known.revision, &new).await? {
+            return Err(status::etag_mismatch(&wanted.name));
+        }
+        let now = Store::plan_get_on(&*tx, id)
+            .await?
+            .ok_or_else(|| status::not_found(&wanted.name))?;
+        let answer = UpdatePlanResponse {
+            plan: Some(message(&now)),
         };
         mutation.finish_on(&tx, &answer).await?;
         tx.commit().await.map_err(store::Error::from)?;
@@ -268,6 +361,24 @@ impl PlanService for Plans {
             plans: rows.iter().map(message).collect(),
             next_page_token,
         }))
+    }
+
+    async fn update_plan(
+        &self,
+        request: Request<UpdatePlanRequest>,
+    ) -> Result<Response<UpdatePlanResponse>, Status> {
+        let caller = Caller::of(&request)?.clone();
+        let request = request.into_inner();
+        let name = request.plan.as_ref().map(|plan| plan.name.clone());
+        let mutation = Mutation::new(
+            &caller,
+            "PlanService.UpdatePlan",
+            name.unwrap_or_default(),
+            &request.request_id,
+            &request,
+        )?;
+        let outcome = self.update(&mutation, &request).await;
+        mutation.concluded(&self.app.store, outcome).await
     }
 
     async fn delete_plan(

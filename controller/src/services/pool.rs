@@ -10,7 +10,7 @@ use tonic::{Request, Response, Status};
 use super::mutation::Mutation;
 use super::paging::Page;
 use super::status::{self, Violations};
-use super::{PAGE_DEFAULT, PAGE_MOST, names, timestamp};
+use super::{PAGE_DEFAULT, PAGE_MOST, mask, names, timestamp};
 use crate::access::Caller;
 use crate::app::App;
 use crate::store::pools::{NewPool, Pool};
@@ -139,15 +139,7 @@ impl Pools {
         let id = bad
             .read("pool.name", names::pool_id(&wanted.name))
             .unwrap_or_default();
-        let mask = request.update_mask.clone().unwrap_or_default().paths;
-        if mask.is_empty() {
-            bad.add("update_mask", "must name what is to change");
-        }
-        for path in &mask {
-            if !CHANGEABLE.contains(&path.as_str()) {
-                bad.add("update_mask", format!("{path} can't be changed"));
-            }
-        }
+        let mask = mask::read(request.update_mask.as_ref(), &CHANGEABLE, &mut bad);
         bad.check()?;
         let mut client = self.0.store.client().await?;
         let tx = client.transaction().await.map_err(store::Error::from)?;
@@ -160,15 +152,8 @@ impl Pools {
         if !wanted.etag.is_empty() && wanted.etag != etag(&known) {
             return Err(status::etag_mismatch(&wanted.name));
         }
-        let mut changed = message(&known);
-        for path in &mask {
-            match path.as_str() {
-                "block_size" => changed.block_size = wanted.block_size,
-                "part_size" => changed.part_size = wanted.part_size,
-                "sources_per_drive" => changed.sources_per_drive = wanted.sources_per_drive,
-                _ => changed.auto_label.clone_from(&wanted.auto_label),
-            }
-        }
+        let changed = mask::merge("Pool", &message(&known), &wanted, &mask)
+            .map_err(|error| status::internal("a pool can't be changed", &error))?;
         let mut bad = Violations::new();
         let new = checked(&changed, &mut bad);
         bad.check()?;

@@ -184,6 +184,32 @@ impl Store {
         Ok(rows.iter().map(plan).collect())
     }
 
+    /// Changes a plan at a revision; its name and source stay. False if it is not there at this revision.
+    pub async fn plan_update_on(
+        tx: &Transaction<'_>,
+        id: i64,
+        revision: i64,
+        new: &NewPlan,
+    ) -> Result<bool, Error> {
+        let changed = tx
+            .execute(
+                "UPDATE plans SET pool_id = $3, compression_level = $4, compression_threads = $5, version_kind = $6,
+                     streams = $7, revision = revision + 1
+                 WHERE id = $1 AND revision = $2 AND deleted_at IS NULL",
+                &[
+                    &id,
+                    &revision,
+                    &new.pool_id,
+                    &new.compression_level,
+                    &new.compression_threads,
+                    &new.kind.name(),
+                    &new.streams,
+                ],
+            )
+            .await?;
+        Ok(changed == 1)
+    }
+
     /// Removes a plan at a revision. False if it is not there at this revision.
     pub async fn plan_delete_on(
         tx: &Transaction<'_>,
