@@ -126,11 +126,13 @@ impl Create {
 
 /// Change a plan, for its next runs: what is given replaces what it had, all else stays
 #[derive(Debug, clap::Args)]
-#[command(after_help = "The pool and the number of streams can't be changed while a run of the plan is under way.
+#[command(
+    after_help = "The pool and the number of streams can't be changed while a run of the plan is under way.
 
 Examples:
   taf plan update daily --type differential
-  taf plan update daily --pool offsite --level 9")]
+  taf plan update daily --pool offsite --level 9"
+)]
 pub struct Update {
     /// Its name
     name: String,
