@@ -1,5 +1,6 @@
 //! Following a job to its end. Leaving it early stops nothing: the job is the controller's.
 
+use std::collections::VecDeque;
 use std::io::IsTerminal as _;
 use std::time::{Duration, Instant};
 
@@ -20,23 +21,41 @@ const PAUSE: Duration = Duration::from_millis(500);
 /// Issues that are named at the end; `taf job issues` has all.
 const ISSUES_SHOWN: i32 = 10;
 
-/// Follows a job to its end, says what came of it, and gives the exit status that this is.
+/// Follows a job to its end, and then the jobs that it has begun by itself; says what came of each, and gives the exit status that
+/// this is: that of the first one that did not end well.
 pub async fn follow(client: &Client, name: &str, out: &mut Output) -> Result<Exit, Failure> {
-    let shown = Shown::new();
-    let watched = tokio::select! {
-        job = watch(client, name, &shown) => Some(job?),
-        // Where no handler can be had, Ctrl-C ends the program, and the job goes on all the same.
-        Ok(()) = tokio::signal::ctrl_c() => None,
-    };
-    shown.clear();
-    if let Some(job) = watched {
-        return conclude(client, &job, out).await;
+    let mut ahead = VecDeque::from([name.to_owned()]);
+    let mut exit = Ok(Exit::Done);
+    while let Some(name) = ahead.pop_front() {
+        let shown = Shown::new();
+        let watched = tokio::select! {
+            job = watch(client, &name, &shown) => Some(job?),
+            // Where no handler can be had, Ctrl-C ends the program, and the job goes on all the same.
+            Ok(()) = tokio::signal::ctrl_c() => None,
+        };
+        shown.clear();
+        let Some(job) = watched else {
+            let number = id(&name);
+            say(format!(
+                "job {number} goes on without you: taf job watch {number} follows it again, taf job cancel {number} stops it"
+            ));
+            return Ok(Exit::Failed);
+        };
+        let this = conclude(client, &job, out).await;
+        exit = worse(exit, this);
+        ahead.extend(job.follow_up_jobs);
     }
-    let number = id(name);
-    say(format!(
-        "job {number} goes on without you: taf job watch {number} follows it again, taf job cancel {number} stops it"
-    ));
-    Ok(Exit::Failed)
+    exit
+}
+
+/// Of two outcomes the one that a command ends with: a failure before issues, the earlier before the later.
+pub fn worse(first: Result<Exit, Failure>, then: Result<Exit, Failure>) -> Result<Exit, Failure> {
+    match (first, then) {
+        (Err(first), _) => Err(first),
+        (Ok(Exit::Done), then) => then,
+        (Ok(first), Ok(_)) => Ok(first),
+        (Ok(_), Err(failure)) => Err(failure),
+    }
 }
 
 /// Follows several jobs to their ends, and says what came of each: as `{"jobs": [Job]}` if JSON is asked for.

@@ -29,7 +29,10 @@ pub fn what(job: &Job) -> String {
         JobKind::Import => format!("import of {}", cartridge(job)),
         JobKind::Export => format!("export of {}", cartridge(job)),
         JobKind::Index => format!("index of {}", id(&job.volume)),
-        JobKind::Verify => format!("verification of {}", id(&job.volume)),
+        JobKind::Verify if job.version.is_empty() => {
+            format!("verification of {}", id(&job.volume))
+        }
+        JobKind::Verify => format!("verification of {} on {}", job.version, id(&job.volume)),
         JobKind::Unspecified => "job".to_owned(),
     }
 }

@@ -1,10 +1,10 @@
 //! Names as people write them and as the API does: `daily` and `plans/daily`, `12` and `jobs/12`, `daily@3` and
-//! `lines/7/versions/3`; and paths, which are bytes.
+//! `lines/7/versions/3`, `daily@a3` for its third archive; and paths, which are bytes.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
 
-use taf_proto::v1::{self, ListVersionsRequest};
+use taf_proto::v1::{self, ListVersionsRequest, Version, VersionType};
 
 use crate::client::{Client, read};
 use crate::failure::Failure;
@@ -64,8 +64,40 @@ pub fn absolutes(paths: &[std::ffi::OsString]) -> Result<Vec<v1::Path>, Failure>
 pub enum VersionText {
     /// `lines/L/versions/N`.
     Name(String),
-    /// A plan's newest, or the one with this number.
-    OfPlan(String, Option<u64>),
+    /// A plan's newest, or a certain one of it.
+    OfPlan(String, Option<Number>),
+}
+
+/// Which version of a plan.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Number {
+    /// Of archives, which are counted by themselves.
+    pub archive: bool,
+    /// Its number; the newest if not given.
+    pub number: Option<u64>,
+}
+
+impl Number {
+    fn read(text: &str) -> Option<Self> {
+        let (archive, digits) = match text.strip_prefix('a') {
+            Some(digits) => (true, digits),
+            None => (false, text),
+        };
+        let number = match digits {
+            "" if archive => None,
+            digits => Some(digits.parse().ok()?),
+        };
+        Some(Self { archive, number })
+    }
+
+    fn is(self, version: &Version) -> bool {
+        self.archive == is_archive(version)
+            && self.number.is_none_or(|number| number == version.number)
+    }
+}
+
+fn is_archive(version: &Version) -> bool {
+    version.r#type() == VersionType::Archive
 }
 
 /// Takes a version's text apart.
@@ -78,26 +110,27 @@ pub fn version_text(text: &str) -> Result<VersionText, Failure> {
     };
     let number = match number {
         "latest" => None,
-        number => Some(number.parse().map_err(|_| {
+        number => Some(Number::read(number).ok_or_else(|| {
             Failure::usage(
                 format!("\"{number}\" is not the number of a version"),
-                format!("write {plan}@1, or {plan} alone for the newest"),
+                format!("write {plan}@1, {plan}@a1 for an archive, or {plan} alone for the newest"),
             )
         })?),
     };
     Ok(VersionText::OfPlan(name("plans", plan), number))
 }
 
-/// The API's name of a version.
+/// The API's name of a version. A plan's newest is an archive only if it has nothing else.
 pub async fn version(client: &Client, text: &str) -> Result<String, Failure> {
     let (plan, number) = match version_text(text)? {
         VersionText::Name(name) => return Ok(name),
         VersionText::OfPlan(plan, number) => (plan, number),
     };
     let mut page_token = String::new();
+    let mut archive = None;
     loop {
         let request = ListVersionsRequest {
-            page_size: if number.is_some() { 1000 } else { 1 },
+            page_size: if number.is_some() { 1000 } else { 10 },
             page_token,
             plan: plan.clone(),
         };
@@ -106,17 +139,21 @@ pub async fn version(client: &Client, text: &str) -> Result<String, Failure> {
             async move { versions.list_versions(request).await }
         })
         .await?;
-        let found = page
-            .versions
-            .into_iter()
-            .find(|version| number.is_none_or(|number| version.number == number));
-        if let Some(found) = found {
-            return Ok(found.name);
+        for version in page.versions {
+            match number {
+                Some(number) if number.is(&version) => return Ok(version.name),
+                Some(_) => {}
+                None if is_archive(&version) => archive = archive.or(Some(version.name)),
+                None => return Ok(version.name),
+            }
         }
         if page.next_page_token.is_empty() {
             break;
         }
         page_token = page.next_page_token;
+    }
+    if let Some(archive) = archive {
+        return Ok(archive);
     }
     let plan = id(&plan);
     Err(match number {
@@ -125,11 +162,15 @@ pub async fn version(client: &Client, text: &str) -> Result<String, Failure> {
             format!("plan {plan} has no version yet"),
             format!("make one: taf run {plan}"),
         ),
-        Some(number) => Failure::new(
-            "RESOURCE_NOT_FOUND",
-            format!("plan {plan} has no version {number}"),
-            format!("see which there are: taf versions --plan {plan}"),
-        ),
+        Some(Number { archive, number }) => {
+            let what = if archive { "archive" } else { "version" };
+            let number = number.map_or_else(String::new, |number| format!(" {number}"));
+            Failure::new(
+                "RESOURCE_NOT_FOUND",
+                format!("plan {plan} has no {what}{number}"),
+                format!("see which there are: taf versions --plan {plan}"),
+            )
+        }
     })
 }
 
@@ -150,12 +191,21 @@ mod tests {
     fn versions_are_named_by_plan_and_number() {
         let of = |plan: &str, number| VersionText::OfPlan(plan.into(), number);
         assert_eq!(version_text("daily").unwrap(), of("plans/daily", None));
-        assert_eq!(version_text("daily@3").unwrap(), of("plans/daily", Some(3)));
+        let number = |archive, number| Some(Number { archive, number });
+        for (text, meant) in [
+            ("daily@3", number(false, Some(3))),
+            ("daily@a3", number(true, Some(3))),
+            ("daily@a", number(true, None)),
+        ] {
+            assert_eq!(version_text(text).unwrap(), of("plans/daily", meant));
+        }
         assert_eq!(
             version_text("daily@latest").unwrap(),
             of("plans/daily", None)
         );
-        assert!(version_text("daily@x").unwrap_err().usage);
+        for wrong in ["daily@x", "daily@", "daily@a-1", "daily@3a"] {
+            assert!(version_text(wrong).unwrap_err().usage, "{wrong}");
+        }
         assert_eq!(
             version_text("lines/1/versions/2").unwrap(),
             VersionText::Name("lines/1/versions/2".into())

@@ -200,6 +200,9 @@ fn show(job: &Job, out: &mut Output) -> Result<(), Failure> {
         }
     }
     lines.extend(job.streams.iter().map(|of| ("stream", stream(of))));
+    let numbers: Vec<_> = job.follow_up_jobs.iter().map(|name| id(name)).collect();
+    lines.push(("begun by", id(&job.cause_job).to_owned()));
+    lines.push(("has begun", numbers.join(" ")));
     lines.extend([
         ("asked", human::time(job.create_time.as_ref())),
         ("began", human::time(job.start_time.as_ref())),

@@ -25,7 +25,7 @@ const UNKNOWN: &str = "the directory could not be read when it was backed up: wh
   taf ls -l daily /srv/files
   taf ls daily@3 /srv/files --json")]
 pub struct Ls {
-    /// PLAN for its newest version, PLAN@N, or lines/L/versions/N
+    /// PLAN for its newest version, PLAN@N, PLAN@aN for an archive, or lines/L/versions/N
     #[arg(value_name = "PLAN[@N]")]
     version: String,
     /// Absolute path of a directory, or of one entry

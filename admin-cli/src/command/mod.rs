@@ -17,6 +17,7 @@ mod run;
 mod source;
 mod status;
 mod tape;
+mod version;
 pub mod version_type;
 mod versions;
 mod volume;
@@ -69,6 +70,8 @@ enum Command {
     #[command(subcommand, alias = "jobs")]
     Job(job::Command),
     Versions(versions::Versions),
+    #[command(subcommand)]
+    Version(version::Command),
     Ls(ls::Ls),
     Restore(restore::Restore),
     #[command(subcommand, alias = "pools")]
@@ -127,6 +130,7 @@ fn execute(command: Command, out: &mut Output) -> Result<Exit, Failure> {
             Command::Run(command) => command.run(out).await,
             Command::Job(command) => command.run(out).await,
             Command::Versions(command) => command.run(out).await,
+            Command::Version(command) => command.run(out).await,
             Command::Ls(command) => command.run(out).await,
             Command::Restore(command) => command.run(out).await,
             Command::Pool(command) => command.run(out).await,

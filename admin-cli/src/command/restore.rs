@@ -31,7 +31,7 @@ enum CollisionWord {
   taf restore daily /srv/files --to / --collision always
   taf restore daily --to /srv/restored --dry-run")]
 pub struct Restore {
-    /// PLAN for its newest version, PLAN@N, or lines/L/versions/N
+    /// PLAN for its newest version, PLAN@N, PLAN@aN for an archive, or lines/L/versions/N
     #[arg(value_name = "PLAN[@N]")]
     version: String,
     /// Absolute paths to restore, directories with all below them; everything if none

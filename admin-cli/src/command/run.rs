@@ -11,11 +11,12 @@ use crate::resource::name;
 
 /// Run a plan now, and follow it to its end
 ///
-/// Ctrl-C only ends the following; taf job cancel stops the job.
+/// An archive is followed to the end of its verification. Ctrl-C only ends the following; taf job cancel stops the job.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   taf run daily
   taf run daily --type incremental
+  taf run films --type archive  (verified as soon as it is written)
   taf run daily --detach        (prints the job's name and goes)")]
 pub struct Run {
     /// Name of the plan

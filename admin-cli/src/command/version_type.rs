@@ -1,6 +1,8 @@
 //! Types of versions, as people name them.
 
-use taf_proto::v1::VersionType;
+use taf_proto::v1::{Version, VersionType};
+
+use crate::resource::id;
 
 /// What a run makes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -11,6 +13,8 @@ pub enum Type {
     Incremental,
     /// What changed since the last full version
     Differential,
+    /// Everything selected, on a line of its own that nothing builds on; verified as soon as it is written, kept until told otherwise
+    Archive,
 }
 
 impl Type {
@@ -21,6 +25,7 @@ impl Type {
             Some(Self::Full) => VersionType::Full,
             Some(Self::Incremental) => VersionType::Incremental,
             Some(Self::Differential) => VersionType::Differential,
+            Some(Self::Archive) => VersionType::Archive,
         }
     }
 }
@@ -36,4 +41,13 @@ pub fn word(of: VersionType) -> &'static str {
         VersionType::Mirror => "mirror",
         VersionType::Archive => "archive",
     }
+}
+
+/// A version as people name it: `daily@3`, of archives `daily@a3`.
+pub fn named(version: &Version) -> String {
+    let mark = match version.r#type() {
+        VersionType::Archive => "a",
+        _ => "",
+    };
+    format!("{}@{mark}{}", id(&version.plan), version.number)
 }

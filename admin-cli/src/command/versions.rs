@@ -2,7 +2,7 @@
 
 use taf_proto::v1::{ListVersionsRequest, Version};
 
-use super::version_type::word;
+use super::version_type::{named, word};
 use crate::client::{Client, all, read};
 use crate::failure::{Exit, Failure};
 use crate::human;
@@ -54,7 +54,7 @@ fn rows(versions: &[Version]) -> Rows {
     for version in versions {
         let volumes: Vec<_> = version.volumes.iter().map(|volume| id(volume)).collect();
         rows.push([
-            format!("{}@{}", id(&version.plan), version.number),
+            named(version),
             word(version.r#type()).to_owned(),
             human::time(version.start_time.as_ref()),
             human::count(version.file_count),

@@ -134,8 +134,12 @@ pub async fn open_stream_on(
 /// Makes a version readable, if the archives of all its streams are whole: parts from 1 without a gap in segments or tar bytes,
 /// the last one final and ending with the segment that the source agent wrote last. The first of `streams`, attempts with what
 /// their source agent says, is the first stream. If nothing differed from its base there is no archive. [`Error::Stale`] if it is
-/// not so, or if the version is not the next of its line; the transaction must then be given up.
-pub async fn publish_on(tx: &Transaction<'_>, streams: &[(i64, BackupDone)]) -> Result<(), Error> {
+/// not so, or if the version is not the next of its line; the transaction must then be given up. Gives line and number, and what was
+/// made.
+pub async fn publish_on(
+    tx: &Transaction<'_>,
+    streams: &[(i64, BackupDone)],
+) -> Result<(i64, i64, Kind), Error> {
     let (first, _) = streams.first().ok_or(Error::Stale("archive"))?;
     let found = archives::archive_of_attempt_on(tx, *first)
         .await?
@@ -177,7 +181,8 @@ pub async fn publish_on(tx: &Transaction<'_>, streams: &[(i64, BackupDone)]) -> 
     counts.stored_bytes = left.iter().map(|part| part.span.byte_count).sum();
     versions::version_publish_on(tx, line, version, &counts).await?;
     super::closing::close_on(tx, line, version).await?;
-    indexes::index_due_of_version_on(tx, line, version).await
+    indexes::index_due_of_version_on(tx, line, version).await?;
+    Ok((line, version, kind(&staged.kind)?))
 }
 
 /// Whether what an attempt made is all there: what [`publish_on`] demands.

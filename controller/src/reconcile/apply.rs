@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use prost::Message as _;
 use taf_core::attempt::{Next, Verdict};
+use taf_core::catalog::Kind;
 use taf_core::mount::{Move, Step};
 use taf_core::plan::{Decision, Grant};
 use taf_core::{Fault, attempt, plan};
@@ -15,6 +16,7 @@ use taf_proto::agent::{self, result::Done};
 use uuid::Uuid;
 
 use super::facts::{State, backup_done, from_proto, is_bound, stage, to_proto};
+use super::indexing::CREATOR;
 use super::{Limits, auto_label, cleaning, indexing, operator};
 use crate::catalog;
 use crate::store::attempts::{self, LiveAttempt};
@@ -22,6 +24,7 @@ use crate::store::jobs::NewTask;
 use crate::store::volumes::{self, Cartridge};
 use crate::store::{
     Error, Transaction, archives, attempt_volumes, indexes, jobs, parts, savepoints, streams,
+    verifications,
 };
 
 /// After the catalog refused a decision for so long, what it was about fails. A refusal may be a change that came between.
@@ -133,7 +136,7 @@ async fn clear_on(tx: &Transaction<'_>, state: &State, drive: i64) -> Result<boo
         drive_id: Some(drive),
         ..NewTask::default()
     };
-    let job = jobs::job_create_task_on(tx, &new, indexing::CREATOR).await?;
+    let job = jobs::job_create_task_on(tx, &new, CREATOR).await?;
     let serial = state.drives.get(&drive).map(|drive| &drive.serial);
     tracing::info!(
         job,
@@ -447,7 +450,13 @@ async fn pronounce_on(
                 .map(|(id, result)| Some((id, backup_done(Some(&result))?)))
                 .collect();
             let done = done.ok_or(Error::Corrupt("a backup's result"))?;
-            catalog::publish_on(tx, &done).await?;
+            let (line, version, kind) = catalog::publish_on(tx, &done).await?;
+            if kind == Kind::Archive {
+                let jobs =
+                    verifications::version_verify_on(tx, line, version, Some(live.job_id), CREATOR)
+                        .await?;
+                tracing::info!(job = live.job_id, ?jobs, "verifies the archive");
+            }
         }
         ("backup", Verdict::Dropped, _) => {
             let archive = live.archive.as_ref().ok_or(Error::Stale("archive"))?;

@@ -187,6 +187,8 @@ fn message(row: JobRow) -> Job {
         promotion_reason,
         alerts: Vec::new(),
         streams: Vec::new(),
+        cause_job: row.cause.map(names::job).unwrap_or_default(),
+        follow_up_jobs: row.follow_ups.iter().map(|id| names::job(*id)).collect(),
     }
 }
 

@@ -288,8 +288,8 @@ impl Plans {
         let source = Store::source_lock_on(&tx, &plan.source)
             .await?
             .ok_or_else(|| status::not_found(&names::source(&plan.source)))?;
-        let line = Store::plan_line_on(&tx, &plan).await?;
         let asked = asked.unwrap_or(plan.kind);
+        let line = Store::plan_line_on(&tx, &plan, asked == Kind::Archive).await?;
         let job =
             job_create_backup_on(&tx, plan.id, line, source.agent_id, asked, mutation.actor())
                 .await?;

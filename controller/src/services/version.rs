@@ -9,7 +9,8 @@ use taf_proto::v1::version_service_server::VersionService;
 use taf_proto::v1::{
     self, Collision, Entry, EntryKind, GetEntryRequest, GetEntryResponse, GetVersionRequest,
     GetVersionResponse, ListEntriesRequest, ListEntriesResponse, ListVersionsRequest,
-    ListVersionsResponse, RestoreVersionRequest, RestoreVersionResponse,
+    ListVersionsResponse, RestoreVersionRequest, RestoreVersionResponse, VerifyVersionRequest,
+    VerifyVersionResponse,
 };
 use tonic::{Request, Response, Status};
 
@@ -25,6 +26,7 @@ use crate::session::Registry;
 use crate::store;
 use crate::store::jobs::{self, NewRestore};
 use crate::store::parts::{self, Located};
+use crate::store::verifications;
 use crate::store::versions::{self, Version};
 
 /// Entries of a page when the client does not say.
@@ -64,15 +66,7 @@ impl Versions {
     ) -> Result<RestoreVersionResponse, Status> {
         let wanted = Wanted::read(request)?;
         let (version, parts) = self.version("version", &request.version).await?;
-        if let Some(why) = &version.lost_reason {
-            return Err(status::precondition(
-                "VERSION_LOST",
-                format!(
-                    "{} can't be restored any more: {why}; choose another with `taf versions`",
-                    request.version
-                ),
-            ));
-        }
+        readable(&request.version, &version)?;
         let (agent_id, agent) = self.agent(&version, &request.agent).await?;
         if let Some(mutation) = mutation {
             // Counting takes a while: a repeated request does not do it again.
@@ -97,13 +91,7 @@ impl Versions {
         // Of what has no bytes on tape the first volume will do.
         let first = needed.parts().next().or(parts.first());
         let Some(volume) = first.map(|part| part.volume_id) else {
-            return Err(status::precondition(
-                "VERSION_HAS_NO_PARTS",
-                format!(
-                    "{} has nothing on tape: choose another version",
-                    request.version
-                ),
-            ));
+            return Err(no_parts(&request.version));
         };
         let mut client = self.app.store.client().await?;
         let tx = client.transaction().await.map_err(store::Error::from)?;
@@ -133,6 +121,43 @@ impl Versions {
             byte_total: store::bigint(count.bytes)?,
         };
         answer.job = names::job(jobs::job_create_restore_on(&tx, &new, mutation.actor()).await?);
+        mutation.finish_on(&tx, &answer).await?;
+        tx.commit().await.map_err(store::Error::from)?;
+        self.registry.wake();
+        Ok(answer)
+    }
+
+    async fn verify(
+        &self,
+        mutation: &Mutation,
+        request: &VerifyVersionRequest,
+    ) -> Result<VerifyVersionResponse, Status> {
+        let (version, _) = self.version("name", &request.name).await?;
+        readable(&request.name, &version)?;
+        let mut client = self.app.store.client().await?;
+        let tx = client.transaction().await.map_err(store::Error::from)?;
+        if !request.validate_only
+            && let Some(answer) = mutation.begin_on(&tx).await?
+        {
+            return Ok(answer);
+        }
+        let (line, number) = (version.line_id, version.version);
+        let volumes = verifications::version_verifiable(&tx, line, number).await?;
+        if volumes.is_empty() {
+            return Err(no_parts(&request.name));
+        }
+        let mut answer = VerifyVersionResponse {
+            jobs: Vec::new(),
+            part_count: volumes.iter().map(|volume| volume.parts.len() as u64).sum(),
+            byte_count: volumes.iter().map(|volume| volume.bytes as u64).sum(),
+            volumes: volumes.iter().map(|v| names::volume(&v.barcode)).collect(),
+        };
+        if request.validate_only {
+            return Ok(answer);
+        }
+        let jobs =
+            verifications::version_verify_on(&tx, line, number, None, mutation.actor()).await?;
+        answer.jobs = jobs.into_iter().map(names::job).collect();
         mutation.finish_on(&tx, &answer).await?;
         tx.commit().await.map_err(store::Error::from)?;
         self.registry.wake();
@@ -205,6 +230,24 @@ fn relative(given: Option<&v1::Path>) -> Result<Vec<u8>, String> {
         return Err("must have no empty component, no '.' and no '..'".to_owned());
     }
     Ok(path.to_vec())
+}
+
+/// Refuses a version of which a volume was erased.
+fn readable(name: &str, version: &Version) -> Result<(), Status> {
+    match &version.lost_reason {
+        None => Ok(()),
+        Some(why) => Err(status::precondition(
+            "VERSION_LOST",
+            format!("{name} can't be restored any more: {why}; choose another with `taf versions`"),
+        )),
+    }
+}
+
+fn no_parts(name: &str) -> Status {
+    status::precondition(
+        "VERSION_HAS_NO_PARTS",
+        format!("{name} has nothing on tape: choose another version"),
+    )
 }
 
 /// Resource names of the volumes of some parts, each once, in order.
@@ -431,6 +474,26 @@ impl VersionService for Versions {
             entry: Some(message),
             volumes: volumes(holding),
         }))
+    }
+
+    async fn verify_version(
+        &self,
+        request: Request<VerifyVersionRequest>,
+    ) -> Result<Response<VerifyVersionResponse>, Status> {
+        let caller = Caller::of(&request)?.clone();
+        let request = request.into_inner();
+        let mutation = Mutation::new(
+            &caller,
+            "VersionService.VerifyVersion",
+            request.name.as_str(),
+            &request.request_id,
+            &request,
+        )?;
+        let outcome = self.verify(&mutation, &request).await;
+        if request.validate_only {
+            return outcome.map(Response::new);
+        }
+        mutation.concluded(&self.app.store, outcome).await
     }
 
     async fn restore_version(

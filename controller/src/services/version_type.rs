@@ -27,6 +27,7 @@ pub fn asked(value: i32) -> Result<Option<Kind>, String> {
         Ok(VersionType::Full) => Ok(Some(Kind::Full)),
         Ok(VersionType::Incremental) => Ok(Some(Kind::Incremental)),
         Ok(VersionType::Differential) => Ok(Some(Kind::Differential)),
-        _ => Err("must be full, incremental or differential".to_owned()),
+        Ok(VersionType::Archive) => Ok(Some(Kind::Archive)),
+        _ => Err("must be full, incremental, differential or archive".to_owned()),
     }
 }

@@ -25,7 +25,7 @@ use crate::store::attempts::Task;
 use crate::store::{
     self, Store,
     jobs::{self, NewTask},
-    verifications::{self, Verifiable},
+    verifications::{self, NewVerification, Verifiable},
     volumes::{self, TapeFileRow, VolumeRow},
 };
 
@@ -168,9 +168,13 @@ impl Volumes {
             return Ok(answer);
         }
         let ids: Vec<i64> = chosen.iter().map(|part| part.id).collect();
-        let job =
-            verifications::job_create_verify_on(&tx, volume.id, &ids, bytes, mutation.actor())
-                .await?;
+        let new = NewVerification {
+            volume_id: volume.id,
+            parts: &ids,
+            bytes,
+            ..NewVerification::default()
+        };
+        let job = verifications::job_create_verify_on(&tx, &new, mutation.actor()).await?;
         answer.job = names::job(job);
         mutation.finish_on(&tx, &answer).await?;
         tx.commit().await.map_err(store::Error::from)?;

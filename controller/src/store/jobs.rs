@@ -303,6 +303,10 @@ pub struct JobRow {
     pub kinds: (Option<String>, Option<String>, Option<String>),
     /// What it waits for.
     pub waiting_for: Option<String>,
+    /// The job that began it by itself.
+    pub cause: Option<i64>,
+    /// The jobs that it began by itself.
+    pub follow_ups: Vec<i64>,
     /// Why it failed.
     pub fault: Option<Fault>,
     /// Who asked.
@@ -343,7 +347,8 @@ const JOB_SELECT: &str = "SELECT j.id, j.kind, j.state, p.plan_name, j.line_id, 
      (SELECT array_agg(x.cartridge ORDER BY x.ordinal) FROM attempt_volumes x WHERE x.attempt_id = t.id) AS used, \
      l.serial, j.from_address, j.to_address, \
      (SELECT sum(x.byte_count) FROM archives r JOIN parts x ON x.archive_id = r.id WHERE r.attempt_id = t.id)::bigint AS committed_bytes, \
-     t.drive_result, j.asked_kind, j.version_kind, j.promotion \
+     t.drive_result, j.asked_kind, j.version_kind, j.promotion, j.cause_job, \
+     (SELECT array_agg(x.id ORDER BY x.id) FROM jobs x WHERE x.cause_job = j.id) AS follow_ups \
      FROM jobs j \
      LEFT JOIN attempts t ON t.id = (SELECT max(x.id) FROM attempts x WHERE x.job_id = j.id AND x.stream = 0) \
      LEFT JOIN plans p ON p.id = j.plan_id \
@@ -377,6 +382,8 @@ fn job_row(row: &Row) -> JobRow {
         restore_request: row.get(9),
         kinds: (row.get(31), row.get(32), row.get(33)),
         waiting_for: row.get(10),
+        cause: row.get(34),
+        follow_ups: row.get::<_, Option<Vec<i64>>>(35).unwrap_or_default(),
         fault,
         creator: row.get(14),
         step_kind: row.get(15),

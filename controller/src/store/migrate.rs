@@ -90,6 +90,11 @@ const MIGRATIONS: &[Migration] = &[
         name: "detection of changes",
         sql: include_str!("../../migrations/0015_detection.sql"),
     },
+    Migration {
+        number: 16,
+        name: "archives",
+        sql: include_str!("../../migrations/0016_archives.sql"),
+    },
 ];
 
 /// The texts of all migrations, in order.

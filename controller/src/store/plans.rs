@@ -128,7 +128,7 @@ impl Store {
         tx.execute(
             "INSERT INTO lines (line_uuid, plan_id, source_id)
              SELECT $1::uuid, $2::bigint, $3::bigint
-             WHERE NOT EXISTS (SELECT 1 FROM lines WHERE plan_id = $2::bigint AND source_id = $3::bigint)",
+             WHERE NOT EXISTS (SELECT 1 FROM lines WHERE plan_id = $2::bigint AND source_id = $3::bigint AND NOT archives)",
             &[&Uuid::new_v4(), &id, &new.source_id],
         )
         .await?;
@@ -161,12 +161,26 @@ impl Store {
         Self::plan_get_on(tx, name).await
     }
 
-    /// Key of the line of a plan on its present source.
-    pub async fn plan_line_on(tx: &Transaction<'_>, plan: &Plan) -> Result<i64, Error> {
+    /// Key of the line of a plan on its present source: of that of its archives, which is made with the first one, or of that of
+    /// all other versions.
+    pub async fn plan_line_on(
+        tx: &Transaction<'_>,
+        plan: &Plan,
+        archives: bool,
+    ) -> Result<i64, Error> {
+        if archives {
+            tx.execute(
+                "INSERT INTO lines (line_uuid, plan_id, source_id, archives)
+                 SELECT $1::uuid, $2::bigint, $3::bigint, true
+                 WHERE NOT EXISTS (SELECT 1 FROM lines WHERE plan_id = $2::bigint AND source_id = $3::bigint AND archives)",
+                &[&Uuid::new_v4(), &plan.id, &plan.source_id],
+            )
+            .await?;
+        }
         let row = tx
             .query_opt(
-                "SELECT id FROM lines WHERE plan_id = $1 AND source_id = $2",
-                &[&plan.id, &plan.source_id],
+                "SELECT id FROM lines WHERE plan_id = $1 AND source_id = $2 AND archives = $3",
+                &[&plan.id, &plan.source_id, &archives],
             )
             .await?;
         Ok(row.ok_or(Error::Corrupt("a plan has no line"))?.get(0))

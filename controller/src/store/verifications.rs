@@ -57,28 +57,113 @@ pub async fn verifiable_list(
     Ok(rows.iter().map(verifiable).collect())
 }
 
-/// Adds a job that verifies these parts of a volume.
+/// What a verification reads, and why.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct NewVerification<'a> {
+    /// Volume.
+    pub volume_id: i64,
+    /// Its parts.
+    pub parts: &'a [i64],
+    /// Bytes in them.
+    pub bytes: i64,
+    /// The version that they are read for, by line and number.
+    pub version: Option<(i64, i64)>,
+    /// The job that begins it by itself.
+    pub cause: Option<i64>,
+}
+
+/// Adds a job that verifies parts of a volume.
 pub async fn job_create_verify_on(
     tx: &Transaction<'_>,
-    volume_id: i64,
-    parts: &[i64],
-    bytes: i64,
+    new: &NewVerification<'_>,
     creator: &str,
 ) -> Result<i64, Error> {
+    let (line, version) = new.version.unzip();
     let row = tx
         .query_one(
-            "INSERT INTO jobs (kind, state, creator, volume_id, byte_total, created_at) \
-             VALUES ('verify', 'queued', $1, $2, $3, clock_timestamp()) RETURNING id",
-            &[&creator, &volume_id, &bytes],
+            "INSERT INTO jobs (kind, state, creator, volume_id, byte_total, line_id, version, cause_job, created_at) \
+             VALUES ('verify', 'queued', $1, $2, $3, $4::bigint, $5::bigint, $6::bigint, clock_timestamp()) RETURNING id",
+            &[
+                &creator,
+                &new.volume_id,
+                &new.bytes,
+                &line,
+                &version,
+                &new.cause,
+            ],
         )
         .await?;
     let job: i64 = row.get(0);
     tx.execute(
         "INSERT INTO job_parts (job_id, part_id) SELECT $1::bigint, unnest($2::bigint[])",
-        &[&job, &parts],
+        &[&job, &new.parts],
     )
     .await?;
     Ok(job)
+}
+
+/// The parts that a version needs of one volume.
+#[derive(Debug, Clone)]
+pub struct PartsOfVolume {
+    /// Volume.
+    pub volume_id: i64,
+    /// Its barcode.
+    pub barcode: String,
+    /// Rows of the parts.
+    pub parts: Vec<i64>,
+    /// Bytes in them.
+    pub bytes: i64,
+}
+
+/// The parts that a published version needs, by volume, in the order in which its archives come to them.
+pub async fn version_verifiable(
+    client: &impl GenericClient,
+    line: i64,
+    version: i64,
+) -> Result<Vec<PartsOfVolume>, Error> {
+    let sql = "SELECT x.id, x.volume_id, v.barcode, x.byte_count FROM version_parts AS n JOIN parts AS x ON x.id = n.part_id \
+               JOIN archives AS a ON a.id = x.archive_id JOIN volumes AS v ON v.id = x.volume_id \
+               WHERE n.line_id = $1 AND n.version = $2 ORDER BY a.ordinal, x.part_number";
+    let rows = client.query(sql, &[&line, &version]).await?;
+    let mut volumes: Vec<PartsOfVolume> = Vec::new();
+    for row in rows {
+        let volume_id: i64 = row.get(1);
+        let at = volumes.iter().position(|v| v.volume_id == volume_id);
+        let at = at.unwrap_or_else(|| {
+            volumes.push(PartsOfVolume {
+                volume_id,
+                barcode: row.get(2),
+                parts: Vec::new(),
+                bytes: 0,
+            });
+            volumes.len() - 1
+        });
+        volumes[at].parts.push(row.get(0));
+        volumes[at].bytes += row.get::<_, i64>(3);
+    }
+    Ok(volumes)
+}
+
+/// Adds the jobs that verify a published version, one for each volume. `cause` begins them by itself.
+pub async fn version_verify_on(
+    tx: &Transaction<'_>,
+    line: i64,
+    version: i64,
+    cause: Option<i64>,
+    creator: &str,
+) -> Result<Vec<i64>, Error> {
+    let mut jobs = Vec::new();
+    for volume in version_verifiable(tx, line, version).await? {
+        let new = NewVerification {
+            volume_id: volume.volume_id,
+            parts: &volume.parts,
+            bytes: volume.bytes,
+            version: Some((line, version)),
+            cause,
+        };
+        jobs.push(job_create_verify_on(tx, &new, creator).await?);
+    }
+    Ok(jobs)
 }
 
 /// The parts that a job verifies.

@@ -6,7 +6,7 @@ use taf_proto::v1::{
 
 use crate::client::{Client, all, read, request_id};
 use crate::failure::{Exit, Failure};
-use crate::follow::{detached, follow};
+use crate::follow::{detached, follow, worse};
 use crate::human;
 use crate::output::{Output, Rows};
 use crate::resource::{id, name};
@@ -69,12 +69,7 @@ impl Verify {
             } else {
                 follow(&client, &answer.job, out).await
             };
-            exit = match (exit, this) {
-                (Err(first), _) => Err(first),
-                (Ok(Exit::Done), this) => this,
-                (Ok(worse), Ok(_)) => Ok(worse),
-                (Ok(_), Err(failure)) => Err(failure),
-            };
+            exit = worse(exit, this);
         }
         exit
     }
