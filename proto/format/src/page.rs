@@ -9,10 +9,11 @@ mod columns;
 mod decode;
 mod dictionary;
 mod encode;
+mod trainer;
 mod validate;
 
 pub use chunker::Chunker;
-pub use decode::{Decoder, decode};
+pub use decode::{Decoder, decode, dictionary_of};
 pub use dictionary::Dictionaries;
 pub use encode::{Encoded, Encoder, encode};
 
@@ -41,6 +42,9 @@ pub const MAX_RAW: usize = 2 << 20;
 
 /// Most bytes of an encoded page: those of its columns, stored as they are, and its head.
 pub const MAX_BODY: usize = MAX_RAW + 32;
+
+/// Longest dictionary.
+pub const MAX_DICTIONARY: usize = 128 << 10;
 
 /// Bytes kept of the BLAKE3 of an entry's content.
 pub const HASH: usize = 16;

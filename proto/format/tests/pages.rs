@@ -277,17 +277,24 @@ proptest! {
 
 /// The same page with its columns as they are, so that damage reaches what lies behind zstd.
 fn stored(body: &[u8]) -> Vec<u8> {
-    let mut length = 0_usize;
-    let mut at = 2;
-    loop {
-        length |= usize::from(body[at] & 0x7f) << (7 * (at - 2));
-        at += 1;
-        if body[at - 1] < 0x80 {
-            break;
+    let mut rest = &body[2..];
+    let mut number = || {
+        let (mut value, mut shift) = (0_usize, 0);
+        loop {
+            let (&byte, behind) = rest.split_first().unwrap();
+            rest = behind;
+            value |= usize::from(byte & 0x7f) << shift;
+            shift += 7;
+            if byte < 0x80 {
+                break value;
+            }
         }
-    }
-    let raw = zstd::bulk::decompress(&body[at..], length).unwrap();
-    [&[1, 2][..], &body[2..at], &raw].concat()
+    };
+    let (length, packed) = (number(), number());
+    let head = body.len() - rest.len() - if packed < 0x80 { 1 } else { 2 };
+    let (packed, bits) = rest.split_at(packed);
+    let words = zstd::bulk::decompress(packed, length).unwrap();
+    [&[1, 2][..], &body[2..head], &words, bits].concat()
 }
 
 fn entry(index: usize) -> Entry {
@@ -567,4 +574,46 @@ fn a_directory_with_huge_attributes_says_that_they_are_left_out() {
     assert_eq!(Entry::new(b"d".to_vec(), &meta), bare);
     meta.kind = Kind::File;
     assert_eq!(Entry::new(b"f".to_vec(), &meta).link_group, 5);
+}
+
+#[test]
+fn a_dictionary_is_learned_and_pages_with_it_are_smaller() {
+    let mut encoder = page::Encoder::learning().unwrap();
+    let mut learned = Dictionaries::new();
+    let mut number = 0;
+    let mut sizes = Vec::new();
+    for nth in 0..3_000_usize {
+        let page = Page {
+            directory: format!("srv/projects/{nth:05}").into_bytes(),
+            header: Some(DirectoryStat::default()),
+            entries: (0..8).map(|at| entry(nth * 37 + at)).collect(),
+            ..Page::default()
+        };
+        let encoded = encoder.encode(&page).unwrap();
+        assert_eq!(
+            page::dictionary_of(&encoded.body).unwrap(),
+            (number > 0).then_some(number)
+        );
+        let again = decode(
+            &encoded.chunk,
+            &encoded.body,
+            Some(&encoded.hashes),
+            &learned,
+        );
+        assert_eq!(again.unwrap(), page);
+        sizes.push(encoded.body.len());
+        if let Some(dictionary) = encoder.learned() {
+            assert!(dictionary.len() <= page::MAX_DICTIONARY);
+            number += 1;
+            learned.insert(number, &dictionary);
+            encoder.follow(number, &dictionary).unwrap();
+        }
+    }
+    assert_eq!(number, 1, "one is learned early");
+    let mean = |sizes: &[usize]| sizes.iter().sum::<usize>() / sizes.len();
+    let (before, behind) = (mean(&sizes[..2_000]), mean(&sizes[2_000..]));
+    assert!(
+        behind * 4 < before * 3,
+        "{before} bytes before, {behind} behind"
+    );
 }

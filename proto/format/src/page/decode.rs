@@ -4,16 +4,17 @@
 use super::columns::Reader;
 use super::encode::{
     CHANGED, CTIME_DIFFERS, CTIME_NANOS, HAS_GROUP, HAS_HASH, HAS_LOWER, HAS_PATH, HAS_PLACE,
-    HAS_STAT, HAS_UPPER, HAS_XATTRS, KIND_MASK, KINDS, Likely, MTIME_NANOS, RACY, STORED, VERSION,
-    WITH_DICTIONARY, data_blocks,
+    HAS_STAT, HAS_UPPER, HAS_XATTRS, KIND_MASK, KINDS, Likely, MTIME_NANOS, NANO_BITS, RACY,
+    STORED, VERSION, WITH_DICTIONARY, data_blocks,
 };
 use super::{
     Dictionaries, DirectoryStat, Entry, Error, HASH, MAX_BODY, MAX_ENTRIES, MAX_NAME, MAX_PATH,
     MAX_RAW, MAX_TARGET, MAX_TEXT, MAX_XATTRS, Page, Place, XATTR_DIGEST, validate,
 };
-use crate::entry::{Kind, Time, Xattr};
+use crate::entry::{Kind, Xattr};
 use crate::key;
 use crate::tar::BLOCK;
+use crate::varint;
 use std::collections::HashMap;
 use std::fmt;
 use zstd::bulk::Decompressor;
@@ -55,29 +56,18 @@ impl<'a> Decoder<'a> {
     ) -> Result<Page, Error> {
         validate::limit("bytes", body.len(), MAX_BODY)?;
         validate::limit("bytes in its key", chunk.len(), key::SHORTENED)?;
-        let mut head = Reader(body);
-        match head.byte()? {
-            VERSION => {}
-            version => return Err(Error::Version(version)),
-        }
-        let flags = head.byte()?;
-        let dictionary = match flags {
-            0 | STORED => 0,
-            WITH_DICTIONARY => match head.number_u32()? {
-                0 => return Err(Error::Damaged("it uses dictionary 0")),
-                id => id,
-            },
-            _ => return Err(Error::Damaged("it has unknown flags")),
+        let head = Head::take(body)?;
+        let Some(packed) = head.packed else {
+            return read(chunk, Reader::new(head.words, head.bits), hashes);
         };
-        let length = head.length("bytes before compression", MAX_RAW)?;
-        if flags == STORED {
-            return read(chunk, head.0, length, hashes);
-        }
-        let raw = self
-            .decompressor(dictionary)?
-            .decompress(head.0, length)
+        let words = self
+            .decompressor(head.dictionary)?
+            .decompress(head.words, packed)
             .map_err(|error| Error::Zstd(error.to_string()))?;
-        read(chunk, &raw, length, hashes)
+        if words.len() != packed {
+            return Err(Error::Damaged("it has another length than its head says"));
+        }
+        read(chunk, Reader::new(&words, head.bits), hashes)
     }
 
     fn decompressor(&mut self, id: u32) -> Result<&mut Decompressor<'a>, Error> {
@@ -98,6 +88,68 @@ impl<'a> Decoder<'a> {
     }
 }
 
+/// What a body begins with, and what follows it.
+struct Head<'a> {
+    /// 0 for none.
+    dictionary: u32,
+    /// Length that the words have when decompressed, if they are compressed.
+    packed: Option<usize>,
+    words: &'a [u8],
+    bits: &'a [u8],
+}
+
+impl<'a> Head<'a> {
+    fn take(body: &'a [u8]) -> Result<Self, Error> {
+        let (&[version, flags], mut rest) = body
+            .split_first_chunk::<2>()
+            .ok_or(Error::Damaged("it has no head"))?;
+        if version != VERSION {
+            return Err(Error::Version(version));
+        }
+        let mut number =
+            || varint::take(&mut rest).ok_or(Error::Damaged("a number is cut or too large"));
+        let dictionary = match flags {
+            0 | STORED => 0,
+            WITH_DICTIONARY => match number()? {
+                0 => return Err(Error::Damaged("it uses dictionary 0")),
+                id => u32::try_from(id).map_err(|_| Error::Damaged("a number is above 2^32"))?,
+            },
+            _ => return Err(Error::Damaged("it has unknown flags")),
+        };
+        let length = number()?;
+        if length > MAX_RAW as u64 {
+            return Err(Error::TooLarge {
+                what: "bytes before compression",
+                length,
+                limit: MAX_RAW as u64,
+            });
+        }
+        let (packed, stored) = match flags {
+            STORED => (None, length),
+            _ => (Some(length as usize), number()?),
+        };
+        let stored = usize::try_from(stored).ok();
+        let (words, bits) = stored
+            .and_then(|stored| rest.split_at_checked(stored))
+            .ok_or(Error::Damaged("its columns end too early"))?;
+        Ok(Self {
+            dictionary,
+            packed,
+            words,
+            bits,
+        })
+    }
+}
+
+/// The number of the dictionary that a page's body needs, none if it needs none.
+///
+/// # Errors
+/// A body that has no head.
+pub fn dictionary_of(body: &[u8]) -> Result<Option<u32>, Error> {
+    let head = Head::take(body)?;
+    Ok((head.dictionary != 0).then_some(head.dictionary))
+}
+
 /// Decodes one page; many are cheaper with a [`Decoder`].
 ///
 /// # Errors
@@ -111,11 +163,7 @@ pub fn decode(
     Decoder::new(dictionaries).decode(chunk, body, hashes)
 }
 
-fn read(chunk: &[u8], raw: &[u8], length: usize, hashes: Option<&[u8]>) -> Result<Page, Error> {
-    if raw.len() != length {
-        return Err(Error::Damaged("it has another length than its head says"));
-    }
-    let mut columns = Reader(raw);
+fn read(chunk: &[u8], mut columns: Reader<'_>, hashes: Option<&[u8]>) -> Result<Page, Error> {
     let mut page = read_bounds(chunk, &mut columns)?;
     page.entries = read_names(&mut columns)?;
     let flags = columns.bytes(page.entries.len())?;
@@ -135,9 +183,7 @@ fn read(chunk: &[u8], raw: &[u8], length: usize, hashes: Option<&[u8]>) -> Resul
     read_times(&mut columns, &mut plain, page.header.as_ref())?;
     read_content(&mut columns, &mut plain)?;
     read_places(&mut columns, &mut plain, page.header.as_ref())?;
-    if !columns.0.is_empty() {
-        return Err(Error::Damaged("bytes follow its columns"));
-    }
+    columns.finish()?;
     read_hashes(hashes, &mut plain)?;
     validate::page(&page)?;
     Ok(page)
@@ -231,24 +277,18 @@ fn read_stat(columns: &mut Reader<'_>) -> Result<DirectoryStat, Error> {
 /// Reads the names, and makes an entry of each.
 fn read_names(columns: &mut Reader<'_>) -> Result<Vec<Entry>, Error> {
     let count = columns.length("entries", MAX_ENTRIES)?;
-    let mut lengths = Vec::with_capacity(count);
-    for _ in 0..count {
-        lengths.push((columns.length("bytes in a name", MAX_NAME)?, 0));
-    }
     let mut text = 0;
-    for (shared, rest) in &mut lengths {
-        *rest = columns.length("bytes in a name", MAX_NAME)?;
-        text += *shared + *rest;
-    }
-    // Sharing would let a small page grow into a large one.
-    validate::limit("bytes of names", text, MAX_TEXT)?;
     let mut entries: Vec<Entry> = Vec::with_capacity(count);
-    for (shared, rest) in lengths {
+    for _ in 0..count {
         let before: &[u8] = entries.last().map_or(&[], |entry| &entry.name);
+        let shared = columns.length("bytes in a name", MAX_NAME)?;
         let shared = before
             .get(..shared)
             .ok_or(Error::Damaged("a name shares more than the one before has"))?;
-        let name = [shared, columns.bytes(rest)?].concat();
+        let name = [shared, columns.terminated()?].concat();
+        // Sharing would let a small page grow into a large one.
+        text += name.len();
+        validate::limit("bytes of names", text, MAX_TEXT)?;
         entries.push(Entry::bare(name, Kind::File));
     }
     Ok(entries)
@@ -306,32 +346,44 @@ fn read_times(
         };
         likely.ctime = entry.ctime.seconds;
     }
-    for ((entry, _), &tag) in entries.iter_mut().zip(tags) {
-        if tag & MTIME_NANOS != 0 {
-            read_nanos(columns, &mut entry.mtime)?;
-        }
-    }
-    for ((entry, _), &tag) in entries.iter_mut().zip(tags) {
-        if tag & CTIME_NANOS != 0 {
-            read_nanos(columns, &mut entry.ctime)?;
-        } else if tag & CTIME_DIFFERS == 0 {
-            entry.ctime.nanos = entry.mtime.nanos;
-        }
-    }
+    read_nanos(columns, entries, tags)?;
     for ((entry, _), &tag) in entries.iter_mut().zip(tags) {
         if tag & HAS_XATTRS != 0 {
             let mut digest = [0; XATTR_DIGEST];
-            digest.copy_from_slice(columns.bytes(XATTR_DIGEST)?);
+            for half in digest.as_chunks_mut::<4>().0 {
+                *half = columns.bits(32)?.to_le_bytes();
+            }
             entry.xattrs = Some(digest);
         }
     }
     Ok(())
 }
 
-fn read_nanos(columns: &mut Reader<'_>, time: &mut Time) -> Result<(), Error> {
-    let mut bytes = [0; 4];
-    bytes.copy_from_slice(columns.bytes(4)?);
-    time.nanos = u32::from_le_bytes(bytes);
+fn read_nanos(columns: &mut Reader<'_>, entries: &mut Plain<'_>, tags: &[u8]) -> Result<(), Error> {
+    let any = tags
+        .iter()
+        .any(|tag| tag & (MTIME_NANOS | CTIME_NANOS) != 0);
+    let zeros = if any { columns.byte()? } else { 0 };
+    let width = NANO_BITS.get(usize::from(zeros));
+    let &width = width.ok_or(Error::Damaged("its nanoseconds have no unit"))?;
+    let unit = 10_u32.pow(u32::from(zeros));
+    let mut nanos = || -> Result<u32, Error> {
+        let count = columns.bits(width)?;
+        let nanos = count.checked_mul(unit);
+        nanos.ok_or(Error::Damaged("a time has too many nanoseconds"))
+    };
+    for ((entry, _), &tag) in entries.iter_mut().zip(tags) {
+        if tag & MTIME_NANOS != 0 {
+            entry.mtime.nanos = nanos()?;
+        }
+    }
+    for ((entry, _), &tag) in entries.iter_mut().zip(tags) {
+        if tag & CTIME_NANOS != 0 {
+            entry.ctime.nanos = nanos()?;
+        } else if tag & CTIME_DIFFERS == 0 {
+            entry.ctime.nanos = entry.mtime.nanos;
+        }
+    }
     Ok(())
 }
 

@@ -1,13 +1,15 @@
-//! Encodes pages: head, then columns, compressed.
+//! Encodes pages: head, then columns, compressed as far as that is of use.
 //!
 //! Each value is written as its difference from what is likely: the entry before, the directory itself, the
 //! end of the entry before on tape. Likely values become zeros, and zeros compress.
 
-use super::columns::{put_delta, put_number, put_text};
+use super::columns::Writer;
+use super::trainer::Trainer;
 use super::{DirectoryStat, Entry, Error, MAX_RAW, Page, Place, validate};
-use crate::entry::{Kind, Time};
+use crate::entry::Kind;
 use crate::key;
 use crate::tar::BLOCK;
+use crate::varint;
 use std::collections::BTreeMap;
 use std::fmt;
 use zstd::bulk::Compressor;
@@ -43,6 +45,9 @@ pub(super) const HAS_XATTRS: u8 = 8;
 
 const LEVEL: i32 = 3;
 
+/// Bits of a count below a second, by the trailing decimal zeros that the nanoseconds of a page have in common.
+pub(super) const NANO_BITS: [u32; 9] = [30, 27, 24, 20, 17, 14, 10, 7, 4];
+
 /// The kinds by their number in pages.
 pub(super) const KINDS: [Kind; 6] = [
     Kind::File,
@@ -68,6 +73,8 @@ pub struct Encoded {
 pub struct Encoder {
     compressor: Compressor<'static>,
     dictionary: Option<u32>,
+    trainer: Option<Trainer>,
+    learned: Option<Vec<u8>>,
 }
 
 impl fmt::Debug for Encoder {
@@ -103,7 +110,39 @@ impl Encoder {
         Ok(Self {
             compressor,
             dictionary: id,
+            trainer: None,
+            learned: None,
         })
+    }
+
+    /// Encodes without a dictionary, and learns one: ask [`Encoder::learned`] after each page.
+    ///
+    /// # Errors
+    /// As [`Encoder::new`].
+    pub fn learning() -> Result<Self, Error> {
+        Ok(Self {
+            trainer: Some(Trainer::new()),
+            ..Self::new(None)?
+        })
+    }
+
+    /// A dictionary that was learned from the pages so far, at most 32 KiB; from time to time there is one. The one to use for
+    /// what follows is [`Encoder::follow`]'s.
+    pub fn learned(&mut self) -> Option<Vec<u8>> {
+        self.learned.take()
+    }
+
+    /// Uses this dictionary from now on, and goes on learning.
+    ///
+    /// # Errors
+    /// As [`Encoder::new`].
+    pub fn follow(&mut self, id: u32, dictionary: &[u8]) -> Result<(), Error> {
+        let trainer = self.trainer.take();
+        *self = Self {
+            trainer,
+            ..Self::new(Some((id, dictionary)))?
+        };
+        Ok(())
     }
 
     /// Encodes a page.
@@ -113,29 +152,36 @@ impl Encoder {
     pub fn encode(&mut self, page: &Page) -> Result<Encoded, Error> {
         validate::page(page)?;
         let chunk = page.chunk();
-        let raw = columns(page, key::is_shortened(&chunk));
-        validate::limit("bytes before compression", raw.len(), MAX_RAW)?;
+        let (words, bits) = columns(page, key::is_shortened(&chunk));
+        let length = words.len() + bits.len();
+        validate::limit("bytes before compression", length, MAX_RAW)?;
+        if let Some(trainer) = &mut self.trainer {
+            self.learned = trainer.see(&words).or(self.learned.take());
+        }
+        self.trainer.take_if(|trainer| trainer.is_done());
         let packed = self
             .compressor
-            .compress(&raw)
+            .compress(&words)
             .map_err(|error| Error::Zstd(error.to_string()))?;
         let mut body = vec![VERSION];
-        if packed.len() < raw.len() {
+        if packed.len() < words.len() {
             body.push(if self.dictionary.is_some() {
                 WITH_DICTIONARY
             } else {
                 0
             });
             if let Some(id) = self.dictionary {
-                put_number(&mut body, u64::from(id));
+                varint::put(&mut body, u64::from(id));
             }
-            put_number(&mut body, raw.len() as u64);
+            varint::put(&mut body, words.len() as u64);
+            varint::put(&mut body, packed.len() as u64);
             body.extend_from_slice(&packed);
         } else {
             body.push(STORED);
-            put_number(&mut body, raw.len() as u64);
-            body.extend_from_slice(&raw);
+            varint::put(&mut body, words.len() as u64);
+            body.extend_from_slice(&words);
         }
+        body.extend_from_slice(&bits);
         let hashes = page.entries.iter().filter_map(|entry| entry.hash);
         Ok(Encoded {
             chunk,
@@ -209,31 +255,33 @@ pub(super) fn data_blocks(size: u64) -> u64 {
     size.div_ceil(BLOCK as u64)
 }
 
-/// Everything of a page that is compressed.
-fn columns(page: &Page, with_path: bool) -> Vec<u8> {
-    let mut raw = Vec::with_capacity(64 + page.entries.len() * 48);
+/// Everything of a page but its hashes: words and bits.
+fn columns(page: &Page, with_path: bool) -> (Vec<u8>, Vec<u8>) {
+    let mut raw = Writer::default();
     let mut flags = 0;
     let mut set = |flag, on| flags |= if on { flag } else { 0 };
     set(HAS_STAT, page.header.is_some());
     set(HAS_UPPER, page.upper.is_some());
     set(HAS_PATH, with_path);
     set(HAS_LOWER, with_path && page.lower.is_some());
-    raw.push(flags);
+    raw.byte(flags);
     if with_path {
-        put_text(&mut raw, &page.directory);
+        raw.text(&page.directory);
         if let Some(lower) = &page.lower {
-            put_text(&mut raw, lower);
+            raw.text(lower);
         }
     }
     if let Some(upper) = &page.upper {
-        put_text(&mut raw, upper);
+        raw.text(upper);
     }
     if let Some(stat) = &page.header {
         put_stat(&mut raw, stat);
     }
-    put_number(&mut raw, page.entries.len() as u64);
+    raw.number(page.entries.len() as u64);
     put_names(&mut raw, &page.entries);
-    raw.extend(page.entries.iter().map(entry_flags));
+    for entry in &page.entries {
+        raw.byte(entry_flags(entry));
+    }
     let plain: Vec<&Entry> = page
         .entries
         .iter()
@@ -243,54 +291,47 @@ fn columns(page: &Page, with_path: bool) -> Vec<u8> {
     put_times(&mut raw, &plain, page.header.as_ref());
     put_content(&mut raw, &plain);
     put_places(&mut raw, &plain, page.header.as_ref());
-    raw
+    raw.finish()
 }
 
-fn put_stat(raw: &mut Vec<u8>, stat: &DirectoryStat) {
+fn put_stat(raw: &mut Writer, stat: &DirectoryStat) {
     for number in [stat.mode, stat.uid, stat.gid] {
-        put_number(raw, u64::from(number));
+        raw.number(u64::from(number));
     }
-    put_text(raw, &stat.user);
-    put_text(raw, &stat.group);
-    put_delta(raw, 0, stat.mtime.seconds.cast_unsigned());
-    put_number(raw, u64::from(stat.mtime.nanos));
-    put_delta(
-        raw,
+    raw.text(&stat.user);
+    raw.text(&stat.group);
+    raw.delta(0, stat.mtime.seconds.cast_unsigned());
+    raw.number(u64::from(stat.mtime.nanos));
+    raw.delta(
         stat.mtime.seconds.cast_unsigned(),
         stat.ctime.seconds.cast_unsigned(),
     );
-    put_number(raw, u64::from(stat.ctime.nanos));
-    put_number(raw, stat.inode);
-    put_number(raw, u64::from(stat.flags));
-    raw.push(u8::from(stat.place.is_some()));
+    raw.number(u64::from(stat.ctime.nanos));
+    raw.number(stat.inode);
+    raw.number(u64::from(stat.flags));
+    raw.byte(u8::from(stat.place.is_some()));
     if let Some(place) = stat.place {
-        put_number(raw, u64::from(place.archive_ordinal));
-        put_number(raw, place.tar_offset / BLOCK as u64);
-        put_number(raw, stat.tar_length / BLOCK as u64);
+        raw.number(u64::from(place.archive_ordinal));
+        raw.number(place.tar_offset / BLOCK as u64);
+        raw.number(stat.tar_length / BLOCK as u64);
     }
-    put_number(raw, stat.xattrs.len() as u64);
+    raw.number(stat.xattrs.len() as u64);
     for xattr in &stat.xattrs {
-        put_text(raw, &xattr.name);
-        put_text(raw, &xattr.value);
+        raw.text(&xattr.name);
+        raw.text(&xattr.value);
     }
 }
 
-fn put_names(raw: &mut Vec<u8>, entries: &[Entry]) {
+fn put_names(raw: &mut Writer, entries: &[Entry]) {
     let mut before: &[u8] = &[];
-    let mut shared_lengths = Vec::new();
-    let mut rest_lengths = Vec::new();
-    let mut rests = Vec::new();
     for entry in entries {
         let pairs = before.iter().zip(&entry.name);
         let shared = pairs.take_while(|(a, b)| a == b).count();
-        put_number(&mut shared_lengths, shared as u64);
-        put_number(&mut rest_lengths, (entry.name.len() - shared) as u64);
-        rests.extend_from_slice(&entry.name[shared..]);
+        raw.number(shared as u64);
+        raw.bytes(&entry.name[shared..]);
+        raw.byte(0);
         before = &entry.name;
     }
-    raw.extend_from_slice(&shared_lengths);
-    raw.extend_from_slice(&rest_lengths);
-    raw.extend_from_slice(&rests);
 }
 
 fn entry_flags(entry: &Entry) -> u8 {
@@ -310,22 +351,22 @@ fn entry_flags(entry: &Entry) -> u8 {
     flags
 }
 
-fn put_owners(raw: &mut Vec<u8>, entries: &[&Entry], stat: Option<&DirectoryStat>) {
+fn put_owners(raw: &mut Writer, entries: &[&Entry], stat: Option<&DirectoryStat>) {
     let mut likely = Likely::new(stat);
     for entry in entries {
-        put_number(raw, u64::from(entry.mode ^ likely.mode));
+        raw.number(u64::from(entry.mode ^ likely.mode));
         likely.mode = entry.mode;
     }
     for entry in entries {
-        put_delta(raw, u64::from(likely.uid), u64::from(entry.uid));
+        raw.delta(u64::from(likely.uid), u64::from(entry.uid));
         likely.uid = entry.uid;
     }
     for entry in entries {
-        put_delta(raw, u64::from(likely.gid), u64::from(entry.gid));
+        raw.delta(u64::from(likely.gid), u64::from(entry.gid));
         likely.gid = entry.gid;
     }
     for entry in entries {
-        put_delta(raw, likely.inode, entry.inode);
+        raw.delta(likely.inode, entry.inode);
         likely.inode = entry.inode;
     }
 }
@@ -347,12 +388,13 @@ fn time_tag(entry: &Entry) -> u8 {
     tag
 }
 
-fn put_times(raw: &mut Vec<u8>, entries: &[&Entry], stat: Option<&DirectoryStat>) {
+fn put_times(raw: &mut Writer, entries: &[&Entry], stat: Option<&DirectoryStat>) {
     let mut likely = Likely::new(stat);
-    raw.extend(entries.iter().map(|entry| time_tag(entry)));
     for entry in entries {
-        put_delta(
-            raw,
+        raw.byte(time_tag(entry));
+    }
+    for entry in entries {
+        raw.delta(
             likely.mtime.cast_unsigned(),
             entry.mtime.seconds.cast_unsigned(),
         );
@@ -360,47 +402,60 @@ fn put_times(raw: &mut Vec<u8>, entries: &[&Entry], stat: Option<&DirectoryStat>
     }
     for entry in entries {
         if entry.ctime != entry.mtime {
-            put_delta(
-                raw,
+            raw.delta(
                 likely.ctime.cast_unsigned(),
                 entry.ctime.seconds.cast_unsigned(),
             );
         }
         likely.ctime = entry.ctime.seconds;
     }
-    let nanos = |raw: &mut Vec<u8>, time: Time| raw.extend_from_slice(&time.nanos.to_le_bytes());
-    for entry in entries.iter().filter(|entry| entry.mtime.nanos != 0) {
-        nanos(raw, entry.mtime);
-    }
-    for entry in entries {
-        if entry.ctime != entry.mtime && entry.ctime.nanos != 0 {
-            nanos(raw, entry.ctime);
-        }
-    }
+    put_nanos(raw, entries);
     for digest in entries.iter().filter_map(|entry| entry.xattrs) {
-        raw.extend_from_slice(&digest);
+        for half in digest.as_chunks::<4>().0 {
+            raw.bits(u32::from_le_bytes(*half), 32);
+        }
     }
 }
 
-fn put_content(raw: &mut Vec<u8>, entries: &[&Entry]) {
+/// The nanoseconds, in the largest decimal unit that all of them are multiples of: many file systems count more coarsely.
+fn put_nanos(raw: &mut Writer, entries: &[&Entry]) {
+    let mtimes = entries.iter().map(|entry| entry.mtime.nanos);
+    let own = entries.iter().filter(|entry| entry.ctime != entry.mtime);
+    let ctimes = own.map(|entry| entry.ctime.nanos);
+    let nanos: Vec<u32> = mtimes.chain(ctimes).filter(|&nanos| nanos != 0).collect();
+    if nanos.is_empty() {
+        return;
+    }
+    let (mut unit, mut zeros) = (1, 0);
+    while nanos.iter().all(|nanos| nanos.is_multiple_of(unit * 10)) {
+        unit *= 10;
+        zeros += 1;
+    }
+    raw.byte(zeros);
+    for nanos in nanos {
+        raw.bits(nanos / unit, NANO_BITS[usize::from(zeros)]);
+    }
+}
+
+fn put_content(raw: &mut Writer, entries: &[&Entry]) {
     for entry in entries.iter().filter(|entry| entry.kind == Kind::File) {
-        put_number(raw, entry.size);
+        raw.number(entry.size);
     }
     for entry in entries.iter().filter(|entry| entry.kind == Kind::Symlink) {
-        put_text(raw, &entry.link_target);
+        raw.text(&entry.link_target);
     }
     for entry in entries {
         if matches!(entry.kind, Kind::CharDevice | Kind::BlockDevice) {
-            put_number(raw, u64::from(entry.rdev_major));
-            put_number(raw, u64::from(entry.rdev_minor));
+            raw.number(u64::from(entry.rdev_major));
+            raw.number(u64::from(entry.rdev_minor));
         }
     }
     for entry in entries.iter().filter(|entry| entry.link_group != 0) {
-        put_delta(raw, entry.inode, entry.link_group);
+        raw.delta(entry.inode, entry.link_group);
     }
 }
 
-fn put_places(raw: &mut Vec<u8>, entries: &[&Entry], stat: Option<&DirectoryStat>) {
+fn put_places(raw: &mut Writer, entries: &[&Entry], stat: Option<&DirectoryStat>) {
     let placed = || {
         entries
             .iter()
@@ -408,23 +463,15 @@ fn put_places(raw: &mut Vec<u8>, entries: &[&Entry], stat: Option<&DirectoryStat
     };
     let mut likely = Likely::new(stat);
     for (_, place) in placed() {
-        put_delta(
-            raw,
-            u64::from(likely.ordinal),
-            u64::from(place.archive_ordinal),
-        );
+        raw.delta(u64::from(likely.ordinal), u64::from(place.archive_ordinal));
         likely.ordinal = place.archive_ordinal;
     }
     for (entry, _) in placed() {
-        put_delta(
-            raw,
-            data_blocks(entry.size),
-            entry.tar_length / BLOCK as u64,
-        );
+        raw.delta(data_blocks(entry.size), entry.tar_length / BLOCK as u64);
     }
     for (entry, place) in placed() {
         let block = place.tar_offset / BLOCK as u64;
-        put_delta(raw, likely.block(place.archive_ordinal), block);
+        raw.delta(likely.block(place.archive_ordinal), block);
         likely.passed(place, entry.tar_length);
     }
 }
