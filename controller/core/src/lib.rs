@@ -15,5 +15,6 @@ pub mod health;
 pub mod index;
 pub mod mount;
 pub mod plan;
+pub mod retention;
 
 pub use fault::Fault;
