@@ -14,6 +14,7 @@ pub mod recall;
 mod records;
 pub mod report;
 mod select;
+pub mod vacuum;
 pub mod verify;
 pub mod view;
 mod walk;

@@ -33,6 +33,24 @@ impl View {
             .map(|found| Self::of(store, &found)))
     }
 
+    /// The view of a published version that a restore under way reads, though it may have expired since the restore began.
+    pub async fn open_restored(
+        store: &Store,
+        line: i64,
+        version: i64,
+    ) -> Result<Option<Self>, Error> {
+        let client = store.client().await?;
+        let floor = versions::version_floor(&client, line, version).await?;
+        Ok(floor.map(|floor| Self {
+            store: store.clone(),
+            scope: Scope {
+                line_id: line,
+                version,
+                floor,
+            },
+        }))
+    }
+
     /// The view of this version.
     pub fn of(store: &Store, version: &versions::Version) -> Self {
         let scope = Scope {

@@ -13,6 +13,7 @@ mod indexing;
 mod needs;
 mod operator;
 mod outlook;
+mod tidy;
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -55,6 +56,7 @@ pub struct Reconciler {
     /// When one side's word on an attempt was seen first. A controller that starts anew waits anew.
     reported: HashMap<i64, Instant>,
     counting: indexing::Counting,
+    tidying: tidy::Tidying,
 }
 
 #[derive(Clone, Copy)]
@@ -77,6 +79,7 @@ impl Reconciler {
             refused: apply::Refused::new(),
             reported: HashMap::new(),
             counting: indexing::Counting::default(),
+            tidying: tidy::Tidying::default(),
         }
     }
 
@@ -134,6 +137,7 @@ impl Reconciler {
             attempts::attempt_bind_on(&tx, binding.attempt, binding.drive, binding.source).await?;
         }
         tx.commit().await?;
+        self.tidying.look(&self.store);
         self.registry.publish(&sets, &state.incarnations());
         if changed {
             self.registry.wake();

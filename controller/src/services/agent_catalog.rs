@@ -60,7 +60,7 @@ impl AgentCatalog {
         };
         let wanted = v1::RestoreVersionRequest::decode(wanted.as_slice())
             .map_err(|e| status::internal("a restore can't be read", &e))?;
-        let view = View::open(&self.store, line, version).await?;
+        let view = View::open_restored(&self.store, line, version).await?;
         let view = view.ok_or_else(|| status::not_found(&super::names::version(line, version)))?;
         let raw = |chosen: &v1::Path| path::to_raw(chosen).map(|raw| raw.to_vec());
         let paths: Result<Vec<Vec<u8>>, _> = wanted.paths.iter().map(raw).collect();

@@ -23,11 +23,11 @@ use crate::app::App;
 use crate::catalog::view::Found;
 use crate::catalog::{Selection, View, browse, recall};
 use crate::session::Registry;
-use crate::store;
 use crate::store::jobs::{self, NewRestore};
 use crate::store::parts::{self, Located};
 use crate::store::verifications;
 use crate::store::versions::{self, Version};
+use crate::store::{self, expiry};
 
 /// Entries of a page when the client does not say.
 const ENTRIES_DEFAULT: usize = 1_000;
@@ -97,6 +97,10 @@ impl Versions {
         let tx = client.transaction().await.map_err(store::Error::from)?;
         if let Some(answer) = mutation.begin_on(&tx).await? {
             return Ok(answer);
+        }
+        // From here on it can't expire before it is seen that it is read.
+        if !expiry::version_use_on(&tx, version.line_id, version.version).await? {
+            return Err(status::not_found(&request.version));
         }
         let kept = RestoreVersionRequest {
             version: request.version.clone(),

@@ -95,6 +95,11 @@ const MIGRATIONS: &[Migration] = &[
         name: "archives",
         sql: include_str!("../../migrations/0016_archives.sql"),
     },
+    Migration {
+        number: 17,
+        name: "expiry",
+        sql: include_str!("../../migrations/0017_expiry.sql"),
+    },
 ];
 
 /// The texts of all migrations, in order.

@@ -18,6 +18,7 @@ pub mod closings;
 pub mod drives;
 pub mod enrolment;
 pub mod error;
+pub mod expiry;
 pub mod indexes;
 pub mod installation;
 pub mod issues;

@@ -56,7 +56,8 @@ pub async fn recording_get(
 pub async fn recording_append_on(tx: &Transaction<'_>, extent: &Extent) -> Result<bool, Error> {
     let rows = tx
         .execute(
-            "UPDATE volumes SET next_tape_file = $4, next_block = $5, byte_count = byte_count + $6, written_at = clock_timestamp() \
+            "UPDATE volumes SET next_tape_file = $4, next_block = $5, byte_count = byte_count + $6, written_at = clock_timestamp(), \
+             freed_at = NULL \
              WHERE recording_uuid = $1 AND next_tape_file = $2 AND next_block = $3",
             &[
                 &extent.recording,

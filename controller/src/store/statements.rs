@@ -33,6 +33,7 @@ pub const SOURCES: &[(&str, &str)] = &[
     source!("drives.rs"),
     source!("enrolment.rs"),
     source!("error.rs"),
+    source!("expiry.rs"),
     source!("indexes.rs"),
     source!("installation.rs"),
     source!("issues.rs"),

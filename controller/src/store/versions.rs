@@ -123,6 +123,17 @@ pub async fn version_get(
         .map(version))
 }
 
+/// The version that a published one does not resolve below, whether it has expired or not, as long as its rows are there.
+pub async fn version_floor(
+    client: &impl GenericClient,
+    line: i64,
+    number: i64,
+) -> Result<Option<i64>, Error> {
+    let sql = "SELECT floor FROM versions WHERE line_id = $1 AND version = $2 AND state = 'published' AND NOT pages_gone";
+    let row = client.query_opt(sql, &[&line, &number]).await?;
+    Ok(row.map(|row| row.get(0)))
+}
+
 /// Stages a version.
 pub async fn version_open_on(
     tx: &Transaction<'_>,

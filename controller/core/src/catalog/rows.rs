@@ -31,7 +31,7 @@ pub fn stays(row: i64, floor: i64, next: Option<i64>, protected: &[Protected]) -
 pub struct Published {
     /// Its number and floor.
     pub of: Protected,
-    /// Whether it has not expired.
+    /// Whether it has not expired, or is still being read.
     pub kept: bool,
 }
 
