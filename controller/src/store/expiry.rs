@@ -32,6 +32,7 @@ pub async fn version_use_on(tx: &Transaction<'_>, line: i64, number: i64) -> Res
 
 /// A version, as far as it matters to what must stay.
 #[derive(Debug, Clone)]
+#[allow(clippy::struct_excessive_bools)] // facts, each by itself
 pub struct Standing {
     /// Its number.
     pub version: i64,

@@ -134,9 +134,11 @@ pub async fn make(world: &World, attempt: &Attempt, tree: &Tree) {
         }
         bases.push(fetch(world, attempt.key, BaseKind::Head).await.unwrap());
     }
-    let (made, gone) = match bases.is_empty() {
-        true => (Backup::of(tree, attempt.opened.ordinal as u32), Vec::new()),
-        false => compared(tree, attempt, &bases.iter().collect::<Vec<_>>()),
+    let (made, gone) = if bases.is_empty() {
+        let whole = Backup::of(tree, attempt.opened.ordinal as u32);
+        (whole, Vec::new())
+    } else {
+        compared(tree, attempt, &bases.iter().collect::<Vec<_>>())
     };
     if made.pages.is_empty() && gone.is_empty() {
         let done = BackupDone {

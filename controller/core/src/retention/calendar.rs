@@ -70,7 +70,7 @@ pub(super) fn month_after(at: Timestamp, months: u32, zone: &TimeZone) -> Timest
 /// A length of time in its largest whole unit, for people.
 pub(super) fn span(seconds: u64) -> String {
     for (unit, length) in [("d", 86_400), ("h", 3_600), ("m", 60)] {
-        if seconds % length == 0 {
+        if seconds.is_multiple_of(length) {
             return format!("{}{unit}", seconds / length);
         }
     }

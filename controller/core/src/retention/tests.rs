@@ -150,9 +150,9 @@ fn the_last_good_version_expires_by_force_only_and_what_is_held_never() {
     assert_eq!(refusal(last, &[], now, false), Some(Reason::LastGood));
     assert_eq!(refusal(last, &[], now, true), None);
     let mut damaged = others.to_vec();
-    damaged
-        .iter_mut()
-        .for_each(|v| v.condition = Condition::Damaged);
+    for version in &mut damaged {
+        version.condition = Condition::Damaged;
+    }
     assert_eq!(refusal(last, &damaged, now, false), Some(Reason::LastGood));
     assert_eq!(refusal(&damaged[0], &all[364..], now, false), None);
     let mut lost = all[0].clone();
