@@ -2,7 +2,7 @@
 # Runs as the guest's first process (see guest.sh): makes room to write, starts the library, logs in to it, waits for its
 # devices, runs the command, leaves its exit status in OUT/status and powers off.
 out=$1
-export PATH=/mnt/root/usr/sbin:/mnt/root/sbin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/tmp
+export PATH=/mnt/root/usr/sbin:/mnt/root/sbin:/mnt/root/usr/bin:/mnt/root/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/tmp
 say() { echo "[guest $(cut -d' ' -f1 /proc/uptime)s] $*"; }
 finish() {
     echo "$1" >"$out/status"
@@ -48,7 +48,7 @@ for _ in $(seq 100); do
 done
 say "ready"
 cd /tmp
-(eval "$COMMAND")
+(LD_LIBRARY_PATH=$libraries; export LD_LIBRARY_PATH; eval "$COMMAND")
 status=$?
 trap - EXIT
 finish $status

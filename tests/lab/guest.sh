@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
 # tests/lab/guest.sh LAB -- 'COMMAND'
 #
-# Runs the command as root in a guest that has Linux's own sg, st and ch drivers and, behind them, a tape library of tgt:
-# one changer ($CHANGER is its serial number), $DRIVES drives ($DRIVE is the first one's serial number), five cartridges of
-# $TAPE_MB MiB in its slots. LAB is what setup.sh made.
+# Runs the command as root in a guest that has Linux's own sg, st and ch drivers and, behind them, a tape library: one changer
+# ($CHANGER is its serial number), $DRIVES drives ($DRIVE is the first one's serial number), five cartridges of $TAPE_MB MiB in
+# its slots. The library is tgt's (LIBRARY=tgt, the default), or that of our emulator's program, EMULATOR=PATH, as an iSCSI
+# target (LIBRARY=emulator; its folder in the guest is $LIBRARY_DIR). LAB is what setup.sh made.
 #
 # The guest is User Mode Linux: an ordinary process, no root, no KVM, one processor; up and down in 10 s. It sees this
 # machine's files, read-only; /tmp, /run and /opt are its own, and /mnt is LAB, which can be written. It has no udev.
@@ -13,11 +14,12 @@ here=$(cd "$(dirname "$0")" && pwd)
 lab=$(cd "${1:?usage: guest.sh LAB -- COMMAND}" && pwd)
 shift
 [[ ${1:-} != -- ]] || shift
-[[ -e $lab/ready ]] || { echo "run first: tests/lab/setup.sh $lab" >&2; exit 2; }
+[[ -e $lab/ready-2 ]] || { echo "run first: tests/lab/setup.sh $lab" >&2; exit 2; }
 
 out=$(mktemp -d "$lab/guest.XXXXXX")
 trap 'rm -rf "$out"' EXIT
-cp "$here/guest-init.sh" "$here/library.sh" "$out/"
+cp "$here/guest-init.sh" "$out/"
+cp "$here/library-${LIBRARY:-tgt}.sh" "$out/library.sh"
 modules=
 for module in scsi_common scsi_mod sg st ch scsi_transport_iscsi libiscsi libiscsi_tcp iscsi_tcp; do
     modules+=$(cd "$lab" && echo "/mnt/"root/usr/lib/uml/modules/*/kernel/drivers/scsi/$module.ko)' '
@@ -25,6 +27,7 @@ done
 {
     printf 'COMMAND=%q\nMODULES=%q\n' "$*" "$modules"
     printf 'DRIVES=%q\nTAPE_MB=%q\n' "${DRIVES:-2}" "${TAPE_MB:-64}"
+    printf 'EMULATOR=%q\n' "${EMULATOR:-}"
 } >"$out/settings"
 # The first thing that runs in the guest: its own /proc, /sys and /dev, and the lab.
 cat >"$out/init" <<INIT

@@ -1,12 +1,22 @@
-//! The guest with Linux's own SCSI drivers and a tape library that is not ours (tests/lab).
+//! The guest with Linux's own SCSI drivers, and a tape library behind them: one that is not ours, or our emulator's
+//! (tests/lab).
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 
 /// What `setup.sh` says where it can't be done at all.
 const IMPOSSIBLE: i32 = 3;
+
+/// Whose library the guest has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Library {
+    /// That of tgt, which is not ours and lacks much.
+    Tgt,
+    /// That of our emulator's program, which the guest's kernel reaches as an iSCSI target.
+    Emulator,
+}
 
 /// A lab that is ready.
 pub struct Lab {
@@ -40,13 +50,50 @@ impl Lab {
         }
     }
 
+    /// A program of ours, which must have been built.
+    pub fn program(&self, name: &str) -> Result<PathBuf> {
+        let folder = std::env::current_exe()?;
+        let folder = folder.ancestors().nth(2);
+        let program = folder
+            .context("this program is not in a build folder")?
+            .join(name);
+        ensure!(
+            program.exists(),
+            "{} is not built: cargo build --workspace --bins",
+            program.display()
+        );
+        Ok(program)
+    }
+
+    /// A tool that came with the lab, such as `iscsi-ls`.
+    pub fn tool(&self, name: &str) -> Command {
+        let root = self.folder.join("root");
+        let places =
+            ["usr/bin", "usr/sbin", "bin", "sbin"].map(|place| root.join(place).join(name));
+        let tool = places.iter().find(|tool| tool.exists());
+        let mut command = Command::new(tool.map_or(Path::new(name), PathBuf::as_path));
+        let libraries =
+            ["usr/lib/x86_64-linux-gnu", "lib/x86_64-linux-gnu"].map(|one| root.join(one));
+        command.env(
+            "LD_LIBRARY_PATH",
+            std::env::join_paths(libraries).unwrap_or_default(),
+        );
+        command.stdin(Stdio::null());
+        command
+    }
+
     /// Runs a shell command as root in a fresh guest, and returns what it printed. Fails if the command does.
-    pub fn run(&self, command: &str) -> Result<String> {
+    pub fn run(&self, library: Library, command: &str) -> Result<String> {
         let output = Command::new(self.scripts.join("guest.sh"))
             .arg(&self.folder)
             .arg("--")
             .arg(command)
-            .envs([("DRIVES", "2"), ("TAPE_MB", "16")])
+            .envs(match library {
+                Library::Tgt => [("LIBRARY", "tgt"), ("TAPE_MB", "16")],
+                Library::Emulator => [("LIBRARY", "emulator"), ("TAPE_MB", "32")],
+            })
+            .env("DRIVES", "2")
+            .env("EMULATOR", self.program("taf-emulator")?)
             .stdin(Stdio::null())
             .output()
             .context("tests/lab/guest.sh can't be run")?;

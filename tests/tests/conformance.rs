@@ -1,8 +1,9 @@
-//! One suite, every path to a drive: on our emulator in process and over its socket, and, through Linux's own sg driver,
-//! on tgt, which is not ours and lacks much. A further transport is one more line below.
+//! One suite, every path to a drive: on our emulator in process, over its socket, by our iSCSI initiator and through Linux's
+//! own drivers; and on tgt, which is not ours and lacks much. A further transport is one more line below.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use std::io::ErrorKind;
+use std::net::TcpListener;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::time::Duration;
 
@@ -10,12 +11,14 @@ use taf_drive::changer::DriveElement;
 use taf_drive::conformance::{Scope, Step, Verdict, Way};
 use taf_drive::{Changer, Drive, Error, ScsiChanger, ScsiDrive};
 use taf_emulator::library::{self, Library, NewCartridge, Spec};
-use taf_emulator::server;
+use taf_emulator::{iscsi, server};
 use taf_scsi::cdb;
 use taf_scsi::host::{Host, Kind};
 use taf_scsi::transport::in_process::InProcess;
+use taf_scsi::transport::iscsi::keys::Wishes;
+use taf_scsi::transport::iscsi::{Address, Iscsi, Settings, scan};
 use taf_scsi::transport::{self, Data};
-use taf_tests::lab::Lab;
+use taf_tests::lab::{self, Lab};
 use tempfile::TempDir;
 
 macro_rules! conforms {
@@ -31,10 +34,13 @@ conforms! {
     the_emulator_in_process: in_process(64 << 10), lacking [], failing [];
     the_emulator_in_process_with_large_blocks: in_process(512 << 10), lacking [], failing [];
     the_emulator_over_its_socket: over_the_socket(), lacking [], failing [];
-    tgt_through_the_kernels_sg_driver: in_the_guest(), lacking TGT, failing TGT_FAILS;
+    the_emulators_target_over_iscsi: over_iscsi(Wishes::default()), lacking [], failing [];
+    the_emulators_target_over_iscsi_by_request: over_iscsi(ASKED), lacking [], failing [];
+    tgt_through_the_kernels_sg_driver: in_the_guest(lab::Library::Tgt), lacking TGT, failing TGT_FAILS;
+    the_emulators_target_through_the_kernels_drivers: in_the_guest(lab::Library::Emulator), lacking [], failing [];
 }
 
-/// What only a kernel with devices can show. Passes at once elsewhere: it is the last command of the test above.
+/// What only a kernel with devices can show. Passes at once elsewhere: it is the last command of the tests above.
 #[test]
 fn inside_the_guest() {
     if std::env::var_os(INSIDE).is_none() {
@@ -43,7 +49,8 @@ fn inside_the_guest() {
     let serial = std::env::var("DRIVE").unwrap();
     let host = Host::this();
     let devices = host.devices().unwrap();
-    let kinds: Vec<Kind> = devices.iter().map(|device| device.kind).collect();
+    let mut kinds: Vec<Kind> = devices.iter().map(|device| device.kind).collect();
+    kinds.sort();
     assert_eq!(
         kinds,
         [Kind::Drive, Kind::Drive, Kind::Changer],
@@ -226,18 +233,58 @@ fn over_the_socket() -> Report {
     read(&way.run(Some("A00002L8"), scope(64 << 10)).unwrap())
 }
 
+/// Without digests, all data asked for, in small pieces.
+const ASKED: Wishes = Wishes {
+    digests: false,
+    initial_r2t: true,
+    immediate_data: false,
+    first_burst: 4096,
+    max_burst: 8192,
+    segment: 4096,
+};
+
+fn over_iscsi(wishes: Wishes) -> Report {
+    let dir = TempDir::new().unwrap();
+    let library = emulated(&dir);
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let options = iscsi::Options::new("iqn.2026-11.internal.taf:library");
+    let portal = iscsi::serve(listener, &library, options).unwrap();
+    let settings = Settings {
+        wishes,
+        ..Settings::default()
+    };
+    let found = scan(&portal.address().to_string(), &settings).unwrap();
+    let kinds: Vec<Kind> = found.iter().map(|one| one.kind).collect();
+    assert_eq!(kinds, [Kind::Changer, Kind::Drive, Kind::Drive]);
+    let open = |name: &str| {
+        let address = Address::parse(name.strip_prefix("iscsi://").unwrap()).unwrap();
+        Iscsi::open(&address, &settings).map(Box::new)
+    };
+    let bay = |bay: &DriveElement| {
+        let one = found.iter().find(|one| one.serial == bay.serial).unwrap();
+        Ok(Box::new(ScsiDrive::new(open(&one.name)?)?) as Box<dyn Drive>)
+    };
+    let mut way = Way {
+        changer: Box::new(|| {
+            Ok(Box::new(ScsiChanger::new(open(&found[0].name)?)?) as Box<dyn Changer>)
+        }),
+        bay: Box::new(bay),
+    };
+    read(&way.run(None, scope(64 << 10)).unwrap())
+}
+
 /// Set in the guest.
 const INSIDE: &str = "TAF_INSIDE_THE_GUEST";
 
-fn in_the_guest() -> Option<Report> {
+fn in_the_guest(library: lab::Library) -> Option<Report> {
     let lab = Lab::open().unwrap()?;
     let program = env!("CARGO_BIN_EXE_taf-conformance");
     let own = std::env::current_exe().unwrap();
     let command = format!(
-        "RUST_BACKTRACE=0 {program} --scratch --changer serial:$CHANGER --drive serial:$DRIVE --block 262144 --fill 32000000; {INSIDE}=1 {} --exact inside_the_guest",
+        "RUST_BACKTRACE=0 {program} --scratch --changer serial:$CHANGER --drive serial:$DRIVE --block 262144 --fill 40000000; {INSIDE}=1 {} --exact inside_the_guest",
         own.display()
     );
-    let text = lab.run(&command).unwrap();
+    let text = lab.run(library, &command).unwrap();
     println!("{text}");
     let mut report = Vec::new();
     for line in text.lines() {

@@ -1,5 +1,6 @@
 //! The command line.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
 
@@ -7,10 +8,10 @@ use clap::{Args, Parser, Subcommand};
 use taf_emulator::Generation;
 use taf_emulator::library::Spec;
 
-/// A virtual tape library: robot, drives and cartridges in a folder, served over unix sockets.
+/// A virtual tape library: robot, drives and cartridges in a folder, served over unix sockets and as an iSCSI target.
 ///
 /// Whatever drives a real library drives this one: device names are `unix:DIR/sockets/changer.sock`,
-/// `unix:DIR/sockets/drive0.sock` and so on. While it is on, `stat` tells what it counts, `fault` has things go
+/// `unix:DIR/sockets/drive0.sock` and so on, or with `--iscsi` those that `serve` prints. While it is on, `stat` tells what it counts, `fault` has things go
 /// wrong, and `drive`, `door`, `mail` and `exception` do what a person or bad luck does to a real one.
 #[derive(Debug, Parser)]
 #[command(version, about, after_help = EXAMPLES)]
@@ -22,6 +23,7 @@ pub struct Arguments {
 const EXAMPLES: &str = "Examples:
   taf-emulator serve --dir lib --create --drives 2 --slots 8 --cartridges 4 --capacity 4GB
   taf-emulator serve --dir lib9 --create --generation 9 --capacity 18TB --real-speeds
+  taf-emulator serve --dir lib --iscsi 0.0.0.0:3260 --iscsi-secrets secrets
   taf-emulator stat --dir lib --json
   taf-emulator fault add --dir lib at=medium barcode=TAF001L8 object=100 asc=0x0c
   taf-emulator fault add --dir lib drive=1 opcode=0x0a nth=20 do=hang
@@ -69,6 +71,8 @@ pub enum Command {
         /// Make the library if there is none, with the options below
         #[arg(long)]
         create: bool,
+        #[command(flatten)]
+        iscsi: Iscsi,
         #[command(flatten)]
         layout: Box<Layout>,
     },
@@ -132,6 +136,24 @@ pub enum Command {
         /// Number of the tape file, from 0
         file: u64,
     },
+}
+
+/// An iSCSI target in front of the library.
+#[derive(Debug, Args)]
+pub struct Iscsi {
+    /// Be an iSCSI target there, too: unit 0 is the robot, 1, 2, … the drives. Port 3260 is the usual one, 0 any
+    #[arg(long = "iscsi", value_name = "ADDRESS:PORT")]
+    pub listen: Option<SocketAddr>,
+    /// The target's name [default: made of the robot's serial number]
+    #[arg(long = "iscsi-name", value_name = "IQN", requires = "listen")]
+    pub name: Option<String>,
+    /// Who may log in, by CHAP: a file that only you may read, with lines `USER SECRET`, or `USER SECRET TARGET-USER
+    /// TARGET-SECRET` for initiators that want proof of the target. Anybody may who reaches the port without it
+    #[arg(long = "iscsi-secrets", value_name = "FILE", requires = "listen")]
+    pub secrets: Option<PathBuf>,
+    /// Send whoever logs in on to another place
+    #[arg(long = "iscsi-redirect", value_name = "HOST:PORT", requires = "listen")]
+    pub redirect: Option<String>,
 }
 
 /// The library that an order is for.

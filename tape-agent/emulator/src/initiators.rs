@@ -88,6 +88,18 @@ impl Initiators {
         self.reservations.power_cut();
     }
 
+    /// An initiator of its own port is there. It is told of the power that came, or that the connection was lost, before
+    /// anything else.
+    pub fn connected(&mut self, nexus: Nexus, again: bool) {
+        self.attentions.connected(nexus);
+        let news = if again {
+            code::NEXUS_LOSS
+        } else {
+            code::POWER_ON_OR_RESET
+        };
+        self.attentions.tell(nexus, news);
+    }
+
     /// The initiator is gone. What it prevents stays prevented, as after the death of a program on a host.
     pub fn disconnected(&mut self, nexus: Nexus) {
         self.attentions.disconnected(nexus);

@@ -16,6 +16,7 @@ pub mod drive;
 pub mod faults;
 pub mod generation;
 mod initiators;
+pub mod iscsi;
 pub mod library;
 mod reservations;
 pub mod server;

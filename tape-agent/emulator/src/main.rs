@@ -5,6 +5,8 @@ mod arguments;
 mod orders;
 
 use std::io::{self, IsTerminal, Write};
+use std::net::{SocketAddr, TcpListener};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -13,8 +15,11 @@ use clap::Parser;
 use nix::sys::signal::{SigSet, Signal};
 use taf_emulator::cartridge::{Kind, Reader};
 use taf_emulator::control::Order;
+use taf_emulator::iscsi::{self, Options, Portal};
 use taf_emulator::library::{self, Library, NewCartridge};
 use taf_emulator::server;
+use taf_scsi::transport::iscsi::Settings;
+use taf_scsi::transport::iscsi::chap::Secrets;
 
 use arguments::{Arguments, Command};
 
@@ -42,12 +47,13 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Serve {
             dir,
             create,
+            iscsi,
             layout,
         } => {
             if create && !Library::exists(&dir) {
                 make(&dir, &layout)?;
             }
-            serve(&dir)
+            serve(&dir, iscsi)
         }
         Command::Add(add) => {
             let new = NewCartridge {
@@ -112,7 +118,7 @@ fn make(dir: &Path, layout: &arguments::Layout) -> anyhow::Result<()> {
 }
 
 /// Serves until told to stop, then brings what is buffered to the media.
-fn serve(dir: &Path) -> anyhow::Result<()> {
+fn serve(dir: &Path, at: arguments::Iscsi) -> anyhow::Result<()> {
     // Blocked before any thread starts, so that all of them inherit it and the signal waits for us.
     let mut stop = SigSet::empty();
     stop.add(Signal::SIGTERM);
@@ -121,7 +127,21 @@ fn serve(dir: &Path) -> anyhow::Result<()> {
 
     let library = Library::open(dir)?;
     let mut out = io::stdout().lock();
-    for served in server::serve(&library)? {
+    let mut units = server::serve(&library)?;
+    let portal = match at.listen {
+        Some(address) => Some(target(&library, address, at)?),
+        None => None,
+    };
+    if let Some((portal, name)) = &portal {
+        for lun in 0..units.len() {
+            let device = format!("iscsi://{}/{name}/{lun}", portal.address());
+            units.push(server::Served {
+                device,
+                ..units[lun].clone()
+            });
+        }
+    }
+    for served in units {
         writeln!(out, "{}\t{}\t{}", served.unit, served.device, served.serial)?;
     }
     out.flush()?;
@@ -129,8 +149,51 @@ fn serve(dir: &Path) -> anyhow::Result<()> {
 
     let signal = stop.wait().context("can't wait for a signal")?;
     tracing::info!(%signal, "switching off");
+    if let Some((portal, _)) = portal {
+        portal.close();
+    }
     library.settle()?;
     Ok(())
+}
+
+/// The iSCSI target in front of the library, and its name.
+fn target(
+    library: &Library,
+    address: SocketAddr,
+    wanted: arguments::Iscsi,
+) -> anyhow::Result<(Portal, String)> {
+    let name = match wanted.name {
+        Some(name) => name,
+        None => Options::default_name(library),
+    };
+    Settings::check_name(&name).map_err(anyhow::Error::msg)?;
+    let mut options = Options::new(name.as_str());
+    options.redirect = wanted.redirect;
+    match wanted.secrets {
+        Some(file) => options.secrets = secrets(&file)?,
+        None if !address.ip().is_loopback() => {
+            tracing::warn!(%address, "whoever reaches the iSCSI target may use it; see --iscsi-secrets");
+        }
+        None => {}
+    }
+    let listener =
+        TcpListener::bind(address).with_context(|| format!("can't listen on {address}"))?;
+    Ok((iscsi::serve(listener, library, options)?, name))
+}
+
+fn secrets(file: &Path) -> anyhow::Result<Secrets> {
+    let read = || format!("can't read the secrets in {}", file.display());
+    let mode = std::fs::metadata(file).with_context(read)?.mode() & 0o777;
+    anyhow::ensure!(
+        mode & 0o077 == 0,
+        "{} may be read or changed by others (mode {mode:03o}): run chmod 600 on it",
+        file.display()
+    );
+    let text = std::fs::read_to_string(file).with_context(read)?;
+    let secrets = Secrets::parse(&text).map_err(anyhow::Error::msg);
+    let secrets = secrets.with_context(|| file.display().to_string())?;
+    anyhow::ensure!(!secrets.is_empty(), "{} has no secrets", file.display());
+    Ok(secrets)
 }
 
 fn list(dir: &Path) -> anyhow::Result<()> {

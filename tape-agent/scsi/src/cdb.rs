@@ -17,7 +17,7 @@ pub use changer::{
 };
 pub use primary::{
     PageControl, inquiry, inquiry_vpd, log_sense, mode_select_6, mode_select_10, mode_sense_6,
-    mode_sense_10, report_supported_opcodes, request_sense, test_unit_ready,
+    mode_sense_10, report_luns, report_supported_opcodes, request_sense, test_unit_ready,
 };
 pub use reservation::{ReserveIn, ReserveOut, persistent_reserve_in, persistent_reserve_out};
 pub use stream::{

@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::thread;
 use std::time::{Duration, Instant};
 
 /// What a logical unit answers to one command.
@@ -102,6 +103,69 @@ pub trait Target: Send {
         Delivery::Answer(self.execute(cdb, data_out, capacity_in))
     }
 
+    /// An initiator of its own port is there, of which the unit is told apart from all others: `again` if it was there
+    /// before and had gone.
+    fn connected(&mut self, _nexus: Nexus, _again: bool) {}
+
     /// The initiator is gone, its command (if one hangs) with it.
     fn disconnected(&mut self, _nexus: Nexus) {}
+
+    /// The initiator gives up its command, if one hangs.
+    fn aborted(&mut self, _nexus: Nexus) {}
+
+    /// The unit is reset by an initiator.
+    fn reset(&mut self) {}
+}
+
+/// How often it is looked whether anybody still waits for a command that takes its time.
+pub const PULSE: Duration = Duration::from_millis(20);
+
+/// Runs one command of an initiator to its end, however long that takes; `None` if there is to be no answer: the
+/// connection breaks, or `given_up` says that nobody waits for it any more.
+pub fn carry_out<T: Target + ?Sized, E>(
+    target: &Mutex<T>,
+    nexus: Nexus,
+    (cdb, data_out, capacity_in): (&[u8], &[u8], usize),
+    given_up: &mut dyn FnMut() -> Result<bool, E>,
+) -> Result<Option<Response>, E> {
+    loop {
+        // The target is let go of before anything waits, so that a hanging command holds up nobody else.
+        let delivered = target
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .deliver(nexus, cdb, data_out, capacity_in);
+        let answer = match delivered {
+            Delivery::Answer(response) => return Ok(Some(response)),
+            Delivery::Disconnect => return Ok(None),
+            Delivery::After { time, answer } => {
+                let until = Instant::now() + time;
+                loop {
+                    let left = until.saturating_duration_since(Instant::now());
+                    thread::sleep(left.min(PULSE));
+                    if left <= PULSE {
+                        break;
+                    }
+                    if given_up()? {
+                        return Ok(None);
+                    }
+                }
+                answer
+            }
+            Delivery::Hang { gate, answer } => {
+                while !gate.wait(PULSE) {
+                    if given_up()? {
+                        return Ok(None);
+                    }
+                }
+                answer
+            }
+        };
+        if answer.is_some() {
+            return Ok(answer);
+        }
+        // It did not run yet, and is not to if nobody wants it any more.
+        if given_up()? {
+            return Ok(None);
+        }
+    }
 }

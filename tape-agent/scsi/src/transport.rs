@@ -4,6 +4,7 @@ use std::time::Duration;
 
 pub mod in_process;
 mod ioctl;
+pub mod iscsi;
 mod open;
 pub mod sg;
 pub mod unix;

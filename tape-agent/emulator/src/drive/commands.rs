@@ -286,6 +286,18 @@ impl Target for Drive {
         }
     }
 
+    fn connected(&mut self, nexus: Nexus, again: bool) {
+        self.initiators.connected(nexus, again);
+    }
+
+    fn aborted(&mut self, nexus: Nexus) {
+        self.abandoned(nexus);
+    }
+
+    fn reset(&mut self) {
+        self.start_again(false);
+    }
+
     fn disconnected(&mut self, nexus: Nexus) {
         self.abandoned(nexus);
         self.initiators.disconnected(nexus);

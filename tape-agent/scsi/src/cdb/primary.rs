@@ -80,6 +80,12 @@ pub fn log_sense(page: u8, subpage: u8, allocation: u16) -> [u8; 10] {
     [opcode::LOG_SENSE, 0, page, subpage, 0, 0, 0, high, low, 0]
 }
 
+/// REPORT LUNS, all but well-known ones.
+pub fn report_luns(allocation: u32) -> [u8; 12] {
+    let [a, b, c, d] = allocation.to_be_bytes();
+    [opcode::REPORT_LUNS, 0, 0, 0, 0, 0, a, b, c, d, 0, 0]
+}
+
 /// REPORT SUPPORTED OPERATION CODES, all of them; `timeouts` asks for timeout descriptors (RCTD).
 pub fn report_supported_opcodes(timeouts: bool, allocation: u32) -> [u8; 12] {
     let [a, b, c, d] = allocation.to_be_bytes();

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use super::iscsi::{self, Address, Iscsi};
 use super::sg::Sg;
 use super::unix::Unix;
 use super::{Error, Transport};
@@ -16,6 +17,8 @@ pub enum Name<'a> {
     Node(&'a Path),
     /// `unix:PATH`: the socket of an emulator.
     Unix(&'a Path),
+    /// `iscsi://[USER@]HOST[:PORT]/TARGET/LUN`: a logical unit of an iSCSI target.
+    Iscsi(Address<'a>),
 }
 
 impl<'a> Name<'a> {
@@ -31,14 +34,16 @@ impl<'a> Name<'a> {
         if name.starts_with("/dev/") {
             return Ok(Self::Node(Path::new(name)));
         }
-        let why = if name.starts_with("iscsi://") {
-            "this version has no iscsi initiator; log in to the target with open-iscsi, and"
-        } else {
-            "it isn't a device's name;"
-        };
-        Err(format!(
-            "{why} use serial:NUMBER, /dev/sgN or unix:PATH (taf drive scan shows what there is)"
-        ))
+        if let Some(address) = name.strip_prefix("iscsi://") {
+            return Address::parse(address).map(Self::Iscsi).map_err(|why| {
+                format!("{why}; the form is iscsi://[USER@]HOST[:PORT]/TARGET/LUN (taf drive scan --iscsi HOST shows them)")
+            });
+        }
+        Err(
+            "it isn't a device's name; use serial:NUMBER, /dev/sgN, iscsi://HOST/TARGET/LUN or unix:PATH (taf drive scan \
+             shows what there is)"
+                .to_owned(),
+        )
     }
 }
 
@@ -53,7 +58,8 @@ pub fn open_as(name: &str, kind: Option<host::Kind>) -> Result<Box<dyn Transport
     match Name::parse(name) {
         Ok(Name::Unix(path)) => Ok(Box::new(Unix::connect(path)?)),
         Ok(Name::Node(node)) => Ok(Box::new(Sg::open(node, name)?)),
-        Ok(Name::Serial(serial)) => Ok(Box::new(by_serial(serial, kind)?)),
+        Ok(Name::Iscsi(address)) => Ok(Box::new(Iscsi::open(&address, iscsi::configured())?)),
+        Ok(Name::Serial(serial)) => by_serial(serial, kind),
         Err(reason) => Err(Error::Lost {
             device: name.to_owned(),
             reason,
@@ -61,8 +67,29 @@ pub fn open_as(name: &str, kind: Option<host::Kind>) -> Result<Box<dyn Transport
     }
 }
 
-/// Looks anew each time: nodes change with every restart and every cable.
-fn by_serial(serial: &str, kind: Option<host::Kind>) -> Result<Sg, Error> {
+/// Looks anew each time: nodes change with every restart and every cable. This host's own devices go before those behind
+/// iSCSI portals, which are asked only if they are configured.
+fn by_serial(serial: &str, kind: Option<host::Kind>) -> Result<Box<dyn Transport>, Error> {
+    let settings = iscsi::configured();
+    let own = of_this_host(serial, kind);
+    if own.is_ok() || settings.portals.is_empty() {
+        return Ok(Box::new(own?));
+    }
+    let lost = |reason: String| Error::Lost {
+        device: format!("serial:{serial}"),
+        reason,
+    };
+    match iscsi::find_serial(serial, kind, settings).map_err(lost)? {
+        Some(found) => open(&found.name),
+        None => Err(lost(
+            "neither a device of this host nor one behind its iSCSI portals has this serial number; is it on? taf drive \
+             scan shows what there is"
+                .to_owned(),
+        )),
+    }
+}
+
+fn of_this_host(serial: &str, kind: Option<host::Kind>) -> Result<Sg, Error> {
     let lost = |reason: String| Error::Lost {
         device: format!("serial:{serial}"),
         reason,
@@ -117,30 +144,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_are_of_three_forms() {
+    fn names_are_of_four_forms() {
         assert_eq!(Name::parse("serial: XYZ "), Ok(Name::Serial("XYZ")));
         assert_eq!(
             Name::parse("/dev/sg3"),
             Ok(Name::Node(Path::new("/dev/sg3")))
         );
         assert_eq!(Name::parse("unix:a/b"), Ok(Name::Unix(Path::new("a/b"))));
-        for wrong in [
-            "",
-            "serial:",
-            "serial:  ",
-            "unix:",
-            "sg3",
-            "XYZ",
-            "iscsi://host/target/1",
-        ] {
+        for wrong in ["", "serial:", "serial:  ", "unix:", "sg3", "XYZ"] {
             let why = Name::parse(wrong).unwrap_err();
             assert!(why.contains("serial:NUMBER"), "{wrong}: {why}");
         }
-        assert!(
-            Name::parse("iscsi://h/t/1")
-                .unwrap_err()
-                .contains("open-iscsi")
-        );
+        assert!(matches!(
+            Name::parse("iscsi://h/iqn.x/1"),
+            Ok(Name::Iscsi(_))
+        ));
+        let why = Name::parse("iscsi://h/t/1").unwrap_err();
+        assert!(why.contains("iscsi://[USER@]HOST"), "{why}");
     }
 
     #[test]

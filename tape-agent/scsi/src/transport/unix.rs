@@ -14,7 +14,7 @@ use super::wire::{ANSWER, Answer, REQUEST, Request};
 use super::{Completion, Data, Error, TRANSFER_MAX, Transport};
 use crate::cdb;
 use crate::sense::LENGTH_MAX;
-use crate::target::{Delivery, Nexus, Response, Target};
+use crate::target::{Nexus, Target, carry_out};
 
 /// The initiator's side.
 #[derive(Debug)]
@@ -203,9 +203,6 @@ fn passing(error: &io::Error) -> bool {
     )
 }
 
-/// How often a hanging command's connection is looked at: whether its initiator is still there.
-const PULSE: Duration = Duration::from_millis(20);
-
 /// Serves `target` on one connection, which is one initiator, until that closes it (`Ok`) or breaks the
 /// protocol, or the target breaks the connection.
 pub fn serve_stream<T: Target + ?Sized>(
@@ -239,7 +236,9 @@ fn converse<T: Target + ?Sized>(
             .map_err(|reason| io::Error::new(io::ErrorKind::InvalidData, reason))?;
         out.resize(request.out, 0);
         stream.read_exact(&mut out)?;
-        let Some(response) = answer(stream, target, nexus, &request, &out)? else {
+        let cdb = &request.cdb[..cdb::length(request.cdb[0]).unwrap_or(16)];
+        let command = (cdb, &out[..], request.capacity);
+        let Some(response) = carry_out(target, nexus, command, &mut || gone(stream))? else {
             return Ok(());
         };
         let sense = &response.sense[..response.sense.len().min(LENGTH_MAX)];
@@ -253,58 +252,6 @@ fn converse<T: Target + ?Sized>(
         small.extend(sense);
         stream.write_all(&small)?;
         stream.write_all(data)?;
-    }
-}
-
-/// What the target answers in the end; `None` if the connection is to be closed.
-fn answer<T: Target + ?Sized>(
-    stream: &mut UnixStream,
-    target: &Mutex<T>,
-    nexus: Nexus,
-    request: &Request,
-    out: &[u8],
-) -> io::Result<Option<Response>> {
-    let cdb = &request.cdb[..cdb::length(request.cdb[0]).unwrap_or(16)];
-    loop {
-        // The target is let go of before anything waits, so that a hanging command holds up nobody else.
-        let delivered = lock(target).deliver(nexus, cdb, out, request.capacity);
-        match delivered {
-            Delivery::Answer(response) => return Ok(Some(response)),
-            Delivery::After { time, answer } => {
-                if gone_within(stream, time)? {
-                    return Ok(None);
-                }
-                if answer.is_some() {
-                    return Ok(answer);
-                }
-            }
-            Delivery::Disconnect => return Ok(None),
-            Delivery::Hang { gate, answer } => {
-                while !gate.wait(PULSE) {
-                    if gone(stream)? {
-                        return Ok(None);
-                    }
-                }
-                if answer.is_some() {
-                    return Ok(answer);
-                }
-            }
-        }
-    }
-}
-
-/// Waits so long, unless the initiator goes meanwhile: whether it did.
-fn gone_within(stream: &mut UnixStream, time: Duration) -> io::Result<bool> {
-    let until = Instant::now() + time;
-    loop {
-        let left = until.saturating_duration_since(Instant::now());
-        thread::sleep(left.min(PULSE));
-        if left <= PULSE {
-            return Ok(false);
-        }
-        if gone(stream)? {
-            return Ok(true);
-        }
     }
 }
 
