@@ -57,6 +57,14 @@ fn deny<T>(status: Status, why: &'static str) -> Result<T, Stop> {
     Err(Stop::Told(status, Keys::new(), why))
 }
 
+/// Whether a text was the last of a login.
+enum Step {
+    /// More is to be said.
+    More,
+    /// It was; the place is none for a discovery.
+    In(Option<Seat>),
+}
+
 /// How far the proof is.
 enum Proof {
     /// Nothing was said of it.
@@ -113,8 +121,8 @@ impl Login<'_> {
     fn run(mut self, cmd_sn: u32) -> Result<LoggedIn, String> {
         for _ in 0..STEPS {
             match self.step() {
-                Ok(None) => {}
-                Ok(Some(seat)) => {
+                Ok(Step::More) => {}
+                Ok(Step::In(seat)) => {
                     let Self {
                         mut rx,
                         outlet,
@@ -143,8 +151,8 @@ impl Login<'_> {
         Err("a login that does not end".to_owned())
     }
 
-    /// Hears one text and answers it; the place (none for a discovery) when that was the last.
-    fn step(&mut self) -> Result<Option<Option<Seat>>, Stop> {
+    /// Hears one text and answers it.
+    fn step(&mut self) -> Result<Step, Stop> {
         let said = self.hear()?;
         if self.initiator.is_none() {
             self.introduce(&said)?;
@@ -171,12 +179,12 @@ impl Login<'_> {
         }
         if !goes {
             self.answer(&reply, GOOD, now << 2, 0)?;
-            return Ok(None);
+            return Ok(Step::More);
         }
         let flags = flag::FINAL | now << 2 | next;
         if next != FULL {
             self.answer(&reply, GOOD, flags, 0)?;
-            return Ok(None);
+            return Ok(Step::More);
         }
         let seat = (!self.discovery).then(|| {
             let mut isid = [0; 6];
@@ -186,7 +194,7 @@ impl Login<'_> {
         });
         let handle = seat.as_ref().map_or(1, |seat| seat.handle);
         self.answer(&reply, GOOD, flags, handle)?;
-        Ok(Some(seat))
+        Ok(Step::In(seat))
     }
 
     /// One whole text, which may come in several PDUs.

@@ -373,7 +373,7 @@ impl Session {
             _ if there => None,
             opcode::INQUIRY if cdb[1] & 1 == 0 => {
                 // Nothing can be connected here (SPC-5 6.6.2).
-                let mut nobody = vec![0; inquiry::LENGTH];
+                let mut nobody = [0; inquiry::LENGTH];
                 nobody[0] = 0x7f;
                 nobody[2] = 0x06;
                 nobody[3] = 0x02;

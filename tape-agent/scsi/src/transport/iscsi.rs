@@ -163,3 +163,6 @@ fn random<const N: usize>() -> std::io::Result<[u8; N]> {
     std::fs::File::open("/dev/urandom")?.read_exact(&mut bytes)?;
     Ok(bytes)
 }
+
+#[cfg(test)]
+mod tests;

@@ -84,11 +84,15 @@ impl Challenge {
 
 /// Bytes as a value of a text: hexadecimal.
 pub fn encode(bytes: &[u8]) -> String {
-    let mut text = "0x".to_owned();
-    for byte in bytes {
+    format!("0x{}", hex(bytes))
+}
+
+/// Two digits a byte.
+pub(super) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |mut text, byte| {
         let _ = write!(text, "{byte:02x}"); // a string takes everything
-    }
-    text
+        text
+    })
 }
 
 /// Reads hexadecimal (`0x…`) or base64 (`0b…`); `None` if it is neither, or too long.

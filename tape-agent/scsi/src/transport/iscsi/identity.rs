@@ -7,7 +7,7 @@ use std::sync::OnceLock;
 
 use sha2::{Digest as _, Sha256};
 
-use super::chap::Secrets;
+use super::chap::{Secrets, hex};
 use super::keys::Wishes;
 
 /// What this host says of itself and knows of targets.
@@ -43,10 +43,7 @@ fn own_name() -> String {
         .find(|text| !text.trim().is_empty())
         .unwrap_or_default();
     let digest = Sha256::digest(format!("TAF iSCSI initiator {}", id.trim()));
-    let hex: String = digest[..6]
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
+    let hex = hex(&digest[..6]);
     format!("iqn.2026-11.internal.taf:host.{hex}")
 }
 
@@ -99,10 +96,7 @@ impl Claim {
     /// Makes the claim, or says that another process has it.
     pub(super) fn of(device: &str) -> Result<Self, String> {
         let digest = Sha256::digest(device);
-        let hex: String = digest[..12]
-            .iter()
-            .map(|byte| format!("{byte:02x}"))
-            .collect();
+        let hex = hex(&digest[..12]);
         // An abstract socket: a name in the kernel and no file that could be left behind.
         SocketAddr::from_abstract_name(format!("taf-iscsi-{hex}"))
             .and_then(|address| UnixListener::bind_addr(&address))

@@ -218,10 +218,8 @@ impl Agreed {
                 "MaxOutstandingR2T" | "MaxConnections" => {
                     number(key, value)?;
                 }
-                "DataPDUInOrder" | "DataSequenceInOrder" => {
-                    if !boolean(key, value)? {
-                        return Err(format!("the target wants {key}=No, which was not offered"));
-                    }
+                "DataPDUInOrder" | "DataSequenceInOrder" if !boolean(key, value)? => {
+                    return Err(format!("the target wants {key}=No, which was not offered"));
                 }
                 "ErrorRecoveryLevel" if value != "0" => {
                     return Err("the target wants an error recovery level above 0".to_owned());

@@ -163,7 +163,7 @@ impl Login {
         };
         match secret {
             None => self.without_proof(keys.and("AuthMethod", "None"))?,
-            Some(secret) => self.prove(keys.and("AuthMethod", "CHAP"), secret, algorithms)?,
+            Some(secret) => self.prove(&keys.and("AuthMethod", "CHAP"), secret, algorithms)?,
         }
 
         let mut agreed = Agreed::default();
@@ -201,8 +201,8 @@ impl Login {
     }
 
     /// CHAP: proves ourselves, and has the target prove itself if its secret is known.
-    fn prove(&mut self, keys: Keys, secret: &Secret, algorithms: &str) -> Result<(), Stop> {
-        let (heard, _) = self.exchange(&keys, stage::SECURITY, None)?;
+    fn prove(&mut self, keys: &Keys, secret: &Secret, algorithms: &str) -> Result<(), Stop> {
+        let (heard, _) = self.exchange(keys, stage::SECURITY, None)?;
         if heard.get("AuthMethod") != Some("CHAP") {
             return Err(
                 "the target knows no CHAP for us; leave the user out of the device's name".into(),
