@@ -184,11 +184,12 @@ fn target(
 fn secrets(file: &Path) -> anyhow::Result<Secrets> {
     let read = || format!("can't read the secrets in {}", file.display());
     let mode = std::fs::metadata(file).with_context(read)?.mode() & 0o777;
-    anyhow::ensure!(
-        mode & 0o077 == 0,
-        "{} may be read or changed by others (mode {mode:03o}): run chmod 600 on it",
-        file.display()
-    );
+    if mode & 0o077 != 0 {
+        anyhow::bail!(
+            "{} may be read or changed by others (mode {mode:03o}): run chmod 600 on it",
+            file.display()
+        );
+    }
     let text = std::fs::read_to_string(file).with_context(read)?;
     let secrets = Secrets::parse(&text).map_err(anyhow::Error::msg);
     let secrets = secrets.with_context(|| file.display().to_string())?;
