@@ -58,7 +58,7 @@ impl Iscsi {
             device: name.clone(),
             reason,
         };
-        let claim = Claim::of(&name).map_err(lost)?;
+        let claim = Claim::of(&settings.initiator, &name).map_err(lost)?;
         let purpose = Purpose::Unit {
             target: address.target,
             lun: address.lun,

@@ -93,9 +93,9 @@ pub fn configured() -> &'static Settings {
 pub(super) struct Claim(#[allow(dead_code)] UnixListener);
 
 impl Claim {
-    /// Makes the claim, or says that another process has it.
-    pub(super) fn of(device: &str) -> Result<Self, String> {
-        let digest = Sha256::digest(device);
+    /// Makes the claim for this initiator, or says that another process has it.
+    pub(super) fn of(initiator: &str, device: &str) -> Result<Self, String> {
+        let digest = Sha256::digest(format!("{initiator} {device}"));
         let hex = hex(&digest[..12]);
         // An abstract socket: a name in the kernel and no file that could be left behind.
         SocketAddr::from_abstract_name(format!("taf-iscsi-{hex}"))
