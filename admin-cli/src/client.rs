@@ -11,7 +11,7 @@ use taf_proto::v1::{
     device_service_client::DeviceServiceClient, enrolment_service_client::EnrolmentServiceClient,
     health_service_client::HealthServiceClient, identity_service_client::IdentityServiceClient,
     job_service_client::JobServiceClient, plan_service_client::PlanServiceClient,
-    pool_service_client::PoolServiceClient, source_service_client::SourceServiceClient,
+    pool_service_client::PoolServiceClient, preview_service_client::PreviewServiceClient, source_service_client::SourceServiceClient,
     system_service_client::SystemServiceClient, version_service_client::VersionServiceClient,
     volume_service_client::VolumeServiceClient,
 };
@@ -75,6 +75,8 @@ services! {
     enrolment: EnrolmentServiceClient,
     /// Sources.
     sources: SourceServiceClient,
+    /// Previews of sources.
+    previews: PreviewServiceClient,
     /// Plans.
     plans: PlanServiceClient,
     /// Versions and restores.

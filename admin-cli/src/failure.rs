@@ -121,7 +121,10 @@ impl From<Status> for Failure {
         }
         let (reason, metadata) = taf_peer::faults::reason_of(&status)
             .unwrap_or_else(|| (code_name(status.code()).to_owned(), HashMap::new()));
-        let next_step = next_step::of(&reason, status.code(), metadata.get("resource"));
+        let next_step = match metadata.get("next_step") {
+            Some(next_step) => next_step.clone(),
+            None => next_step::of(&reason, status.code(), metadata.get("resource")),
+        };
         let message = match status.message() {
             "" => format!("the controller answers {}", status.code()),
             message => message.to_owned(),

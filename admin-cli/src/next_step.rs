@@ -20,6 +20,9 @@ fn by_reason(reason: &str) -> Option<&'static str> {
         "LOCAL_ONLY" => "run it on the controller's own host as root or as the controller's user",
         "PLAN_RUNNING" => "follow the job that runs (taf job list), or stop it: taf job cancel N",
         "SOURCE_IN_USE" => "delete the plans that name it first: taf plan list",
+        "AGENT_NOT_CONNECTED" | "AGENT_LOST" | "AGENT_SILENT" => {
+            "see that the agent runs and is connected: taf agent list"
+        }
         "PATH_NOT_FOUND" => "see what the version holds: taf ls PLAN /",
         "JOB_ENDED" => "see how it ended: taf job show N",
         "ETAG_MISMATCH" | "CONTENDED" | "REQUEST_IN_PROGRESS" => "try again",

@@ -3,6 +3,7 @@
 //! The set of assignments is state: what is in it runs, what leaves it is stopped. A task that ends gives its result to
 //! the session, which keeps it until the controller has it.
 
+use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
 use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
@@ -18,8 +19,9 @@ use taf_proto::agent::{
     self, Assignment, AssignmentKey, Hello, SourceUnit, assignment::Work, hello::Unit, result::Done,
 };
 use taf_proto::v1;
+use tokio::sync::watch;
 use tokio::task::{JoinError, JoinSet};
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, DropGuard};
 use tonic::transport::Channel;
 use uuid::Uuid;
 
@@ -125,7 +127,9 @@ impl Agent {
         let mut done: HashSet<AssignmentKey> = HashSet::new();
         let mut tasks = JoinSet::new();
         let mut keys = HashMap::new();
+        let mut previews = Previews::new(self.session.previews());
         loop {
+            previews.follow(self, stop);
             let set = assignments.borrow_and_update().clone();
             let wanted: HashSet<AssignmentKey> =
                 set.iter().filter_map(|assignment| assignment.key).collect();
@@ -159,6 +163,7 @@ impl Agent {
             tokio::select! {
                 () = stop.cancelled() => break,
                 changed = assignments.changed() => if changed.is_err() { break },
+                () = previews.changed() => {},
                 Some(ended) = tasks.join_next_with_id() => {
                     let id = ended.as_ref().map_or_else(JoinError::id, |(id, ())| *id);
                     let Some(key) = keys.remove(&id) else { continue };
@@ -251,6 +256,44 @@ impl Agent {
             }
         }
         self.session.finish(result);
+    }
+}
+
+/// The previews that somebody waits for. They end with this.
+struct Previews {
+    wanted: watch::Receiver<Vec<Bytes>>,
+    running: HashMap<Bytes, DropGuard>,
+}
+
+impl Previews {
+    fn new(wanted: watch::Receiver<Vec<Bytes>>) -> Self {
+        Self {
+            wanted,
+            running: HashMap::new(),
+        }
+    }
+
+    /// Begins those that are new, stops those that nobody waits for any more.
+    fn follow(&mut self, agent: &Arc<Agent>, stop: &CancellationToken) {
+        let wanted = self.wanted.borrow_and_update().clone();
+        self.running.retain(|id, _| wanted.contains(id));
+        for id in wanted {
+            let Entry::Vacant(place) = self.running.entry(id) else {
+                continue;
+            };
+            let token = stop.child_token();
+            let (config, controller) = (agent.config.clone(), agent.controller.clone());
+            let id = place.key().clone();
+            place.insert(token.clone().drop_guard());
+            tokio::spawn(backup::preview::run(config, controller, id, token));
+        }
+    }
+
+    async fn changed(&mut self) {
+        // Without a session there will be no more.
+        if self.wanted.changed().await.is_err() {
+            std::future::pending::<()>().await;
+        }
     }
 }
 

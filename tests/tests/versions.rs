@@ -175,6 +175,114 @@ fn what_tells_a_change_is_the_sources_choice() {
 }
 
 #[test]
+fn a_preview_says_what_a_run_takes_and_which_word_leaves_out_the_rest() {
+    let system = system();
+    let tree = system.data().join("tree");
+    for folder in ["a/\u{1b}[2J", "marked", "cache", "out"] {
+        fs::create_dir_all(tree.join(folder)).unwrap();
+    }
+    let files = [
+        ("a/one", 10),
+        ("a/two.tmp", 20),
+        ("a/\u{1b}[2J/keep.tmp", 30),
+        ("a/large", 5000),
+        ("marked/.nobackup", 0),
+        ("marked/x", 1),
+        ("marked/y", 1),
+        ("cache/data", 100),
+        ("out/z", 1),
+    ];
+    for (name, size) in files {
+        fs::write(tree.join(name), vec![b'x'; size]).unwrap();
+    }
+    let tag = "Signature: 8a477f597d28d172789f06886806bc55\n";
+    fs::write(tree.join("cache/CACHEDIR.TAG"), tag).unwrap();
+    fs::hard_link(tree.join("a/one"), tree.join("a/other name")).unwrap();
+    let _socket = std::os::unix::net::UnixListener::bind(tree.join("a/socket")).unwrap();
+    let (top, out) = (tree.display().to_string(), tree.join("out"));
+    let create = [
+        "source",
+        "create",
+        "picky",
+        "--agent",
+        taf_tests::system::SOURCE_AGENT,
+        &top,
+        "--exclude",
+        out.to_str().unwrap(),
+        "--rule",
+        "*.tmp",
+        "--rule",
+        "!keep.tmp",
+        "--marker",
+        ".nobackup",
+        "--exclude-caches",
+        "--max-size",
+        "1KiB",
+    ];
+    system.taf(&create).unwrap().expect(0).unwrap();
+
+    let lines = system.json(&["source", "preview", "picky", "--all"]).unwrap();
+    let mut lines = lines.as_array().unwrap().clone();
+    let summary = lines.pop().unwrap()["summary"].clone();
+    let left_out: std::collections::BTreeMap<String, String> = lines
+        .iter()
+        .filter(|item| item["left_out"] != "LEFT_OUT_REASON_UNSPECIFIED")
+        .map(|item| {
+            let path = item["path"]["display"].as_str().unwrap();
+            let reason = item["left_out"].as_str().unwrap();
+            let reason = reason.trim_start_matches("LEFT_OUT_REASON_").to_owned();
+            (path.trim_start_matches(&top).to_owned(), reason)
+        })
+        .collect();
+    let expected = [
+        ("/a/large", "TOO_LARGE"),
+        ("/a/socket", "UNSUPPORTED"),
+        ("/a/two.tmp", "RULE"),
+        ("/cache", "CACHE_TAG"),
+        ("/marked", "MARKER"),
+        ("/out", "EXCLUDED_PATH"),
+    ]
+    .map(|(path, reason)| (path.to_owned(), reason.to_owned()));
+    assert_eq!(left_out, std::collections::BTreeMap::from(expected));
+    let taken = lines.len() - left_out.len();
+    let sums = summary["left_out"].as_array().unwrap();
+    let of = |word: &str| sums.iter().find(|sum| sum["word"] == word).unwrap();
+    assert_eq!(number(&of("*.tmp")["byte_count"]), 20);
+    assert_eq!(number(&of(".nobackup")["count"]), 2);
+
+    // Nothing of it acts on a terminal, and what is not wanted is not there.
+    let said = system.taf(&["source", "preview", "picky", "--left-out"]);
+    let text = String::from_utf8(said.unwrap().expect(0).unwrap().stdout).unwrap();
+    assert_eq!(text.lines().count(), 6, "{text}");
+    assert!(text.contains("two.tmp  (rule *.tmp)"), "{text}");
+    let said = system.taf(&["source", "preview", "picky", "--all", "--limit", "3"]);
+    let said = said.unwrap().expect(0).unwrap();
+    let text = String::from_utf8(said.stdout).unwrap();
+    assert!(!text.contains('\u{1b}'), "{text}");
+    assert!(said.stderr.contains("not listed"), "{}", said.stderr);
+
+    // A run does what was said.
+    let plan = ["plan", "create", "picky", "--source", "picky", "--pool", "default"];
+    system.taf(&plan).unwrap().expect(0).unwrap();
+    system.taf(&["run", "picky"]).unwrap().expect(3).unwrap();
+    let list = system.json(&["versions", "--plan", "picky"]).unwrap();
+    let version = objects(&list, "number")[0].clone();
+    for count in ["file_count", "directory_count", "byte_count"] {
+        assert_eq!(version[count], summary[count], "{count}");
+    }
+    let counted = number(&summary["file_count"]) + number(&summary["directory_count"]);
+    assert_eq!(counted, taken as u64);
+
+    // What a run would refuse is refused in the same words.
+    let update = ["source", "update", "picky", "/etc", "--drop", "excludes"];
+    system.taf(&update).unwrap().expect(0).unwrap();
+    let said = system.taf(&["source", "preview", "picky"]).unwrap();
+    let said = said.expect(1).unwrap();
+    assert!(said.stderr.contains("PATH_NOT_ALLOWED"), "{}", said.stderr);
+    assert!(said.stderr.contains("next: add it to"), "{}", said.stderr);
+}
+
+#[test]
 fn an_unchanged_tree_costs_no_tape_and_a_rule_drops_what_it_matches() {
     let system = system();
     let tree = system.data().join("tree");

@@ -15,6 +15,7 @@ use crate::resource::{id, name};
 
 mod change;
 mod import;
+mod preview;
 
 /// What is backed up: paths of a host
 #[derive(Debug, clap::Subcommand)]
@@ -23,6 +24,7 @@ pub enum Command {
     Update(change::Update),
     List(List),
     Show(Show),
+    Preview(preview::Preview),
     Delete(Delete),
     ImportRules(import::Import),
 }
@@ -35,6 +37,7 @@ impl Command {
             Self::Update(command) => command.run(out).await,
             Self::List(command) => command.run(out).await,
             Self::Show(command) => command.run(out).await,
+            Self::Preview(command) => command.run(out).await,
             Self::Delete(command) => command.run(out).await,
             Self::ImportRules(command) => command.run(out),
         }

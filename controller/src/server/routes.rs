@@ -5,6 +5,7 @@ use futures::future::BoxFuture;
 use taf_peer::MESSAGE_LIMIT;
 use taf_proto::agent::catalog_service_server::CatalogServiceServer;
 use taf_proto::agent::mount_service_server::MountServiceServer;
+use taf_proto::agent::preview_service_server::PreviewServiceServer as AgentPreviewServiceServer;
 use taf_proto::agent::session_service_server::SessionServiceServer;
 use taf_proto::v1::device_service_server::DeviceServiceServer;
 use taf_proto::v1::enrolment_service_server::EnrolmentServiceServer;
@@ -13,6 +14,7 @@ use taf_proto::v1::identity_service_server::IdentityServiceServer;
 use taf_proto::v1::job_service_server::JobServiceServer;
 use taf_proto::v1::plan_service_server::PlanServiceServer;
 use taf_proto::v1::pool_service_server::PoolServiceServer;
+use taf_proto::v1::preview_service_server::PreviewServiceServer;
 use taf_proto::v1::source_service_server::SourceServiceServer;
 use taf_proto::v1::system_service_server::SystemServiceServer;
 use taf_proto::v1::version_service_server::VersionServiceServer;
@@ -28,6 +30,7 @@ use crate::services::agent_mounts::AgentMounts;
 use crate::services::device::Devices;
 use crate::services::enrolment::Enrolment;
 use crate::services::health::Healths;
+use crate::services::preview::Previews;
 use crate::services::identity::Identity;
 use crate::services::job::Jobs;
 use crate::services::plan::Plans;
@@ -78,6 +81,14 @@ pub(super) async fn compose(app: &App, shutdown: &CancellationToken) -> Result<C
         .add_service(limited!(
             VersionServiceServer,
             Versions::new(app.clone(), registry.clone())
+        ))
+        .add_service(limited!(
+            PreviewServiceServer,
+            Previews::new(app.clone(), registry.clone())
+        ))
+        .add_service(limited!(
+            AgentPreviewServiceServer,
+            Previews::new(app.clone(), registry.clone())
         ))
         .add_service(limited!(
             CatalogServiceServer,

@@ -17,7 +17,7 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Request, Response, Status, Streaming};
 
-use super::status;
+use super::{selection, status};
 use crate::access::Caller;
 use crate::catalog::report::{self, Side};
 use crate::catalog::{self, Error, Selection, View, base, commit, index, recall, verify};
@@ -26,8 +26,6 @@ use crate::store::{Store, assignments, attempt_volumes};
 
 /// Messages of a recall that wait for a slow agent: a few megabytes at most.
 const AHEAD: usize = 4;
-/// Paths of a selection in one message.
-const PATHS: usize = 500;
 
 /// The service.
 #[derive(Clone)]
@@ -185,24 +183,7 @@ impl CatalogService for AgentCatalog {
         let paths = paths.ok_or_else(|| Error::Invalid("the assignment is no backup".into()))?;
         let whole = FetchSelectionResponse::decode(paths.as_slice())
             .map_err(|e| status::internal("a source's paths can't be read", &e))?;
-        // Rules and limits come first, in a message of their own: the paths are what there can be many of.
-        let mut messages = vec![Ok(FetchSelectionResponse {
-            paths: Vec::new(),
-            excluded_paths: Vec::new(),
-            ..whole.clone()
-        })];
-        for paths in whole.paths.chunks(PATHS) {
-            messages.push(Ok(FetchSelectionResponse {
-                paths: paths.to_vec(),
-                ..FetchSelectionResponse::default()
-            }));
-        }
-        for excluded in whole.excluded_paths.chunks(PATHS) {
-            messages.push(Ok(FetchSelectionResponse {
-                excluded_paths: excluded.to_vec(),
-                ..FetchSelectionResponse::default()
-            }));
-        }
+        let messages: Vec<_> = selection::pieces(whole).into_iter().map(Ok).collect();
         Ok(Response::new(futures::stream::iter(messages)))
     }
 

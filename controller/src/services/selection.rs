@@ -133,6 +133,33 @@ pub(super) fn read_selection(source: &v1::Source, bad: &mut Violations) -> Fetch
     }
 }
 
+/// Paths of a message.
+const PIECE: usize = 500;
+
+/// A selection in messages of bounded size. Rules and limits come first, in a message of their own: the paths are what there can be
+/// many of.
+pub(super) fn pieces(whole: FetchSelectionResponse) -> Vec<FetchSelectionResponse> {
+    let (paths, excluded) = (whole.paths, whole.excluded_paths);
+    let mut pieces = vec![FetchSelectionResponse {
+        paths: Vec::new(),
+        excluded_paths: Vec::new(),
+        ..whole
+    }];
+    for paths in paths.chunks(PIECE) {
+        pieces.push(FetchSelectionResponse {
+            paths: paths.to_vec(),
+            ..FetchSelectionResponse::default()
+        });
+    }
+    for excluded in excluded.chunks(PIECE) {
+        pieces.push(FetchSelectionResponse {
+            excluded_paths: excluded.to_vec(),
+            ..FetchSelectionResponse::default()
+        });
+    }
+    pieces
+}
+
 fn read_markers(names: &[String], bad: &mut Violations) {
     if names.len() > MARKERS_MOST {
         bad.add(

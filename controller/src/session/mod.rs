@@ -4,6 +4,7 @@
 //! the database and read by the sessions; it decides nothing and remembers nothing that the database does not know.
 
 mod observe;
+pub mod preview;
 mod service;
 
 use std::collections::HashMap;
@@ -30,6 +31,8 @@ struct Entry {
     incarnation: Uuid,
     /// `None` until the reconciler has looked at this process for the first time.
     assignments: watch::Sender<Option<Vec<Assignment>>>,
+    /// Previews that somebody waits for.
+    previews: preview::Waiting,
     replaced: CancellationToken,
 }
 
@@ -39,6 +42,8 @@ pub struct Seat {
     number: Uuid,
     /// What the unit is to do.
     pub assignments: watch::Receiver<Option<Vec<Assignment>>>,
+    /// Ids of the previews that somebody waits for.
+    pub previews: watch::Receiver<Vec<Uuid>>,
     /// Cancelled when a newer session of the same unit has come.
     pub replaced: CancellationToken,
 }
@@ -47,12 +52,14 @@ impl Registry {
     /// Takes the place of a unit; an older session of it ends.
     fn join(&self, unit: Unit, incarnation: Uuid) -> Seat {
         let (sender, assignments) = watch::channel(None);
+        let (waiting, previews) = preview::Waiting::new();
         let replaced = CancellationToken::new();
         let number = Uuid::new_v4();
         let entry = Entry {
             seat: number,
             incarnation,
             assignments: sender,
+            previews: waiting,
             replaced: replaced.clone(),
         };
         if let Some(older) = self.lock().insert(unit, entry) {
@@ -62,6 +69,7 @@ impl Registry {
         Seat {
             number,
             assignments,
+            previews,
             replaced,
         }
     }

@@ -3,9 +3,10 @@
 use std::pin::Pin;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use taf_peer::identity::Role;
 use taf_proto::agent::{
-    self, AssignmentSet, OpenRequest, OpenResponse, ResultAck, Welcome, observation::Seen,
+    self, AssignmentSet, OpenRequest, OpenResponse, PreviewSet, ResultAck, Welcome, observation::Seen,
     open_request, open_response, session_service_server::SessionService,
 };
 use tokio::sync::mpsc;
@@ -160,6 +161,14 @@ impl Conversation {
                         if outbox.send(Ok(answer(message))).await.is_err() {
                             break "the unit is gone".to_owned();
                         }
+                    }
+                }
+                Ok(()) = seat.previews.changed() => {
+                    let ids = seat.previews.borrow_and_update().clone();
+                    let preview_ids = ids.iter().map(|id| Bytes::copy_from_slice(id.as_bytes())).collect();
+                    let message = open_response::Message::Previews(PreviewSet { preview_ids });
+                    if outbox.send(Ok(answer(message))).await.is_err() {
+                        break "the unit is gone".to_owned();
                     }
                 }
                 message = incoming.next() => match message {

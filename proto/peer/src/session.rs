@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures::future::BoxFuture;
 use taf_proto::agent::{
     self, Assignment, AssignmentKey, Generation, Hello, Observation, OpenRequest,
@@ -42,6 +43,7 @@ const RETRY_MAX: Duration = Duration::from_secs(5);
 pub struct Session {
     shared: Arc<Shared>,
     assignments: watch::Receiver<Vec<Assignment>>,
+    previews: watch::Receiver<Vec<Bytes>>,
     connected: watch::Receiver<bool>,
 }
 
@@ -103,12 +105,14 @@ impl Session {
             generation_file,
         });
         let (set_assignments, assignments) = watch::channel(Vec::new());
+        let (set_previews, previews) = watch::channel(Vec::new());
         let (set_connected, connected) = watch::channel(false);
         let task = Task {
             shared: Arc::clone(&shared),
             connector,
             hello,
             assignments: set_assignments,
+            previews: set_previews,
             connected: set_connected,
         };
         tokio::spawn(async move {
@@ -120,6 +124,7 @@ impl Session {
         Session {
             shared,
             assignments,
+            previews,
             connected,
         }
     }
@@ -127,6 +132,11 @@ impl Session {
     /// The newest complete set of assignments; empty until the controller has sent one.
     pub fn assignments(&self) -> watch::Receiver<Vec<Assignment>> {
         self.assignments.clone()
+    }
+
+    /// Ids of the previews that somebody waits for now. Those of a connection that is lost go with it.
+    pub fn previews(&self) -> watch::Receiver<Vec<Bytes>> {
+        self.previews.clone()
     }
 
     /// Whether the controller hears us now.
@@ -190,6 +200,7 @@ struct Task {
     connector: Connector,
     hello: Hello,
     assignments: watch::Sender<Vec<Assignment>>,
+    previews: watch::Sender<Vec<Bytes>>,
     connected: watch::Sender<bool>,
 }
 
@@ -203,6 +214,7 @@ impl Task {
                 Err(reason) => reason,
             };
             self.connected.send_replace(false);
+            self.previews.send_replace(Vec::new());
             if ended != said {
                 tracing::warn!(reason = %ended, "no session with the controller; trying again until there is one");
                 said = ended;
@@ -284,6 +296,9 @@ impl Task {
                     *now = set.assignments;
                     differs
                 });
+            }
+            Some(open_response::Message::Previews(set)) => {
+                self.previews.send_replace(set.preview_ids);
             }
             Some(open_response::Message::ResultAck(ack)) => {
                 let mut state = self.shared.lock();

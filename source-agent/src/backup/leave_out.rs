@@ -3,23 +3,42 @@
 //! What was chosen by its path, and the directories that lead there, are never left out: somebody named them.
 
 use std::cell::RefCell;
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use taf_format::entry::{Kind, Metadata};
+use taf_peer::quantity::Size;
 use taf_proto::agent::FetchSelectionResponse;
 use taf_proto::selection::{self, Rules};
+use taf_proto::v1::LeftOutReason;
 use taf_tree::walk::{Candidate, Exclude, Marked};
 
 /// The name of the file that says that a directory is a cache.
 const CACHE_TAG: &str = "CACHEDIR.TAG";
 
-/// Takes note of what is left out: the raw path and why, for people.
-pub type Notes = Box<dyn FnMut(&[u8], String) + Send>;
+/// Something that is left out.
+#[derive(Debug)]
+pub struct Note<'a> {
+    /// Raw path below the top.
+    pub path: &'a [u8],
+    /// Its kind; of what is marked, its directory's.
+    pub kind: Option<Kind>,
+    /// Apparent bytes of a file, if they are known.
+    pub size: Option<u64>,
+    /// How many names it is: of a marked directory all but the marker.
+    pub names: usize,
+    /// Why.
+    pub reason: LeftOutReason,
+    /// Which rule, marker or limit it was; empty where the reason says it all.
+    pub word: String,
+}
+
+/// Takes note of what is left out.
+pub type Notes = Box<dyn FnMut(Note<'_>) + Send>;
 
 /// Decides what is left out of a walk.
 pub struct LeaveOut {
-    excluded: HashSet<Vec<u8>>,
+    excluded: HashMap<Vec<u8>, LeftOutReason>,
     named: HashSet<Vec<u8>>,
     rules: Rules,
     texts: Vec<String>,
@@ -32,13 +51,14 @@ pub struct LeaveOut {
 }
 
 impl LeaveOut {
-    /// By the words of `selection`, the paths `excluded` (raw, below the top) and with what was chosen by its path, `roots`.
+    /// By the words of `selection`, the paths `excluded` (raw, below the top) with why, and with what was chosen by its path,
+    /// `roots`.
     ///
     /// # Errors
     /// A rule can't be used.
     pub fn new(
         selection: &FetchSelectionResponse,
-        excluded: HashSet<Vec<u8>>,
+        excluded: HashMap<Vec<u8>, LeftOutReason>,
         roots: &[Vec<u8>],
     ) -> Result<Self, selection::Error> {
         let now = SystemTime::now()
@@ -72,7 +92,6 @@ impl LeaveOut {
     }
 
     /// Tells `notes` of everything that is left out.
-    #[cfg(test)]
     #[must_use]
     pub fn noting(self, notes: Notes) -> Self {
         Self {
@@ -81,12 +100,29 @@ impl LeaveOut {
         }
     }
 
-    /// Leaves it out, with a reason that is only put into words if somebody wants to know.
-    fn out(&self, path: &[u8], why: impl FnOnce() -> String) -> bool {
+    /// Leaves it out. The note is only made if somebody wants to know.
+    fn out<'a>(&self, note: impl FnOnce() -> Note<'a>) -> bool {
         if let Some(notes) = &self.notes {
-            (notes.borrow_mut())(path, why());
+            (notes.borrow_mut())(note());
         }
         true
+    }
+
+    /// Leaves out a name.
+    fn name_out(
+        &self,
+        candidate: &Candidate<'_>,
+        reason: LeftOutReason,
+        word: impl FnOnce() -> String,
+    ) -> bool {
+        self.out(|| Note {
+            path: candidate.path,
+            kind: candidate.kind,
+            size: None,
+            names: 1,
+            reason,
+            word: word(),
+        })
     }
 }
 
@@ -106,8 +142,8 @@ fn on_the_way(root: &[u8]) -> Vec<Vec<u8>> {
 impl Exclude for LeaveOut {
     fn name(&self, candidate: &Candidate<'_>) -> bool {
         let path = candidate.path;
-        if self.excluded.contains(path) {
-            return self.out(path, || "excluded path".into());
+        if let Some(reason) = self.excluded.get(path) {
+            return self.name_out(candidate, *reason, String::new);
         }
         if self.rules.is_empty() || self.named.contains(path) {
             return false;
@@ -116,9 +152,11 @@ impl Exclude for LeaveOut {
             .rules
             .word(path, candidate.kind == Some(Kind::Directory))
         {
-            Some(word) if !word.take => self.out(path, || {
-                format!("rule {}: {}", word.rule + 1, self.texts[word.rule])
-            }),
+            Some(word) if !word.take => {
+                self.name_out(candidate, LeftOutReason::Rule, || {
+                    self.texts[word.rule].clone()
+                })
+            }
             _ => false,
         }
     }
@@ -127,37 +165,45 @@ impl Exclude for LeaveOut {
         if self.named.contains(path) {
             return false;
         }
-        if meta.kind == Kind::File {
-            if meta.size > self.sizes.1 {
-                return self.out(path, || format!("larger than {} bytes", self.sizes.1));
-            }
-            if meta.size < self.sizes.0 {
-                return self.out(path, || format!("smaller than {} bytes", self.sizes.0));
-            }
-        }
-        if meta.mtime.seconds < self.times.0 {
-            return self.out(path, || {
-                "modified before the oldest time that is taken".into()
-            });
-        }
-        if meta.mtime.seconds > self.times.1 {
-            return self.out(path, || "modified too short a time ago".into());
-        }
-        false
+        let is_file = meta.kind == Kind::File;
+        let (reason, word) = if is_file && meta.size > self.sizes.1 {
+            (LeftOutReason::TooLarge, Some(self.sizes.1))
+        } else if is_file && meta.size < self.sizes.0 {
+            (LeftOutReason::TooSmall, Some(self.sizes.0))
+        } else if meta.mtime.seconds < self.times.0 {
+            (LeftOutReason::TooOld, None)
+        } else if meta.mtime.seconds > self.times.1 {
+            (LeftOutReason::TooNew, None)
+        } else {
+            return false;
+        };
+        self.out(|| Note {
+            path,
+            kind: Some(meta.kind),
+            size: is_file.then_some(meta.size),
+            names: 1,
+            reason,
+            word: word.map_or_else(String::new, |limit| Size(limit).to_string()),
+        })
     }
 
     fn marker(&self, listed: &Marked<'_>) -> Option<usize> {
         let by_name = self.markers.iter().find_map(|name| {
             let index = listed.names.find_file(name.as_bytes())?;
-            Some((index, name.as_str()))
+            Some((index, name.as_str(), LeftOutReason::Marker))
         });
         let by_tag = || {
             let index = self.caches.then(|| listed.cache_tag()).flatten()?;
-            Some((index, CACHE_TAG))
+            Some((index, CACHE_TAG, LeftOutReason::CacheTag))
         };
-        let (index, marker) = by_name.or_else(by_tag)?;
-        self.out(listed.path, || {
-            format!("what is in it, but {marker}, which marks it")
+        let (index, marker, reason) = by_name.or_else(by_tag)?;
+        self.out(|| Note {
+            path: listed.path,
+            kind: Some(Kind::Directory),
+            size: None,
+            names: listed.names.len() - 1,
+            reason,
+            word: marker.to_owned(),
         });
         Some(index)
     }
@@ -181,10 +227,11 @@ mod tests {
         let notes = Arc::new(Mutex::new(Vec::new()));
         let roots = vec![b"/".to_vec()];
         let noting = Arc::clone(&notes);
-        let leave_out = LeaveOut::new(selection, HashSet::new(), &roots)
+        let leave_out = LeaveOut::new(selection, HashMap::new(), &roots)
             .unwrap()
-            .noting(Box::new(move |path, why| {
-                let line = format!("{} ({why})", taf_proto::path::display(path));
+            .noting(Box::new(move |note| {
+                let path = taf_proto::path::display(note.path);
+                let line = format!("{path} ({:?} {}{})", note.reason, note.names, note.word);
                 noting.lock().unwrap().push(line);
             }));
         let options = Options {
@@ -236,7 +283,7 @@ mod tests {
         assert_eq!(taken, ["/", "a/", "a/keep.tmp", "b/", "b/z"]);
         assert_eq!(
             notes,
-            ["a/x.tmp (rule 1: *.tmp)", "b/cache (rule 3: cache/)"]
+            ["a/x.tmp (Rule 1*.tmp)", "b/cache (Rule 1cache/)"]
         );
     }
 
@@ -271,10 +318,9 @@ mod tests {
             "d/x",
         ];
         assert_eq!(taken, expected);
-        assert_eq!(notes.len(), 2);
-        assert!(
-            notes[0].starts_with("a (what is in it, but .nobackup"),
-            "{notes:?}"
+        assert_eq!(
+            notes,
+            ["a (Marker 1.nobackup)", "c (CacheTag 1CACHEDIR.TAG)"]
         );
     }
 
@@ -308,8 +354,13 @@ mod tests {
         };
         let (taken, notes) = walk(folder.path(), &selection);
         assert_eq!(taken, ["/", "right"]);
-        assert_eq!(notes.len(), 4);
-        assert_eq!(notes[0], "large (larger than 2000 bytes)");
+        let expected = [
+            "large (TooLarge 12kB)",
+            "new (TooNew 1)",
+            "old (TooOld 1)",
+            "small (TooSmall 12B)",
+        ];
+        assert_eq!(notes, expected);
     }
 
     #[test]
@@ -320,7 +371,7 @@ mod tests {
             ..Default::default()
         };
         let roots = vec![b"/srv/data".to_vec()];
-        let leave_out = LeaveOut::new(&selection, HashSet::new(), &roots).unwrap();
+        let leave_out = LeaveOut::new(&selection, HashMap::new(), &roots).unwrap();
         let name = |path: &[u8]| {
             leave_out.name(&Candidate {
                 path,

@@ -14,6 +14,7 @@ mod listing;
 pub mod merge;
 pub mod pack;
 mod path_lists;
+pub mod preview;
 mod select;
 mod send;
 pub mod step;

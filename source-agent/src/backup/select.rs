@@ -1,6 +1,6 @@
 //! What a backup takes: the controller's selection, within what this host allows.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeSet, HashMap};
 use std::ffi::OsStr;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
@@ -9,9 +9,10 @@ use std::path::Path;
 use taf_proto::agent::catalog_service_client::CatalogServiceClient;
 use taf_proto::agent::{FetchSelectionRequest, FetchSelectionResponse};
 use taf_proto::path::display;
+use taf_proto::v1::LeftOutReason;
 use taf_tree::walk::Options;
 
-use super::leave_out::LeaveOut;
+use super::leave_out::{LeaveOut, Notes};
 use super::{Context, path_lists};
 use crate::allow::{AllowList, Purpose, resolve_parent};
 use crate::config::{Config, plain};
@@ -44,37 +45,70 @@ pub(super) async fn options(
         .into_inner();
     let mut whole = stream.message().await.map_err(lost)?.unwrap_or_default();
     while let Some(some) = stream.message().await.map_err(lost)? {
-        whole.paths.extend(some.paths);
-        whole.excluded_paths.extend(some.excluded_paths);
-        if whole.paths.len() + whole.excluded_paths.len() > PATHS_MAX {
-            return Err(fault::protocol("the selection has over a million paths"));
-        }
+        gather(&mut whole, some)?;
     }
     let config = context.config.clone();
-    let checked = tokio::task::spawn_blocking(move || {
-        let listed = path_lists::read(&config, &whole.path_lists)?;
-        let roots: Vec<&[u8]> = whole.paths.iter().map(AsRef::as_ref).collect();
-        let roots = roots.into_iter().chain(listed.iter().map(Vec::as_slice));
-        let selected = select(&config, roots, &whole.excluded_paths)?;
-        Ok::<_, Error>((selected, whole))
-    });
-    let (selected, whole) = checked
+    let checked =
+        tokio::task::spawn_blocking(move || check(&config, &whole, one_file_system, None));
+    let checked = checked
         .await
         .map_err(|error| fault::internal(error.to_string()))??;
-    for (path, reason) in &selected.missing {
-        context
-            .issues
-            .put(path.get(1..).unwrap_or(&[]), "VANISHED", reason.clone())
-            .await;
+    for (path, reason) in checked.missing {
+        context.issues.put(&path, "VANISHED", reason).await;
     }
-    walk_options(selected, &whole, one_file_system)
+    Ok(checked.options)
+}
+
+/// Adds a further piece of a selection.
+pub(super) fn gather(
+    whole: &mut FetchSelectionResponse,
+    piece: FetchSelectionResponse,
+) -> Result<(), Error> {
+    whole.paths.extend(piece.paths);
+    whole.excluded_paths.extend(piece.excluded_paths);
+    if whole.paths.len() + whole.excluded_paths.len() > PATHS_MAX {
+        return Err(fault::protocol("the selection has over a million paths"));
+    }
+    Ok(())
+}
+
+/// What is walked.
+pub(super) struct Checked {
+    pub(super) options: Options,
+    /// Paths, raw and below the top, that were chosen and can't be walked, and why.
+    pub(super) missing: Vec<(Vec<u8>, String)>,
+}
+
+/// Turns a selection into a walk, within what this host allows. Whoever wants to know what is left out gives `notes`.
+///
+/// # Errors
+/// The fault with which a backup of it would end.
+pub(super) fn check(
+    config: &Config,
+    whole: &FetchSelectionResponse,
+    one_file_system: bool,
+    notes: Option<Notes>,
+) -> Result<Checked, Error> {
+    let listed = path_lists::read(config, &whole.path_lists)?;
+    let roots: Vec<&[u8]> = whole.paths.iter().map(AsRef::as_ref).collect();
+    let roots = roots.into_iter().chain(listed.iter().map(Vec::as_slice));
+    let selected = select(config, roots, &whole.excluded_paths)?;
+    let missing = selected.missing.iter().map(|(path, reason)| {
+        let path = path.get(1..).unwrap_or_default();
+        (path.to_vec(), reason.clone())
+    });
+    Ok(Checked {
+        missing: missing.collect(),
+        options: walk_options(selected, whole, one_file_system, notes)?,
+    })
 }
 
 /// A checked selection.
 #[derive(Debug)]
 struct Selected {
     roots: Vec<Vec<u8>>,
-    excluded: HashSet<Vec<u8>>,
+    /// Absolute, and by whose word.
+    excluded: HashMap<Vec<u8>, LeftOutReason>,
     /// Paths that are not there, and why they don't count as such.
     missing: Vec<(Vec<u8>, String)>,
 }
@@ -115,16 +149,17 @@ fn select<'a>(
             "see whether it is mounted, or correct the paths of the source",
         ));
     }
-    let mut excluded = excluded
-        .iter()
-        .map(|path| read(path.as_ref()))
-        .collect::<Result<HashSet<_>, _>>()?;
+    let mut all = HashMap::new();
+    for path in excluded {
+        all.insert(read(path.as_ref())?, LeftOutReason::ExcludedPath);
+    }
     for path in config.exclude.iter().chain([&config.state]) {
-        excluded.extend(plain(path.as_os_str().as_bytes()));
+        let path = plain(path.as_os_str().as_bytes());
+        all.extend(path.map(|path| (path, LeftOutReason::AgentExcludes)));
     }
     Ok(Selected {
         roots: found.into_iter().collect(),
-        excluded,
+        excluded: all,
         missing,
     })
 }
@@ -155,11 +190,12 @@ fn walk_options(
     selected: Selected,
     whole: &FetchSelectionResponse,
     one_file_system: bool,
+    notes: Option<Notes>,
 ) -> Result<Options, Error> {
-    let excluded: HashSet<Vec<u8>> = selected
+    let excluded = selected
         .excluded
         .into_iter()
-        .map(|path| path[1..].to_vec())
+        .map(|(path, by)| (path[1..].to_vec(), by))
         .collect();
     let leave_out = LeaveOut::new(whole, excluded, &selected.roots).map_err(|error| {
         fault(
@@ -168,6 +204,10 @@ fn walk_options(
             "correct the rules of the source",
         )
     })?;
+    let leave_out = match notes {
+        Some(notes) => leave_out.noting(notes),
+        None => leave_out,
+    };
     Ok(Options {
         one_file_system,
         exclude: Some(Box::new(leave_out)),
@@ -205,8 +245,10 @@ mod tests {
         let selected = chosen(&[bytes("there"), bytes("gone")]).unwrap();
         assert_eq!(selected.roots, [bytes("there")]);
         assert_eq!(selected.missing[0].0, bytes("gone"));
-        assert!(selected.excluded.contains(&b"/somewhere/scratch"[..]));
-        assert!(selected.excluded.contains(&b"/var/lib/taf/agent"[..]));
+        for own in ["/somewhere/scratch", "/var/lib/taf/agent"] {
+            let by = selected.excluded.get(own.as_bytes());
+            assert_eq!(by, Some(&LeftOutReason::AgentExcludes));
+        }
         for lost in ["gone", "link/x"] {
             let fault = chosen(&[bytes(lost)]).unwrap_err().into_fault();
             assert_eq!(fault.reason, "PATH_MISSING", "{fault:?}");
