@@ -11,9 +11,9 @@ use taf_proto::v1::{
     device_service_client::DeviceServiceClient, enrolment_service_client::EnrolmentServiceClient,
     health_service_client::HealthServiceClient, identity_service_client::IdentityServiceClient,
     job_service_client::JobServiceClient, plan_service_client::PlanServiceClient,
-    pool_service_client::PoolServiceClient, preview_service_client::PreviewServiceClient, source_service_client::SourceServiceClient,
-    system_service_client::SystemServiceClient, version_service_client::VersionServiceClient,
-    volume_service_client::VolumeServiceClient,
+    pool_service_client::PoolServiceClient, preview_service_client::PreviewServiceClient,
+    source_service_client::SourceServiceClient, system_service_client::SystemServiceClient,
+    version_service_client::VersionServiceClient, volume_service_client::VolumeServiceClient,
 };
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::service::Interceptor;

@@ -221,7 +221,9 @@ fn a_preview_says_what_a_run_takes_and_which_word_leaves_out_the_rest() {
     ];
     system.taf(&create).unwrap().expect(0).unwrap();
 
-    let lines = system.json(&["source", "preview", "picky", "--all"]).unwrap();
+    let lines = system
+        .json(&["source", "preview", "picky", "--all"])
+        .unwrap();
     let mut lines = lines.as_array().unwrap().clone();
     let summary = lines.pop().unwrap()["summary"].clone();
     let left_out: std::collections::BTreeMap<String, String> = lines
@@ -262,7 +264,9 @@ fn a_preview_says_what_a_run_takes_and_which_word_leaves_out_the_rest() {
     assert!(said.stderr.contains("not listed"), "{}", said.stderr);
 
     // A run does what was said.
-    let plan = ["plan", "create", "picky", "--source", "picky", "--pool", "default"];
+    let plan = [
+        "plan", "create", "picky", "--source", "picky", "--pool", "default",
+    ];
     system.taf(&plan).unwrap().expect(0).unwrap();
     system.taf(&["run", "picky"]).unwrap().expect(3).unwrap();
     let list = system.json(&["versions", "--plan", "picky"]).unwrap();

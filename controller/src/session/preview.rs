@@ -80,9 +80,8 @@ impl Awaited {
             )),
         };
         self.begun = true;
-        let complete = |found: &PreviewSourceResponse| {
-            found.summary.as_ref().is_some_and(|sum| sum.complete)
-        };
+        let complete =
+            |found: &PreviewSourceResponse| found.summary.as_ref().is_some_and(|sum| sum.complete);
         self.ended = found.as_ref().map_or(true, complete);
         Some(found)
     }
@@ -125,13 +124,25 @@ impl Registry {
     /// What a unit is asked for; none if nobody waits, or it was given already.
     pub(crate) fn preview_asked(&self, unit: Unit, id: Uuid) -> Option<Vec<FetchPreviewResponse>> {
         let mut units = self.lock();
-        units.get_mut(&unit)?.previews.all.get_mut(&id)?.asked.take()
+        units
+            .get_mut(&unit)?
+            .previews
+            .all
+            .get_mut(&id)?
+            .asked
+            .take()
     }
 
     /// Where what a unit finds goes; none if nobody waits, or it is given already.
     pub(crate) fn preview_found(&self, unit: Unit, id: Uuid) -> Option<mpsc::Sender<Found>> {
         let mut units = self.lock();
-        units.get_mut(&unit)?.previews.all.get_mut(&id)?.found.take()
+        units
+            .get_mut(&unit)?
+            .previews
+            .all
+            .get_mut(&id)?
+            .found
+            .take()
     }
 }
 

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use taf_peer::identity::Role;
 use taf_proto::agent::{
-    self, AssignmentSet, OpenRequest, OpenResponse, PreviewSet, ResultAck, Welcome, observation::Seen,
-    open_request, open_response, session_service_server::SessionService,
+    self, AssignmentSet, OpenRequest, OpenResponse, PreviewSet, ResultAck, Welcome,
+    observation::Seen, open_request, open_response, session_service_server::SessionService,
 };
 use tokio::sync::mpsc;
 use tokio_stream::{Stream, StreamExt, wrappers::ReceiverStream};

@@ -152,11 +152,9 @@ impl Exclude for LeaveOut {
             .rules
             .word(path, candidate.kind == Some(Kind::Directory))
         {
-            Some(word) if !word.take => {
-                self.name_out(candidate, LeftOutReason::Rule, || {
-                    self.texts[word.rule].clone()
-                })
-            }
+            Some(word) if !word.take => self.name_out(candidate, LeftOutReason::Rule, || {
+                self.texts[word.rule].clone()
+            }),
             _ => false,
         }
     }
@@ -281,10 +279,7 @@ mod tests {
         };
         let (taken, notes) = walk(folder.path(), &selection);
         assert_eq!(taken, ["/", "a/", "a/keep.tmp", "b/", "b/z"]);
-        assert_eq!(
-            notes,
-            ["a/x.tmp (Rule 1*.tmp)", "b/cache (Rule 1cache/)"]
-        );
+        assert_eq!(notes, ["a/x.tmp (Rule 1*.tmp)", "b/cache (Rule 1cache/)"]);
     }
 
     #[test]

@@ -53,8 +53,8 @@ const LINKS: usize = 1_000_000;
 
 /// Takes a preview on and sends what it finds, until the walk is done, nobody wants to know any more, or `stop`.
 pub async fn run(config: Config, controller: Channel, id: Bytes, stop: CancellationToken) {
-    let mut client = PreviewServiceClient::new(controller)
-        .max_decoding_message_size(taf_peer::MESSAGE_LIMIT);
+    let mut client =
+        PreviewServiceClient::new(controller).max_decoding_message_size(taf_peer::MESSAGE_LIMIT);
     let asked = match fetch(&mut client, id.clone()).await {
         Ok(asked) => asked,
         Err(error) => {
