@@ -120,13 +120,12 @@ impl AgentPreviewService for Previews {
         let mut incoming = request.into_inner();
         let mut found = None;
         while let Some(request) = incoming.message().await? {
-            let sender = match &found {
-                Some(sender) => sender,
-                None => {
-                    let id = preview_id(&request.preview_id)?;
-                    let sender = self.registry.preview_found(unit, id);
-                    found.insert(sender.ok_or_else(nobody)?)
-                }
+            let sender = if let Some(sender) = &found {
+                sender
+            } else {
+                let id = preview_id(&request.preview_id)?;
+                let sender = self.registry.preview_found(unit, id);
+                found.insert(sender.ok_or_else(nobody)?)
             };
             let answer = match request.message {
                 Some(Message::Found(some)) => Ok(some),
