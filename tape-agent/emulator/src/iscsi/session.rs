@@ -449,7 +449,8 @@ impl Session {
         Ok(())
     }
 
-    /// Gives up the tasks at a unit, or one of them; how many there were.
+    /// Gives up the tasks at a unit, or one of them; how many there were. One that the unit has is taken from it by the thread
+    /// that gave it, within a moment.
     fn give_up(&mut self, lun: u16, tag: Option<u32>) -> usize {
         let ours = |other: u32| tag.is_none_or(|tag| tag == other);
         let mut count = 0;
@@ -465,11 +466,6 @@ impl Session {
                 self.outlet.gave_up();
             }
             queue.advance();
-        }
-        if let (Some(seat), true) = (&self.seat, count > 0) {
-            self.front.units[usize::from(lun)]
-                .lock()
-                .aborted(seat.nexus);
         }
         count
     }

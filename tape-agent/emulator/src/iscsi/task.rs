@@ -166,10 +166,15 @@ impl Shop {
         let cdb = &task.cdb[..cdb::length(task.cdb[0]).unwrap_or(16)];
         let command = (cdb, &task.data[..], task.capacity);
         let mut over = || Ok::<_, std::convert::Infallible>(self.is_over(task));
-        match carry_out(&unit.target, self.nexus, command, &mut over) {
-            Ok(response) => response,
+        let outcome = match carry_out(&unit.target, self.nexus, command, &mut over) {
+            Ok(outcome) => outcome,
             Err(never) => match never {},
+        };
+        // It is this initiator's only one that the unit has.
+        if outcome.is_none() && task.fate.is_given_up() {
+            unit.lock().aborted(self.nexus);
         }
+        outcome
     }
 }
 
