@@ -4,11 +4,14 @@
 mod support;
 
 use std::fs;
+use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt as _;
 
 use serde_json::Value;
-use support::run;
+use support::{run, run_with};
 use taf_emulator::library::{Library, Spec};
-use taf_emulator::server;
+use taf_emulator::{iscsi, server};
+use taf_scsi::transport::iscsi::chap::Secrets;
 use tempfile::TempDir;
 
 #[test]
@@ -65,4 +68,53 @@ fn a_socket_that_nobody_serves_and_a_host_without_the_driver_say_what_to_do() {
         said.expect(1)
             .says(&["modprobe sg", "taf drive scan unix:PATH"]);
     }
+}
+
+#[test]
+fn what_is_behind_an_iscsi_portal_is_shown_and_named() {
+    let dir = TempDir::new().unwrap();
+    Library::create(&dir.path().join("library"), &Spec::new(1, 2, 1 << 20)).unwrap();
+    let library = Library::open(&dir.path().join("library")).unwrap();
+    let mut options = iscsi::Options::new("iqn.2026-11.internal.taf:library");
+    options.secrets = Secrets::parse("taf right").unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let portal = iscsi::serve(listener, &library, options).unwrap();
+    let secrets = dir.path().join("secrets");
+    fs::write(&secrets, "taf right\n").unwrap();
+    let place = format!("taf@{}", portal.address());
+    let scan = |json: &[&str]| {
+        let words = [json, &["drive", "scan", "--iscsi", &place]].concat();
+        run_with(
+            dir.path(),
+            &words,
+            &[("TAF_ISCSI_SECRETS", secrets.to_str().unwrap())],
+        )
+    };
+    // Others could read it.
+    fs::set_permissions(&secrets, fs::Permissions::from_mode(0o644)).unwrap();
+    scan(&[])
+        .expect(1)
+        .says(&["TAF_ISCSI_SECRETS", "chmod 600"]);
+    fs::set_permissions(&secrets, fs::Permissions::from_mode(0o600)).unwrap();
+    let document = scan(&["--json"]).json();
+    let devices = document["devices"].as_array().unwrap();
+    let named = |kind: &str| {
+        devices
+            .iter()
+            .find(|one| one["kind"] == kind && one.get("node").is_none())
+            .unwrap()
+    };
+    let name = format!("iscsi://{place}/iqn.2026-11.internal.taf:library");
+    assert_eq!(named("changer")["name"], format!("{name}/0"));
+    assert_eq!(named("drive")["name"], format!("{name}/1"));
+    assert_eq!(
+        named("drive")["serial"],
+        library.spec().drive_options(0).serial
+    );
+    run(
+        dir.path(),
+        &["drive", "scan", "--iscsi", &portal.address().to_string()],
+    )
+    .expect(1)
+    .says(&["proof of who we are"]);
 }

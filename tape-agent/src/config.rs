@@ -5,9 +5,13 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use anyhow::Context as _;
 use serde::Deserialize;
 use taf_peer::config::{self, Size, Span};
+use taf_peer::secret_file;
 use taf_scsi::transport::Name;
+use taf_scsi::transport::iscsi::chap::Secrets;
+use taf_scsi::transport::iscsi::{self, Settings};
 
 /// Bytes taken from a source and not yet safe on the medium, unless configured: more than a drive buffers itself.
 const RING: u64 = 2 << 30;
@@ -21,6 +25,9 @@ const HUNG_AFTER: Duration = Duration::from_mins(15);
 const RING_MIN: u64 = 32 << 20;
 /// A drive that is started for little at least every ten minutes stops 144 times a day for it, which harms neither it nor the tape.
 const SPOOL_WAIT: Duration = Duration::from_mins(10);
+
+/// Bytes of the longest file of iSCSI secrets.
+const SECRETS_LIMIT: u64 = 64 << 10;
 
 /// Why the configuration can't be used.
 #[derive(Debug, thiserror::Error)]
@@ -55,7 +62,8 @@ pub struct Config {
     /// Host names or addresses by which source agents reach this host, best first; `listen` if empty.
     #[serde(default)]
     pub advertise: Vec<String>,
-    /// Device names of the drives: `serial:NUMBER` (whatever node it comes up as), `/dev/sgN`, or `unix:PATH` (an emulator's).
+    /// Device names of the drives: `serial:NUMBER` (whatever node it comes up as), `/dev/sgN`,
+    /// `iscsi://[USER@]HOST[:PORT]/TARGET/LUN`, or `unix:PATH` (an emulator's).
     /// `taf drive scan` prints these lines for the devices of a host.
     #[serde(default)]
     pub drives: Vec<String>,
@@ -92,6 +100,16 @@ pub struct Config {
     /// if not given: LTO-9 177MB, LTO-8 112MB, LTO-7 101MB, LTO-6 54MB, LTO-5 47MB, which full-height drives have.
     #[serde(default)]
     pub drive_floor: Option<Size>,
+    /// By what this host proves to iSCSI targets who it is: a file that only its owner may read (chmod 600), a line each: `USER
+    /// SECRET`, or `USER SECRET TARGET-USER TARGET-SECRET` if the target must prove itself too.
+    #[serde(default)]
+    pub iscsi_secrets: Option<PathBuf>,
+    /// iSCSI portals, `[USER@]HOST[:PORT]`, behind which a `serial:` name is sought that no device of this host has.
+    #[serde(default)]
+    pub iscsi_portals: Vec<String>,
+    /// This host's name as iSCSI initiator, if the one that is made of the machine's id won't do. Reservations are its own by it.
+    #[serde(default)]
+    pub iscsi_initiator: Option<String>,
     /// Logs as JSON.
     #[serde(default)]
     pub log_json: bool,
@@ -143,6 +161,14 @@ impl Config {
             wrong.push("hung_after must be longer than nothing, such as 15m".to_owned());
         }
         config.check_spool(&mut wrong);
+        for portal in &config.iscsi_portals {
+            if let Err(reason) = iscsi::Portal::parse(portal) {
+                wrong.push(format!("iscsi_portals: {portal:?}: {reason}"));
+            }
+        }
+        if let Some(Err(reason)) = config.iscsi_initiator.as_deref().map(Settings::check_name) {
+            wrong.push(format!("iscsi_initiator: {reason}"));
+        }
         let last = last_port(config.port_base, config.drives.len());
         if config.port_base == Some(0) || last.is_none() {
             wrong.push("port_base must be from 1, and leave a port for each drive".to_owned());
@@ -200,6 +226,26 @@ impl Config {
         if self.spool_wait.0.is_zero() {
             wrong.push("spool_wait must be longer than nothing, such as 10m".to_owned());
         }
+    }
+
+    /// What this host is to iSCSI targets and knows of them; the secrets are read.
+    pub fn iscsi(&self) -> anyhow::Result<Settings> {
+        let mut settings = Settings {
+            portals: self.iscsi_portals.clone(),
+            ..Settings::default()
+        };
+        if let Some(name) = &self.iscsi_initiator {
+            settings.initiator.clone_from(name);
+        }
+        if let Some(file) = &self.iscsi_secrets {
+            let bytes = secret_file::read(file, SECRETS_LIMIT)?;
+            let text = std::str::from_utf8(&bytes)
+                .with_context(|| format!("{} holds no text", file.display()))?;
+            settings.secrets = Secrets::parse(text)
+                .map_err(anyhow::Error::msg)
+                .with_context(|| file.display().to_string())?;
+        }
+        Ok(settings)
     }
 
     /// host:port that source agents are to dial.
@@ -269,6 +315,44 @@ mod tests {
         let config =
             load("drives = [\"unix:/a\"]\nlisten = \"::1\"\nadvertise = [\"h\", \"fe80::1\"]");
         assert_eq!(config.unwrap().advertised(9), ["h:9", "[fe80::1]:9"]);
+    }
+
+    #[test]
+    fn iscsi_devices_come_with_secrets_and_portals() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("secrets");
+        std::fs::write(&file, "taf right\n").unwrap();
+        let text = format!(
+            "drives = [\"iscsi://taf@h/iqn.x/1\", \"serial:A\"]\niscsi_secrets = {file:?}\niscsi_portals = [\"taf@h\"]\niscsi_initiator = \"iqn.own\""
+        );
+        let config = load(&text).unwrap();
+        let mode =
+            |mode| std::fs::set_permissions(&file, std::fs::Permissions::from_mode(mode)).unwrap();
+        mode(0o644);
+        assert!(
+            config
+                .iscsi()
+                .unwrap_err()
+                .to_string()
+                .contains("chmod 600")
+        );
+        mode(0o600);
+        let settings = config.iscsi().unwrap();
+        assert_eq!(settings.secrets.of("taf").unwrap().secret, "right");
+        assert_eq!(
+            (settings.initiator.as_str(), settings.portals.len()),
+            ("iqn.own", 1)
+        );
+        std::fs::write(&file, "taf\n").unwrap();
+        assert!(format!("{:#}", config.iscsi().unwrap_err()).contains("line 1"));
+        let error = load(
+            "drives = [\"iscsi://h/x/1\"]\niscsi_portals = [\"u:s@h\"]\niscsi_initiator = \"Own\"",
+        );
+        let error = error.unwrap_err().to_string();
+        for part in ["iqn., eui. or naa.", "iscsi_portals", "iscsi_initiator"] {
+            assert!(error.contains(part), "{part}: {error}");
+        }
     }
 
     #[test]

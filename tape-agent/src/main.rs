@@ -8,6 +8,7 @@ use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 use taf_peer::token::EnrolmentToken;
 use taf_peer::{enrol, secret_file, telemetry};
+use taf_scsi::transport::iscsi;
 use taf_tape_agent::config::Config;
 use taf_tape_agent::{supervisor, worker};
 
@@ -99,6 +100,8 @@ fn act(action: Action) -> anyhow::Result<()> {
         }
         Action::Run { config: file } => {
             let config = Config::load(&file)?;
+            // Workers read it each for itself; here its faults are seen.
+            config.iscsi()?;
             telemetry::init("tape-agent", config.log_json);
             runtime.block_on(supervisor::run(&config, &file))
         }
@@ -114,6 +117,7 @@ fn act(action: Action) -> anyhow::Result<()> {
                 "library-worker"
             };
             telemetry::init(name, config.log_json);
+            iscsi::configure(config.iscsi()?);
             if drive {
                 runtime.block_on(worker::drive::run(config, &device.device))
             } else {

@@ -91,7 +91,7 @@ enum Command {
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
     let mut out = Output::new(cli.json);
-    let ended = execute(cli.command, &mut out);
+    let ended = crate::iscsi::from_environment().and_then(|()| execute(cli.command, &mut out));
     // What was written before a failure is data all the same.
     let flushed = out.flush();
     match ended.and_then(|exit| flushed.map(|()| exit)) {

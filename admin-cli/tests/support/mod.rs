@@ -66,6 +66,17 @@ impl std::fmt::Display for Said {
 }
 
 /// Runs the words.
+pub fn run_with(home: &Path, words: &[&str], environment: &[(&str, &str)]) -> Said {
+    let environment = environment.iter().copied();
+    taf(home)
+        .args(words)
+        .envs(environment)
+        .output()
+        .unwrap()
+        .into()
+}
+
+/// Runs it.
 pub fn run(home: &Path, words: &[&str]) -> Said {
     taf(home).args(words).output().unwrap().into()
 }

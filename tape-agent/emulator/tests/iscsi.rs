@@ -94,7 +94,7 @@ fn news(path: &mut Iscsi) -> Vec<(u8, u8)> {
         let done = run(path, &cdb::test_unit_ready(), Data::None);
         match Sense::parse(&done.sense) {
             Some(sense) if sense.key == taf_scsi::sense::Key::UnitAttention => {
-                found.push(sense.code())
+                found.push(sense.code());
             }
             _ => return found,
         }
@@ -591,6 +591,10 @@ fn a_thousand_malformed_requests_do_no_harm() {
     let mut drive = bench.host("a", 1);
     news(&mut drive);
     assert_eq!(ready(&mut drive), code::NONE);
-    let done = run(&mut drive, &cdb::write_6(70_000), Data::Out(&[3; 70_000]));
+    let done = run(
+        &mut drive,
+        &cdb::write_6(70_000),
+        Data::Out(&vec![3; 70_000]),
+    );
     assert_eq!(done.status, status::GOOD);
 }

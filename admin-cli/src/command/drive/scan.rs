@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 use taf_drive::Identity;
 use taf_scsi::host::{Device, Host, Kind, Users};
+use taf_scsi::transport::iscsi;
 
 use crate::failure::{Exit, Failure};
 use crate::output::{Output, Rows, say};
@@ -11,18 +12,27 @@ use crate::output::{Output, Rows, say};
 ///
 /// Needs no server, and disturbs nobody: no command is sent to a device that the kernel knows. Prints the lines for the
 /// tape agent's configuration. A name by serial number stays the same whatever node or order the device comes up in; there
-/// are three forms: serial:NUMBER, /dev/sgN, and unix:PATH for an emulator.
+/// are four forms: serial:NUMBER, /dev/sgN, iscsi://[USER@]HOST[:PORT]/TARGET/LUN, and unix:PATH for an emulator.
+///
+/// With --iscsi the targets behind a portal are looked at, too: each unit is asked who it is. The secret of USER is sought in the
+/// file that TAF_ISCSI_SECRETS names, which only its owner may read: lines USER SECRET, or USER SECRET TARGET-USER
+/// TARGET-SECRET where the target must prove itself as well. TAF_ISCSI_INITIATOR replaces this host's name.
 ///
 /// As root it sees every program that has a device open.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   taf drive scan
   taf drive scan unix:library/sockets/drive0.sock unix:library/sockets/changer.sock
+  taf drive scan --iscsi library.example.org
+  TAF_ISCSI_SECRETS=/etc/taf/iscsi.secrets taf drive scan --iscsi taf@library.example.org:3260
   taf drive scan --json")]
 pub struct Scan {
     /// Sockets of emulators to ask as well: unix:PATH, or PATH
     #[arg(value_name = "SOCKET")]
     sockets: Vec<String>,
+    /// Portals whose iSCSI targets are looked at as well: [USER@]HOST[:PORT]
+    #[arg(long, value_name = "PORTAL")]
+    iscsi: Vec<String>,
 }
 
 /// One device, of the kernel's or at a socket.
@@ -40,11 +50,11 @@ impl Scan {
     pub fn run(self, out: &mut Output) -> Result<Exit, Failure> {
         let mut found = match Host::this().devices() {
             Ok(devices) => devices.into_iter().map(of_kernel).collect(),
-            Err(error) if self.sockets.is_empty() => {
+            Err(error) if self.sockets.is_empty() && self.iscsi.is_empty() => {
                 return Err(Failure::new(
                     "NO_SCSI_DRIVER",
                     error.to_string(),
-                    "load the driver, or name the sockets of an emulator: taf drive scan unix:PATH",
+                    "load the driver, or name an iSCSI portal (--iscsi HOST) or the sockets of an emulator: taf drive scan unix:PATH",
                 ));
             }
             Err(error) => {
@@ -54,6 +64,9 @@ impl Scan {
         };
         for socket in &self.sockets {
             found.push(at_socket(socket)?);
+        }
+        for portal in &self.iscsi {
+            found.extend(behind(portal)?);
         }
         if out.json() {
             out.begin("devices")?;
@@ -121,6 +134,28 @@ fn at_socket(socket: &str) -> Result<Found, Failure> {
         name,
         kernel: None,
     })
+}
+
+fn behind(portal: &str) -> Result<Vec<Found>, Failure> {
+    let found = iscsi::scan(portal, iscsi::configured()).map_err(|reason| {
+        Failure::new(
+            "DRIVE_FAILED",
+            format!("the iSCSI portal {portal} can't be looked at: {reason}"),
+            "see that the target is on and lets this host in, and name it as [USER@]HOST[:PORT]",
+        )
+    })?;
+    let found = found.into_iter().map(|one| Found {
+        kind: one.kind,
+        identity: Identity {
+            vendor: one.inquiry.vendor,
+            product: one.inquiry.product,
+            revision: one.inquiry.revision,
+            serial: one.serial,
+        },
+        name: one.name,
+        kernel: None,
+    });
+    Ok(found.collect())
 }
 
 fn kind_word(kind: Kind) -> &'static str {

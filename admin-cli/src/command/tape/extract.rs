@@ -47,7 +47,7 @@ enum CollisionWord {
   taf tape extract unix:library/sockets/drive0.sock --archive 6ba7b810-9dad-11d1-80b4-00c04fd430c8 --to /srv/restored")]
 pub struct Extract {
     /// A cartridge's file of the emulator, or a drive's device name as taf drive scan shows it (serial:NUMBER, /dev/sgN,
-    /// unix:PATH)
+    /// iscsi://…, unix:PATH)
     #[arg(value_name = "CARTRIDGE|DEVICE")]
     tape: OsString,
     /// A further cartridge of the archive; may be given several times

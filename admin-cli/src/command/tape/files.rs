@@ -17,7 +17,7 @@ use crate::tape::{Content, Medium, Survey, TapeFile, survey};
   taf tape files unix:library/sockets/drive0.sock --json")]
 pub struct Files {
     /// A cartridge's file of the emulator, or a drive's device name as taf drive scan shows it (serial:NUMBER, /dev/sgN,
-    /// unix:PATH)
+    /// iscsi://…, unix:PATH)
     #[arg(value_name = "CARTRIDGE|DEVICE")]
     tape: OsString,
 }

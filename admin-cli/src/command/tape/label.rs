@@ -15,7 +15,7 @@ use crate::tape::{Medium, read_label};
   taf tape label-show library/cartridges/TAF001L8.tape")]
 pub struct Show {
     /// A cartridge's file of the emulator, or a drive's device name as taf drive scan shows it (serial:NUMBER, /dev/sgN,
-    /// unix:PATH)
+    /// iscsi://…, unix:PATH)
     #[arg(value_name = "CARTRIDGE|DEVICE")]
     tape: OsString,
 }

@@ -103,7 +103,7 @@ impl Claim {
             .map(Self)
             .map_err(|error| match error.kind() {
                 std::io::ErrorKind::AddrInUse => {
-                    "another program of this host has the device open".to_owned()
+                    "this program or another one of this host has the device open".to_owned()
                 }
                 _ => format!("can't claim the device: {error}"),
             })

@@ -320,7 +320,7 @@ fn one_program_of_a_host_has_a_device() {
         &Settings::default(),
     );
     let why = again.err().unwrap().to_string();
-    assert!(why.contains("another program"), "{why}");
+    assert!(why.contains("has the device open"), "{why}");
     serving.join().unwrap();
 }
 
