@@ -15,8 +15,8 @@ use crate::output::{Output, Rows, say};
 /// are four forms: serial:NUMBER, /dev/sgN, iscsi://[USER@]HOST[:PORT]/TARGET/LUN, and unix:PATH for an emulator.
 ///
 /// With --iscsi the targets behind a portal are looked at, too: each unit is asked who it is. The secret of USER is sought in the
-/// file that TAF_ISCSI_SECRETS names, which only its owner may read: lines USER SECRET, or USER SECRET TARGET-USER
-/// TARGET-SECRET where the target must prove itself as well. TAF_ISCSI_INITIATOR replaces this host's name.
+/// file that `TAF_ISCSI_SECRETS` names, which only its owner may read: lines USER SECRET, or USER SECRET TARGET-USER
+/// TARGET-SECRET where the target must prove itself as well. `TAF_ISCSI_INITIATOR` replaces this host's name.
 ///
 /// As root it sees every program that has a device open.
 #[derive(Debug, clap::Args)]
