@@ -33,6 +33,7 @@ pub fn what(job: &Job) -> String {
             format!("verification of {}", id(&job.volume))
         }
         JobKind::Verify => format!("verification of {} on {}", job.version, id(&job.volume)),
+        JobKind::RemoveSources => format!("removal of the sources of {}", job.version),
         JobKind::Unspecified => "job".to_owned(),
     }
 }
@@ -197,7 +198,7 @@ pub fn summary(job: &Job) -> String {
     if let Some(progress) = &job.progress
         && matches!(
             job.kind(),
-            JobKind::Backup | JobKind::Restore | JobKind::Verify
+            JobKind::Backup | JobKind::Restore | JobKind::Verify | JobKind::RemoveSources
         )
     {
         parts.push(human::counted(progress.file_count, "file", "files"));

@@ -31,7 +31,7 @@ use crate::config::Config;
 use crate::fault::{self, Error};
 use crate::issues;
 use crate::progress::{self, Counters};
-use crate::restore;
+use crate::{remove, restore};
 
 /// Issues get this long to arrive after their job was stopped.
 const LAST_ISSUES: Duration = Duration::from_secs(5);
@@ -317,6 +317,8 @@ async fn perform(context: Context<'_>, work: Option<Work>, groups: &Groups) -> R
         Some(Work::Restore(work)) => Box::pin(restore::run(context, &work))
             .await
             .map(Done::Restore),
+        // As that one.
+        Some(Work::Remove(work)) => remove::run(context, &work).await.map(Done::Remove),
         _ => Err(fault::protocol(
             "a source agent was given the work of another kind of agent",
         )),

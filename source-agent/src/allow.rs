@@ -19,6 +19,8 @@ pub enum Purpose {
     Backup,
     /// Writing by a restore.
     Restore,
+    /// Removing what is archived.
+    Remove,
 }
 
 /// Paths below which something is allowed.
@@ -35,6 +37,11 @@ impl AllowList {
             purpose,
             given: given.to_vec(),
         }
+    }
+
+    /// Whether nothing is allowed.
+    pub fn is_empty(&self) -> bool {
+        self.given.is_empty()
     }
 
     /// Whether the plain absolute path is named, by itself or by what it lies below.
@@ -78,6 +85,7 @@ impl AllowList {
         let (verb, key) = match self.purpose {
             Purpose::Backup => ("backed up", "backup_allowed"),
             Purpose::Restore => ("written to", "restore_allowed"),
+            Purpose::Remove => ("removed from", "remove_allowed"),
         };
         let shown = |path: &Path| display(path.as_os_str().as_bytes());
         let leads = resolved.map_or_else(String::new, |real| {

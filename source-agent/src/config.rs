@@ -1,4 +1,5 @@
-//! The configuration of this agent, and with it the consent of its host: what may be read, and where may be written.
+//! The configuration of this agent, and with it the consent of its host: what may be read, where may be written, and what may be
+//! removed once it is archived.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -42,6 +43,10 @@ pub struct Config {
     /// Absolute paths below which files may be written. `/` is everything. Nothing unless given.
     #[serde(default)]
     pub restore_allowed: Vec<PathBuf>,
+    /// Absolute paths below which files may be removed that are archived and verified, when an operator asks for it. Nothing unless
+    /// given.
+    #[serde(default)]
+    pub remove_allowed: Vec<PathBuf>,
     /// Threads that read small files ahead.
     #[serde(default = "readers")]
     pub readers: usize,
@@ -65,6 +70,7 @@ impl Config {
         let lists = [
             ("backup_allowed", &config.backup_allowed),
             ("restore_allowed", &config.restore_allowed),
+            ("remove_allowed", &config.remove_allowed),
             ("exclude", &config.exclude),
         ];
         for (name, paths) in lists {
@@ -128,6 +134,7 @@ mod tests {
     fn nothing_is_allowed_unless_said() {
         let config = load("controller = \"c:1\"\nstate = \"/var/lib/taf\"\n").unwrap();
         assert!(config.backup_allowed.is_empty() && config.restore_allowed.is_empty());
+        assert!(config.remove_allowed.is_empty());
         assert_eq!(config.readers, READERS);
     }
 

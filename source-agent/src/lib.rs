@@ -14,4 +14,5 @@ pub mod fault;
 pub mod issues;
 pub mod ordered;
 pub mod progress;
+mod remove;
 pub mod restore;

@@ -11,12 +11,13 @@ use crate::resource::name;
 
 /// Run a plan now, and follow it to its end
 ///
-/// An archive is followed to the end of its verification. Ctrl-C only ends the following; taf job cancel stops the job.
+/// An archive is followed to the end of its verification, and of the removal of its sources if that was asked for. Ctrl-C only ends the following; taf job cancel stops the job.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   taf run daily
   taf run daily --type incremental
   taf run films --type archive  (verified as soon as it is written)
+  taf run films --type archive --remove-sources --empty-directories
   taf run daily --detach        (prints the job's name and goes)")]
 pub struct Run {
     /// Name of the plan
@@ -24,6 +25,15 @@ pub struct Run {
     /// What to make; what the plan says if not given. What has nothing to build on becomes a full version, and says why
     #[arg(long, value_name = "TYPE")]
     r#type: Option<Type>,
+    /// Of an archive: remove what it holds from where it came, once that is verified; see taf version remove-sources --help
+    #[arg(long)]
+    remove_sources: bool,
+    /// Of a removal: remove only what is verified on so many copies
+    #[arg(long, value_name = "N", requires = "remove_sources", value_parser = clap::value_parser!(u32).range(1..=16))]
+    copies: Option<u32>,
+    /// Of a removal: remove directories, too, that become empty
+    #[arg(long, requires = "remove_sources")]
+    empty_directories: bool,
     /// Do not wait for the end
     #[arg(long)]
     detach: bool,
@@ -37,6 +47,9 @@ impl Run {
             name: name("plans", &self.plan),
             request_id: request_id(),
             r#type: Type::of(self.r#type).into(),
+            remove_sources: self.remove_sources,
+            copies: self.copies.unwrap_or_default(),
+            remove_empty_directories: self.empty_directories,
         };
         let job = client.plans().run_plan(request).await?.into_inner().job;
         if self.detach {

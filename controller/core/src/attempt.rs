@@ -58,6 +58,8 @@ pub enum Kind {
     Index,
     /// Reads parts of a volume and proves them.
     Verify,
+    /// Removes files that are archived: its source agent works alone from the beginning to the end.
+    Remove,
 }
 
 /// Where the attempt stands.
@@ -65,7 +67,7 @@ pub enum Kind {
 pub enum Stage {
     /// No step is under way.
     Between,
-    /// The source agent works by itself: it compares, and has asked for no drive yet.
+    /// The source agent works by itself: it compares, and has asked for no drive yet; or it will need none.
     SourceAlone,
     /// The drive unloads what is in it, or cleans itself.
     Unloading,
@@ -323,6 +325,8 @@ fn step(facts: &Facts<'_>) -> Result<mount::Step, Fault> {
             step => step,
         }),
         Kind::Scan if facts.worked => Ok(mount::Step::Work),
+        // Nothing is moved for it.
+        Kind::Remove => Ok(mount::Step::Work),
         Kind::Scan => Ok(mount::Step::Scan),
     }
 }
@@ -374,7 +378,7 @@ fn success(facts: &Facts<'_>) -> Option<u64> {
             let drive_is_done = facts.unchanged || drive.is_some() || facts.is_drive_lost();
             (facts.parts_complete && drive_is_done).then_some(*issues)
         }
-        (Kind::Restore, _, Some(Outcome::Done { issues }))
+        (Kind::Restore | Kind::Remove, _, Some(Outcome::Done { issues }))
         | (Kind::Verify, Some(Outcome::Done { issues }), _) => Some(*issues),
         (Kind::Label | Kind::Drive | Kind::Index, Some(Outcome::Done { .. }), _) => Some(0),
         _ => None,

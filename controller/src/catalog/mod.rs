@@ -12,6 +12,7 @@ pub mod index;
 pub mod lifecycle;
 pub mod recall;
 mod records;
+pub mod removal;
 pub mod report;
 mod select;
 pub mod vacuum;

@@ -219,7 +219,7 @@ pub(super) fn damaged(directory: &[u8], cause: page::Error) -> Error {
     }
 }
 
-fn holds(page: &Page, name: &[u8]) -> bool {
+pub(super) fn holds(page: &Page, name: &[u8]) -> bool {
     page.lower.as_deref().is_none_or(|lower| lower <= name)
         && page.upper.as_deref().is_none_or(|upper| name < upper)
 }

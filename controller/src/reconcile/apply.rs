@@ -23,8 +23,8 @@ use crate::store::attempts::{self, LiveAttempt};
 use crate::store::jobs::NewTask;
 use crate::store::volumes::{self, Cartridge};
 use crate::store::{
-    Error, Transaction, archives, attempt_volumes, indexes, jobs, parts, savepoints, streams,
-    verifications,
+    Error, Transaction, archives, attempt_volumes, indexes, jobs, parts, removals, savepoints,
+    streams, verifications,
 };
 
 /// After the catalog refused a decision for so long, what it was about fails. A refusal may be a change that came between.
@@ -561,6 +561,8 @@ async fn end_on(
             attempt = live.id,
             "the job of an attempt had ended before it"
         );
+    } else if let Some(removal) = removals::removal_follow_on(tx, live.job_id).await? {
+        tracing::info!(job = removal, "removes what is archived and verified");
     }
     Ok(true)
 }

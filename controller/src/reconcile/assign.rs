@@ -232,6 +232,12 @@ fn source_work(
             byte_count: live.totals.1 as u64,
         }));
     }
+    if live.kind == "remove-sources" {
+        let request = v1::RemoveSourcesRequest::decode(live.removal.as_deref()?).ok()?;
+        return Some(Work::Remove(agent::RemoveWork {
+            empty_directories: request.empty_directories,
+        }));
+    }
     let of = live.archive.as_ref()?;
     let base = of.has_base().then_some(agent::Base {
         head_version: of.parent as u64,

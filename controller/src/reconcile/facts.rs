@@ -210,6 +210,7 @@ fn outcome(encoded: Option<&[u8]>, kind: attempt::Kind, side: Side) -> Option<Ou
         (attempt::Kind::Backup | attempt::Kind::Restore | attempt::Kind::Drive, Side::Drive, _)
         | (attempt::Kind::Index, Side::Drive, Some(Done::Index(_))) => 0,
         (attempt::Kind::Verify, Side::Drive, Some(Done::Verify(done))) => done.issue_count,
+        (attempt::Kind::Remove, Side::Source, Some(Done::Remove(done))) => done.issue_count,
         _ => return unfit(),
     };
     Some(Outcome::Done { issues })
@@ -676,7 +677,7 @@ pub(super) fn stage(attempt: &LiveAttempt) -> attempt::Stage {
 
 /// Whether the source agent works without a drive. That it is to do so is decided when the attempt begins.
 pub(super) fn is_alone(attempt: &LiveAttempt) -> bool {
-    attempt.kind == "backup" && attempt.drive_id.is_none()
+    matches!(attempt.kind.as_str(), "backup" | "remove-sources") && attempt.drive_id.is_none()
 }
 
 /// Whether the planner is to give it a volume.
@@ -735,6 +736,7 @@ pub(super) fn kind_of(kind: &str, task: &Task, has_robot: bool) -> attempt::Kind
         "label" => attempt::Kind::Label,
         "index" => attempt::Kind::Index,
         "verify" => attempt::Kind::Verify,
+        "remove-sources" => attempt::Kind::Remove,
         "drive-clean" => attempt::Kind::Clean,
         "inventory" => attempt::Kind::Scan,
         "export" => attempt::Kind::Carry(carry::To::MailSlot),

@@ -6,11 +6,12 @@ use taf_proto::agent::catalog_service_server::CatalogService;
 use taf_proto::agent::{
     ClaimDriveRequest, ClaimDriveResponse, CommitIndexRequest, CommitIndexResponse,
     CommitPartRequest, CommitPartResponse, FetchBaseRequest, FetchBaseResponse, FetchIndexRequest,
-    FetchIndexResponse, FetchRecallRequest, FetchRecallResponse, FetchSelectionRequest,
-    FetchSelectionResponse, FetchVerificationRequest, FetchVerificationResponse, JudgePartRequest,
-    JudgePartResponse, LocateVolumeRequest, LocateVolumeResponse, ReportIssuesRequest,
-    ReportIssuesResponse, ReportOrphanRequest, ReportOrphanResponse, ReportVerificationRequest,
-    ReportVerificationResponse, ReportVolumeRequest, ReportVolumeResponse, Worker,
+    FetchIndexResponse, FetchRecallRequest, FetchRecallResponse, FetchRemovalsRequest,
+    FetchRemovalsResponse, FetchSelectionRequest, FetchSelectionResponse, FetchVerificationRequest,
+    FetchVerificationResponse, JudgePartRequest, JudgePartResponse, LocateVolumeRequest,
+    LocateVolumeResponse, ReportIssuesRequest, ReportIssuesResponse, ReportOrphanRequest,
+    ReportOrphanResponse, ReportVerificationRequest, ReportVerificationResponse,
+    ReportVolumeRequest, ReportVolumeResponse, Worker,
 };
 use taf_proto::{path, v1};
 use tokio::sync::mpsc;
@@ -20,9 +21,9 @@ use tonic::{Code, Request, Response, Status, Streaming};
 use super::{selection, status};
 use crate::access::Caller;
 use crate::catalog::report::{self, Side};
-use crate::catalog::{self, Error, Selection, View, base, commit, index, recall, verify};
+use crate::catalog::{self, Error, Selection, View, base, commit, index, recall, removal, verify};
 use crate::session::Registry;
-use crate::store::{Store, assignments, attempt_volumes};
+use crate::store::{Store, assignments, attempt_volumes, versions};
 
 /// Messages of a recall that wait for a slow agent: a few megabytes at most.
 const AHEAD: usize = 4;
@@ -65,6 +66,31 @@ impl AgentCatalog {
         let paths = paths.map_err(|e| status::internal("a restore's paths can't be read", &e))?;
         let selection = Selection::resolve(&view, &paths).await?;
         Ok((view, selection))
+    }
+
+    async fn removal(
+        &self,
+        agent: &str,
+        request: &FetchRemovalsRequest,
+    ) -> Result<removal::Judge, Status> {
+        let client = self.store.client().await?;
+        let assignment =
+            report::assignment(&client, request.key.as_ref(), agent, Side::Source).await?;
+        let (true, Some(line), Some(number), Some(wanted)) = (
+            assignment.kind == "remove-sources" && assignment.live,
+            assignment.line_id,
+            assignment.version,
+            &assignment.removal,
+        ) else {
+            return Err(Error::Invalid("the assignment is no removal under way".into()).into());
+        };
+        let wanted = v1::RemoveSourcesRequest::decode(wanted.as_slice())
+            .map_err(|e| status::internal("a removal can't be read", &e))?;
+        let version = versions::version_get(&client, line, number).await?;
+        let version =
+            version.ok_or_else(|| status::not_found(&super::names::version(line, number)))?;
+        drop(client);
+        Ok(removal::Judge::new(&self.store, &version, wanted.copies).await?)
     }
 }
 
@@ -236,6 +262,24 @@ impl CatalogService for AgentCatalog {
         let (sender, receiver) = mpsc::channel(AHEAD);
         tokio::spawn(async move {
             if let Err(error) = recall::stream(&view, &selection, &sender).await {
+                // Nobody to tell if the agent has gone.
+                let _ = sender.send(Err(error.into())).await;
+            }
+        });
+        Ok(Response::new(ReceiverStream::new(receiver)))
+    }
+
+    type FetchRemovalsStream = ReceiverStream<Result<FetchRemovalsResponse, Status>>;
+
+    async fn fetch_removals(
+        &self,
+        request: Request<FetchRemovalsRequest>,
+    ) -> Result<Response<Self::FetchRemovalsStream>, Status> {
+        let agent = Caller::agent(&request)?.id.clone();
+        let judge = self.removal(&agent, request.get_ref()).await?;
+        let (sender, receiver) = mpsc::channel(AHEAD);
+        tokio::spawn(async move {
+            if let Err(error) = removal::stream(judge, &sender).await {
                 // Nobody to tell if the agent has gone.
                 let _ = sender.send(Err(error.into())).await;
             }

@@ -124,6 +124,7 @@ fn message(row: JobRow) -> Job {
         "export" => JobKind::Export,
         "index" => JobKind::Index,
         "verify" => JobKind::Verify,
+        "remove-sources" => JobKind::RemoveSources,
         _ => JobKind::Label,
     };
     let state = match row.state.as_str() {
@@ -252,6 +253,11 @@ fn counted(progress: &mut Progress, source: Option<&[u8]>, drive: Option<&[u8]>)
             progress.stored_byte_count = done.stored_byte_count;
         }
         Some(agent::result::Done::Restore(done)) => {
+            progress.file_count = done.file_count;
+            progress.directory_count = done.directory_count;
+            progress.byte_count = done.byte_count;
+        }
+        Some(agent::result::Done::Remove(done)) => {
             progress.file_count = done.file_count;
             progress.directory_count = done.directory_count;
             progress.byte_count = done.byte_count;

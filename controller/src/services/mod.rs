@@ -17,6 +17,7 @@ pub mod paging;
 pub mod password;
 pub mod plan;
 pub mod pool;
+mod removal;
 pub mod preview;
 mod selection;
 pub mod source;

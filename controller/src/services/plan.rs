@@ -1,5 +1,6 @@
 //! Plans, and running one now.
 
+use prost::Message as _;
 use taf_core::catalog::Kind;
 use taf_proto::v1::plan_service_server::PlanService;
 use taf_proto::v1::{
@@ -13,12 +14,13 @@ use tonic::{Request, Response, Status};
 use super::mutation::Mutation;
 use super::paging::Page;
 use super::status::{self, Violations};
-use super::{PAGE_DEFAULT, PAGE_MOST, mask, names, timestamp, version_type};
+use super::{PAGE_DEFAULT, PAGE_MOST, mask, names, removal, timestamp, version_type};
 use crate::access::Caller;
 use crate::app::App;
 use crate::session::Registry;
 use crate::store::jobs::{job_active_of_plan_on, job_create_backup_on};
 use crate::store::plans::{NewPlan, Plan};
+use crate::store::removals::job_then_removes_on;
 use crate::store::{self, Store};
 
 /// zstd level if nobody says.
@@ -273,6 +275,7 @@ impl Plans {
     ) -> Result<RunPlanResponse, Status> {
         let id = names::plan_id(&request.name).map_err(|e| status::invalid("name", e))?;
         let asked = version_type::asked(request.r#type).map_err(|e| status::invalid("type", e))?;
+        removal::check_copies(request.copies).map_err(|e| status::invalid("copies", e))?;
         let mut client = self.app.store.client().await?;
         let tx = client.transaction().await.map_err(store::Error::from)?;
         if let Some(answer) = mutation.begin_on(&tx).await? {
@@ -293,6 +296,16 @@ impl Plans {
         let job =
             job_create_backup_on(&tx, plan.id, line, source.agent_id, asked, mutation.actor())
                 .await?;
+        if request.remove_sources {
+            if asked != Kind::Archive {
+                return Err(status::invalid(
+                    "remove_sources",
+                    "must not be set unless an archive is made: only what is archived and verified is removed",
+                ));
+            }
+            let removal = removal::following(request.copies, request.remove_empty_directories);
+            job_then_removes_on(&tx, job, &removal.encode_to_vec()).await?;
+        }
         let answer = RunPlanResponse {
             job: names::job(job),
         };

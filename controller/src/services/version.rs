@@ -1,6 +1,7 @@
 //! Versions: what there is, what is in it, and bringing it back. Nothing here needs a tape.
 
 use prost::Message as _;
+use taf_core::catalog::Kind as VersionKind;
 use taf_format::entry::{Kind, Time};
 use taf_format::page::{self, DirectoryStat};
 use taf_peer::identity::Role;
@@ -9,22 +10,24 @@ use taf_proto::v1::version_service_server::VersionService;
 use taf_proto::v1::{
     self, Collision, Entry, EntryKind, GetEntryRequest, GetEntryResponse, GetVersionRequest,
     GetVersionResponse, ListEntriesRequest, ListEntriesResponse, ListVersionsRequest,
-    ListVersionsResponse, RestoreVersionRequest, RestoreVersionResponse, VerifyVersionRequest,
-    VerifyVersionResponse,
+    ListVersionsResponse, PreviewRemovalRequest, RemoveSourcesRequest, RemoveSourcesResponse,
+    RestoreVersionRequest, RestoreVersionResponse, VerifyVersionRequest, VerifyVersionResponse,
 };
 use tonic::{Request, Response, Status};
 
 use super::mutation::Mutation;
 use super::paging::Page;
 use super::status::{self, Violations};
-use super::{PAGE_DEFAULT, PAGE_MOST, names, timestamp, version_type};
+use super::{PAGE_DEFAULT, PAGE_MOST, names, removal, timestamp, version_type};
 use crate::access::Caller;
 use crate::app::App;
 use crate::catalog::view::Found;
 use crate::catalog::{Selection, View, browse, recall};
 use crate::session::Registry;
 use crate::store::jobs::{self, NewRestore};
+use crate::store::lines;
 use crate::store::parts::{self, Located};
+use crate::store::removals::{self, NewRemoval};
 use crate::store::verifications;
 use crate::store::versions::{self, Version};
 use crate::store::{self, expiry};
@@ -162,6 +165,67 @@ impl Versions {
         let jobs =
             verifications::version_verify_on(&tx, line, number, None, mutation.actor()).await?;
         answer.jobs = jobs.into_iter().map(names::job).collect();
+        mutation.finish_on(&tx, &answer).await?;
+        tx.commit().await.map_err(store::Error::from)?;
+        self.registry.wake();
+        Ok(answer)
+    }
+
+    /// An archive that can be read.
+    async fn archive(&self, name: &str) -> Result<Version, Status> {
+        let (version, _) = self.version("version", name).await?;
+        if version.kind != VersionKind::Archive.name() {
+            return Err(status::precondition(
+                "NOT_AN_ARCHIVE",
+                format!(
+                    "{name} is no archive: only what an archive holds is removed; make one with `taf run {} --type archive`",
+                    version.plan
+                ),
+            ));
+        }
+        readable(name, &version)?;
+        Ok(version)
+    }
+
+    async fn remove(
+        &self,
+        mutation: &Mutation,
+        request: &RemoveSourcesRequest,
+    ) -> Result<RemoveSourcesResponse, Status> {
+        removal::check_copies(request.copies).map_err(|e| status::invalid("copies", e))?;
+        let version = self.archive(&request.version).await?;
+        let mut client = self.app.store.client().await?;
+        let tx = client.transaction().await.map_err(store::Error::from)?;
+        if let Some(answer) = mutation.begin_on(&tx).await? {
+            return Ok(answer);
+        }
+        let (line_id, number) = (version.line_id, version.version);
+        lines::line_lock_on(&tx, line_id).await?;
+        if let Some(job) = removals::removal_active_on(&tx, line_id, number).await? {
+            return Err(status::precondition(
+                "REMOVAL_RUNNING",
+                format!(
+                    "{} removes what {} holds already: wait for it or cancel it",
+                    names::job(job),
+                    request.version
+                ),
+            ));
+        }
+        let new = NewRemoval {
+            line_id,
+            version: number,
+            agent_id: version.agent_id,
+            request: &RemoveSourcesRequest {
+                request_id: String::new(),
+                ..request.clone()
+            }
+            .encode_to_vec(),
+            cause: None,
+        };
+        let job = removals::job_create_removal_on(&tx, &new, mutation.actor()).await?;
+        let answer = RemoveSourcesResponse {
+            job: names::job(job),
+        };
         mutation.finish_on(&tx, &answer).await?;
         tx.commit().await.map_err(store::Error::from)?;
         self.registry.wake();
@@ -498,6 +562,36 @@ impl VersionService for Versions {
             return outcome.map(Response::new);
         }
         mutation.concluded(&self.app.store, outcome).await
+    }
+
+    async fn remove_sources(
+        &self,
+        request: Request<RemoveSourcesRequest>,
+    ) -> Result<Response<RemoveSourcesResponse>, Status> {
+        let caller = Caller::of(&request)?.clone();
+        let request = request.into_inner();
+        let mutation = Mutation::new(
+            &caller,
+            "VersionService.RemoveSources",
+            request.version.as_str(),
+            &request.request_id,
+            &request,
+        )?;
+        let outcome = self.remove(&mutation, &request).await;
+        mutation.concluded(&self.app.store, outcome).await
+    }
+
+    type PreviewRemovalStream = removal::Preview;
+
+    async fn preview_removal(
+        &self,
+        request: Request<PreviewRemovalRequest>,
+    ) -> Result<Response<Self::PreviewRemovalStream>, Status> {
+        let request = request.into_inner();
+        removal::check_copies(request.copies).map_err(|e| status::invalid("copies", e))?;
+        let version = self.archive(&request.version).await?;
+        let preview = removal::preview(&self.app.store, &version, request.copies).await?;
+        Ok(Response::new(preview))
     }
 
     async fn restore_version(

@@ -23,6 +23,8 @@ pub struct Assignment {
     pub version: Option<i64>,
     /// Encoded request of a restore.
     pub restore_request: Option<Vec<u8>>,
+    /// Encoded request of a removal.
+    pub removal: Option<Vec<u8>>,
 }
 
 /// The assignment of an attempt with exactly this generation.
@@ -33,7 +35,7 @@ pub async fn assignment_get(
     counter: i64,
 ) -> Result<Option<Assignment>, Error> {
     let sql = "SELECT t.id, t.job_id, j.kind, t.ended_at IS NULL, s.agent_name, d.agent_name, j.line_id, j.version, \
-               j.restore_request \
+               j.restore_request, j.removal \
                FROM attempts AS t JOIN jobs AS j ON j.id = t.job_id LEFT JOIN drives AS x ON x.id = t.drive_id \
                LEFT JOIN agents AS d ON d.id = x.agent_id \
                LEFT JOIN agents AS s ON s.id = t.agent_id \
@@ -49,6 +51,7 @@ pub async fn assignment_get(
         line_id: row.get(6),
         version: row.get(7),
         restore_request: row.get(8),
+        removal: row.get(9),
     }))
 }
 

@@ -69,6 +69,8 @@ pub struct LiveAttempt {
     pub line_id: Option<i64>,
     /// Encoded request of a restore.
     pub restore_request: Option<Vec<u8>>,
+    /// Encoded request of a removal.
+    pub removal: Option<Vec<u8>>,
     /// Entries and bytes of a restore.
     pub totals: (i64, i64),
     /// Pool of a backup: row and name.
@@ -163,7 +165,7 @@ const LIVE_SELECT: &str = "SELECT t.id, t.job_id, j.kind, j.cancel_asked, t.epoc
      v.cartridge, t.library_id, t.worked, j.from_address, j.to_address, j.thorough, j.forced, \
      COALESCE(w.parent, 0), COALESCE(w.floor, 0), COALESCE(w.kind = 'differential', false), \
      EXISTS (SELECT 1 FROM archives o WHERE o.line_id = r.line_id AND o.version = r.version AND o.state = 'closed'), t.stream, p.streams, \
-     t.seat, COALESCE(po.sources_per_drive, 1), s.ignore_ctime, s.ignore_inode, s.always_compare_content \
+     t.seat, COALESCE(po.sources_per_drive, 1), s.ignore_ctime, s.ignore_inode, s.always_compare_content, j.removal \
      FROM attempts t JOIN jobs j ON j.id = t.job_id \
      LEFT JOIN agents a ON a.id = t.agent_id \
      LEFT JOIN archives r ON r.attempt_id = t.id \
@@ -219,6 +221,7 @@ fn live_attempt(row: &Row) -> LiveAttempt {
         source_result: row.get(20),
         line_id: row.get(21),
         restore_request: row.get(22),
+        removal: row.get("removal"),
         totals: (row.get(23), row.get(24)),
         pool: row.get::<_, Option<i64>>(40).zip(row.get(41)),
         sources_per_drive: row.get::<_, i32>(56) as u32,

@@ -100,6 +100,11 @@ const MIGRATIONS: &[Migration] = &[
         name: "expiry",
         sql: include_str!("../../migrations/0017_expiry.sql"),
     },
+    Migration {
+        number: 18,
+        name: "removal of sources",
+        sql: include_str!("../../migrations/0018_removal.sql"),
+    },
 ];
 
 /// The texts of all migrations, in order.

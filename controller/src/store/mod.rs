@@ -33,6 +33,7 @@ pub mod pages;
 pub mod parts;
 pub mod plans;
 pub mod pools;
+pub mod removals;
 pub mod requests;
 pub mod savepoints;
 mod server;

@@ -49,6 +49,7 @@ pub const SOURCES: &[(&str, &str)] = &[
     source!("parts.rs"),
     source!("plans.rs"),
     source!("pools.rs"),
+    source!("removals.rs"),
     source!("requests.rs"),
     source!("savepoints.rs"),
     source!("server.rs"),

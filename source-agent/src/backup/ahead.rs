@@ -8,7 +8,6 @@ use std::io;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use taf_format::entry::{Extent, Metadata, Time};
-use taf_format::page::HASH;
 use taf_format::tar::MAX_EXTENTS;
 use taf_tree::walk::Item;
 use taf_tree::{Digest, Event, OpenFile, Walk};
@@ -27,8 +26,6 @@ const BATCH_FILES: usize = 32;
 const BATCH_STEPS: usize = 256;
 /// Bytes of content of a batch.
 const BATCH_BYTES: u64 = 1 << 20;
-/// Bytes of a large file that are hashed at a time.
-const BUFFER: usize = 256 << 10;
 
 /// The steps in order: an iterator that ends after [`Step::End`], or without it if something failed.
 #[derive(Debug)]
@@ -215,28 +212,11 @@ fn read(mut batch: Vec<Step>, stop: &CancellationToken) -> Vec<Step> {
 pub fn compare(found: &mut Found, stop: &CancellationToken) {
     let old = found.old.as_ref().and_then(|old| old.hash);
     if let (Some(old), Some(file)) = (old, &found.item.file) {
-        found.compared = Some(has_hash(file, old, stop));
+        found.compared = Some(
+            file.has_hash(&old, &|| stop.is_cancelled())
+                .unwrap_or(false),
+        );
     }
-}
-
-/// Whether a file's content has this hash. What could not be read, or changed meanwhile, has not.
-fn has_hash(file: &OpenFile, old: [u8; HASH], stop: &CancellationToken) -> bool {
-    let Ok(copy) = file.try_clone() else {
-        return false;
-    };
-    let extents = extents(file);
-    let mut digest = Digest::new(file.size(), extents.as_deref());
-    let mut reader = copy.into_reader(extents);
-    let mut buffer = vec![0; BUFFER];
-    while reader.remaining() > 0 {
-        if stop.is_cancelled() {
-            return false;
-        }
-        let read = reader.read(&mut buffer);
-        digest.update(&buffer[..read]);
-    }
-    let same = digest.finish().is_some_and(|hash| hash[..HASH] == old);
-    same && reader.finish().is_none()
 }
 
 fn whole(file: OpenFile) -> Content {

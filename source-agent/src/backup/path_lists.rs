@@ -94,6 +94,7 @@ mod tests {
             state: "/var/lib/taf/agent".into(),
             backup_allowed: vec![top.clone()],
             restore_allowed: Vec::new(),
+            remove_allowed: Vec::new(),
             readers: 1,
             exclude: Vec::new(),
             log_json: false,

@@ -226,6 +226,7 @@ mod tests {
             state: "/var/lib/taf/agent".into(),
             backup_allowed: vec![allowed.to_owned()],
             restore_allowed: Vec::new(),
+            remove_allowed: Vec::new(),
             readers: 1,
             exclude: vec!["/somewhere/scratch/".into()],
             log_json: false,

@@ -132,6 +132,7 @@ impl CatalogService for FakeCatalog {
     type FetchSelectionStream = Answers<FetchSelectionResponse>;
     type FetchRecallStream = Answers<FetchRecallResponse>;
     type FetchBaseStream = Answers<FetchBaseResponse>;
+    type FetchRemovalsStream = Answers<FetchRemovalsResponse>;
 
     async fn commit_part(
         &self,
@@ -230,6 +231,13 @@ impl CatalogService for FakeCatalog {
             answers.push(Err(Status::unavailable("the controller goes down")));
         }
         Ok(Response::new(Box::pin(futures::stream::iter(answers))))
+    }
+
+    async fn fetch_removals(
+        &self,
+        _: Request<FetchRemovalsRequest>,
+    ) -> Result<Response<Self::FetchRemovalsStream>, Status> {
+        Err(Status::unimplemented("nothing is removed here"))
     }
 
     async fn locate_volume(
@@ -500,6 +508,7 @@ impl Site {
             state: state.clone(),
             backup_allowed: owned(backup),
             restore_allowed: owned(restore),
+            remove_allowed: Vec::new(),
             readers: 3,
             exclude: Vec::new(),
             log_json: false,

@@ -11,8 +11,14 @@ use rustix::fs::{SeekFrom, Stat, fstat, seek};
 use rustix::io::{Errno, pread};
 use taf_format::entry::{Extent, Time};
 
+use crate::Digest;
 use crate::issue::{IssueKind, words};
 use crate::metadata;
+
+/// Bytes read at a time.
+const BUFFER: usize = 256 << 10;
+/// More runs of data than this are read as one.
+const MAX_RUNS: usize = 65_536;
 
 /// A regular file, opened for reading, and how it was at that moment.
 #[derive(Debug)]
@@ -101,6 +107,24 @@ impl OpenFile {
                 other => return Ok(other?),
             }
         }
+    }
+
+    /// Whether its content's BLAKE3 begins with these bytes. What could not be read, or changed meanwhile, does not; nor does anything
+    /// once `stopped` says so.
+    pub fn has_hash(&self, prefix: &[u8], stopped: &dyn Fn() -> bool) -> io::Result<bool> {
+        let extents = self.extents(MAX_RUNS).unwrap_or(None);
+        let mut digest = Digest::new(self.size, extents.as_deref());
+        let mut reader = self.try_clone()?.into_reader(extents);
+        let mut buffer = vec![0; BUFFER];
+        while reader.remaining() > 0 {
+            if stopped() {
+                return Ok(false);
+            }
+            let read = reader.read(&mut buffer);
+            digest.update(&buffer[..read]);
+        }
+        let same = digest.finish().is_some_and(|hash| hash.starts_with(prefix));
+        Ok(same && reader.finish().is_none())
     }
 
     /// A reader of what the archive stores: the runs of `extents` one after the other, or the whole file.

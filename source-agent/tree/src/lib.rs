@@ -8,6 +8,7 @@
 //! - [`content`] reads a file as its header promised, whatever happens to it meanwhile.
 //! - [`mod@write`] puts entries below one directory and nowhere else.
 //! - [`unpack`] puts a tar member there, and only if its content is what it should be.
+//! - [`remove`] removes what still is what was recorded of it, and nothing else.
 //! - [`compare`] tells in what two trees differ.
 #![forbid(unsafe_code)]
 
@@ -17,6 +18,7 @@ pub mod digest;
 pub mod issue;
 pub mod metadata;
 pub mod path;
+pub mod remove;
 pub mod unpack;
 pub mod walk;
 pub mod write;
@@ -24,6 +26,7 @@ pub mod write;
 pub use content::{OpenFile, Reader};
 pub use digest::Digest;
 pub use issue::{Issue, IssueKind};
+pub use remove::Remover;
 pub use unpack::Unpacker;
 pub use walk::{Event, Walk};
 pub use write::{Collision, FileWriter, Target, Warning, WarningKind};

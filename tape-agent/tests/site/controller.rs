@@ -354,6 +354,7 @@ impl CatalogService for Told {
     type FetchSelectionStream = Answers<FetchSelectionResponse>;
     type FetchRecallStream = Answers<FetchRecallResponse>;
     type FetchBaseStream = Answers<FetchBaseResponse>;
+    type FetchRemovalsStream = Answers<FetchRemovalsResponse>;
 
     async fn commit_part(
         &self,
@@ -509,6 +510,13 @@ impl CatalogService for Told {
         _: Request<FetchRecallRequest>,
     ) -> Result<Response<Self::FetchRecallStream>, Status> {
         Err(Status::unimplemented("tape agents take no recalls"))
+    }
+
+    async fn fetch_removals(
+        &self,
+        _: Request<FetchRemovalsRequest>,
+    ) -> Result<Response<Self::FetchRemovalsStream>, Status> {
+        Err(Status::unimplemented("tape agents remove nothing"))
     }
 
     async fn locate_volume(

@@ -17,33 +17,33 @@ use crate::path;
 const MAX_OPEN: usize = 64;
 
 /// How a directory is opened: for reading, because only then can its own metadata be set through it.
-pub(super) const DIRECTORY: OFlags = OFlags::RDONLY
+pub(crate) const DIRECTORY: OFlags = OFlags::RDONLY
     .union(OFlags::DIRECTORY)
     .union(OFlags::NOFOLLOW)
     .union(OFlags::CLOEXEC);
 
 /// The directories below a target.
 #[derive(Debug)]
-pub(super) struct Beneath {
+pub(crate) struct Beneath {
     root: Arc<OwnedFd>,
     /// Most recently used last.
     recent: VecDeque<(Vec<u8>, Arc<OwnedFd>)>,
 }
 
 impl Beneath {
-    pub(super) fn new(root: OwnedFd) -> Self {
+    pub(crate) fn new(root: OwnedFd) -> Self {
         Self {
             root: Arc::new(root),
             recent: VecDeque::new(),
         }
     }
 
-    pub(super) fn root(&self) -> &OwnedFd {
+    pub(crate) fn root(&self) -> &OwnedFd {
         &self.root
     }
 
     /// Checks `path`, opens its directory (making what is missing of it) and returns it with the last name.
-    pub(super) fn parent<'p>(&mut self, path: &'p [u8]) -> Result<(Arc<OwnedFd>, &'p [u8]), Error> {
+    pub(crate) fn parent<'p>(&mut self, path: &'p [u8]) -> Result<(Arc<OwnedFd>, &'p [u8]), Error> {
         check(path)?;
         let (directory, name) = path::split(path).ok_or_else(|| Error::Path {
             path: path::display(path),
@@ -53,7 +53,18 @@ impl Beneath {
     }
 
     /// Opens the directory at the checked `path`, making what is missing of it.
-    pub(super) fn directory(&mut self, path: &[u8]) -> Result<Arc<OwnedFd>, Error> {
+    pub(crate) fn directory(&mut self, path: &[u8]) -> Result<Arc<OwnedFd>, Error> {
+        self.reach(path, true)
+            .map_err(|(error, end)| Error::at("open the directory", &path[..end], error))
+    }
+
+    /// Opens the directory at the checked `path`, if it is there.
+    pub(crate) fn existing(&mut self, path: &[u8]) -> Result<Arc<OwnedFd>, Errno> {
+        self.reach(path, false).map_err(|(error, _)| error)
+    }
+
+    /// Opens a directory; a failure comes with the length of the path that it concerns.
+    fn reach(&mut self, path: &[u8], make: bool) -> Result<Arc<OwnedFd>, (Errno, usize)> {
         if path.is_empty() {
             return Ok(self.root.clone());
         }
@@ -82,7 +93,8 @@ impl Beneath {
                 .iter()
                 .position(|byte| *byte == b'/')
                 .map_or(path.len(), |slash| at + slash);
-            fd = Arc::new(enter(&fd, &path[at..end], &path[..end])?);
+            let entered = enter(&fd, &path[at..end], make);
+            fd = Arc::new(entered.map_err(|error| (error, end))?);
             at = end + 1;
         }
         self.remember(path, &fd);
@@ -90,7 +102,7 @@ impl Beneath {
     }
 
     /// Keeps a directory open that was just opened.
-    pub(super) fn remember(&mut self, path: &[u8], fd: &Arc<OwnedFd>) {
+    pub(crate) fn remember(&mut self, path: &[u8], fd: &Arc<OwnedFd>) {
         self.recent.retain(|(known, _)| known != path);
         if self.recent.len() == MAX_OPEN {
             self.recent.pop_front();
@@ -98,13 +110,18 @@ impl Beneath {
         self.recent.push_back((path.to_vec(), fd.clone()));
     }
 
+    /// Forgets a directory that is about to go.
+    pub(crate) fn forget_at(&mut self, path: &[u8]) {
+        self.recent.retain(|(known, _)| known != path);
+    }
+
     /// Forgets all open directories but the root.
-    pub(super) fn forget(&mut self) {
+    pub(crate) fn forget(&mut self) {
         self.recent.clear();
     }
 }
 
-pub(super) fn check(path: &[u8]) -> Result<(), Error> {
+pub(crate) fn check(path: &[u8]) -> Result<(), Error> {
     path::check(path).map_err(|reason| Error::Path {
         path: path::display(path),
         reason,
@@ -115,18 +132,17 @@ fn is_above(directory: &[u8], path: &[u8]) -> bool {
     path.len() > directory.len() && path.starts_with(directory) && path[directory.len()] == b'/'
 }
 
-fn enter(parent: &OwnedFd, name: &[u8], whole: &[u8]) -> Result<OwnedFd, Error> {
+fn enter(parent: &OwnedFd, name: &[u8], make: bool) -> Result<OwnedFd, Errno> {
     // Twice, because another may have made it between our two steps.
     for _ in 0..2 {
         match openat(parent.as_fd(), name, DIRECTORY, Mode::empty()) {
-            Ok(fd) => return Ok(fd),
-            Err(Errno::NOENT) => {}
-            Err(error) => return Err(Error::at("open the directory", whole, error)),
+            Err(Errno::NOENT) if make => {}
+            other => return other,
         }
         match mkdirat(parent.as_fd(), name, Mode::from_raw_mode(0o777)) {
             Ok(()) | Err(Errno::EXIST) => {}
-            Err(error) => return Err(Error::at("make the directory", whole, error)),
+            Err(error) => return Err(error),
         }
     }
-    Err(Error::at("open the directory", whole, Errno::NOENT))
+    Err(Errno::NOENT)
 }

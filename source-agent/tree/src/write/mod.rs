@@ -5,7 +5,7 @@
 //! at all is an [`Error`]. It decides nothing about what is restored or where.
 
 mod apply;
-mod beneath;
+pub(crate) mod beneath;
 mod deferred;
 mod file;
 
