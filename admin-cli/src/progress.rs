@@ -53,6 +53,10 @@ fn kind(job: &Job) -> String {
 /// Why a backup makes something else than it was asked to; none if it does not.
 pub fn promotion(job: &Job) -> Option<String> {
     (!job.promotion_reason.is_empty()).then(|| {
+        if job.version_type() == job.asked_type() {
+            let what = word(job.version_type());
+            return format!("a whole {what}: {}", job.promotion_reason);
+        }
         format!(
             "{} instead of {}: {}",
             word(job.version_type()),

@@ -2,6 +2,7 @@
 
 use taf_proto::v1::{
     CreatePlanRequest, DeletePlanRequest, GetPlanRequest, ListPlansRequest, Plan, UpdatePlanRequest,
+    VersionType,
 };
 
 use super::missing;
@@ -51,6 +52,10 @@ struct Settings {
     /// they are free and the pool has a volume for each; they are never waited for
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=8))]
     streams: Option<u32>,
+    /// Of mirrors: make the next one whole once less than this share of what its archives hold still belongs to it, in percent; 50
+    /// unless told otherwise
+    #[arg(long, value_name = "PERCENT", value_parser = clap::value_parser!(u32).range(1..=100))]
+    mirror_living: Option<u32>,
 }
 
 impl Settings {
@@ -74,6 +79,10 @@ impl Settings {
             plan.streams = streams;
             given("streams");
         }
+        if let Some(percent) = self.mirror_living {
+            plan.mirror_living_percent = percent;
+            given("mirror_living_percent");
+        }
         fields
     }
 }
@@ -84,6 +93,7 @@ impl Settings {
   taf plan create daily --source home --pool default
   taf plan create hourly --source home --pool default --type incremental
   taf plan create archive --source films --pool offsite --level 1 --threads 4
+  taf plan create replica --source home --pool default --type mirror
   taf plan create large --source projects --pool default --streams 2")]
 pub struct Create {
     /// Name: 1 to 64 of a-z, 0-9, '.', '_', '-'
@@ -264,6 +274,10 @@ impl Show {
         out.line(format!("level    {}", level(&plan)))?;
         out.line(format!("threads  {threads}"))?;
         out.line(format!("streams  {}", plan.streams.max(1)))?;
+        if plan.r#type() == VersionType::Mirror {
+            let percent = plan.mirror_living_percent;
+            out.line(format!("whole    if less than {percent} % is living"))?;
+        }
         out.line(format!(
             "made     {}",
             human::time(plan.create_time.as_ref())

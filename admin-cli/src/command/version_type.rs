@@ -13,6 +13,8 @@ pub enum Type {
     Incremental,
     /// What changed since the last full version
     Differential,
+    /// What changed since the version before; it takes the place of the mirror before
+    Mirror,
     /// Everything selected, on a line of its own that nothing builds on; verified as soon as it is written, kept until told otherwise
     Archive,
 }
@@ -25,6 +27,7 @@ impl Type {
             Some(Self::Full) => VersionType::Full,
             Some(Self::Incremental) => VersionType::Incremental,
             Some(Self::Differential) => VersionType::Differential,
+            Some(Self::Mirror) => VersionType::Mirror,
             Some(Self::Archive) => VersionType::Archive,
         }
     }

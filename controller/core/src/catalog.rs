@@ -8,5 +8,5 @@ mod opening;
 mod rows;
 
 pub use needs::{Extent, Need, Needs, Part, Span};
-pub use opening::{Base, Head, Kind, Line, Opening, Promotion, Staged, open};
+pub use opening::{Base, Head, Kind, Line, Opening, Promotion, Share, Staged, open};
 pub use rows::{Compared, Protected, Published, protected, resolve, stays};

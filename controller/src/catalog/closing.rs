@@ -4,7 +4,7 @@
 //! transaction, since a large version takes seconds and every part of it is committed by then; what is not counted yet is
 //! counted then.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use prost::Message as _;
@@ -12,7 +12,7 @@ use taf_core::catalog::{Extent, Needs, Part, Span};
 use taf_format::index::{
     CLOSING_VERSION, ClosedArchive, ClosedPart, ClosingRecord, Need, UnchangedVersion, VersionType,
 };
-use taf_format::page::Place;
+use taf_format::page::{Entry, Place};
 use taf_proto::agent::FetchSelectionResponse;
 use uuid::Uuid;
 
@@ -37,9 +37,9 @@ pub async fn count(store: &Store, line: i64, version: i64) -> Result<(), Error> 
         version,
         floor,
     };
-    let counted = count_with(&client, scope).await?;
+    let (counted, living) = count_with(&client, scope).await?;
     let encoded = counted.encode_to_vec();
-    closings::closing_needs_set(&client, scope.line_id, scope.version, &encoded).await?;
+    closings::closing_needs_set(&client, scope.line_id, scope.version, &encoded, living).await?;
     Ok(())
 }
 
@@ -61,7 +61,9 @@ pub(super) async fn close_on(
             version,
             floor: facts.floor,
         };
-        count_with(tx, scope).await?
+        let (counted, living) = count_with(tx, scope).await?;
+        closings::closing_living_set_on(tx, line, version, living).await?;
+        counted
     };
     let selection = FetchSelectionResponse::decode(facts.paths.as_slice())
         .map_err(|_| store::Error::Corrupt("a source's paths"))?;
@@ -165,14 +167,16 @@ fn archives(parts: &[closings::ClosedPart], counted: &ClosingRecord) -> Vec<Clos
     archives
 }
 
-/// The needs of a version and the rows of its own parts, as a closing record with nothing else in it.
+/// The needs of a version and the rows of its own parts, as a closing record with nothing else in it; and how many bytes of tar
+/// belong to it, what lies at one place counted once.
 async fn count_with(
     client: &impl GenericClient,
     scope: Scope,
-) -> Result<ClosingRecord, store::Error> {
+) -> Result<(ClosingRecord, i64), store::Error> {
     let spans = closings::closing_spans(client, scope.line_id).await?;
     let spans: Arc<Vec<Span>> = Arc::new(spans.iter().map(span).collect());
     let mut needs = Needs::default();
+    let mut living = Living::default();
     let mut behind: Option<Vec<u8>> = None;
     loop {
         let rows = pages::page_measure(client, scope, behind.as_deref(), KEYS).await?;
@@ -188,8 +192,16 @@ async fn count_with(
         for batch in batches(&rows) {
             let bodies = pages::page_bodies(client, scope.line_id, &batch).await?;
             let spans = Arc::clone(&spans);
-            let found = tokio::task::spawn_blocking(move || tally(&bodies, &spans)).await;
-            needs.merge(found.map_err(|_| store::Error::Corrupt("a listing"))?);
+            let mut so_far = std::mem::take(&mut living);
+            let tallied = tokio::task::spawn_blocking(move || {
+                let found = tally(&bodies, &spans, &mut so_far);
+                (found, so_far)
+            });
+            let found;
+            (found, living) = tallied
+                .await
+                .map_err(|_| store::Error::Corrupt("a listing"))?;
+            needs.merge(found);
         }
     }
     let need = |(part, need): (Part, taf_core::catalog::Need)| Need {
@@ -222,7 +234,23 @@ async fn count_with(
             });
         }
     }
-    Ok(own)
+    Ok((own, store::bigint(living.bytes)?))
+}
+
+/// Bytes of tar that belong to a version.
+#[derive(Debug, Default)]
+struct Living {
+    bytes: u64,
+    /// Where files with several names lie that were counted.
+    linked: HashSet<Place>,
+}
+
+impl Living {
+    fn entry(&mut self, entry: &Entry, place: Place) {
+        if entry.link_group == 0 || self.linked.insert(place) {
+            self.bytes = self.bytes.saturating_add(entry.tar_length);
+        }
+    }
 }
 
 /// Keys of pages, so many at a time that their bodies are not too large together.
@@ -247,7 +275,7 @@ fn batches(rows: &[Measured]) -> Vec<Vec<pages::Key>> {
 }
 
 /// What pages name, by the parts that it lies in.
-fn tally(bodies: &[PageRow], spans: &[Span]) -> Needs {
+fn tally(bodies: &[PageRow], spans: &[Span], living: &mut Living) -> Needs {
     let mut found = Needs::default();
     let extent = |place: Place, tar_length| Extent {
         archive_ordinal: place.archive_ordinal,
@@ -265,12 +293,14 @@ fn tally(bodies: &[PageRow], spans: &[Span]) -> Needs {
         for entry in &page.entries {
             if let Some(place) = entry.place {
                 found.entry(spans, extent(place, entry.tar_length), entry.size);
+                living.entry(entry, place);
             }
         }
         if let Some(header) = &page.header
             && let Some(place) = header.place
         {
             found.header(spans, extent(place, header.tar_length));
+            living.bytes = living.bytes.saturating_add(header.tar_length);
         }
     }
     found

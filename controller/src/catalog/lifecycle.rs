@@ -53,7 +53,19 @@ pub async fn foresee(
                 && !archives::archive_has_streams(client, line_id, number).await?,
         });
     }
-    Ok(open(asked, &Line { head, full, staged }))
+    let share = match head {
+        Some(head) if asked == Kind::Mirror => {
+            versions::version_share(client, line_id, head.base.version).await?
+        }
+        _ => None,
+    };
+    let line = Line {
+        head,
+        full,
+        staged,
+        share,
+    };
+    Ok(open(asked, &line))
 }
 
 /// A kind from its stored name.
@@ -180,9 +192,13 @@ pub async fn publish_on(
     }
     counts.stored_bytes = left.iter().map(|part| part.span.byte_count).sum();
     versions::version_publish_on(tx, line, version, &counts).await?;
+    let kind = kind(&staged.kind)?;
+    if kind == Kind::Mirror {
+        versions::version_replace_on(tx, line, version).await?;
+    }
     super::closing::close_on(tx, line, version).await?;
     indexes::index_due_of_version_on(tx, line, version).await?;
-    Ok((line, version, kind(&staged.kind)?))
+    Ok((line, version, kind))
 }
 
 /// Whether what an attempt made is all there: what [`publish_on`] demands.

@@ -27,20 +27,28 @@ use crate::store::{self, Store};
 const DEFAULT_LEVEL: i32 = 3;
 /// Most compressor threads.
 const THREADS_MOST: i32 = 256;
+/// Percent of what a mirror's archives hold that should belong to it, if nobody says.
+const MIRROR_LIVING: i32 = 50;
 /// Most streams.
 const STREAMS_MOST: u32 = 8;
 
 /// What of a plan can be changed.
-const CHANGEABLE: [&str; 5] = [
+const CHANGEABLE: [&str; 6] = [
     "type",
     "pool",
     "streams",
     "compression_level",
     "compression_threads",
+    "mirror_living_percent",
 ];
 /// What of it can be changed while a run is under way: it goes by what it found when it began. Volumes and drives are sought all
 /// along.
-const CHANGEABLE_ALWAYS: [&str; 3] = ["type", "compression_level", "compression_threads"];
+const CHANGEABLE_ALWAYS: [&str; 4] = [
+    "type",
+    "compression_level",
+    "compression_threads",
+    "mirror_living_percent",
+];
 
 /// `taf.v1.PlanService`.
 #[derive(Clone)]
@@ -61,6 +69,7 @@ fn message(plan: &Plan) -> v1::Plan {
         compression_level: plan.compression_level,
         compression_threads: plan.compression_threads,
         streams: plan.streams as u32,
+        mirror_living_percent: plan.mirror_living_percent as u32,
         create_time: Some(timestamp(plan.created_at)),
         etag: etag(plan),
         r#type: version_type::message(plan.kind).into(),
@@ -101,6 +110,12 @@ impl<'a> Asked<'a> {
             .read("plan.type", version_type::asked(plan.r#type))
             .flatten()
             .unwrap_or(Kind::Full);
+        if plan.mirror_living_percent > 100 {
+            bad.add(
+                "plan.mirror_living_percent",
+                format!("must be from 1 to 100, or 0 for {MIRROR_LIVING}"),
+            );
+        }
         if plan.streams > STREAMS_MOST {
             bad.add(
                 "plan.streams",
@@ -136,6 +151,10 @@ impl<'a> Asked<'a> {
             compression_threads: plan.compression_threads,
             kind: self.kind,
             streams: plan.streams.max(1) as i32,
+            mirror_living_percent: match plan.mirror_living_percent {
+                0 => MIRROR_LIVING,
+                percent => percent as i32,
+            },
         })
     }
 }

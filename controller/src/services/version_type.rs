@@ -27,7 +27,8 @@ pub fn asked(value: i32) -> Result<Option<Kind>, String> {
         Ok(VersionType::Full) => Ok(Some(Kind::Full)),
         Ok(VersionType::Incremental) => Ok(Some(Kind::Incremental)),
         Ok(VersionType::Differential) => Ok(Some(Kind::Differential)),
+        Ok(VersionType::Mirror) => Ok(Some(Kind::Mirror)),
         Ok(VersionType::Archive) => Ok(Some(Kind::Archive)),
-        _ => Err("must be full, incremental, differential or archive".to_owned()),
+        _ => Err("must be full, incremental, differential, mirror or archive".to_owned()),
     }
 }

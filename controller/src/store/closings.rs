@@ -67,11 +67,25 @@ pub async fn closing_needs_set(
     line: i64,
     version: i64,
     needs: &[u8],
+    living_tar_bytes: i64,
 ) -> Result<(), Error> {
-    let sql =
-        "UPDATE versions SET needs = $3 WHERE line_id = $1 AND version = $2 AND state = 'staged'";
-    client.execute(sql, &[&line, &version, &needs]).await?;
+    let sql = "UPDATE versions SET needs = $3, living_tar_bytes = $4 WHERE line_id = $1 AND version = $2 AND state = 'staged'";
+    client
+        .execute(sql, &[&line, &version, &needs, &living_tar_bytes])
+        .await?;
     Ok(())
+}
+
+/// Keeps how many bytes of tar belong to a version that is counted as it is published.
+pub async fn closing_living_set_on(
+    tx: &Transaction<'_>,
+    line: i64,
+    version: i64,
+    living_tar_bytes: i64,
+) -> Result<(), Error> {
+    let sql = "UPDATE versions SET living_tar_bytes = $3 WHERE line_id = $1 AND version = $2";
+    let rows = tx.execute(sql, &[&line, &version, &living_tar_bytes]).await?;
+    Error::expect_one(rows, "version")
 }
 
 /// What stands beside a version.

@@ -105,6 +105,11 @@ const MIGRATIONS: &[Migration] = &[
         name: "removal of sources",
         sql: include_str!("../../migrations/0018_removal.sql"),
     },
+    Migration {
+        number: 18,
+        name: "mirrors",
+        sql: include_str!("../../migrations/0018_mirror.sql"),
+    },
 ];
 
 /// The texts of all migrations, in order.

@@ -30,6 +30,8 @@ pub struct Plan {
     pub kind: Kind,
     /// Drives that a version may go to at once.
     pub streams: i32,
+    /// Percent of what a mirror's archives hold below which the next one is made whole.
+    pub mirror_living_percent: i32,
     /// Changes with every change.
     pub revision: i64,
     /// When it was made.
@@ -53,11 +55,13 @@ pub struct NewPlan {
     pub kind: Kind,
     /// Drives that a version may go to at once, 1 to 8.
     pub streams: i32,
+    /// Percent of what a mirror's archives hold below which the next one is made whole.
+    pub mirror_living_percent: i32,
 }
 
 const SELECT: &str = "SELECT p.id, p.plan_name, p.source_id, s.source_name, p.pool_id, o.pool_name,
             p.compression_level, p.compression_threads, p.revision, p.created_at, p.version_kind,
-            p.streams
+            p.streams, p.mirror_living_percent
      FROM plans AS p JOIN sources AS s ON s.id = p.source_id JOIN pools AS o ON o.id = p.pool_id
      WHERE p.deleted_at IS NULL";
 
@@ -76,6 +80,7 @@ fn plan(row: &Row) -> Plan {
         // A CHECK holds the column to names of kinds.
         kind: Kind::from_name(row.get(10)).unwrap_or(Kind::Full),
         streams: row.get(11),
+        mirror_living_percent: row.get(12),
     }
 }
 
@@ -86,7 +91,7 @@ impl Store {
             .query_opt(
                 "UPDATE plans
                  SET source_id = $2, pool_id = $3, compression_level = $4, compression_threads = $5,
-                     version_kind = $6, streams = $7, revision = revision + 1, created_at = clock_timestamp(), deleted_at = NULL
+                     version_kind = $6, streams = $7, mirror_living_percent = $8, revision = revision + 1, created_at = clock_timestamp(), deleted_at = NULL
                  WHERE plan_name = $1 AND deleted_at IS NOT NULL
                  RETURNING id",
                 &[
@@ -97,6 +102,7 @@ impl Store {
                     &new.compression_threads,
                     &new.kind.name(),
                     &new.streams,
+                    &new.mirror_living_percent,
                 ],
             )
             .await?;
@@ -105,9 +111,9 @@ impl Store {
             None => {
                 tx.query_opt(
                     "INSERT INTO plans (plan_name, source_id, pool_id, compression_level, compression_threads,
-                         version_kind, streams, created_at)
+                         version_kind, streams, mirror_living_percent, created_at)
                      SELECT $1::varchar, $2::bigint, $3::bigint, $4::integer, $5::integer, $6::varchar, $7::integer,
-                         clock_timestamp()
+                         $8::integer, clock_timestamp()
                      WHERE NOT EXISTS (SELECT 1 FROM plans WHERE plan_name = $1::varchar)
                      RETURNING id",
                     &[
@@ -118,6 +124,8 @@ impl Store {
                         &new.compression_threads,
                         &new.kind.name(),
                         &new.streams,
+                    &new.mirror_living_percent,
+                        &new.mirror_living_percent,
                     ],
                 )
                 .await?
@@ -208,7 +216,7 @@ impl Store {
         let changed = tx
             .execute(
                 "UPDATE plans SET pool_id = $3, compression_level = $4, compression_threads = $5, version_kind = $6,
-                     streams = $7, revision = revision + 1
+                     streams = $7, mirror_living_percent = $8, revision = revision + 1
                  WHERE id = $1 AND revision = $2 AND deleted_at IS NULL",
                 &[
                     &id,
@@ -218,6 +226,7 @@ impl Store {
                     &new.compression_threads,
                     &new.kind.name(),
                     &new.streams,
+                    &new.mirror_living_percent,
                 ],
             )
             .await?;

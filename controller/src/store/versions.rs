@@ -5,7 +5,7 @@ use tokio_postgres::Row;
 
 use uuid::Uuid;
 
-use taf_core::catalog::Opening;
+use taf_core::catalog::{Opening, Share};
 
 use super::{Error, GenericClient, Transaction, clip};
 
@@ -246,6 +246,39 @@ pub async fn version_publish_on(
         )
         .await?;
     Error::expect_one(rows, "version")
+}
+
+/// A mirror that is published in this transaction takes the place of those before it on its line.
+pub async fn version_replace_on(
+    tx: &Transaction<'_>,
+    line: i64,
+    number: i64,
+) -> Result<u64, Error> {
+    let sql = "UPDATE versions SET expired_at = clock_timestamp() WHERE line_id = $1 AND version < $2 AND kind = 'mirror' \
+               AND state = 'published' AND expired_at IS NULL";
+    Ok(tx.execute(sql, &[&line, &number]).await?)
+}
+
+/// How much of what a published version's archives hold still belongs to it, and how much its plan demands; none if that was not
+/// counted.
+pub async fn version_share(
+    client: &impl GenericClient,
+    line: i64,
+    number: i64,
+) -> Result<Option<Share>, Error> {
+    let sql = "SELECT v.living_tar_bytes, (SELECT COALESCE(sum(x.end_tar_offset - x.first_tar_offset), 0)::bigint \
+               FROM version_parts AS n JOIN parts AS x ON x.id = n.part_id WHERE n.line_id = v.line_id AND n.version = v.version) \
+               AS held, p.mirror_living_percent FROM versions AS v JOIN lines AS l ON l.id = v.line_id JOIN plans AS p ON p.id = l.plan_id \
+               WHERE v.line_id = $1 AND v.version = $2 AND v.state = 'published'";
+    let row = client.query_opt(sql, &[&line, &number]).await?;
+    Ok(row.and_then(|row| {
+        let living: Option<i64> = row.get(0);
+        living.map(|living| Share {
+            living: living as u64,
+            held: row.get::<_, i64>(1) as u64,
+            least_percent: row.get::<_, i32>(2) as u32,
+        })
+    }))
 }
 
 /// Says which parts a version needs that is published in this transaction: all of its own, and these of earlier ones, each by

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use rand::Rng;
 use rand::rngs::StdRng;
 use taf_core::catalog::{
-    self, Base, Compared, Extent, Head, Kind, Line, Needs, Part, Protected, Published, Span, Staged,
+    self, Base, Compared, Extent, Head, Kind, Line, Needs, Part, Protected, Published, Share, Span, Staged,
 };
 use taf_format::page::{self, Dictionaries, Encoded, Page, Place};
 
@@ -177,6 +177,12 @@ impl Catalog {
                 parent: dead.parent,
                 floor: dead.floor,
                 whole: !dead.earlier.is_empty() || !self.archives[&dead.ordinal].parts.is_empty(),
+            }),
+            // When most of its archives is dead is chance here.
+            share: random.random_ratio(1, 5).then_some(Share {
+                living: 1,
+                held: 3,
+                least_percent: 50,
             }),
         };
         let opening = catalog::open(kind, &line);

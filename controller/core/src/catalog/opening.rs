@@ -101,6 +101,27 @@ pub struct Line {
     pub full: Option<Base>,
     /// What earlier attempts have left.
     pub staged: Option<Staged>,
+    /// Of a mirror: how much of what the head's archives hold still belongs to it.
+    pub share: Option<Share>,
+}
+
+/// How much of what a version's archives hold still belongs to it, in bytes of their tar streams.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Share {
+    /// What belongs to it.
+    pub living: u64,
+    /// What the parts hold that it needs.
+    pub held: u64,
+    /// The share, in percent, from which on it is worth building on.
+    pub least_percent: u32,
+}
+
+impl Share {
+    /// How much belongs to it, in percent, rounded down.
+    fn percent(self) -> u32 {
+        let percent = u128::from(self.living) * 100 / u128::from(self.held.max(1));
+        percent.min(100) as u32
+    }
 }
 
 /// Why a run makes a full although something else was asked for.
@@ -116,11 +137,25 @@ pub enum Promotion {
     FullExpired,
     /// A volume with bytes of the full was erased.
     FullLost,
+    /// Too little of what a mirror's archives hold still belongs to it.
+    MostlyDead {
+        /// How much does, in percent.
+        living: u32,
+        /// How much should, in percent.
+        least: u32,
+    },
 }
 
 impl fmt::Display for Promotion {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Self::MostlyDead { living, least } = self {
+            return write!(
+                f,
+                "only {living} % of what its archives hold still belongs to it, less than {least} %"
+            );
+        }
         f.write_str(match self {
+            Self::MostlyDead { .. } => "too little of what its archives hold still belongs to it",
             Self::NoVersion => "there is no version to build on",
             Self::PagesGone => "its base's pages are gone",
             Self::BaseLost => "the version before can't be restored any more",
@@ -191,6 +226,15 @@ fn obstacle(asked: Kind, line: &Line) -> Option<Promotion> {
     if head.base.lost {
         return Some(Promotion::BaseLost);
     }
+    if asked == Kind::Mirror
+        && let Some(share) = line.share
+        && share.percent() < share.least_percent
+    {
+        return Some(Promotion::MostlyDead {
+            living: share.percent(),
+            least: share.least_percent,
+        });
+    }
     if asked != Kind::Differential {
         return None;
     }
@@ -221,6 +265,7 @@ mod tests {
             }),
             full: Some(Base { version: 4, ..KEPT }),
             staged: None,
+            share: None,
         }
     }
 
@@ -290,6 +335,37 @@ mod tests {
             assert_eq!(open(Kind::Differential, &line).promotion, Some(why));
             assert_eq!(open(Kind::Incremental, &line).promotion, None);
         }
+    }
+
+    #[test]
+    fn a_mirror_is_made_whole_when_most_of_its_archives_is_dead() {
+        let with = |living| Line {
+            share: Some(Share {
+                living,
+                held: 1_000,
+                least_percent: 50,
+            }),
+            ..line()
+        };
+        assert_eq!(open(Kind::Mirror, &with(500)).parent, 7);
+        let whole = open(Kind::Mirror, &with(499));
+        assert_eq!((whole.kind, whole.parent, whole.floor), (Kind::Mirror, 0, 8));
+        let why = whole.promotion.unwrap();
+        assert_eq!(
+            why,
+            Promotion::MostlyDead {
+                living: 49,
+                least: 50
+            }
+        );
+        assert!(why.to_string().contains("49 %"), "{why}");
+        assert_eq!(open(Kind::Incremental, &with(0)).promotion, None);
+        let empty = Share {
+            living: 0,
+            held: 0,
+            least_percent: 50,
+        };
+        assert_eq!(empty.percent(), 0);
     }
 
     #[test]

@@ -1,0 +1,54 @@
+//! Mirrors on a whole system: one current version, which takes the place of the one before, and is made whole when most of what its
+//! archives hold is dead.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+use std::fs;
+
+use taf_tests::said::objects;
+use taf_tests::system::{Options, System};
+use taf_tests::trees::ensure_equal;
+
+#[test]
+fn a_mirror_is_one_version_and_made_whole_when_most_is_dead() {
+    let system = System::start(Options {
+        drives: 1,
+        ..Options::default()
+    })
+    .unwrap();
+    system.label("TAF001L8", "default").unwrap();
+    let taf = |arguments: &[&str]| system.taf(arguments).unwrap();
+    let tree = system.data().join("home");
+    fs::create_dir_all(tree.join("sub")).unwrap();
+    fs::write(tree.join("sub/small"), vec![1; 20_000]).unwrap();
+    fs::write(tree.join("large"), vec![2; 600_000]).unwrap();
+    system.plan("home", &tree, "default").unwrap();
+    let mirror = ["plan", "create", "mirror", "--source", "home", "--pool", "default", "--type", "mirror"];
+    taf(&mirror).expect(0).unwrap();
+
+    let run = || taf(&["run", "mirror"]).expect(0).unwrap().stderr;
+    let numbers = || -> Vec<(String, String)> {
+        let list = system.json(&["versions", "--plan", "mirror"]).unwrap();
+        let text = |value: &serde_json::Value| value.as_str().unwrap().to_owned();
+        let versions = objects(&list, "number").into_iter();
+        versions.map(|v| (text(&v["number"]), text(&v["parent_number"]))).collect()
+    };
+    let one = |number: &str, parent: &str| vec![(number.to_owned(), parent.to_owned())];
+    let said = run();
+    assert!(said.contains("a whole mirror: there is no version to build on"), "{said}");
+    assert_eq!(numbers(), one("1", "0"));
+    // Nearly all of it dies: the first one is still built on, since all of it was living.
+    fs::write(tree.join("large"), vec![3; 1_000]).unwrap();
+    let said = run();
+    assert!(!said.contains("whole"), "{said}");
+    assert_eq!(numbers(), one("2", "1"));
+    let restored = system.restore("mirror", &[], "second", &tree).unwrap();
+    ensure_equal(&tree, &restored).unwrap();
+    taf(&["restore", "mirror@1", "--to", "/", "--dry-run"]).expect(1).unwrap();
+
+    fs::write(tree.join("new"), "new").unwrap();
+    let said = run();
+    assert!(said.contains("a whole mirror: only"), "{said}");
+    assert_eq!(numbers(), one("3", "0"));
+    let restored = system.restore("mirror", &[], "third", &tree).unwrap();
+    ensure_equal(&tree, &restored).unwrap();
+}
