@@ -58,6 +58,28 @@ pub fn worse(first: Result<Exit, Failure>, then: Result<Exit, Failure>) -> Resul
     }
 }
 
+/// Follows a job to its end without a word of what came of it.
+pub async fn until_ended(client: &Client, name: &str) -> Result<Job, Failure> {
+    let shown = Shown::new();
+    let job = watch(client, name, &shown).await;
+    shown.clear();
+    job
+}
+
+/// The exit status that a job's end is.
+pub fn conclude_quietly(job: &Job) -> Result<Exit, Failure> {
+    match job.state() {
+        JobState::Succeeded => Ok(Exit::Done),
+        JobState::SucceededWithIssues => Ok(Exit::Issues),
+        JobState::Cancelled => Err(Failure::new(
+            "JOB_CANCELLED",
+            format!("job {} was cancelled", id(&job.name)),
+            "start it again when you like; what was committed stays",
+        )),
+        _ => Err(fault(job)),
+    }
+}
+
 /// Follows several jobs to their ends, and says what came of each: as `{"jobs": [Job]}` if JSON is asked for.
 pub async fn follow_all(
     client: &Client,
@@ -197,16 +219,7 @@ pub async fn conclude(client: &Client, job: &Job, out: &mut Output) -> Result<Ex
     if with_issues && !out.json() {
         tell_issues(client, job, issues).await?;
     }
-    match job.state() {
-        JobState::Succeeded => Ok(Exit::Done),
-        JobState::SucceededWithIssues => Ok(Exit::Issues),
-        JobState::Cancelled => Err(Failure::new(
-            "JOB_CANCELLED",
-            format!("job {} was cancelled", id(&job.name)),
-            "start it again when you like; what was committed stays",
-        )),
-        _ => Err(fault(job)),
-    }
+    conclude_quietly(job)
 }
 
 async fn tell_issues(client: &Client, job: &Job, count: u64) -> Result<(), Failure> {

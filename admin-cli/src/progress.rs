@@ -34,6 +34,7 @@ pub fn what(job: &Job) -> String {
         }
         JobKind::Verify => format!("verification of {} on {}", job.version, id(&job.volume)),
         JobKind::RemoveSources => format!("removal of the sources of {}", job.version),
+        JobKind::RemoveExtra => format!("removal of what {} does not have", job.version),
         JobKind::Unspecified => "job".to_owned(),
     }
 }
@@ -202,7 +203,11 @@ pub fn summary(job: &Job) -> String {
     if let Some(progress) = &job.progress
         && matches!(
             job.kind(),
-            JobKind::Backup | JobKind::Restore | JobKind::Verify | JobKind::RemoveSources
+            JobKind::Backup
+                | JobKind::Restore
+                | JobKind::Verify
+                | JobKind::RemoveSources
+                | JobKind::RemoveExtra
         )
     {
         parts.push(human::counted(progress.file_count, "file", "files"));

@@ -197,12 +197,16 @@ impl Agent {
         let counters = Arc::new(Counters::default());
         let (above, known) = match &assignment.work {
             Some(Work::Restore(work)) => (
-                restore::target_path(work).unwrap_or_default(),
+                restore::target_path(work.target.as_ref()).unwrap_or_default(),
                 v1::Progress {
                     estimated_file_count: work.entry_count,
                     estimated_byte_count: work.byte_count,
                     ..v1::Progress::default()
                 },
+            ),
+            Some(Work::RemoveExtra(work)) => (
+                restore::target_path(work.target.as_ref()).unwrap_or_default(),
+                v1::Progress::default(),
             ),
             _ => (Vec::new(), v1::Progress::default()),
         };
@@ -319,6 +323,7 @@ async fn perform(context: Context<'_>, work: Option<Work>, groups: &Groups) -> R
             .map(Done::Restore),
         // As that one.
         Some(Work::Remove(work)) => remove::run(context, &work).await.map(Done::Remove),
+        Some(Work::RemoveExtra(work)) => remove::extra(context, &work).await.map(Done::Remove),
         _ => Err(fault::protocol(
             "a source agent was given the work of another kind of agent",
         )),

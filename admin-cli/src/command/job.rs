@@ -288,37 +288,43 @@ pub struct Issues {
 impl Issues {
     async fn run(self, out: &mut Output) -> Result<Exit, Failure> {
         let client = Client::signed_in().await?;
-        let mut request = ListIssuesRequest {
-            job: name("jobs", &self.job),
-            page_size: 10_000,
-            page_token: String::new(),
-        };
-        let mut begun = false;
-        loop {
-            let page = read(|| {
-                let (mut jobs, request) = (client.jobs(), request.clone());
-                async move { jobs.list_issues(request).await }
-            })
-            .await?;
-            if out.json() && !begun {
-                out.begin("issues")?;
-                begun = true;
-            }
-            for issue in &page.issues {
-                if out.json() {
-                    out.item("Issue", issue)?;
-                } else {
-                    out.line(issue_line(issue))?;
-                }
-            }
-            if page.next_page_token.is_empty() {
-                break;
-            }
-            request.page_token = page.next_page_token;
-        }
-        if out.json() {
-            out.end()?;
-        }
+        list_issues(&client, &name("jobs", &self.job), out).await?;
         Ok(Exit::Done)
     }
+}
+
+/// Writes all issues of a job.
+pub async fn list_issues(client: &Client, job: &str, out: &mut Output) -> Result<(), Failure> {
+    let mut request = ListIssuesRequest {
+        job: job.to_owned(),
+        page_size: 10_000,
+        page_token: String::new(),
+    };
+    let mut begun = false;
+    loop {
+        let page = read(|| {
+            let (mut jobs, request) = (client.jobs(), request.clone());
+            async move { jobs.list_issues(request).await }
+        })
+        .await?;
+        if out.json() && !begun {
+            out.begin("issues")?;
+            begun = true;
+        }
+        for issue in &page.issues {
+            if out.json() {
+                out.item("Issue", issue)?;
+            } else {
+                out.line(issue_line(issue))?;
+            }
+        }
+        if page.next_page_token.is_empty() {
+            break;
+        }
+        request.page_token = page.next_page_token;
+    }
+    if out.json() {
+        out.end()?;
+    }
+    Ok(())
 }

@@ -1,8 +1,8 @@
 //! `taf plan`: how a source is backed up, and where to.
 
 use taf_proto::v1::{
-    CreatePlanRequest, DeletePlanRequest, GetPlanRequest, ListPlansRequest, Plan, UpdatePlanRequest,
-    VersionType,
+    CreatePlanRequest, DeletePlanRequest, GetPlanRequest, ListPlansRequest, Plan,
+    UpdatePlanRequest, VersionType,
 };
 
 use super::missing;

@@ -4,9 +4,10 @@ use std::ffi::OsString;
 
 use taf_proto::v1::{Collision, RestoreVersionRequest};
 
+use super::job::list_issues;
 use crate::client::{Client, request_id};
 use crate::failure::{Exit, Failure};
-use crate::follow::{detached, follow};
+use crate::follow::{conclude_quietly, detached, follow, until_ended};
 use crate::human;
 use crate::output::Output;
 use crate::resource::{absolute, absolutes, id, name, version};
@@ -29,7 +30,9 @@ enum CollisionWord {
   taf restore daily --to /srv/restored
   taf restore daily@3 /srv/files/report.odt /srv/files/plans --to /srv/restored
   taf restore daily /srv/files --to / --collision always
-  taf restore daily --to /srv/restored --dry-run")]
+  taf restore daily --to /srv/restored --dry-run
+  taf restore replica --to /srv/replica --collision always --delete --dry-run
+  taf restore replica --to /srv/replica --collision always --delete")]
 pub struct Restore {
     /// PLAN for its newest version, PLAN@N, PLAN@aN for an archive, or lines/L/versions/N
     #[arg(value_name = "PLAN[@N]")]
@@ -46,6 +49,10 @@ pub struct Restore {
     /// What to do where something already exists
     #[arg(long, value_enum, default_value = "never")]
     collision: CollisionWord,
+    /// Make the target equal: once all is restored, remove what is below the restored directories and not in the version. See it first
+    /// with --dry-run
+    #[arg(long)]
+    delete: bool,
     /// Only say what would be done
     #[arg(long)]
     dry_run: bool,
@@ -73,6 +80,7 @@ impl Restore {
             collision: collision.into(),
             dry_run: self.dry_run,
             request_id: request_id(),
+            delete_extra: self.delete,
         };
         let answer = client
             .versions()
@@ -100,6 +108,12 @@ impl Restore {
                 }
             ))?;
         }
-        Ok(Exit::Done)
+        if answer.job.is_empty() {
+            return Ok(Exit::Done);
+        }
+        // What would be removed only the host knows.
+        let job = until_ended(&client, &answer.job).await?;
+        list_issues(&client, &answer.job, out).await?;
+        conclude_quietly(&job)
     }
 }

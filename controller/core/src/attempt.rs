@@ -58,7 +58,7 @@ pub enum Kind {
     Index,
     /// Reads parts of a volume and proves them.
     Verify,
-    /// Removes files that are archived: its source agent works alone from the beginning to the end.
+    /// Removes files that are archived, or extra at a restore's target: its source agent works alone from the beginning to the end.
     Remove,
 }
 

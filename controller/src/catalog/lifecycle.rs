@@ -11,8 +11,11 @@ use uuid::Uuid;
 use crate::store::parts::{Left, Span};
 use crate::store::versions::Counts;
 use crate::store::{
-    Error, GenericClient, Transaction, archives, bigint, indexes, lines, parts, versions,
+    Error, GenericClient, Transaction, archives, bigint, expiry, indexes, lines, parts, versions,
 };
+
+/// Why a mirror has expired that was the current one.
+const REPLACED: &str = "a newer mirror has taken its place";
 
 /// A version that an attempt may fill.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -194,7 +197,8 @@ pub async fn publish_on(
     versions::version_publish_on(tx, line, version, &counts).await?;
     let kind = kind(&staged.kind)?;
     if kind == Kind::Mirror {
-        versions::version_replace_on(tx, line, version).await?;
+        let before = versions::version_list_mirrors_on(tx, line, version).await?;
+        expiry::version_expire_on(tx, line, &before, REPLACED).await?;
     }
     super::closing::close_on(tx, line, version).await?;
     indexes::index_due_of_version_on(tx, line, version).await?;

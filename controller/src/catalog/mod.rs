@@ -8,6 +8,7 @@ pub mod base;
 pub mod browse;
 pub mod closing;
 pub mod commit;
+pub mod extra;
 pub mod index;
 pub mod lifecycle;
 pub mod recall;

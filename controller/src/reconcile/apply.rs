@@ -13,6 +13,7 @@ use taf_core::mount::{Move, Step};
 use taf_core::plan::{Decision, Grant};
 use taf_core::{Fault, attempt, plan};
 use taf_proto::agent::{self, result::Done};
+use taf_proto::v1;
 use uuid::Uuid;
 
 use super::facts::{State, backup_done, from_proto, is_bound, stage, to_proto};
@@ -563,8 +564,22 @@ async fn end_on(
         );
     } else if let Some(removal) = removals::removal_follow_on(tx, live.job_id).await? {
         tracing::info!(job = removal, "removes what is archived and verified");
+    } else if deletes_extra(live)
+        && let Some(removal) = removals::extra_follow_on(tx, live.job_id).await?
+    {
+        tracing::info!(job = removal, "removes what is extra at the target");
     }
     Ok(true)
+}
+
+/// Whether what is extra at the target is to be removed behind it.
+fn deletes_extra(live: &LiveAttempt) -> bool {
+    live.kind == "restore"
+        && live
+            .restore_request
+            .as_deref()
+            .and_then(|request| v1::RestoreVersionRequest::decode(request).ok())
+            .is_some_and(|request| request.delete_extra)
 }
 
 /// What of a run that failed is on tape, for people.

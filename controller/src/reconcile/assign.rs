@@ -232,6 +232,13 @@ fn source_work(
             byte_count: live.totals.1 as u64,
         }));
     }
+    if live.kind == "remove-extra" {
+        let request = v1::RestoreVersionRequest::decode(live.restore_request.as_deref()?).ok()?;
+        return Some(Work::RemoveExtra(agent::RemoveExtraWork {
+            target: request.target,
+            list_only: request.dry_run,
+        }));
+    }
     if live.kind == "remove-sources" {
         let request = v1::RemoveSourcesRequest::decode(live.removal.as_deref()?).ok()?;
         return Some(Work::Remove(agent::RemoveWork {

@@ -677,7 +677,8 @@ pub(super) fn stage(attempt: &LiveAttempt) -> attempt::Stage {
 
 /// Whether the source agent works without a drive. That it is to do so is decided when the attempt begins.
 pub(super) fn is_alone(attempt: &LiveAttempt) -> bool {
-    matches!(attempt.kind.as_str(), "backup" | "remove-sources") && attempt.drive_id.is_none()
+    let alone = ["backup", "remove-sources", "remove-extra"];
+    alone.contains(&attempt.kind.as_str()) && attempt.drive_id.is_none()
 }
 
 /// Whether the planner is to give it a volume.
@@ -736,7 +737,7 @@ pub(super) fn kind_of(kind: &str, task: &Task, has_robot: bool) -> attempt::Kind
         "label" => attempt::Kind::Label,
         "index" => attempt::Kind::Index,
         "verify" => attempt::Kind::Verify,
-        "remove-sources" => attempt::Kind::Remove,
+        "remove-sources" | "remove-extra" => attempt::Kind::Remove,
         "drive-clean" => attempt::Kind::Clean,
         "inventory" => attempt::Kind::Scan,
         "export" => attempt::Kind::Carry(carry::To::MailSlot),

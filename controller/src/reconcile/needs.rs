@@ -17,7 +17,7 @@ pub(super) fn of(job: &QueuedJob, state: &State) -> Needs {
     };
     match (job.kind.as_str(), &job.pool, job.volume_id) {
         ("backup", ..) if state.comparing.contains(&job.id) => Needs::nothing(),
-        ("remove-sources", ..) => Needs::nothing(),
+        ("remove-sources" | "remove-extra", ..) => Needs::nothing(),
         ("drive-load", ..) => match cartridge {
             Some(barcode) => Needs::load(drive, barcode),
             None => Needs::drive(drive),

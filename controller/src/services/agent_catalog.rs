@@ -6,12 +6,12 @@ use taf_proto::agent::catalog_service_server::CatalogService;
 use taf_proto::agent::{
     ClaimDriveRequest, ClaimDriveResponse, CommitIndexRequest, CommitIndexResponse,
     CommitPartRequest, CommitPartResponse, FetchBaseRequest, FetchBaseResponse, FetchIndexRequest,
-    FetchIndexResponse, FetchRecallRequest, FetchRecallResponse, FetchRemovalsRequest,
-    FetchRemovalsResponse, FetchSelectionRequest, FetchSelectionResponse, FetchVerificationRequest,
-    FetchVerificationResponse, JudgePartRequest, JudgePartResponse, LocateVolumeRequest,
-    LocateVolumeResponse, ReportIssuesRequest, ReportIssuesResponse, ReportOrphanRequest,
-    ReportOrphanResponse, ReportVerificationRequest, ReportVerificationResponse,
-    ReportVolumeRequest, ReportVolumeResponse, Worker,
+    FetchIndexResponse, FetchListingsRequest, FetchListingsResponse, FetchRecallRequest,
+    FetchRecallResponse, FetchRemovalsRequest, FetchRemovalsResponse, FetchSelectionRequest,
+    FetchSelectionResponse, FetchVerificationRequest, FetchVerificationResponse, JudgePartRequest,
+    JudgePartResponse, LocateVolumeRequest, LocateVolumeResponse, ReportIssuesRequest,
+    ReportIssuesResponse, ReportOrphanRequest, ReportOrphanResponse, ReportVerificationRequest,
+    ReportVerificationResponse, ReportVolumeRequest, ReportVolumeResponse, Worker,
 };
 use taf_proto::{path, v1};
 use tokio::sync::mpsc;
@@ -21,7 +21,9 @@ use tonic::{Code, Request, Response, Status, Streaming};
 use super::{selection, status};
 use crate::access::Caller;
 use crate::catalog::report::{self, Side};
-use crate::catalog::{self, Error, Selection, View, base, commit, index, recall, removal, verify};
+use crate::catalog::{
+    self, Error, Selection, View, base, commit, extra, index, recall, removal, verify,
+};
 use crate::session::Registry;
 use crate::store::{Store, assignments, attempt_volumes, versions};
 
@@ -262,6 +264,31 @@ impl CatalogService for AgentCatalog {
         let (sender, receiver) = mpsc::channel(AHEAD);
         tokio::spawn(async move {
             if let Err(error) = recall::stream(&view, &selection, &sender).await {
+                // Nobody to tell if the agent has gone.
+                let _ = sender.send(Err(error.into())).await;
+            }
+        });
+        Ok(Response::new(ReceiverStream::new(receiver)))
+    }
+
+    type FetchListingsStream = ReceiverStream<Result<FetchListingsResponse, Status>>;
+
+    async fn fetch_listings(
+        &self,
+        request: Request<FetchListingsRequest>,
+    ) -> Result<Response<Self::FetchListingsStream>, Status> {
+        let agent = Caller::agent(&request)?.id.clone();
+        let (view, selection) = self
+            .recall(
+                &agent,
+                &FetchRecallRequest {
+                    key: request.get_ref().key,
+                },
+            )
+            .await?;
+        let (sender, receiver) = mpsc::channel(AHEAD);
+        tokio::spawn(async move {
+            if let Err(error) = extra::stream(&view, &selection, &sender).await {
                 // Nobody to tell if the agent has gone.
                 let _ = sender.send(Err(error.into())).await;
             }

@@ -125,6 +125,7 @@ fn message(row: JobRow) -> Job {
         "index" => JobKind::Index,
         "verify" => JobKind::Verify,
         "remove-sources" => JobKind::RemoveSources,
+        "remove-extra" => JobKind::RemoveExtra,
         _ => JobKind::Label,
     };
     let state = match row.state.as_str() {

@@ -5,6 +5,7 @@ use taf_core::catalog::Kind as VersionKind;
 use taf_format::entry::{Kind, Time};
 use taf_format::page::{self, DirectoryStat};
 use taf_peer::identity::Role;
+use taf_proto::agent::FetchSelectionResponse;
 use taf_proto::path;
 use taf_proto::v1::version_service_server::VersionService;
 use taf_proto::v1::{
@@ -22,12 +23,12 @@ use super::{PAGE_DEFAULT, PAGE_MOST, names, removal, timestamp, version_type};
 use crate::access::Caller;
 use crate::app::App;
 use crate::catalog::view::Found;
-use crate::catalog::{Selection, View, browse, recall};
+use crate::catalog::{Selection, View, browse, extra, recall};
 use crate::session::Registry;
 use crate::store::jobs::{self, NewRestore};
 use crate::store::lines;
 use crate::store::parts::{self, Located};
-use crate::store::removals::{self, NewRemoval};
+use crate::store::removals::{self, NewExtra, NewRemoval};
 use crate::store::verifications;
 use crate::store::versions::{self, Version};
 use crate::store::{self, expiry};
@@ -82,15 +83,38 @@ impl Versions {
         let view = View::of(&self.app.store, &version);
         let selection = Selection::resolve(&view, &wanted.paths).await?;
         let (count, needed) = recall::count(&view, &selection, &parts).await?;
+        if request.delete_extra {
+            self.may_delete_extra(&view, &selection, &version, &wanted)
+                .await?;
+        }
         let mut answer = RestoreVersionResponse {
             job: String::new(),
             entry_count: count.entries,
             byte_count: count.bytes,
             volumes: volumes(needed.parts()),
         };
+        let kept = RestoreVersionRequest {
+            version: request.version.clone(),
+            paths: wanted
+                .paths
+                .iter()
+                .map(|relative| path::from_raw([b"/", relative.as_slice()].concat()))
+                .collect(),
+            agent: names::agent(&agent),
+            target: Some(path::from_raw(wanted.target)),
+            collision: wanted.collision.into(),
+            dry_run: request.dry_run,
+            request_id: String::new(),
+            delete_extra: request.delete_extra,
+        };
         let Some(mutation) = mutation else {
             return Ok(answer);
         };
+        if request.dry_run {
+            return self
+                .list_extra(mutation, &version, agent_id, &kept, answer)
+                .await;
+        }
         // Of what has no bytes on tape the first volume will do.
         let first = needed.parts().next().or(parts.first());
         let Some(volume) = first.map(|part| part.volume_id) else {
@@ -105,19 +129,6 @@ impl Versions {
         if !expiry::version_use_on(&tx, version.line_id, version.version).await? {
             return Err(status::not_found(&request.version));
         }
-        let kept = RestoreVersionRequest {
-            version: request.version.clone(),
-            paths: wanted
-                .paths
-                .iter()
-                .map(|relative| path::from_raw([b"/", relative.as_slice()].concat()))
-                .collect(),
-            agent: names::agent(&agent),
-            target: Some(path::from_raw(wanted.target)),
-            collision: wanted.collision.into(),
-            dry_run: false,
-            request_id: String::new(),
-        };
         let new = NewRestore {
             line_id: version.line_id,
             version: version.version,
@@ -171,6 +182,75 @@ impl Versions {
         Ok(answer)
     }
 
+    /// Refuses to remove what is extra where that can't be told.
+    async fn may_delete_extra(
+        &self,
+        view: &View,
+        selection: &Selection,
+        version: &Version,
+        wanted: &Wanted,
+    ) -> Result<(), Status> {
+        let taken = extra::Taken::of(view).await?;
+        if let Some(directory) = extra::unknown(view, selection, &taken).await? {
+            return Err(status::precondition(
+                "LISTING_UNKNOWN",
+                format!(
+                    "the version does not know what was in {}, so nothing there can be told to be extra: choose another version, or paths without it",
+                    path::display(&directory)
+                ),
+            ));
+        }
+        if wanted.target == b"/" {
+            let client = self.app.store.client().await?;
+            let stored = removals::line_selection(&client, version.line_id).await?;
+            let stored = FetchSelectionResponse::decode(stored.as_slice())
+                .map_err(|e| status::internal("a source's paths can't be read", &e))?;
+            if leaves_out(&stored) {
+                return Err(status::precondition(
+                    "SOURCE_LEAVES_OUT",
+                    format!(
+                        "rules or limits of source {} leave out what is at the origin, and it would be removed as extra: restore below another directory",
+                        version.source
+                    ),
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes the job that lists what is extra.
+    async fn list_extra(
+        &self,
+        mutation: &Mutation,
+        version: &Version,
+        agent_id: i64,
+        request: &RestoreVersionRequest,
+        mut answer: RestoreVersionResponse,
+    ) -> Result<RestoreVersionResponse, Status> {
+        let mut client = self.app.store.client().await?;
+        let tx = client.transaction().await.map_err(store::Error::from)?;
+        if let Some(answer) = mutation.begin_on(&tx).await? {
+            return Ok(answer);
+        }
+        // From here on it can't expire before it is seen that it is read.
+        if !expiry::version_use_on(&tx, version.line_id, version.version).await? {
+            return Err(status::not_found(&request.version));
+        }
+        let new = NewExtra {
+            line_id: version.line_id,
+            version: version.version,
+            agent_id,
+            request: &request.encode_to_vec(),
+            cause: None,
+        };
+        let job = removals::job_create_extra_on(&tx, &new, mutation.actor()).await?;
+        answer.job = names::job(job);
+        mutation.finish_on(&tx, &answer).await?;
+        tx.commit().await.map_err(store::Error::from)?;
+        self.registry.wake();
+        Ok(answer)
+    }
+
     /// An archive that can be read.
     async fn archive(&self, name: &str) -> Result<Version, Status> {
         let (version, _) = self.version("version", name).await?;
@@ -200,6 +280,10 @@ impl Versions {
             return Ok(answer);
         }
         let (line_id, number) = (version.line_id, version.version);
+        // From here on it can't expire before it is seen that it is read.
+        if !expiry::version_use_on(&tx, version.line_id, version.version).await? {
+            return Err(status::not_found(&request.version));
+        }
         lines::line_lock_on(&tx, line_id).await?;
         if let Some(job) = removals::removal_active_on(&tx, line_id, number).await? {
             return Err(status::precondition(
@@ -298,6 +382,15 @@ fn relative(given: Option<&v1::Path>) -> Result<Vec<u8>, String> {
         return Err("must have no empty component, no '.' and no '..'".to_owned());
     }
     Ok(path.to_vec())
+}
+
+/// Whether anything but excluded paths is left out of a source.
+fn leaves_out(selection: &FetchSelectionResponse) -> bool {
+    !selection.rules.is_empty()
+        || !selection.marker_files.is_empty()
+        || selection.exclude_caches
+        || (selection.max_file_size, selection.min_file_size) != (0, 0)
+        || (selection.max_age_seconds, selection.min_age_seconds) != (0, 0)
 }
 
 /// Refuses a version of which a volume was erased.
@@ -600,7 +693,7 @@ impl VersionService for Versions {
     ) -> Result<Response<RestoreVersionResponse>, Status> {
         let caller = Caller::of(&request)?.clone();
         let request = request.into_inner();
-        if request.dry_run {
+        if request.dry_run && !request.delete_extra {
             return Ok(Response::new(self.restore(None, &request).await?));
         }
         let mutation = Mutation::new(

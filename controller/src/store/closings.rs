@@ -84,7 +84,9 @@ pub async fn closing_living_set_on(
     living_tar_bytes: i64,
 ) -> Result<(), Error> {
     let sql = "UPDATE versions SET living_tar_bytes = $3 WHERE line_id = $1 AND version = $2";
-    let rows = tx.execute(sql, &[&line, &version, &living_tar_bytes]).await?;
+    let rows = tx
+        .execute(sql, &[&line, &version, &living_tar_bytes])
+        .await?;
     Error::expect_one(rows, "version")
 }
 

@@ -40,7 +40,7 @@ pub struct Standing {
     pub floor: i64,
     /// Whether it is being made, by an attempt that runs or can be gone on with.
     pub staged: bool,
-    /// Whether it has not expired, or a restore under way reads it.
+    /// Whether it has not expired, or a job under way reads it.
     pub kept: bool,
     /// What it is compared with, 0 for nothing.
     pub parent: i64,
@@ -58,7 +58,7 @@ pub async fn version_list_standing(
     line: i64,
 ) -> Result<Vec<Standing>, Error> {
     let sql = "SELECT v.version, v.floor, v.state = 'staged', v.expired_at IS NULL OR EXISTS (SELECT 1 FROM jobs AS j \
-               WHERE j.kind = 'restore' AND j.ended_at IS NULL AND j.line_id = v.line_id AND j.version = v.version) AS kept, \
+               WHERE j.kind IN ('restore', 'remove-sources', 'remove-extra') AND j.ended_at IS NULL AND j.line_id = v.line_id AND j.version = v.version) AS kept, \
                v.parent, v.kind = 'differential', v.pages_gone, v.vacuumed_at IS NOT NULL FROM versions AS v \
                WHERE v.line_id = $1 ORDER BY v.version";
     let rows = client.query(sql, &[&line]).await?;

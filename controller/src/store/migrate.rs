@@ -106,9 +106,14 @@ const MIGRATIONS: &[Migration] = &[
         sql: include_str!("../../migrations/0018_removal.sql"),
     },
     Migration {
-        number: 18,
+        number: 19,
         name: "mirrors",
-        sql: include_str!("../../migrations/0018_mirror.sql"),
+        sql: include_str!("../../migrations/0019_mirror.sql"),
+    },
+    Migration {
+        number: 20,
+        name: "what is extra at a target",
+        sql: include_str!("../../migrations/0020_extra.sql"),
     },
 ];
 

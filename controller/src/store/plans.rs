@@ -124,7 +124,6 @@ impl Store {
                         &new.compression_threads,
                         &new.kind.name(),
                         &new.streams,
-                    &new.mirror_living_percent,
                         &new.mirror_living_percent,
                     ],
                 )

@@ -1,4 +1,5 @@
-//! Removing what was archived: what is asked for, and what is known of the parts that it depends on.
+//! Removing what was archived: what is asked for, and what is known of the parts that it depends on. And removing what is extra at the
+//! target of a restore.
 
 use super::{Error, GenericClient, Transaction};
 
@@ -146,4 +147,73 @@ pub async fn removal_follow_on(
     };
     let creator: String = row.get(4);
     job_create_removal_on(tx, &new, &creator).await.map(Some)
+}
+
+/// What the removal of what is extra is made from.
+#[derive(Debug, Clone, Copy)]
+pub struct NewExtra<'a> {
+    /// Line of the version.
+    pub line_id: i64,
+    /// Version.
+    pub version: i64,
+    /// Source agent whose files they are.
+    pub agent_id: i64,
+    /// Encoded `taf.v1.RestoreVersionRequest`.
+    pub request: &'a [u8],
+    /// The restore that begins it by itself.
+    pub cause: Option<i64>,
+}
+
+/// Adds a job that removes what is extra at the target of a restore, or lists it if the request is a dry run.
+pub async fn job_create_extra_on(
+    tx: &Transaction<'_>,
+    new: &NewExtra<'_>,
+    creator: &str,
+) -> Result<i64, Error> {
+    let row = tx
+        .query_one(
+            "INSERT INTO jobs (kind, state, creator, line_id, version, agent_id, restore_request, cause_job, created_at) \
+             VALUES ('remove-extra', 'queued', $1, $2, $3, $4, $5, $6::bigint, clock_timestamp()) RETURNING id",
+            &[
+                &creator,
+                &new.line_id,
+                &new.version,
+                &new.agent_id,
+                &new.request,
+                &new.cause,
+            ],
+        )
+        .await?;
+    Ok(row.get(0))
+}
+
+/// Begins the removal of what is extra that was to follow a restore, if it has done what it was for.
+pub async fn extra_follow_on(tx: &Transaction<'_>, restore: i64) -> Result<Option<i64>, Error> {
+    let sql = "SELECT line_id, version, agent_id, restore_request, creator FROM jobs WHERE id = $1 AND kind = 'restore' \
+               AND state IN ('succeeded', 'succeeded-with-issues')";
+    let Some(row) = tx.query_opt(sql, &[&restore]).await? else {
+        return Ok(None);
+    };
+    let request: Vec<u8> = row.get(3);
+    let new = NewExtra {
+        line_id: row.get(0),
+        version: row.get(1),
+        agent_id: row.get(2),
+        request: &request,
+        cause: Some(restore),
+    };
+    let creator: String = row.get(4);
+    job_create_extra_on(tx, &new, &creator).await.map(Some)
+}
+
+/// The encoded closing record of a published version.
+pub async fn version_closing(
+    client: &impl GenericClient,
+    line: i64,
+    version: i64,
+) -> Result<Option<Vec<u8>>, Error> {
+    let sql =
+        "SELECT closing FROM versions WHERE line_id = $1 AND version = $2 AND state = 'published'";
+    let row = client.query_opt(sql, &[&line, &version]).await?;
+    Ok(row.and_then(|row| row.get(0)))
 }

@@ -248,15 +248,16 @@ pub async fn version_publish_on(
     Error::expect_one(rows, "version")
 }
 
-/// A mirror that is published in this transaction takes the place of those before it on its line.
-pub async fn version_replace_on(
+/// Mirrors of a line before this version that have not expired.
+pub async fn version_list_mirrors_on(
     tx: &Transaction<'_>,
     line: i64,
-    number: i64,
-) -> Result<u64, Error> {
-    let sql = "UPDATE versions SET expired_at = clock_timestamp() WHERE line_id = $1 AND version < $2 AND kind = 'mirror' \
-               AND state = 'published' AND expired_at IS NULL";
-    Ok(tx.execute(sql, &[&line, &number]).await?)
+    before: i64,
+) -> Result<Vec<i64>, Error> {
+    let sql = "SELECT version FROM versions WHERE line_id = $1 AND version < $2 AND kind = 'mirror' AND state = 'published' \
+               AND expired_at IS NULL ORDER BY version";
+    let rows = tx.query(sql, &[&line, &before]).await?;
+    Ok(rows.iter().map(|row| row.get(0)).collect())
 }
 
 /// How much of what a published version's archives hold still belongs to it, and how much its plan demands; none if that was not

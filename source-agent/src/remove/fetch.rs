@@ -1,4 +1,4 @@
-//! What may be removed, as the controller streams it. Taken up again where it broke: a version never changes, so the directories
+//! Directories of a version, as the controller streams them. Taken up again where a stream broke: a version never changes, so they
 //! come in the same order each time, and those that came are passed over.
 
 use std::time::Duration;
@@ -6,10 +6,13 @@ use std::time::Duration;
 use taf_peer::backoff::Backoff;
 use taf_peer::faults;
 use taf_proto::agent::catalog_service_client::CatalogServiceClient;
-use taf_proto::agent::{AssignmentKey, FetchRemovalsRequest, RemovalDirectory};
+use taf_proto::agent::{
+    AssignmentKey, FetchListingsRequest, FetchListingsResponse, FetchRemovalsRequest,
+    FetchRemovalsResponse, Listing, RemovalDirectory,
+};
 use tokio::sync::mpsc;
-use tonic::Status;
 use tonic::transport::Channel;
+use tonic::{Status, Streaming};
 
 use crate::fault::{self, Error};
 
@@ -18,11 +21,58 @@ const MESSAGE_LIMIT: usize = 16 << 20;
 /// Between two questions to a controller that is away.
 const RETRY: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(5));
 
+type Client = CatalogServiceClient<Channel>;
+
+/// A kind of directories that can be streamed.
+pub(super) trait Streamed: Sized + Send {
+    /// What they come in.
+    type Message: Send;
+    /// Begins a stream.
+    fn ask(
+        client: &mut Client,
+        key: AssignmentKey,
+    ) -> impl Future<Output = Result<Streaming<Self::Message>, Status>> + Send;
+    /// The directories of a message.
+    fn of(message: Self::Message) -> Vec<Self>;
+}
+
+impl Streamed for RemovalDirectory {
+    type Message = FetchRemovalsResponse;
+
+    async fn ask(
+        client: &mut Client,
+        key: AssignmentKey,
+    ) -> Result<Streaming<Self::Message>, Status> {
+        let request = FetchRemovalsRequest { key: Some(key) };
+        Ok(client.fetch_removals(request).await?.into_inner())
+    }
+
+    fn of(message: Self::Message) -> Vec<Self> {
+        message.directories
+    }
+}
+
+impl Streamed for Listing {
+    type Message = FetchListingsResponse;
+
+    async fn ask(
+        client: &mut Client,
+        key: AssignmentKey,
+    ) -> Result<Streaming<Self::Message>, Status> {
+        let request = FetchListingsRequest { key: Some(key) };
+        Ok(client.fetch_listings(request).await?.into_inner())
+    }
+
+    fn of(message: Self::Message) -> Vec<Self> {
+        message.listings
+    }
+}
+
 /// Hands on all directories. Without a taker it ends: that one knows why.
-pub(super) async fn fetch(
+pub(super) async fn fetch<T: Streamed>(
     controller: Channel,
     key: AssignmentKey,
-    out: mpsc::Sender<RemovalDirectory>,
+    out: mpsc::Sender<T>,
 ) -> Result<(), Error> {
     let mut client = CatalogServiceClient::new(controller).max_decoding_message_size(MESSAGE_LIMIT);
     let (mut taken, mut said) = (0_u64, false);
@@ -53,17 +103,16 @@ pub(super) async fn fetch(
     }
 }
 
-async fn once(
-    client: &mut CatalogServiceClient<Channel>,
+async fn once<T: Streamed>(
+    client: &mut Client,
     key: AssignmentKey,
     taken: &mut u64,
-    out: &mpsc::Sender<RemovalDirectory>,
+    out: &mpsc::Sender<T>,
 ) -> Result<(), Status> {
-    let request = FetchRemovalsRequest { key: Some(key) };
-    let mut stream = client.fetch_removals(request).await?.into_inner();
+    let mut stream = T::ask(client, key).await?;
     let mut seen = 0_u64;
     while let Some(message) = stream.message().await? {
-        for directory in message.directories {
+        for directory in T::of(message) {
             seen += 1;
             if seen <= *taken {
                 continue;

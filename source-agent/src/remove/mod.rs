@@ -5,7 +5,10 @@
 //! enough copies; [`taf_tree::remove`] proves each entry and removes it so that a kill at any moment loses nothing. Everything can be
 //! done again: what has gone is passed over.
 
+mod extra;
 mod fetch;
+
+pub use extra::run as extra;
 
 use std::collections::HashMap;
 use std::ffi::OsStr;
@@ -66,7 +69,8 @@ pub async fn run(context: Context<'_>, work: &RemoveWork) -> Result<RemoveDone, 
             removing.all(directories)
         }
     });
-    let fetching = fetch::fetch(context.controller.clone(), context.key, sender);
+    let fetching =
+        fetch::fetch::<RemovalDirectory>(context.controller.clone(), context.key, sender);
     let fetched = context.stop.run_until_cancelled(fetching).await;
     let removed = removing
         .await
@@ -203,7 +207,8 @@ fn reason(error: &Refusal) -> &'static str {
         Refusal::Path(_) => "PATH_REFUSED",
         Refusal::Differs(_) => "CHANGED",
         Refusal::Aside { .. } => "LEFT_ASIDE",
-        Refusal::Io { .. } => "REMOVE_FAILED",
+        Refusal::OtherFileSystem => "OTHER_FILE_SYSTEM",
+        Refusal::TooDeep | Refusal::Io { .. } => "REMOVE_FAILED",
     }
 }
 

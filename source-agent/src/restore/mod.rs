@@ -8,9 +8,9 @@ mod plan;
 mod recall;
 mod receive;
 mod tape;
-mod target;
+pub(crate) mod target;
 mod window;
-mod write;
+pub(crate) mod write;
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -46,7 +46,7 @@ pub async fn run(context: Context<'_>, work: &RestoreWork) -> Result<RestoreDone
         .worker
         .as_ref()
         .ok_or_else(|| fault::protocol("the restore names no drive"))?;
-    let raw = target_path(work)?;
+    let raw = target_path(work.target.as_ref())?;
     let collision = match work.collision() {
         v1::Collision::Always => Collision::Always,
         v1::Collision::Never | v1::Collision::Unspecified => Collision::Never,
@@ -97,11 +97,8 @@ pub async fn run(context: Context<'_>, work: &RestoreWork) -> Result<RestoreDone
 }
 
 /// The target's raw path.
-pub fn target_path(work: &RestoreWork) -> Result<Vec<u8>, Error> {
-    let target = work
-        .target
-        .as_ref()
-        .ok_or_else(|| fault::protocol("the restore names no target"))?;
+pub fn target_path(target: Option<&v1::Path>) -> Result<Vec<u8>, Error> {
+    let target = target.ok_or_else(|| fault::protocol("the restore names no target"))?;
     path::to_raw(target)
         .map(|raw| raw.to_vec())
         .map_err(|error| fault::protocol(format!("the target can't be read: {error}")))

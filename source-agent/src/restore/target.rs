@@ -19,16 +19,16 @@ const DIRECTORY: OFlags = OFlags::RDONLY
     .union(OFlags::CLOEXEC);
 
 /// A checked target.
-pub(super) struct Place {
+pub(crate) struct Place {
     /// The directory.
-    pub(super) directory: OwnedFd,
+    pub(crate) directory: OwnedFd,
     /// What may be written below it.
-    pub(super) permit: Permit,
+    pub(crate) permit: Permit,
 }
 
 /// Checks and opens the target `raw`. If it lies above what is allowed (the origin, `/`, mostly does), every single
 /// path is held against the list.
-pub(super) fn open(config: &Config, raw: &[u8]) -> Result<Place, Error> {
+pub(crate) fn open(config: &Config, raw: &[u8]) -> Result<Place, Error> {
     let path = plain(raw).ok_or_else(|| {
         fault::protocol(format!(
             "the target {} is not an absolute path without . and ..",

@@ -133,6 +133,7 @@ impl CatalogService for FakeCatalog {
     type FetchRecallStream = Answers<FetchRecallResponse>;
     type FetchBaseStream = Answers<FetchBaseResponse>;
     type FetchRemovalsStream = Answers<FetchRemovalsResponse>;
+    type FetchListingsStream = Answers<FetchListingsResponse>;
 
     async fn commit_part(
         &self,
@@ -231,6 +232,13 @@ impl CatalogService for FakeCatalog {
             answers.push(Err(Status::unavailable("the controller goes down")));
         }
         Ok(Response::new(Box::pin(futures::stream::iter(answers))))
+    }
+
+    async fn fetch_listings(
+        &self,
+        _: Request<FetchListingsRequest>,
+    ) -> Result<Response<Self::FetchListingsStream>, Status> {
+        Err(Status::unimplemented(""))
     }
 
     async fn fetch_removals(

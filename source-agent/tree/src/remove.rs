@@ -1,4 +1,5 @@
-//! Removing entries below one directory that are proved to be elsewhere, each only if it still is what was recorded of it.
+//! Removing entries below one directory that are proved to be elsewhere, each only if it still is what was recorded of it; and whole
+//! trees that somebody wants gone.
 //!
 //! Owns the order of the steps. Where an entry stands is reached component by component, no link followed. It is compared, renamed
 //! aside, compared once more under the name that nobody else uses, and only then unlinked; if it differs it gets its name back. The
@@ -9,8 +10,9 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
 use rustix::fs::{
-    AtFlags, FileType, Mode, OFlags, RenameFlags, Stat, fstat, linkat, major, minor, openat,
-    readlinkat, renameat, renameat_with, statat, unlinkat,
+    AtFlags, FileType, Mode, OFlags, RawDir, RenameFlags, Stat, Timespec, Timestamps, UTIME_OMIT,
+    fstat, futimens, linkat, major, minor, openat, readlinkat, renameat, renameat_with, statat,
+    unlinkat,
 };
 use rustix::io::Errno;
 use taf_format::entry::{Kind, Metadata};
@@ -19,10 +21,12 @@ use crate::content::OpenFile;
 use crate::issue::words;
 use crate::metadata;
 use crate::path;
-use crate::write::beneath::Beneath;
+use crate::write::beneath::{self, Beneath};
 
 /// What names aside begin with.
 pub const ASIDE: &str = ".taf-removing-";
+/// Directories below each other that are kept open at a time.
+const DEEPEST: usize = 400;
 
 /// What was recorded of an entry that is no directory.
 #[derive(Debug, Clone)]
@@ -65,6 +69,12 @@ pub enum Error {
         /// The name that it has now.
         aside: String,
     },
+    /// A directory that another file system is mounted on.
+    #[error("it stays: it is on another file system")]
+    OtherFileSystem,
+    /// More directories below each other than anybody has.
+    #[error("it stays: it lies more than {DEEPEST} directories deep")]
+    TooDeep,
     /// The system refused.
     #[error("could not {action}: {}", words(*source))]
     Io {
@@ -79,6 +89,27 @@ impl Error {
     fn io(action: &'static str) -> impl FnOnce(Errno) -> Self {
         move |source| Self::Io { action, source }
     }
+}
+
+/// How much something comes to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Sum {
+    /// Entries that are no directories.
+    pub files: u64,
+    /// Directories.
+    pub directories: u64,
+    /// Apparent bytes of files.
+    pub bytes: u64,
+}
+
+/// How a whole tree is removed.
+pub struct Sweep<'a> {
+    /// Whether it is, or only counted.
+    pub really: bool,
+    /// Told of what stays, by its path.
+    pub stays: &'a mut dyn FnMut(&[u8], Error),
+    /// Ends it early.
+    pub stopped: &'a dyn Fn() -> bool,
 }
 
 /// How much is compared.
@@ -173,6 +204,45 @@ impl Remover {
         }
     }
 
+    /// The names in the directory at `path`, in the order of their bytes; none if it is not there.
+    ///
+    /// # Errors
+    /// A path that is refused, or a directory that can't be listed: then nothing is known of it.
+    pub fn names(&mut self, path: &[u8]) -> Result<Option<Vec<Vec<u8>>>, Error> {
+        path::check(path).map_err(Error::Path)?;
+        match self.beneath.existing(path) {
+            Ok(directory) => {
+                // The end of the listing belongs to the descriptor, and that one may be in use again.
+                let own = openat(&directory, ".", beneath::DIRECTORY, Mode::empty());
+                let own = own.map_err(Error::io("open the directory"))?;
+                names(&own).map(Some)
+            }
+            Err(Errno::NOENT) => Ok(None),
+            Err(error) => Err(Error::io("open the directory")(error)),
+        }
+    }
+
+    /// Removes the entry at `path` whatever it is, directories with all below them, or only counts it. What is on another file
+    /// system than the directory that it is in stays, and all that leads to it. The directory that it is in keeps its modification
+    /// time.
+    ///
+    /// # Errors
+    /// Why nothing of it could be done; what stays of a directory is told on the way.
+    pub fn sweep(&mut self, path: &[u8], how: &mut Sweep<'_>) -> Result<Sum, Error> {
+        let mut sum = Sum::default();
+        let Some((directory, name)) = self.place(path)? else {
+            return Ok(sum);
+        };
+        let before = fstat(&directory).map_err(Error::io("examine its directory"))?;
+        self.beneath.forget();
+        let swept = sweep(&directory, name, path, before.st_dev, 0, how, &mut sum);
+        if how.really {
+            // Who may not set it has no directory with times of its own.
+            let _ = futimens(&directory, &times(&before));
+        }
+        swept.map(|()| sum)
+    }
+
     /// The directory and the name of a path; none if the directory is not there.
     fn place<'p>(&mut self, path: &'p [u8]) -> Result<Option<Place<'p>>, Error> {
         path::check(path).map_err(Error::Path)?;
@@ -183,6 +253,101 @@ impl Remover {
             Err(error) => Err(Error::io("open its directory")(error)),
         }
     }
+}
+
+/// The names in a directory.
+fn names(directory: &OwnedFd) -> Result<Vec<Vec<u8>>, Error> {
+    let mut names = Vec::new();
+    let mut buffer = Vec::with_capacity(32 << 10);
+    let mut entries = RawDir::new(directory, buffer.spare_capacity_mut());
+    while let Some(entry) = entries.next() {
+        let entry = match entry {
+            Err(Errno::INTR) => continue,
+            entry => entry.map_err(Error::io("list the directory"))?,
+        };
+        let name = entry.file_name().to_bytes();
+        if name != b"." && name != b".." {
+            names.push(name.to_vec());
+        }
+    }
+    names.sort_unstable();
+    Ok(names)
+}
+
+/// A directory's times as they were.
+#[allow(clippy::unnecessary_cast)] // the fields' widths differ between architectures
+fn times(stat: &Stat) -> Timestamps {
+    let mtime = metadata::mtime(stat);
+    Timestamps {
+        last_access: Timespec {
+            tv_sec: 0,
+            tv_nsec: UTIME_OMIT,
+        },
+        last_modification: Timespec {
+            tv_sec: mtime.seconds,
+            tv_nsec: mtime.nanos.into(),
+        },
+    }
+}
+
+/// Removes an entry with all below it; what stays below it keeps it, too.
+fn sweep(
+    parent: &OwnedFd,
+    name: &[u8],
+    path: &[u8],
+    device: u64,
+    depth: usize,
+    how: &mut Sweep<'_>,
+    sum: &mut Sum,
+) -> Result<(), Error> {
+    let Some(stat) = there(parent.as_fd(), name)? else {
+        return Ok(());
+    };
+    if FileType::from_raw_mode(stat.st_mode) != FileType::Directory {
+        if how.really {
+            unlinkat(parent, name, AtFlags::empty()).map_err(Error::io("unlink it"))?;
+        }
+        sum.files += 1;
+        if FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile {
+            sum.bytes += stat.st_size as u64;
+        }
+        return Ok(());
+    }
+    if stat.st_dev != device {
+        return Err(Error::OtherFileSystem);
+    }
+    if depth == DEEPEST {
+        return Err(Error::TooDeep);
+    }
+    let directory = openat(parent, name, beneath::DIRECTORY, Mode::empty())
+        .map_err(Error::io("open the directory"))?;
+    let opened = fstat(&directory).map_err(Error::io("examine it"))?;
+    if (opened.st_dev, opened.st_ino) != (stat.st_dev, stat.st_ino) {
+        return Err(Error::OtherFileSystem);
+    }
+    let mut whole = true;
+    for below in names(&directory)? {
+        if (how.stopped)() {
+            return Ok(());
+        }
+        let path = path::join(path, &below);
+        if let Err(error) = sweep(&directory, &below, &path, device, depth + 1, how, sum) {
+            (how.stays)(&path, error);
+            whole = false;
+        }
+    }
+    if !whole {
+        return Ok(());
+    }
+    if how.really {
+        match unlinkat(parent, name, AtFlags::REMOVEDIR) {
+            // What stays in it was told, or came meanwhile.
+            Err(Errno::NOTEMPTY | Errno::EXIST) => return Ok(()),
+            other => other.map_err(Error::io("remove the directory"))?,
+        }
+    }
+    sum.directories += 1;
+    Ok(())
 }
 
 /// The name under which an entry is compared before it goes.

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use taf_format::entry::{Kind, Metadata, Time};
 use taf_tree::Remover;
-use taf_tree::remove::{ASIDE, Error, Outcome, Recorded, aside};
+use taf_tree::remove::{ASIDE, Error, Outcome, Recorded, Sum, Sweep, aside};
 
 /// What an archive would have of a file now. Content proves it, as nothing here is older than two seconds.
 fn recorded(path: &Path) -> Recorded {
@@ -287,4 +287,45 @@ fn a_kill_loses_nothing() {
         outcome.unwrap();
     }
     assert_eq!(fs::read_dir(top.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn a_tree_is_counted_or_swept_and_what_stays_keeps_what_leads_to_it() {
+    let top = tempfile::tempdir().unwrap();
+    fs::create_dir_all(top.path().join("a/b/c")).unwrap();
+    fs::create_dir(top.path().join("outside")).unwrap();
+    fs::write(top.path().join("outside/file"), "stays").unwrap();
+    for name in ["a/one", "a/b/two", "a/b/c/three"] {
+        fs::write(top.path().join(name), name).unwrap();
+    }
+    symlink("../../outside", top.path().join("a/b/door")).unwrap();
+    let modified = || top.path().metadata().unwrap().modified().unwrap();
+    let before = modified();
+    let mut told = Vec::new();
+    let mut swept = |really: bool| {
+        let mut how = Sweep {
+            really,
+            stays: &mut |path: &[u8], error| told.push((path.to_vec(), error.to_string())),
+            stopped: &|| false,
+        };
+        remover(top.path()).sweep(b"a", &mut how).unwrap()
+    };
+    let counted = swept(false);
+    assert_eq!(
+        (counted.files, counted.directories, counted.bytes),
+        (4, 3, 5 + 7 + 11)
+    );
+    assert!(top.path().join("a/b/c/three").exists());
+    assert_eq!(swept(true), counted);
+    assert_eq!(swept(true), Sum::default(), "nothing is left");
+    assert!(told.is_empty(), "{told:?}");
+    assert!(!top.path().join("a").exists() && top.path().join("outside/file").exists());
+    assert_eq!(modified(), before);
+    let mut remover = remover(top.path());
+    assert_eq!(
+        remover.names(b"outside").unwrap().unwrap(),
+        [b"file".to_vec()]
+    );
+    assert!(remover.names(b"nowhere").unwrap().is_none());
+    assert!(matches!(remover.names(b"../x"), Err(Error::Path(_))));
 }

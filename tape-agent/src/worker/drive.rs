@@ -586,12 +586,15 @@ async fn perform(
                 .await
                 .map(|()| None)
         }
-        Work::Backup(_) | Work::Restore(_) | Work::Remove(_) | Work::Move(_) | Work::Scan(_) => {
-            Err(fault(
-                "WRONG_UNIT",
-                "a drive was given work of another unit",
-                "see that controller and tape agent have the same version",
-            ))
-        }
+        Work::Backup(_)
+        | Work::Restore(_)
+        | Work::Remove(_)
+        | Work::RemoveExtra(_)
+        | Work::Move(_)
+        | Work::Scan(_) => Err(fault(
+            "WRONG_UNIT",
+            "a drive was given work of another unit",
+            "see that controller and tape agent have the same version",
+        )),
     }
 }

@@ -355,6 +355,7 @@ impl CatalogService for Told {
     type FetchRecallStream = Answers<FetchRecallResponse>;
     type FetchBaseStream = Answers<FetchBaseResponse>;
     type FetchRemovalsStream = Answers<FetchRemovalsResponse>;
+    type FetchListingsStream = Answers<FetchListingsResponse>;
 
     async fn commit_part(
         &self,
@@ -510,6 +511,13 @@ impl CatalogService for Told {
         _: Request<FetchRecallRequest>,
     ) -> Result<Response<Self::FetchRecallStream>, Status> {
         Err(Status::unimplemented("tape agents take no recalls"))
+    }
+
+    async fn fetch_listings(
+        &self,
+        _: Request<FetchListingsRequest>,
+    ) -> Result<Response<Self::FetchListingsStream>, Status> {
+        Err(Status::unimplemented(""))
     }
 
     async fn fetch_removals(

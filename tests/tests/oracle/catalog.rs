@@ -6,7 +6,8 @@ use std::sync::Arc;
 use rand::Rng;
 use rand::rngs::StdRng;
 use taf_core::catalog::{
-    self, Base, Compared, Extent, Head, Kind, Line, Needs, Part, Protected, Published, Share, Span, Staged,
+    self, Base, Compared, Extent, Head, Kind, Line, Needs, Part, Protected, Published, Share, Span,
+    Staged,
 };
 use taf_format::page::{self, Dictionaries, Encoded, Page, Place};
 

@@ -349,7 +349,10 @@ mod tests {
         };
         assert_eq!(open(Kind::Mirror, &with(500)).parent, 7);
         let whole = open(Kind::Mirror, &with(499));
-        assert_eq!((whole.kind, whole.parent, whole.floor), (Kind::Mirror, 0, 8));
+        assert_eq!(
+            (whole.kind, whole.parent, whole.floor),
+            (Kind::Mirror, 0, 8)
+        );
         let why = whole.promotion.unwrap();
         assert_eq!(
             why,

@@ -1,0 +1,210 @@
+//! What is extra at the target of a restore: listed, or removed.
+//!
+//! The controller says what each restored directory holds; whatever else is there is extra, with all below it. Only where a restore
+//! may write, nothing on another file system, and never what the agent itself needs.
+
+use std::collections::HashMap;
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use taf_proto::agent::{Listing, RemoveDone, RemoveExtraWork};
+use taf_tree::Remover;
+use taf_tree::remove::{Error as Refusal, Sweep};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use super::{AHEAD, Told, fetch, reason};
+use crate::backup::Context;
+use crate::fault::{self, Error};
+use crate::progress::{Counters, absolute};
+use crate::restore::target;
+use crate::restore::target_path;
+use crate::restore::write::{Allowed, Permit};
+
+/// Does the work.
+///
+/// # Errors
+/// The fault that ends it: the target's, or the controller's.
+pub async fn run(context: Context<'_>, work: &RemoveExtraWork) -> Result<RemoveDone, Error> {
+    let raw = target_path(work.target.as_ref())?;
+    let done = |counters: &Counters| RemoveDone {
+        file_count: Counters::get(&counters.files),
+        directory_count: Counters::get(&counters.directories),
+        byte_count: Counters::get(&counters.bytes),
+        issue_count: Counters::get(&counters.issues),
+    };
+    // Opening it would make it.
+    if !Path::new(OsStr::from_bytes(&raw)).exists() {
+        return Ok(done(&context.counters));
+    }
+    let config = context.config.clone();
+    let mut own = config.exclude.clone();
+    own.push(config.state.clone());
+    let place = tokio::task::spawn_blocking({
+        let raw = raw.clone();
+        move || target::open(&config, &raw)
+    });
+    let place = place
+        .await
+        .map_err(|error| fault::internal(error.to_string()))??;
+    context.counters.phase(if work.list_only {
+        "listing"
+    } else {
+        "removing"
+    });
+    let (sender, listings) = mpsc::channel(AHEAD);
+    let removing = tokio::task::spawn_blocking({
+        let mut extra = Extra {
+            remover: Remover::new(place.directory),
+            permit: place.permit,
+            target: raw,
+            own,
+            really: !work.list_only,
+            told: Told {
+                issues: context.issues.clone(),
+                counts: HashMap::new(),
+            },
+            counters: Arc::clone(&context.counters),
+            stop: context.stop.clone(),
+        };
+        move || extra.all(listings)
+    });
+    let fetching = fetch::fetch::<Listing>(context.controller.clone(), context.key, sender);
+    let fetched = context.stop.run_until_cancelled(fetching).await;
+    let removed = removing
+        .await
+        .map_err(|error| fault::internal(error.to_string()))?;
+    removed?;
+    fetched.unwrap_or(Err(Error::Stopped))?;
+    Ok(done(&context.counters))
+}
+
+struct Extra {
+    remover: Remover,
+    permit: Permit,
+    /// Absolute.
+    target: Vec<u8>,
+    /// What stays whatever is asked: the agent's own.
+    own: Vec<PathBuf>,
+    really: bool,
+    told: Told,
+    counters: Arc<Counters>,
+    stop: CancellationToken,
+}
+
+impl Extra {
+    fn all(&mut self, mut listings: mpsc::Receiver<Listing>) -> Result<(), Error> {
+        while let Some(listing) = listings.blocking_recv() {
+            if self.stop.is_cancelled() {
+                return Err(Error::Stopped);
+            }
+            let names = match self.remover.names(&listing.path) {
+                Ok(Some(names)) => names,
+                // It could not be restored, which the restore has said.
+                Ok(None) => continue,
+                Err(error) => {
+                    self.told
+                        .stays(&listing.path, reason(&error), error.to_string());
+                    continue;
+                }
+            };
+            for name in names.iter().filter(|name| is_extra(name, &listing)) {
+                self.one(&taf_tree::path::join(&listing.path, name))?;
+            }
+        }
+        if self.stop.is_cancelled() {
+            return Err(Error::Stopped);
+        }
+        self.told.sum_up();
+        Ok(())
+    }
+
+    fn one(&mut self, path: &[u8]) -> Result<(), Error> {
+        self.counters.path(path);
+        match (self.permit)(path) {
+            Ok(Allowed::Write) => {}
+            Ok(Allowed::Keep) => {
+                let why = "something below it is allowed to be written to, but not it itself";
+                self.told.stays(path, "NOT_ALLOWED", why.to_owned());
+                return Ok(());
+            }
+            Err(error) => return Err(error),
+        }
+        let whole = absolute(&self.target, path);
+        let whole = Path::new(OsStr::from_bytes(&whole));
+        if self
+            .own
+            .iter()
+            .any(|own| own.starts_with(whole) || whole.starts_with(own))
+        {
+            let why = "the source agent keeps its state there, or its configuration excludes it";
+            self.told.stays(path, "NOT_ALLOWED", why.to_owned());
+            return Ok(());
+        }
+        let stop = self.stop.clone();
+        let told = &mut self.told;
+        let mut how = Sweep {
+            really: self.really,
+            stays: &mut |path, error| told.stays(path, reason(&error), error.to_string()),
+            stopped: &|| stop.is_cancelled(),
+        };
+        let swept = self.remover.sweep(path, &mut how);
+        match swept {
+            Ok(sum) => {
+                Counters::add(&self.counters.files, sum.files);
+                Counters::add(&self.counters.directories, sum.directories);
+                Counters::add(&self.counters.bytes, sum.bytes);
+                if !self.really {
+                    let what = match (sum.files, sum.directories) {
+                        (_, 0) => "it is not in the version".to_owned(),
+                        (files, directories) => format!(
+                            "it is not in the version (directories: {directories}, files: {files})"
+                        ),
+                    };
+                    self.told.stays(path, "EXTRA", what);
+                }
+            }
+            Err(error @ Refusal::OtherFileSystem) => {
+                self.told
+                    .stays(path, "OTHER_FILE_SYSTEM", error.to_string());
+            }
+            Err(error) => self.told.stays(path, reason(&error), error.to_string()),
+        }
+        Ok(())
+    }
+}
+
+/// Whether a name is within the bounds of a listing and not in it.
+fn is_extra(name: &[u8], listing: &Listing) -> bool {
+    let within =
+        name >= &listing.lower[..] && (listing.upper.is_empty() || name < &listing.upper[..]);
+    within
+        && listing
+            .names
+            .binary_search_by(|held| held[..].cmp(name))
+            .is_err()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_listing_speaks_of_the_names_between_its_bounds_only() {
+        let listing = |lower: &'static [u8], upper: &'static [u8]| Listing {
+            lower: lower.into(),
+            upper: upper.into(),
+            names: vec![b"b"[..].into(), b"d"[..].into()],
+            ..Listing::default()
+        };
+        let whole = listing(b"", b"");
+        let extra = |name: &[u8], listing: &Listing| is_extra(name, listing);
+        assert!(extra(b"a", &whole) && extra(b"c", &whole) && extra(b"z", &whole));
+        assert!(!extra(b"b", &whole) && !extra(b"d", &whole));
+        let middle = listing(b"b", b"e");
+        assert!(extra(b"c", &middle));
+        assert!(!extra(b"a", &middle) && !extra(b"e", &middle) && !extra(b"z", &middle));
+    }
+}
