@@ -34,6 +34,18 @@ say "$(uname -r)"
 LD_LIBRARY_PATH=$libraries . "$out/library.sh"
 iscsistart=$(command -v iscsistart)
 LD_LIBRARY_PATH=$libraries "$iscsistart" -i iqn.2026-01.test.taf:guest -t "$TARGET" -g 1 -a 127.0.0.1 -p "$PORT" || exit 1
+# Connects the kernel again when the target was gone and comes back; the devices stay the same. It begins with doing so once.
+if [ -n "$RECONNECT" ]; then
+    mkdir -p /etc/iscsi
+    echo InitiatorName=iqn.2026-01.test.taf:guest >/etc/iscsi/initiatorname.iscsi
+    : >/etc/iscsi/iscsid.conf
+    LD_LIBRARY_PATH=$libraries iscsid -f >/run/iscsid.log 2>&1 &
+    for _ in $(seq 150); do
+        grep -q operational /run/iscsid.log && break
+        sleep 0.1
+    done
+    grep -q operational /run/iscsid.log || exit 1
+fi
 wanted=$((DRIVES + 1))
 devices() { cat /sys/class/scsi_generic/sg*/device/type 2>/dev/null | grep -cE '^(1|8)$'; }
 for _ in $(seq 150); do

@@ -4,7 +4,9 @@
 # Runs the command as root in a guest that has Linux's own sg, st and ch drivers and, behind them, a tape library: one changer
 # ($CHANGER is its serial number), $DRIVES drives ($DRIVE is the first one's serial number), five cartridges of $TAPE_MB MiB in
 # its slots. The library is tgt's (LIBRARY=tgt, the default), or that of our emulator's program, EMULATOR=PATH, as an iSCSI
-# target (LIBRARY=emulator; its folder in the guest is $LIBRARY_DIR). LAB is what setup.sh made.
+# target (LIBRARY=emulator, further options of `serve` in EMULATOR_OPTIONS; its folder in the guest is $LIBRARY_DIR/it). With
+# RECONNECT=yes the kernel connects again when the target has died and comes back. The guest has MEMORY_MB (384) of memory, which
+# its own folders are in. LAB is what setup.sh made.
 #
 # The guest is User Mode Linux: an ordinary process, no root, no KVM, one processor; up and down in 10 s. It sees this
 # machine's files, read-only; /tmp, /run and /opt are its own, and /mnt is LAB, which can be written. It has no udev.
@@ -27,7 +29,8 @@ done
 {
     printf 'COMMAND=%q\nMODULES=%q\n' "$*" "$modules"
     printf 'DRIVES=%q\nTAPE_MB=%q\n' "${DRIVES:-2}" "${TAPE_MB:-64}"
-    printf 'EMULATOR=%q\n' "${EMULATOR:-}"
+    printf 'RECONNECT=%q\n' "${RECONNECT:-}"
+    printf 'EMULATOR=%q\nEMULATOR_OPTIONS=%q\n' "${EMULATOR:-}" "${EMULATOR_OPTIONS:-}"
 } >"$out/settings"
 # The first thing that runs in the guest: its own /proc, /sys and /dev, and the lab.
 cat >"$out/init" <<INIT
@@ -41,7 +44,7 @@ INIT
 chmod +x "$out/init"
 
 # The guest's memory is a file; a small /dev/shm can't hold it.
-memory=384
+memory=${MEMORY_MB:-384}
 free=$(df --output=avail -m /dev/shm 2>/dev/null | tail -n1) || free=0
 if ((free > 2 * memory)); then TMPDIR=/dev/shm; else TMPDIR=$out; fi
 export TMPDIR

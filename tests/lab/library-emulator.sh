@@ -8,7 +8,7 @@ mkdir -p $LIBRARY_DIR
 library_start() {
     rm -f $LIBRARY_DIR/units
     setsid "$EMULATOR" serve --dir $LIBRARY_DIR/it --create --drives "$DRIVES" --slots 8 --cartridges 5 --capacity "${TAPE_MB}MiB" \
-        --iscsi 127.0.0.1:$PORT --iscsi-name $TARGET >$LIBRARY_DIR/units 2>>$LIBRARY_DIR/log </dev/null &
+        --iscsi 127.0.0.1:$PORT --iscsi-name $TARGET $EMULATOR_OPTIONS >$LIBRARY_DIR/units 2>>$LIBRARY_DIR/log </dev/null &
     echo $! >$LIBRARY_DIR/pid
     for _ in $(seq 100); do
         [ "$(grep -c iscsi: $LIBRARY_DIR/units)" = $((DRIVES + 1)) ] && return
@@ -21,5 +21,5 @@ library_start || exit 1
 serial() { sed -n "s/^$1\t.*iscsi:.*\t//p" $LIBRARY_DIR/units; }
 DRIVE=$(serial drive0)
 CHANGER=$(serial changer)
-export DRIVE CHANGER LIBRARY_DIR EMULATOR PORT TARGET TAPE_MB DRIVES
+export DRIVE CHANGER LIBRARY_DIR EMULATOR EMULATOR_OPTIONS PORT TARGET TAPE_MB DRIVES
 export -f library_start

@@ -36,6 +36,8 @@ const ADMINISTRATOR: &str = "admin";
 pub const TAPE_AGENT: &str = "tapes";
 /// The source agent of every system.
 pub const SOURCE_AGENT: &str = "files";
+/// The virtual library as an iSCSI target.
+const IQN: &str = "iqn.2026-11.internal.taf:test";
 /// Tells the processes of one system from all others.
 const MARK: &str = "TAF_TEST_HOME";
 
@@ -48,9 +50,27 @@ pub const PROGRAMS: [&str; 5] = [
     "taf-tape-agent",
 ];
 
+/// Whose drives and robot a system has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Devices {
+    /// Those of a virtual library of its own, over sockets.
+    Sockets,
+    /// The same as an iSCSI target.
+    Iscsi,
+    /// Others, by their names; there is no virtual library then that the system knows of.
+    Named {
+        /// Of the drives.
+        drives: Vec<String>,
+        /// Of the robot.
+        library: String,
+    },
+}
+
 /// How a system is made.
 #[derive(Debug, Clone)]
 pub struct Options {
+    /// Whose drives they are.
+    pub devices: Devices,
     /// Drives.
     pub drives: u16,
     /// Blank cartridges, TAF001L8 and so on, in twice as many slots and two more.
@@ -78,6 +98,7 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Self {
         Self {
+            devices: Devices::Sockets,
             drives: 2,
             cartridges: 3,
             further_slots: 0,
@@ -100,6 +121,8 @@ pub struct System {
     programs: PathBuf,
     options: Options,
     port: u16,
+    /// Of the virtual library's iSCSI target, if it is one.
+    portal: u16,
     running: BTreeMap<Process, Child>,
     _watchdog: Child,
 }
@@ -132,7 +155,9 @@ impl System {
     /// Starts everything, signs in, and waits until drives and library are shown.
     pub fn start(options: Options) -> Result<Self> {
         let mut system = Self::prepare(options)?;
-        system.begin(Process::Emulator)?;
+        if !matches!(system.options.devices, Devices::Named { .. }) {
+            system.begin(Process::Emulator)?;
+        }
         system.begin(Process::Controller)?;
         system.sign_in()?;
         system.enrol(TAPE_AGENT, "tape", "taf-tape-agent")?;
@@ -154,6 +179,7 @@ impl System {
         }
         let system = Self {
             port: free_port()?,
+            portal: free_port()?,
             _watchdog: watchdog(home.path())?,
             home,
             programs,
@@ -167,11 +193,8 @@ impl System {
     fn configure(&self) -> Result<()> {
         let home = self.home().display();
         let address = self.address();
-        let sockets = format!("unix:{home}/library/sockets");
-        let drives: Vec<String> = (0..self.options.drives)
-            .map(|number| format!("\"{sockets}/drive{number}.sock\""))
-            .collect();
-        let (drives, lease) = (drives.join(", "), &self.options.lease);
+        let (drives, library) = self.devices();
+        let lease = &self.options.lease;
         self.write(
             "etc/controller.toml",
             &format!(
@@ -182,7 +205,7 @@ impl System {
         self.write(
             "etc/tape-agent.toml",
             &format!(
-                "controller = \"{address}\"\nstate = \"{home}/tape-agent\"\nlisten = \"127.0.0.1\"\ndrives = [{drives}]\nlibraries = [\"{sockets}/changer.sock\"]\ndrive_floor = \"{}\"\n{}",
+                "controller = \"{address}\"\nstate = \"{home}/tape-agent\"\nlisten = \"127.0.0.1\"\ndrives = {drives:?}\nlibraries = [{library:?}]\ndrive_floor = \"{}\"\n{}",
                 self.options.drive_floor, self.options.tape_agent
             ),
         )?;
@@ -193,6 +216,32 @@ impl System {
                 self.options.source_agent
             ),
         )
+    }
+
+    /// Names of the drives and of the robot.
+    pub fn devices(&self) -> (Vec<String>, String) {
+        let numbers = 0..self.options.drives;
+        match &self.options.devices {
+            Devices::Sockets => {
+                let sockets = format!("unix:{}/library/sockets", self.home().display());
+                (
+                    numbers
+                        .map(|number| format!("{sockets}/drive{number}.sock"))
+                        .collect(),
+                    format!("{sockets}/changer.sock"),
+                )
+            }
+            Devices::Iscsi => {
+                let target = format!("iscsi://127.0.0.1:{}/{IQN}", self.portal);
+                (
+                    numbers
+                        .map(|number| format!("{target}/{}", number + 1))
+                        .collect(),
+                    format!("{target}/0"),
+                )
+            }
+            Devices::Named { drives, library } => (drives.clone(), library.clone()),
+        }
     }
 
     fn write(&self, path: &str, text: &str) -> Result<()> {
@@ -402,6 +451,10 @@ impl System {
         .split(' ')
         .map(str::to_owned)
         .collect();
+        if self.options.devices == Devices::Iscsi {
+            let target = format!("--iscsi 127.0.0.1:{} --iscsi-name {IQN}", self.portal);
+            arguments.extend(target.split(' ').map(str::to_owned));
+        }
         arguments.extend_from_slice(emulator);
         arguments
     }

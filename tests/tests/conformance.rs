@@ -15,10 +15,11 @@ use taf_emulator::{iscsi, server};
 use taf_scsi::cdb;
 use taf_scsi::host::{Host, Kind};
 use taf_scsi::transport::in_process::InProcess;
+use taf_scsi::transport::iscsi::chap::Secrets;
 use taf_scsi::transport::iscsi::keys::Wishes;
 use taf_scsi::transport::iscsi::{Address, Iscsi, Settings, scan};
 use taf_scsi::transport::{self, Data};
-use taf_tests::lab::{self, Lab};
+use taf_tests::lab::{self, Guest, Lab};
 use tempfile::TempDir;
 
 macro_rules! conforms {
@@ -36,6 +37,7 @@ conforms! {
     the_emulator_over_its_socket: over_the_socket(), lacking [], failing [];
     the_emulators_target_over_iscsi: over_iscsi(Wishes::default()), lacking [], failing [];
     the_emulators_target_over_iscsi_by_request: over_iscsi(ASKED), lacking [], failing [];
+    tgt_by_our_initiator: over_tgt(), lacking TGT, failing TGT_FAILS;
     tgt_through_the_kernels_sg_driver: in_the_guest(lab::Library::Tgt), lacking TGT, failing TGT_FAILS;
     the_emulators_target_through_the_kernels_drivers: in_the_guest(lab::Library::Emulator), lacking [], failing [];
 }
@@ -253,15 +255,25 @@ fn over_iscsi(wishes: Wishes) -> Report {
         wishes,
         ..Settings::default()
     };
-    let found = scan(&portal.address().to_string(), &settings).unwrap();
+    let report = by_initiator(&portal.address().to_string(), &settings, 64 << 10);
+    assert!(report.len() >= 40);
+    report
+}
+
+/// The suite on the first robot and the drives behind a portal.
+fn by_initiator(portal: &str, settings: &Settings, block: usize) -> Report {
+    let mut found = scan(portal, settings).unwrap();
+    found.sort_by_key(|one| one.kind != Kind::Changer);
     let kinds: Vec<Kind> = found.iter().map(|one| one.kind).collect();
     assert_eq!(kinds, [Kind::Changer, Kind::Drive, Kind::Drive]);
     let open = |name: &str| {
         let address = Address::parse(name.strip_prefix("iscsi://").unwrap()).unwrap();
-        Iscsi::open(&address, &settings).map(Box::new)
+        Iscsi::open(&address, settings).map(Box::new)
     };
+    // tgt cuts the last drive's number off; then it is not the first.
     let bay = |bay: &DriveElement| {
-        let one = found.iter().find(|one| one.serial == bay.serial).unwrap();
+        let one = found.iter().find(|one| one.serial == bay.serial);
+        let one = one.unwrap_or(&found[1]);
         Ok(Box::new(ScsiDrive::new(open(&one.name)?)?) as Box<dyn Drive>)
     };
     let mut way = Way {
@@ -270,7 +282,64 @@ fn over_iscsi(wishes: Wishes) -> Report {
         }),
         bay: Box::new(bay),
     };
-    read(&way.run(None, scope(64 << 10)).unwrap())
+    read(&way.run(None, scope(block)).unwrap())
+}
+
+/// Without root, by CHAP. tgt means SHA-1 where it says SHA-256, so that MD5 is what is agreed on.
+fn over_tgt() -> Option<Report> {
+    let lab = Lab::open().unwrap()?;
+    let tgt = lab.tgt("ann", "a-secret-of-hers").unwrap();
+    let knowing = |secret: &str| Settings {
+        secrets: Secrets::parse(&format!("ann {secret}")).unwrap(),
+        ..Settings::default()
+    };
+    let portal = format!("ann@{}", tgt.portal);
+    let name = format!("{portal}/{}/1", tgt.target);
+    let wrong = Iscsi::open(&Address::parse(&name).unwrap(), &knowing("another"));
+    let why = wrong.err().unwrap().to_string();
+    assert!(why.contains("0201"), "{why}");
+    Some(by_initiator(
+        &portal,
+        &knowing("a-secret-of-hers"),
+        256 << 10,
+    ))
+}
+
+/// libiscsi's tools, with and without the secret.
+#[test]
+fn the_usual_iscsi_tools_see_our_target() {
+    let Some(lab) = Lab::open().unwrap() else {
+        return;
+    };
+    let dir = TempDir::new().unwrap();
+    let library = emulated(&dir);
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut options = iscsi::Options::new("iqn.2026-11.internal.taf:library");
+    options.secrets = Secrets::parse("ann right").unwrap();
+    let portal = iscsi::serve(listener, &library, options).unwrap();
+    let run = |tool: &str, arguments: &[&str]| {
+        let output = lab.tool(tool).args(arguments).output().unwrap();
+        let text = [output.stdout, output.stderr].concat();
+        (
+            output.status.success(),
+            String::from_utf8_lossy(&text).into_owned(),
+        )
+    };
+    let place = |secret: &str| format!("iscsi://ann%{secret}@{}/", portal.address());
+    let (done, text) = run("iscsi-ls", &["-s", &place("right")]);
+    assert!(done, "{text}");
+    assert!(
+        text.contains("MEDIA_CHANGER") && text.matches("SEQUENTIAL_ACCESS").count() == 2,
+        "{text}"
+    );
+    let unit = format!("{}iqn.2026-11.internal.taf:library/1", place("right"));
+    let (done, text) = run("iscsi-inq", &[&unit]);
+    assert!(
+        done && text.contains("SEQUENTIAL_ACCESS") && text.contains("ULTRIUM-EMU8"),
+        "{text}"
+    );
+    let (_, text) = run("iscsi-ls", &["-s", &place("wrong")]);
+    assert!(text.contains("Authentication failure"), "{text}");
 }
 
 /// Set in the guest.
@@ -284,7 +353,7 @@ fn in_the_guest(library: lab::Library) -> Option<Report> {
         "RUST_BACKTRACE=0 {program} --scratch --changer serial:$CHANGER --drive serial:$DRIVE --block 262144 --fill 40000000; {INSIDE}=1 {} --exact inside_the_guest",
         own.display()
     );
-    let text = lab.run(library, &command).unwrap();
+    let text = lab.run(Guest::of(library), &command).unwrap();
     println!("{text}");
     let mut report = Vec::new();
     for line in text.lines() {

@@ -232,7 +232,17 @@ pub fn serve(listener: TcpListener, library: &Library, options: Options) -> io::
         let target: Arc<Mutex<dyn Target>> = drive.target();
         target
     });
-    let units = std::iter::once(robot).chain(drives).map(|target| Unit {
+    let units = std::iter::once(robot).chain(drives).collect();
+    serve_units(listener, units, options)
+}
+
+/// The same for any logical units, numbered from 0.
+pub fn serve_units(
+    listener: TcpListener,
+    units: Vec<Arc<Mutex<dyn Target>>>,
+    options: Options,
+) -> io::Result<Portal> {
+    let units = units.into_iter().map(|target| Unit {
         target,
         resets: AtomicU64::new(0),
     });

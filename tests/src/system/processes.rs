@@ -53,8 +53,8 @@ impl System {
     pub fn pid(&self, process: Process) -> Result<Pid> {
         let found = match process {
             Process::Postgres => self.postmaster(),
-            Process::DriveWorker => self.worker("drive0.sock")?,
-            Process::LibraryWorker => self.worker("changer.sock")?,
+            Process::DriveWorker => self.worker(&self.devices().0[0])?,
+            Process::LibraryWorker => self.worker(&self.devices().1)?,
             _ => self
                 .running
                 .get(&process)

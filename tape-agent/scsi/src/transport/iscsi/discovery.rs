@@ -35,7 +35,17 @@ pub struct Found {
 /// is taken, and nobody's session is disturbed. The reason if that fails.
 pub fn scan(portal: &str, settings: &Settings) -> Result<Vec<Found>, String> {
     let portal = Portal::parse(portal)?;
-    let mut session = log_in(&portal, Purpose::Discovery, settings)?;
+    // Many portals tell everybody which targets they have, and know no users there.
+    let anybody = Portal {
+        user: None,
+        ..portal
+    };
+    let mut session = match log_in(&portal, Purpose::Discovery, settings) {
+        Err(why) if portal.user.is_some() => {
+            log_in(&anybody, Purpose::Discovery, settings).map_err(|_| why)?
+        }
+        outcome => outcome?,
+    };
     let said = session
         .text(&Keys::new().and("SendTargets", "All"))
         .map_err(reason)?;

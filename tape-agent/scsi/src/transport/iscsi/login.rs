@@ -325,9 +325,10 @@ const UNPROVED: &str = "the target wants proof of who we are: name a user, iscsi
 /// Status classes 2 and 3 (11.13.5).
 fn refused(class: u8, detail: u8) -> Stop {
     let words = match (class, detail) {
-        (2, 1) => {
+        // A proof of another length than expected is a fault to some.
+        (2, 0 | 1) => {
             return Stop::Denied(format!(
-                "the target does not believe who we are (status 0201): user, secret, or none named where it wants one; {UNPROVED}"
+                "the target does not believe who we are (status 02{detail:02x}): user, secret, or none named where it wants one; {UNPROVED}"
             ));
         }
         (2, 2) => "this host may not use the target: have its initiator name allowed there",
