@@ -16,6 +16,9 @@ const EMBEDDED: &str = "embedded";
 /// Silence after which a unit is lost, if nobody says.
 const LEASE: Duration = Duration::from_secs(15);
 
+/// How long a volume rests on which nothing is needed any more, if nobody says: time to find out that it was a mistake.
+const REUSE_AFTER: Duration = Duration::from_hours(7 * 24);
+
 /// How long a running job waits for its next volume, if nobody says: a working day's night.
 const VOLUME_WAIT: Duration = Duration::from_hours(12);
 
@@ -56,6 +59,8 @@ pub struct Config {
     pub index_after: Duration,
     /// Whether drives that ask for it are cleaned without being told.
     pub auto_clean: bool,
+    /// A volume on which nothing is needed any more rests for so long before it is written anew.
+    pub reuse_after: Duration,
     /// Whether the log is JSON.
     pub log_json: bool,
 }
@@ -86,6 +91,7 @@ struct Raw {
     volume_wait: Option<String>,
     index_after: Option<String>,
     auto_clean: Option<bool>,
+    reuse_after: Option<String>,
     log_json: Option<bool>,
 }
 
@@ -170,6 +176,14 @@ fn read(raw: Raw, home: Option<PathBuf>) -> Result<Config, Error> {
         Duration::from_hours(24),
         "0s to 24h",
     );
+    let reuse_after = span(
+        "reuse_after",
+        raw.reuse_after.as_deref(),
+        REUSE_AFTER,
+        Duration::ZERO,
+        Duration::from_hours(3_650 * 24),
+        "0s to 3650d",
+    );
     if !bad.is_empty() {
         return Err(Error::Values(bad));
     }
@@ -185,6 +199,7 @@ fn read(raw: Raw, home: Option<PathBuf>) -> Result<Config, Error> {
         volume_wait,
         index_after,
         auto_clean: raw.auto_clean.unwrap_or(true),
+        reuse_after,
         log_json: raw.log_json.unwrap_or(false),
     })
 }

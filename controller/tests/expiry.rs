@@ -14,7 +14,7 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use runs::{compared, fetch, files, make, recalled, run, sizes};
 use taf_controller::catalog::vacuum::{self, Sweep};
-use taf_controller::store::{expiry, lines, parts};
+use taf_controller::store::{expiry, lines, parts, reuse};
 use taf_core::catalog::{Kind, Protected, resolve};
 use taf_proto::agent::BaseKind;
 use world::{Attempt, Tree, World};
@@ -400,4 +400,90 @@ async fn no_job_waits_while_the_rows_of_a_version_go() {
     );
     assert_eq!(removed as i64, rows / 2 + 1);
     assert!(p99(&busy) < p99(&quiet) * 5 + Duration::from_millis(500));
+}
+
+/// Whether the world's volume can be given up to be labelled anew, if nothing has been needed for so long. Nothing is done.
+async fn reusable(world: &World, seconds: f64) -> bool {
+    let mut client = world.store.client().await.unwrap();
+    let tx = client.transaction().await.unwrap();
+    let fresh = uuid::Uuid::new_v4();
+    let taken = reuse::volume_reuse_on(&tx, world.volume_id, seconds, fresh).await;
+    taken.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_that_lives_in_any_way_is_ever_given_up() {
+    let world = World::new().await;
+    let sql = async |text: &str| {
+        let client = world.store.client().await.unwrap();
+        client.batch_execute(text).await.unwrap();
+    };
+    let tree = Tree::of(&[("a", 700, 0), ("b/c", 30_000, 0)]);
+    assert!(!reusable(&world, 0.0).await, "a fresh one needs no label");
+    world.back_up(&tree, 1).await;
+    world.end_attempts().await;
+    assert!(!reusable(&world, 0.0).await, "a version lives on it");
+    expire(&world, &[1]).await;
+    tidy(&world).await;
+    assert!(!reusable(&world, 0.0).await, "the next run may build on it");
+    // As if the next version were on another volume: of this one nothing is needed.
+    let forget = "UPDATE versions SET pages_gone = true; DELETE FROM version_parts";
+    sql(forget).await;
+    tidy(&world).await;
+    assert!(reusable(&world, 0.0).await);
+    assert!(!reusable(&world, 3_600.0).await, "it has not rested");
+    for state in ["read-only", "quarantined"] {
+        sql(&format!("UPDATE volumes SET state = '{state}'")).await;
+        assert!(!reusable(&world, 0.0).await, "{state}");
+    }
+    sql("UPDATE volumes SET state = 'full'").await;
+    assert!(reusable(&world, 0.0).await);
+
+    let job = "INSERT INTO jobs (kind, state, creator, volume_id, created_at) SELECT 'verify', 'queued', 'test', id, now() FROM volumes";
+    sql(job).await;
+    assert!(!reusable(&world, 0.0).await, "a job waits for it");
+    sql("UPDATE jobs SET state = 'cancelled', ended_at = now() WHERE kind = 'verify'").await;
+    let attempt = world.attempt_at(Kind::Full).await;
+    assert!(!reusable(&world, 0.0).await, "an attempt holds it");
+    die(&world, &attempt, &tree).await;
+    assert!(
+        !reusable(&world, 0.0).await,
+        "what died can be gone on with"
+    );
+    // Even if nobody had noticed that something came.
+    sql("UPDATE volumes SET freed_at = now() - interval '1 day'").await;
+    assert!(!reusable(&world, 0.0).await);
+    tidy(&world).await;
+    assert_eq!(world.count("volumes WHERE freed_at IS NOT NULL").await, 0);
+    sql("UPDATE archives SET state = 'abandoned' WHERE state IN ('staged', 'closed')").await;
+    tidy(&world).await;
+
+    // What a worker still had in its journal comes too late.
+    let late = world.attempt_at(Kind::Full).await;
+    let made = world::Backup::of(&tree, late.opened.ordinal as u32);
+    let part = made.parts(&world, &late, 1).await.remove(0);
+    world.end_attempts().await;
+    let mut client = world.store.client().await.unwrap();
+    let tx = client.transaction().await.unwrap();
+    let fresh = uuid::Uuid::new_v4();
+    assert!(
+        reuse::volume_reuse_on(&tx, world.volume_id, 0.0, fresh)
+            .await
+            .unwrap()
+    );
+    let commits = tokio::time::timeout(Duration::from_millis(300), world.commit(&part)).await;
+    assert!(
+        commits.is_err(),
+        "a part came to a volume that is being given up"
+    );
+    tx.commit().await.unwrap();
+    assert!(world.commit(&part).await.is_err());
+    assert_eq!(
+        world
+            .count("volumes WHERE state = 'labelling' AND former_end > 4 AND freed_at IS NULL")
+            .await,
+        1
+    );
+    let owned = "parts AS x JOIN volumes AS v ON v.recording_uuid = x.recording_uuid";
+    assert_eq!(world.count(owned).await, 0);
 }

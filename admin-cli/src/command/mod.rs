@@ -6,6 +6,7 @@ mod compare;
 mod drive;
 mod health;
 mod job;
+mod keep;
 mod library;
 mod login;
 mod ls;
@@ -13,6 +14,7 @@ mod order;
 mod plan;
 mod pool;
 mod restore;
+mod retention;
 mod run;
 mod source;
 mod status;
@@ -72,6 +74,8 @@ enum Command {
     Versions(versions::Versions),
     #[command(subcommand)]
     Version(version::Command),
+    #[command(subcommand)]
+    Retention(retention::Command),
     Ls(ls::Ls),
     Restore(restore::Restore),
     #[command(subcommand, alias = "pools")]
@@ -131,6 +135,7 @@ fn execute(command: Command, out: &mut Output) -> Result<Exit, Failure> {
             Command::Job(command) => command.run(out).await,
             Command::Versions(command) => command.run(out).await,
             Command::Version(command) => command.run(out).await,
+            Command::Retention(command) => command.run(out).await,
             Command::Ls(command) => command.run(out).await,
             Command::Restore(command) => command.run(out).await,
             Command::Pool(command) => command.run(out).await,

@@ -1,10 +1,11 @@
 //! `taf plan`: how a source is backed up, and where to.
 
 use taf_proto::v1::{
-    CreatePlanRequest, DeletePlanRequest, GetPlanRequest, ListPlansRequest, Plan,
+    CreatePlanRequest, DeletePlanRequest, GetPlanRequest, ListPlansRequest, Plan, Retention,
     UpdatePlanRequest, VersionType,
 };
 
+use super::keep::{Rules, words};
 use super::missing;
 use super::version_type::{Type, word};
 use crate::client::{Client, all, read, request_id};
@@ -94,7 +95,8 @@ impl Settings {
   taf plan create hourly --source home --pool default --type incremental
   taf plan create archive --source films --pool offsite --level 1 --threads 4
   taf plan create replica --source home --pool default --type mirror
-  taf plan create large --source projects --pool default --streams 2")]
+  taf plan create large --source projects --pool default --streams 2
+  taf plan create office --source office --pool default --keep-last 7 --keep-daily 14 --keep-monthly 12")]
 pub struct Create {
     /// Name: 1 to 64 of a-z, 0-9, '.', '_', '-'
     name: String,
@@ -106,6 +108,8 @@ pub struct Create {
     pool: String,
     #[command(flatten)]
     settings: Settings,
+    #[command(flatten)]
+    keep: Rules,
 }
 
 impl Create {
@@ -116,6 +120,8 @@ impl Create {
             ..Plan::default()
         };
         self.settings.put(&mut plan);
+        let mut retention = Retention::default();
+        plan.retention = self.keep.put(&mut retention).then_some(retention);
         let request = CreatePlanRequest {
             plan_id: id(&self.name).to_owned(),
             plan: Some(plan),
@@ -141,7 +147,9 @@ impl Create {
 
 Examples:
   taf plan update daily --type differential
-  taf plan update daily --pool offsite --level 9"
+  taf plan update daily --pool offsite --level 9
+  taf plan update daily --keep-last 7 --keep-daily 14 --time-zone Europe/Berlin
+  taf plan update daily --keep-anew --keep-days 180"
 )]
 pub struct Update {
     /// Its name
@@ -151,6 +159,8 @@ pub struct Update {
     pool: Option<String>,
     #[command(flatten)]
     settings: Settings,
+    #[command(flatten)]
+    keep: Rules,
 }
 
 impl Update {
@@ -164,6 +174,15 @@ impl Update {
             plan.pool = name("pools", pool);
             paths.push("pool".to_owned());
         }
+        let client = Client::signed_in().await?;
+        if self.keep.is_given() {
+            // Rules that are not given stay, so what there is is read first, and must still be so when it is changed.
+            let known = known(&client, &self.name).await?;
+            let mut retention = known.retention.unwrap_or_default();
+            self.keep.put(&mut retention);
+            (plan.retention, plan.etag) = (Some(retention), known.etag);
+            paths.push("retention".to_owned());
+        }
         if paths.is_empty() {
             return Err(Failure::usage(
                 "nothing is to change",
@@ -175,7 +194,6 @@ impl Update {
             update_mask: Some(prost_types::FieldMask { paths }),
             request_id: request_id(),
         };
-        let client = Client::signed_in().await?;
         let answer = client.plans().update_plan(request).await?.into_inner();
         let plan = answer.plan.ok_or_else(|| missing("plan"))?;
         if out.json() {
@@ -230,6 +248,19 @@ impl List {
     }
 }
 
+/// A plan as it is.
+async fn known(client: &Client, plan: &str) -> Result<Plan, Failure> {
+    let request = GetPlanRequest {
+        name: name("plans", plan),
+    };
+    let answer = read(|| {
+        let (mut plans, request) = (client.plans(), request.clone());
+        async move { plans.get_plan(request).await }
+    })
+    .await?;
+    answer.plan.ok_or_else(|| missing("plan"))
+}
+
 /// The level that is used.
 fn level(plan: &Plan) -> i32 {
     match plan.compression_level {
@@ -250,15 +281,7 @@ pub struct Show {
 impl Show {
     async fn run(self, out: &mut Output) -> Result<Exit, Failure> {
         let client = Client::signed_in().await?;
-        let request = GetPlanRequest {
-            name: name("plans", &self.name),
-        };
-        let answer = read(|| {
-            let (mut plans, request) = (client.plans(), request.clone());
-            async move { plans.get_plan(request).await }
-        })
-        .await?;
-        let plan = answer.plan.ok_or_else(|| missing("plan"))?;
+        let plan = known(&client, &self.name).await?;
         if out.json() {
             out.message("Plan", &plan)?;
             return Ok(Exit::Done);
@@ -278,6 +301,8 @@ impl Show {
             let percent = plan.mirror_living_percent;
             out.line(format!("whole    if less than {percent} % is living"))?;
         }
+        let keeps = plan.retention.as_ref().map_or("all".to_owned(), words);
+        out.line(format!("keeps    {}", human::clean(&keeps)))?;
         out.line(format!(
             "made     {}",
             human::time(plan.create_time.as_ref())

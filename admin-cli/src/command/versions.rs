@@ -13,11 +13,15 @@ use crate::resource::{id, name};
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   taf versions
-  taf versions --plan daily")]
+  taf version list --plan daily          the same, of one plan
+  taf version list --plan daily --why    why each is kept, and until when")]
 pub struct Versions {
     /// Only those of this plan
     #[arg(long, value_name = "PLAN")]
     plan: Option<String>,
+    /// Show why each is kept, and until when, instead of what it holds
+    #[arg(long)]
+    why: bool,
 }
 
 impl Versions {
@@ -41,6 +45,7 @@ impl Versions {
             Ok((page.versions, page.next_page_token))
         })
         .await?;
+        let rows = if self.why { why } else { rows };
         out.list("versions", "Version", &versions, rows)?;
         Ok(Exit::Done)
     }
@@ -68,6 +73,21 @@ fn rows(versions: &[Version]) -> Rows {
                 0 => human::time(version.verify_time.as_ref()),
                 damaged => format!("{} damaged", human::counted(damaged, "part", "parts")),
             },
+        ]);
+    }
+    rows
+}
+
+/// Why they are kept.
+fn why(versions: &[Version]) -> Rows {
+    let mut rows = Rows::new(&["VERSION", "BEGUN", "TAGS", "UNTIL", "WHY"]);
+    for version in versions {
+        rows.push([
+            named(version),
+            human::time(version.start_time.as_ref()),
+            version.tags.join(" "),
+            human::time(version.keep_time.as_ref()),
+            human::clean(&version.keep_reasons.join("; ")).into_owned(),
         ]);
     }
     rows

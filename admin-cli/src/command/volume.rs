@@ -87,6 +87,7 @@ impl List {
                 ">VERSIONS",
                 "WHERE",
                 "LAST WRITTEN",
+                "REUSE",
             ]);
             for volume in volumes {
                 rows.push([
@@ -99,6 +100,7 @@ impl List {
                     human::count(volume.version_count),
                     place(volume),
                     human::time(volume.last_write_time.as_ref()),
+                    human::clean(&volume.reuse_reason).into_owned(),
                 ]);
             }
             rows
@@ -193,6 +195,7 @@ fn show(answer: GetVolumeResponse, out: &mut Output) -> Result<(), Failure> {
         ("serial number", volume.medium_serial.clone()),
         ("labelled", human::time(volume.label_time.as_ref())),
         ("last written", human::time(volume.last_write_time.as_ref())),
+        ("reuse", volume.reuse_reason.clone()),
     ] {
         if !value.is_empty() {
             out.line(format!("{key:<13} {}", human::clean(&value)))?;

@@ -42,6 +42,37 @@ impl Rules {
     }
 }
 
+/// The rules in words.
+impl fmt::Display for Rules {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut words = Vec::new();
+        if self.last > 0 {
+            words.push(format!("last {}", self.last));
+        }
+        for (unit, of) in Unit::ALL.into_iter().zip(self.of_units) {
+            if of > 0 {
+                words.push(format!("{} {of}", unit.adjective()));
+            }
+        }
+        if self.within_seconds > 0 {
+            words.push(format!("within {}", calendar::span(self.within_seconds)));
+        }
+        if self.days > 0 {
+            words.push(format!("for {} days", self.days));
+        }
+        if self.months > 0 {
+            words.push(format!("for {} months", self.months));
+        }
+        words.extend(self.tags.iter().map(|tag| format!("tagged {tag}")));
+        f.write_str(&words.join(", "))
+    }
+}
+
+/// Until when a version is locked that is locked for so many days.
+pub fn lock_until(at: Timestamp, days: u32, zone: &TimeZone) -> Timestamp {
+    calendar::days_after(at, days, zone)
+}
+
 /// A version that is kept until now.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Version {
@@ -49,6 +80,8 @@ pub struct Version {
     pub number: i64,
     /// When it was begun.
     pub at: Timestamp,
+    /// Whether it is an archive, on a line of archives.
+    pub archive: bool,
     /// How well it can be restored.
     pub condition: Condition,
     /// Why it is held, if it is.
@@ -75,6 +108,8 @@ pub enum Condition {
 pub enum Reason {
     /// There are no rules.
     NoRules,
+    /// It is an archive: no rule lets it expire.
+    Archive,
     /// It is one of the newest.
     Last {
         /// Which one, from 1.
@@ -138,6 +173,7 @@ impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Reason::NoRules => f.write_str("the plan has no rule by which versions expire"),
+            Reason::Archive => f.write_str("an archive is kept until somebody lets it expire"),
             Reason::Last { nth, of } => write!(f, "last {nth} of {of}"),
             Reason::Newest {
                 unit,
@@ -243,6 +279,9 @@ fn by_itself(rules: &Rules, version: &Version, zone: &TimeZone, now: Timestamp) 
     let mut reasons = Vec::new();
     if !rules.are_any() {
         reasons.push(Reason::NoRules);
+    }
+    if version.archive {
+        reasons.push(Reason::Archive);
     }
     if let Some(why) = &version.held {
         reasons.push(Reason::Held(why.clone()));

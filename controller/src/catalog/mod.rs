@@ -15,6 +15,7 @@ pub mod recall;
 mod records;
 pub mod removal;
 pub mod report;
+pub mod retention;
 mod select;
 pub mod vacuum;
 pub mod verify;

@@ -18,7 +18,7 @@ use uuid::Uuid;
 
 use super::facts::{State, backup_done, from_proto, is_bound, stage, to_proto};
 use super::indexing::CREATOR;
-use super::{Limits, auto_label, cleaning, indexing, operator};
+use super::{Limits, auto_label, cleaning, indexing, operator, reuse};
 use crate::catalog;
 use crate::store::attempts::{self, LiveAttempt};
 use crate::store::jobs::NewTask;
@@ -88,8 +88,9 @@ pub(super) async fn decide_on(
     if jobs.is_empty() {
         return Ok(changed);
     }
-    let (waits, begun) = auto_label::begin_on(tx, state, &jobs, &world).await?;
+    let (mut waits, begun) = reuse::begin_on(tx, state, &jobs, &world, limits.reuse_after).await?;
     changed |= begun;
+    changed |= auto_label::begin_on(tx, state, &jobs, &world, &mut waits).await?;
     let decisions = plan::plan(&jobs, &world);
     for drive in plan::to_clear(&jobs, &world, &decisions) {
         savepoints::savepoint_begin_on(tx).await?;

@@ -176,7 +176,7 @@ fn drive_work(
         }),
         "label" => Work::Label(agent::LabelWork {
             recording: Some(recording?),
-            expired: None,
+            expired: volume.and_then(|volume| volume.former).map(expired),
             force: live.task.forced,
         }),
         "erase" | "format" => Work::Erase(agent::EraseWork {
@@ -192,10 +192,9 @@ fn drive_work(
                 .map(|v| v.volume_uuid.as_bytes().to_vec().into())
                 .unwrap_or_default(),
             // The controller has made sure that nothing lives on it, or was told to force it.
-            expired: volume.map(|v| agent::ExpiredRecording {
-                recording_uuid: v.recording_uuid.as_bytes().to_vec().into(),
-                next_block: v.next_block as u64,
-            }),
+            expired: volume
+                .map(|v| v.former.unwrap_or((v.recording_uuid, v.next_block)))
+                .map(expired),
             force: live.task.forced,
             medium_serial: volume
                 .and_then(|v| v.medium_serial.clone())
@@ -206,6 +205,13 @@ fn drive_work(
         "drive-unload" => Work::Unload(agent::UnloadWork {}),
         _ => return None,
     })
+}
+
+fn expired((recording, end): (Uuid, i64)) -> agent::ExpiredRecording {
+    agent::ExpiredRecording {
+        recording_uuid: recording.as_bytes().to_vec().into(),
+        next_block: end as u64,
+    }
 }
 
 fn source_work(

@@ -23,17 +23,20 @@ const CREATOR: &str = "controller";
 /// What jobs wait for whose pool gets a volume in this way, by the pool's row.
 pub(super) type Waits = HashMap<i64, String>;
 
-/// Begins what is needed. Says what jobs of a pool wait for instead of failing, and whether anything was begun.
+/// Begins what is needed, but for pools that wait for something already. Says what jobs of a pool wait for instead of failing, and
+/// whether anything was begun.
 pub(super) async fn begin_on(
     tx: &Transaction<'_>,
     state: &State,
     jobs: &[plan::Job],
     world: &plan::World,
-) -> Result<(Waits, bool), Error> {
-    let (mut waits, mut begun) = (Waits::new(), false);
-    let wanting = auto_label::wanting(jobs, world);
+    waits: &mut Waits,
+) -> Result<bool, Error> {
+    let mut begun = false;
+    let mut wanting = auto_label::wanting(jobs, world);
+    wanting.retain(|pool| !waits.contains_key(pool));
     if wanting.is_empty() {
-        return Ok((waits, begun));
+        return Ok(begun);
     }
     let mut strangers = strangers(state);
     let barcodes: Vec<&str> = strangers.iter().map(|one| one.barcode.as_str()).collect();
@@ -73,7 +76,7 @@ pub(super) async fn begin_on(
             }
         }
     }
-    Ok((waits, begun))
+    Ok(begun)
 }
 
 fn labelled_first(barcode: &str, pool: &str) -> String {
@@ -101,7 +104,7 @@ pub(super) fn instead(decision: Decision, jobs: &[plan::Job], waits: &Waits) -> 
 }
 
 /// All cartridges with a barcode that connected libraries show.
-fn strangers(state: &State) -> Vec<Stranger> {
+pub(super) fn strangers(state: &State) -> Vec<Stranger> {
     let mut found: Vec<Stranger> = Vec::new();
     let (mut seen, mut twice) = (HashSet::new(), HashSet::new());
     for (library, elements) in &state.elements {

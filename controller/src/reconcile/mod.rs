@@ -13,6 +13,7 @@ mod indexing;
 mod needs;
 mod operator;
 mod outlook;
+mod reuse;
 mod tidy;
 
 use std::collections::HashMap;
@@ -42,6 +43,8 @@ pub struct Limits {
     pub index_after: Duration,
     /// Whether drives that ask for it are cleaned without being told.
     pub auto_clean: bool,
+    /// A volume on which nothing is needed rests for so long before it is written anew.
+    pub reuse_after: Duration,
 }
 
 /// Reconciles until it is stopped.

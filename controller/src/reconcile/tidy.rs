@@ -1,28 +1,48 @@
-//! What is tidied up in the background while this controller reconciles: parts of expired versions are released, rows that nobody
+//! What is tidied up in the background while this controller reconciles: versions expire by the rules of their plans, parts of expired versions are released, rows that nobody
 //! resolves to go, volumes that nobody needs are noted.
 //!
 //! It runs beside the passes, in small steps with pauses, so that no job waits for it. It needs no lease: whoever does it, and
 //! however often, the same goes.
 
+use std::collections::HashMap;
 use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
 
 use tokio::task::JoinSet;
 
+use crate::catalog::retention;
 use crate::catalog::vacuum::{self, ROWS, Sweep};
-use crate::store::{Error, Store};
+use crate::store::retention::line_list_ruled;
+use crate::store::{self, Error, Store};
 
 /// How long it rests when there is nothing to do.
-const REST: Duration = Duration::from_secs(5);
+const REST: Duration = Duration::from_secs(2);
+/// How often the rules of a line are looked at although neither it nor they have changed.
+const RULES: Duration = Duration::from_mins(10);
 /// How often volumes are looked at although no version was released: those of runs that were given up.
 const VOLUMES: Duration = Duration::from_mins(10);
 /// After a step it pauses so many times as long as the step took: most of the database's time is for others.
 const PAUSE: u32 = 3;
 
+/// When the rules of each line were looked at last.
+type Looked = HashMap<i64, Look>;
+
+/// One look at the rules of a line.
+struct Look {
+    at: Instant,
+    head: i64,
+    revision: i64,
+    /// When time alone makes a difference.
+    next: Option<Timestamp>,
+}
+
 /// The task that tidies up, if it runs.
 #[derive(Default)]
 pub(super) struct Tidying {
     /// At most one; it ends with us.
-    task: JoinSet<()>,
+    task: JoinSet<Looked>,
+    looked: Looked,
     again: Option<Instant>,
     volumes: Option<Instant>,
 }
@@ -31,7 +51,8 @@ impl Tidying {
     /// Has it run, unless it does or rests.
     pub(super) fn look(&mut self, store: &Store) {
         let mut ended = false;
-        while self.task.try_join_next().is_some() {
+        while let Some(over) = self.task.try_join_next() {
+            self.looked = over.unwrap_or_default();
             ended = true;
         }
         let now = Instant::now();
@@ -45,16 +66,18 @@ impl Tidying {
         if volumes {
             self.volumes = Some(now);
         }
-        let store = store.clone();
+        let (store, mut looked) = (store.clone(), std::mem::take(&mut self.looked));
         self.task.spawn(async move {
-            if let Err(error) = tidy(&store, volumes).await {
+            if let Err(error) = tidy(&store, volumes, &mut looked).await {
                 tracing::warn!(%error, "could not tidy up; trying again");
             }
+            looked
         });
     }
 }
 
-async fn tidy(store: &Store, volumes: bool) -> Result<(), Error> {
+async fn tidy(store: &Store, volumes: bool, looked: &mut Looked) -> Result<(), Error> {
+    expire(store, looked).await?;
     if vacuum::release(store).await? > 0 || volumes {
         vacuum::free_volumes(store).await?;
     }
@@ -66,6 +89,34 @@ async fn tidy(store: &Store, volumes: bool) -> Result<(), Error> {
             }
             tokio::time::sleep(begun.elapsed() * PAUSE).await;
         }
+    }
+    Ok(())
+}
+
+/// Applies the rules of plans to lines where they may say something new.
+async fn expire(store: &Store, looked: &mut Looked) -> Result<(), Error> {
+    let client = store.client().await?;
+    let lines = line_list_ruled(&client).await?;
+    drop(client);
+    looked.retain(|id, _| lines.iter().any(|line| line.id == *id));
+    for line in lines {
+        let now = store::now();
+        let known = looked.get(&line.id).is_some_and(|look| {
+            (look.head, look.revision) == (line.head, line.revision)
+                && look.at.elapsed() < RULES
+                && look.next.is_none_or(|next| now < next)
+        });
+        if known {
+            continue;
+        }
+        let (next, _) = retention::apply(store, &line, now).await?;
+        let look = Look {
+            at: Instant::now(),
+            head: line.head,
+            revision: line.revision,
+            next,
+        };
+        looked.insert(line.id, look);
     }
     Ok(())
 }

@@ -15,6 +15,7 @@ use taf_proto::v1::job_service_server::JobServiceServer;
 use taf_proto::v1::plan_service_server::PlanServiceServer;
 use taf_proto::v1::pool_service_server::PoolServiceServer;
 use taf_proto::v1::preview_service_server::PreviewServiceServer;
+use taf_proto::v1::retention_service_server::RetentionServiceServer;
 use taf_proto::v1::source_service_server::SourceServiceServer;
 use taf_proto::v1::system_service_server::SystemServiceServer;
 use taf_proto::v1::version_service_server::VersionServiceServer;
@@ -35,6 +36,7 @@ use crate::services::job::Jobs;
 use crate::services::plan::Plans;
 use crate::services::pool::Pools;
 use crate::services::preview::Previews;
+use crate::services::retention::Retentions;
 use crate::services::source::Sources;
 use crate::services::system::System;
 use crate::services::version::Versions;
@@ -91,6 +93,10 @@ pub(super) async fn compose(app: &App, shutdown: &CancellationToken) -> Result<C
             Previews::new(app.clone(), registry.clone())
         ))
         .add_service(limited!(
+            RetentionServiceServer,
+            Retentions::new(app.clone(), registry.clone())
+        ))
+        .add_service(limited!(
             CatalogServiceServer,
             AgentCatalog::new(app.store.clone(), registry.clone())
         ))
@@ -130,6 +136,7 @@ pub(super) async fn compose(app: &App, shutdown: &CancellationToken) -> Result<C
             volume_wait: app.config.volume_wait,
             index_after: app.config.index_after,
             auto_clean: app.config.auto_clean,
+            reuse_after: app.config.reuse_after,
         },
         app.installation,
     )

@@ -19,6 +19,8 @@ pub mod plan;
 pub mod pool;
 pub mod preview;
 mod removal;
+pub mod retention;
+mod reuse;
 mod selection;
 pub mod source;
 pub mod status;

@@ -14,7 +14,7 @@ use tonic::{Request, Response, Status};
 use super::mutation::Mutation;
 use super::paging::Page;
 use super::status::{self, Violations};
-use super::{PAGE_DEFAULT, PAGE_MOST, mask, names, removal, timestamp, version_type};
+use super::{PAGE_DEFAULT, PAGE_MOST, mask, names, removal, retention, timestamp, version_type};
 use crate::access::Caller;
 use crate::app::App;
 use crate::session::Registry;
@@ -33,21 +33,23 @@ const MIRROR_LIVING: i32 = 50;
 const STREAMS_MOST: u32 = 8;
 
 /// What of a plan can be changed.
-const CHANGEABLE: [&str; 6] = [
+const CHANGEABLE: [&str; 7] = [
     "type",
     "pool",
     "streams",
     "compression_level",
     "compression_threads",
     "mirror_living_percent",
+    "retention",
 ];
 /// What of it can be changed while a run is under way: it goes by what it found when it began. Volumes and drives are sought all
 /// along.
-const CHANGEABLE_ALWAYS: [&str; 4] = [
+const CHANGEABLE_ALWAYS: [&str; 5] = [
     "type",
     "compression_level",
     "compression_threads",
     "mirror_living_percent",
+    "retention",
 ];
 
 /// `taf.v1.PlanService`.
@@ -73,6 +75,11 @@ fn message(plan: &Plan) -> v1::Plan {
         create_time: Some(timestamp(plan.created_at)),
         etag: etag(plan),
         r#type: version_type::message(plan.kind).into(),
+        // What was stored is what was checked.
+        retention: match plan.retention.as_slice() {
+            [] => None,
+            encoded => v1::Retention::decode(encoded).ok(),
+        },
     }
 }
 
@@ -122,6 +129,9 @@ impl<'a> Asked<'a> {
                 format!("must be from 1 to {STREAMS_MOST}, or 0 for 1"),
             );
         }
+        if let Some(retention) = &plan.retention {
+            retention::check(retention, "plan.retention", bad);
+        }
         Self {
             source,
             pool,
@@ -157,6 +167,12 @@ impl<'a> Asked<'a> {
             },
         })
     }
+}
+
+/// Its rules of retention as they are stored.
+fn retained(plan: &v1::Plan) -> Vec<u8> {
+    let rules = plan.retention.as_ref();
+    rules.map(v1::Retention::encode_to_vec).unwrap_or_default()
 }
 
 fn running(name: &str, job: i64) -> Status {
@@ -198,6 +214,7 @@ impl Plans {
         if !Store::plan_create_on(&tx, &new).await? {
             return Err(status::already_exists(&name));
         }
+        Store::plan_retain_on(&tx, &new.name, &retained(&plan)).await?;
         let made = Store::plan_get_on(&*tx, &new.name)
             .await?
             .ok_or_else(|| status::not_found(&name))?;
@@ -248,6 +265,7 @@ impl Plans {
         if !Store::plan_update_on(&tx, known.id, known.revision, &new).await? {
             return Err(status::etag_mismatch(&wanted.name));
         }
+        Store::plan_retain_on(&tx, id, &retained(&changed)).await?;
         let now = Store::plan_get_on(&*tx, id)
             .await?
             .ok_or_else(|| status::not_found(&wanted.name))?;

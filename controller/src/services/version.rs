@@ -18,6 +18,7 @@ use tonic::{Request, Response, Status};
 
 use super::mutation::Mutation;
 use super::paging::Page;
+use super::retention::Keeping;
 use super::status::{self, Violations};
 use super::{PAGE_DEFAULT, PAGE_MOST, names, removal, timestamp, version_type};
 use crate::access::Caller;
@@ -444,6 +445,8 @@ fn message(version: &Version, parts: &[Located]) -> v1::Version {
         damaged_part_count: version.damaged_parts as u64,
         parent_number: version.parent as u64,
         full_number: version.floor as u64,
+        // What is said of how long it is kept comes from elsewhere.
+        ..v1::Version::default()
     }
 }
 
@@ -538,6 +541,10 @@ impl VersionService for Versions {
             let parts = parts::part_list_of_version(&client, row.line_id, row.version).await?;
             messages.push(message(row, &parts));
         }
+        let keeping = Keeping::of(&client, rows.iter().map(|row| row.line_id)).await?;
+        for version in &mut messages {
+            keeping.tell(version);
+        }
         Ok(Response::new(ListVersionsResponse {
             versions: messages,
             next_page_token,
@@ -549,8 +556,13 @@ impl VersionService for Versions {
         request: Request<GetVersionRequest>,
     ) -> Result<Response<GetVersionResponse>, Status> {
         let (version, parts) = self.version("name", &request.get_ref().name).await?;
+        let mut told = message(&version, &parts);
+        let client = self.app.store.client().await?;
+        Keeping::of(&client, [version.line_id])
+            .await?
+            .tell(&mut told);
         Ok(Response::new(GetVersionResponse {
-            version: Some(message(&version, &parts)),
+            version: Some(told),
         }))
     }
 

@@ -16,7 +16,7 @@ use super::mutation::Mutation;
 use super::order::{self, Made, Order};
 use super::paging::Page;
 use super::status::{self, Violations};
-use super::{PAGE_DEFAULT, PAGE_MOST, names, timestamp};
+use super::{PAGE_DEFAULT, PAGE_MOST, names, reuse, timestamp};
 use crate::access::Caller;
 use crate::app::App;
 use crate::reconcile;
@@ -25,6 +25,7 @@ use crate::store::attempts::Task;
 use crate::store::{
     self, Store,
     jobs::{self, NewTask},
+    reuse as needed,
     verifications::{self, NewVerification, Verifiable},
     volumes::{self, TapeFileRow, VolumeRow},
 };
@@ -280,6 +281,9 @@ fn message(row: &VolumeRow) -> Volume {
         reserved_by: row.reserved_by.map(names::job).unwrap_or_default(),
         medium_serial: row.medium_serial.clone().unwrap_or_default(),
         health: None,
+        free_time: None,
+        reuse_time: None,
+        reuse_reason: String::new(),
     }
 }
 
@@ -332,13 +336,18 @@ impl VolumeService for Volumes {
         let next_page_token = page.cut(&mut rows, |row| row.barcode.clone());
         let barcodes: Vec<&str> = rows.iter().map(|row| row.barcode.as_str()).collect();
         let ledger = Ledger::load(&client, &[], &barcodes).await?;
-        let listed = |row: &VolumeRow| Volume {
-            health: ledger.volume(&row.barcode).map(|health| Health {
-                reasons: Vec::new(),
-                alerts: Vec::new(),
-                ..health
-            }),
-            ..message(row)
+        let after = self.app.config.reuse_after;
+        let listed = |row: &VolumeRow| {
+            let mut volume = Volume {
+                health: ledger.volume(&row.barcode).map(|health| Health {
+                    reasons: Vec::new(),
+                    alerts: Vec::new(),
+                    ..health
+                }),
+                ..message(row)
+            };
+            reuse::tell(&mut volume, row, None, after);
+            volume
         };
         Ok(Response::new(ListVolumesResponse {
             volumes: rows.iter().map(listed).collect(),
@@ -366,11 +375,15 @@ impl VolumeService for Volumes {
         let rows = volumes::volume_files(&client, volume.recording_uuid).await?;
         files.extend(rows.iter().map(tape_file));
         let ledger = Ledger::load(&client, &[], &[barcode]).await?;
+        let needed = needed::volume_needed(&client, volume.recording_uuid).await?;
+        let mut shown = Volume {
+            health: ledger.volume(barcode),
+            ..message(&volume)
+        };
+        let after = self.app.config.reuse_after;
+        reuse::tell(&mut shown, &volume, Some(&needed), after);
         Ok(Response::new(GetVolumeResponse {
-            volume: Some(Volume {
-                health: ledger.volume(barcode),
-                ..message(&volume)
-            }),
+            volume: Some(shown),
             files,
         }))
     }

@@ -115,6 +115,11 @@ const MIGRATIONS: &[Migration] = &[
         name: "what is extra at a target",
         sql: include_str!("../../migrations/0020_extra.sql"),
     },
+    Migration {
+        number: 21,
+        name: "retention",
+        sql: include_str!("../../migrations/0021_retention.sql"),
+    },
 ];
 
 /// The texts of all migrations, in order.

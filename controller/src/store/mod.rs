@@ -35,6 +35,8 @@ pub mod plans;
 pub mod pools;
 pub mod removals;
 pub mod requests;
+pub mod retention;
+pub mod reuse;
 pub mod savepoints;
 mod server;
 pub mod sources;

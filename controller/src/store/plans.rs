@@ -32,6 +32,8 @@ pub struct Plan {
     pub streams: i32,
     /// Percent of what a mirror's archives hold below which the next one is made whole.
     pub mirror_living_percent: i32,
+    /// Encoded `taf.v1.Retention`; empty for none.
+    pub retention: Vec<u8>,
     /// Changes with every change.
     pub revision: i64,
     /// When it was made.
@@ -61,7 +63,7 @@ pub struct NewPlan {
 
 const SELECT: &str = "SELECT p.id, p.plan_name, p.source_id, s.source_name, p.pool_id, o.pool_name,
             p.compression_level, p.compression_threads, p.revision, p.created_at, p.version_kind,
-            p.streams, p.mirror_living_percent
+            p.streams, p.mirror_living_percent, p.retention
      FROM plans AS p JOIN sources AS s ON s.id = p.source_id JOIN pools AS o ON o.id = p.pool_id
      WHERE p.deleted_at IS NULL";
 
@@ -81,6 +83,7 @@ fn plan(row: &Row) -> Plan {
         kind: Kind::from_name(row.get(10)).unwrap_or(Kind::Full),
         streams: row.get(11),
         mirror_living_percent: row.get(12),
+        retention: row.get(13),
     }
 }
 
@@ -140,6 +143,17 @@ impl Store {
         )
         .await?;
         Ok(true)
+    }
+
+    /// Sets which versions of a plan are kept, within a change of it: encoded `taf.v1.Retention`, empty for none.
+    pub async fn plan_retain_on(
+        tx: &Transaction<'_>,
+        name: &str,
+        retention: &[u8],
+    ) -> Result<(), Error> {
+        let sql = "UPDATE plans SET retention = $2 WHERE plan_name = $1 AND deleted_at IS NULL";
+        let rows = tx.execute(sql, &[&name, &retention]).await?;
+        Error::expect_one(rows, "plan")
     }
 
     /// One plan by name.

@@ -51,6 +51,8 @@ pub const SOURCES: &[(&str, &str)] = &[
     source!("pools.rs"),
     source!("removals.rs"),
     source!("requests.rs"),
+    source!("retention.rs"),
+    source!("reuse.rs"),
     source!("savepoints.rs"),
     source!("server.rs"),
     source!("sources.rs"),

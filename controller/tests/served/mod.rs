@@ -48,6 +48,7 @@ pub fn config(home: &TempDir, url: &str) -> Config {
         volume_wait: Duration::from_hours(1),
         index_after: Duration::from_mins(1),
         auto_clean: true,
+        reuse_after: Duration::from_hours(7 * 24),
         log_json: false,
     }
 }

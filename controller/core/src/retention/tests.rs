@@ -12,6 +12,7 @@ fn version(number: i64, time: &str) -> Version {
     Version {
         number,
         at: at(time),
+        archive: false,
         condition: Condition::Good,
         held: None,
         locked_until: None,
@@ -121,6 +122,19 @@ fn what_is_held_locked_or_tagged_stays() {
     assert_eq!(said(&decisions[0]), ["held: court order 7"]);
     assert_eq!(said(&decisions[1]), ["locked until 2027-01-01 00:00 UTC"]);
     assert_eq!(said(&decisions[2]), ["tagged release"]);
+}
+
+#[test]
+fn no_rule_lets_an_archive_expire() {
+    let mut versions = daily();
+    versions[7].archive = true;
+    let rules = Rules {
+        last: 1,
+        ..Rules::default()
+    };
+    let decisions = decide(&rules, &versions, &TimeZone::UTC, at(NOW));
+    assert_eq!(kept(&decisions), [8, 365]);
+    assert_eq!(rules.to_string(), "last 1");
 }
 
 #[test]

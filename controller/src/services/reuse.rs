@@ -1,0 +1,75 @@
+//! Whether a volume can be used again, and why, for people.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use taf_core::generation;
+use taf_proto::v1;
+
+use super::timestamp;
+use crate::store;
+use crate::store::reuse::Needed;
+use crate::store::volumes::VolumeRow;
+
+/// Says of a volume when it can be used again and why. `needed` is what is known beyond the number of versions.
+pub(super) fn tell(
+    volume: &mut v1::Volume,
+    row: &VolumeRow,
+    needed: Option<&Needed>,
+    after: Duration,
+) {
+    volume.free_time = row.freed_at.map(timestamp);
+    let reuse = row
+        .freed_at
+        .and_then(|freed| freed.checked_add(after).ok())
+        .filter(|_| again(row).is_none());
+    volume.reuse_time = reuse.map(timestamp);
+    volume.reuse_reason = reason(row, reuse, needed, store::now());
+}
+
+/// Why a volume is never written anew by itself, whatever is on it.
+fn again(row: &VolumeRow) -> Option<&'static str> {
+    let once = generation::of_barcode(&row.barcode).is_some_and(|(_, once)| once);
+    match row.state.as_str() {
+        _ if once => Some("it can be written only once"),
+        "read-only" => Some("it is read only: only `taf volume erase` frees it"),
+        "quarantined" => Some("it is quarantined: only `taf volume erase --force` frees it"),
+        _ => None,
+    }
+}
+
+fn reason(
+    row: &VolumeRow,
+    reuse: Option<Timestamp>,
+    needed: Option<&Needed>,
+    now: Timestamp,
+) -> String {
+    let minute = |at: Timestamp| at.strftime("%Y-%m-%d %H:%M UTC").to_string();
+    if let Some(freed) = row.freed_at {
+        return match (again(row), reuse) {
+            (Some(why), _) => format!("nothing on it is needed since {}, but {why}", minute(freed)),
+            (None, Some(reuse)) if reuse <= now => format!("reusable since {}", minute(reuse)),
+            (None, Some(reuse)) => format!("reusable from {}", minute(reuse)),
+            (None, None) => "nothing on it is needed".to_owned(),
+        };
+    }
+    let counted = |count: i64| match count {
+        1 => "1 version".to_owned(),
+        count => format!("{count} versions"),
+    };
+    let versions = needed.map_or(row.version_count, |needed| needed.versions);
+    if versions == 0 {
+        return String::new();
+    }
+    let by = counted(versions);
+    match needed {
+        Some(needed) if needed.expired > 0 => format!(
+            "needed by {by}; expired, and still built on or read: {}",
+            needed.expired
+        ),
+        Some(Needed {
+            until: Some(until), ..
+        }) => format!("needed by {by} until {}", minute(*until)),
+        _ => format!("needed by {by}"),
+    }
+}

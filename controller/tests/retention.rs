@@ -1,0 +1,392 @@
+//! How long versions are kept, through the API of a whole controller; and volumes on which nothing is needed, taken again.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+mod served;
+#[path = "units/site.rs"]
+mod site;
+mod support;
+mod units;
+#[allow(dead_code)]
+#[path = "support/world.rs"]
+mod world;
+
+use std::time::Duration;
+
+use served::{reason, signed};
+use site::{AT_DRIVE, DRIVE, Site, Units, VOLUME, written};
+use taf_controller::services::timestamp;
+use taf_controller::store;
+use taf_proto::agent::assignment::Work;
+use taf_proto::agent::drive_observation::Medium;
+use taf_proto::agent::result::Done;
+use taf_proto::agent::{AssignmentKey, LabelDone};
+use taf_proto::v1::retention_service_client::RetentionServiceClient;
+use taf_proto::v1::{self, plan_service_client::PlanServiceClient};
+use taf_proto::v1::{
+    ExpireVersionRequest, ExpireVersionResponse, HoldVersionRequest, LockVersionRequest,
+    PreviewRetentionRequest, ReleaseVersionRequest, Retention, RetentionDecision,
+    TagVersionRequest, UpdatePlanRequest, VolumeState,
+};
+use tonic::Status;
+use tonic::transport::Channel;
+use units::{drive_element, slot, within};
+
+const SECOND: &str = "TAF002L9";
+
+async fn client(site: &Site) -> RetentionServiceClient<Channel> {
+    RetentionServiceClient::new(site.served.channel(None).await)
+}
+
+async fn preview(site: &Site, retention: Option<Retention>) -> Vec<RetentionDecision> {
+    let request = PreviewRetentionRequest {
+        plan: "plans/daily".into(),
+        retention,
+    };
+    let answer = client(site)
+        .await
+        .preview_retention(signed(&site.token, request))
+        .await;
+    answer.unwrap().into_inner().decisions
+}
+
+async fn expire(
+    site: &Site,
+    name: &str,
+    (force, dry_run): (bool, bool),
+) -> Result<ExpireVersionResponse, Status> {
+    let request = ExpireVersionRequest {
+        name: name.into(),
+        force,
+        dry_run,
+        request_id: String::new(),
+    };
+    let answer = client(site)
+        .await
+        .expire_version(signed(&site.token, request))
+        .await?;
+    Ok(answer.into_inner())
+}
+
+async fn lock(site: &Site, name: &str, seconds: u64) -> Result<(), Status> {
+    let request = LockVersionRequest {
+        name: name.into(),
+        lock_time: Some(timestamp(store::now() + Duration::from_secs(seconds))),
+        request_id: String::new(),
+    };
+    client(site)
+        .await
+        .lock_version(signed(&site.token, request))
+        .await
+        .map(drop)
+}
+
+/// Changes the plan's rules.
+async fn rule(site: &Site, retention: Retention) -> v1::Plan {
+    let request = UpdatePlanRequest {
+        plan: Some(v1::Plan {
+            name: "plans/daily".into(),
+            retention: Some(retention),
+            ..Default::default()
+        }),
+        update_mask: Some(prost_types::FieldMask {
+            paths: vec!["retention".into()],
+        }),
+        request_id: String::new(),
+    };
+    let mut plans = PlanServiceClient::new(site.served.channel(None).await);
+    let answer = plans.update_plan(signed(&site.token, request)).await;
+    answer.unwrap().into_inner().plan.unwrap()
+}
+
+fn last(keep_last: u32) -> Retention {
+    Retention {
+        keep_last,
+        ..Retention::default()
+    }
+}
+
+async fn numbers(site: &Site) -> Vec<u64> {
+    site.versions()
+        .await
+        .iter()
+        .map(|version| version.number)
+        .collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn people_hold_lock_tag_and_let_versions_expire() {
+    let site = Site::new().await;
+    let units = site.units().await;
+    let mut names = Vec::new();
+    for _ in 0..3 {
+        names.push(site.backed_up(&units, "daily").await);
+    }
+    let mut service = client(&site).await;
+
+    let told = preview(&site, None).await;
+    assert!(
+        told.iter()
+            .all(|d| d.kept && d.reasons == ["the plan has no rule by which versions expire"])
+    );
+    let told = preview(&site, Some(last(1))).await;
+    let kept: Vec<_> = told
+        .iter()
+        .map(|d| (d.number, d.kept, d.reasons.join("; ")))
+        .collect();
+    assert_eq!(kept[2], (3, true, "last 1 of 1".into()));
+    assert_eq!(kept[0], (1, false, "no rule keeps it: last 1".into()));
+    assert_eq!(numbers(&site).await, [3, 2, 1], "a preview does nothing");
+
+    let hold = HoldVersionRequest {
+        name: names[0].clone(),
+        reason: "case 7".into(),
+        ..Default::default()
+    };
+    service
+        .hold_version(signed(&site.token, hold))
+        .await
+        .unwrap();
+    assert_eq!(
+        reason(expire(&site, &names[0], (true, false)).await),
+        "VERSION_HELD"
+    );
+    lock(&site, &names[1], 3_600).await.unwrap();
+    assert_eq!(reason(lock(&site, &names[1], 60).await), "VERSION_LOCKED");
+    lock(&site, &names[1], 7_200).await.unwrap();
+    assert_eq!(
+        reason(expire(&site, &names[1], (true, false)).await),
+        "VERSION_LOCKED"
+    );
+    let tag = TagVersionRequest {
+        name: names[1].clone(),
+        add_tags: vec!["release".into(), "old".into(), "release".into()],
+        ..Default::default()
+    };
+    service.tag_version(signed(&site.token, tag)).await.unwrap();
+    let tag = TagVersionRequest {
+        name: names[1].clone(),
+        remove_tags: vec!["old".into()],
+        ..Default::default()
+    };
+    let tagged = service.tag_version(signed(&site.token, tag)).await.unwrap();
+    assert_eq!(tagged.into_inner().tags, ["release"]);
+    let versions = site.versions().await;
+    assert_eq!(
+        (&versions[2].hold_reason[..], &versions[1].tags[..]),
+        ("case 7", &["release".to_owned()][..])
+    );
+    assert!(versions[1].lock_time.is_some() && !versions[1].keep_reasons.is_empty());
+
+    // What would be given free is said before, and nothing is done.
+    let newest = expire(&site, &names[2], (false, true)).await.unwrap();
+    assert_eq!(
+        (newest.freed_part_count, newest.freed_volumes.len()),
+        (1, 0)
+    );
+    assert!(newest.waiting_for.contains("newest"), "{newest:?}");
+    assert_eq!(numbers(&site).await, [3, 2, 1]);
+
+    let release = ReleaseVersionRequest {
+        name: names[0].clone(),
+        ..Default::default()
+    };
+    service
+        .release_version(signed(&site.token, release))
+        .await
+        .unwrap();
+    let request = ExpireVersionRequest {
+        name: names[0].clone(),
+        request_id: uuid::Uuid::new_v4().to_string(),
+        ..Default::default()
+    };
+    let first = service
+        .expire_version(signed(&site.token, request.clone()))
+        .await
+        .unwrap()
+        .into_inner();
+    let again = service
+        .expire_version(signed(&site.token, request))
+        .await
+        .unwrap()
+        .into_inner();
+    assert_eq!(first, again, "a repeated request gets the same answer");
+    assert!(first.freed_byte_count > 0 && first.waiting_for.is_empty());
+    assert_eq!(
+        reason(expire(&site, &names[0], (false, false)).await),
+        "RESOURCE_NOT_FOUND"
+    );
+    assert_eq!(numbers(&site).await, [3, 2]);
+    expire(&site, &names[2], (false, false)).await.unwrap();
+
+    site.served
+        .sql("UPDATE versions SET locked_until = NULL")
+        .await;
+    assert_eq!(
+        reason(expire(&site, &names[1], (false, false)).await),
+        "LAST_GOOD_VERSION"
+    );
+    expire(&site, &names[1], (true, false)).await.unwrap();
+    assert_eq!(numbers(&site).await, Vec::<u64>::new());
+    let forced = "SELECT count(*) FROM audit WHERE action = 'RetentionService.ExpireVersion' AND outcome = 'done' \
+                  AND subject LIKE '% by force'";
+    assert_eq!(site.served.count(forced).await, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_rules_of_a_plan_are_applied_by_themselves_and_written_down() {
+    let site = Site::new().await;
+    let units = site.units().await;
+    for _ in 0..4 {
+        site.backed_up(&units, "daily").await;
+    }
+    site.served
+        .sql("UPDATE versions SET hold_reason = 'x' WHERE version = 1")
+        .await;
+    let plan = rule(&site, last(2)).await;
+    assert_eq!(plan.retention, Some(last(2)));
+    within("versions to expire", async {
+        while numbers(&site).await != [4, 3, 1] {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    })
+    .await;
+    let told = "SELECT count(*) FROM audit WHERE actor = 'controller' AND subject LIKE '%/versions/2' \
+                AND outcome = 'no rule of its plan keeps it: last 2'";
+    assert_eq!(site.served.count(told).await, 1);
+    let rows = "SELECT count(*) FROM pages WHERE version = 2";
+    within("their rows to go", async {
+        while site.served.count(rows).await > 0 {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    })
+    .await;
+    // Bad rules are refused, each by its field.
+    let bad = Retention {
+        time_zone: "Atlantis".into(),
+        keep_tags: vec!["A B".into()],
+        ..last(200_000)
+    };
+    let request = PreviewRetentionRequest {
+        plan: "plans/daily".into(),
+        retention: Some(bad),
+    };
+    let said = client(&site)
+        .await
+        .preview_retention(signed(&site.token, request))
+        .await
+        .unwrap_err();
+    for field in ["time_zone", "keep_tags", "keep_last"] {
+        assert!(
+            said.message().contains(field) || format!("{said:?}").contains(field),
+            "{said:?}"
+        );
+    }
+}
+
+/// The drive's next work that is more than unloading.
+async fn work(units: &Units) -> (AssignmentKey, Work) {
+    loop {
+        match units.drive.given().await {
+            (key, Work::Unload(_)) => {
+                units.drive.show_drive(None, Medium::Unloaded, "idle");
+                units.drive.finish(key, None);
+            }
+            given => return given,
+        }
+    }
+}
+
+/// A backup whose drive was given this; gives the version.
+async fn back_up(
+    site: &Site,
+    units: &Units,
+    job: &str,
+    (key, given): (AssignmentKey, Work),
+) -> String {
+    let Work::Write(write) = given else {
+        panic!("no parts: {given:?}")
+    };
+    let (source_key, _) = units.source.given().await;
+    let done = site.commit(key, &write).await;
+    units.source.finish(source_key, Some(Done::Backup(done)));
+    units.drive.finish(key, Some(Done::Write(written(1))));
+    site.succeeded(job).await.version
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_volume_on_which_nothing_is_needed_is_labelled_anew_when_a_backup_needs_one() {
+    let site = Site::configured(Duration::from_secs(15), |config| {
+        config.reuse_after = Duration::ZERO;
+        config.index_after = Duration::from_hours(1);
+    })
+    .await;
+    site.volume_row(SECOND).await;
+    let units = site.units().await;
+    units.library.put(vec![
+        drive_element(AT_DRIVE, DRIVE, VOLUME, 1000),
+        slot(1000, ""),
+        slot(1001, SECOND),
+    ]);
+    units.library.show(&units.robot.unit);
+    site.drive_until(|d| !d.library.is_empty()).await;
+    let first = site.backed_up(&units, "daily").await;
+    let full = |barcode: &str| {
+        format!("UPDATE volumes SET state = 'full', index_due = false WHERE barcode = '{barcode}'")
+    };
+    site.served.sql(&full(VOLUME)).await;
+    let job = site.run("daily").await;
+    let second = back_up(&site, &units, &job, work(&units).await).await;
+    site.served.sql(&full(SECOND)).await;
+
+    // Both are full, and both are needed.
+    let needed = site.volume(VOLUME).await;
+    assert_eq!(
+        (needed.state(), &needed.reuse_reason[..]),
+        (VolumeState::Full, "needed by 1 version")
+    );
+    let job = site.run("daily").await;
+    assert_eq!(site.failed(&job).await.reason, "NO_VOLUME");
+
+    expire(&site, &first, (false, false)).await.unwrap();
+    within("the volume to be free", async {
+        while site.volume(VOLUME).await.free_time.is_none() {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    })
+    .await;
+    let free = site.volume(VOLUME).await;
+    assert!(
+        free.reuse_reason.starts_with("reusable since "),
+        "{}",
+        free.reuse_reason
+    );
+    let end = "SELECT next_block FROM volumes WHERE barcode = 'TAF001L9'";
+    let end = site.served.count(end).await;
+
+    let job = site.run("daily").await;
+    let (key, given) = work(&units).await;
+    let Work::Label(label) = given else {
+        panic!("no label: {given:?}")
+    };
+    let (recording, expired) = (label.recording.unwrap(), label.expired.unwrap());
+    assert_eq!(recording.barcode, VOLUME);
+    let uuid = |bytes: &[u8]| uuid::Uuid::from_slice(bytes).unwrap().to_string();
+    assert_eq!(uuid(&expired.recording_uuid), free.recording_uuid);
+    assert_eq!(expired.next_block as i64, end);
+    assert_ne!(uuid(&recording.recording_uuid), free.recording_uuid);
+    assert!(!label.force, "only what is given up may be there");
+    site.waits_for(&job, "labelled anew").await;
+    let labelled = LabelDone {
+        next_block: 3,
+        ..LabelDone::default()
+    };
+    units.drive.finish(key, Some(Done::Label(labelled)));
+    let third = back_up(&site, &units, &job, work(&units).await).await;
+    let now = site.volume(VOLUME).await;
+    assert_eq!((now.part_count, now.version_count), (1, 1));
+    let kept: Vec<String> = site.versions().await.into_iter().map(|v| v.name).collect();
+    assert_eq!(kept, [third, second]);
+    let told = "SELECT count(*) FROM audit WHERE actor = 'controller' AND subject = 'volumes/TAF001L9' \
+                AND outcome LIKE 'nothing on it has been needed since %'";
+    assert_eq!(site.served.count(told).await, 1);
+}
