@@ -128,6 +128,7 @@ fn check(config: &Config) {
     eprintln!("state             {}", config.state.display());
     eprintln!("backup allowed    {}", list(&config.backup_allowed));
     eprintln!("restore allowed   {}", list(&config.restore_allowed));
+    eprintln!("remove allowed    {}", list(&config.remove_allowed));
     let left_out = [
         config.exclude.as_slice(),
         std::slice::from_ref(&config.state),

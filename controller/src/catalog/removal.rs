@@ -104,7 +104,7 @@ impl Judge {
         if entry.changed_while_read {
             return Ok(Some("it changed while it was archived".to_owned()));
         }
-        let mut taken = match self.own.volumes(entry) {
+        let mut taken = match volumes(&self.own.parts, entry) {
             Ok(volumes) => volumes,
             Err(why) => return Ok(Some(why)),
         };
@@ -116,7 +116,7 @@ impl Judge {
             let Some(same) = other.same(directory, entry).await? else {
                 continue;
             };
-            if let Ok(volumes) = other.volumes(&same)
+            if let Ok(volumes) = volumes(&other.parts, &same)
                 && volumes.is_disjoint(&taken)
             {
                 taken.extend(volumes);
@@ -129,40 +129,6 @@ impl Judge {
 }
 
 impl Copy {
-    /// The volumes that an entry's bytes lie on, all of them verified; or why that can't be said.
-    fn volumes(&self, entry: &Entry) -> Result<HashSet<i64>, String> {
-        let Some(place) = entry.place else {
-            return Err("it is not in the archive: it could not be read".to_owned());
-        };
-        let (begin, end) = (
-            place.tar_offset,
-            place.tar_offset.saturating_add(entry.tar_length),
-        );
-        let touched = self.parts.iter().filter(|part| {
-            part.archive_ordinal == place.archive_ordinal
-                && part.tar_offsets.0 < end
-                && begin < part.tar_offsets.1
-        });
-        let (mut volumes, mut at) = (HashSet::new(), begin);
-        for part in touched {
-            if part.damaged {
-                return Err(format!("a part of it on {} is damaged", part.barcode));
-            }
-            if !part.verified {
-                return Err(format!("a part of it on {} is not verified", part.barcode));
-            }
-            if part.tar_offsets.0 > at {
-                break;
-            }
-            at = part.tar_offsets.1;
-            volumes.insert(part.volume_id);
-        }
-        if at < end || volumes.is_empty() {
-            return Err("a part of it is missing".to_owned());
-        }
-        Ok(volumes)
-    }
-
     /// The entry of the same path with the same content.
     async fn same(&mut self, directory: &[u8], entry: &Entry) -> Result<Option<Entry>, Error> {
         let holds = |page: &Page| page.directory == directory && view::holds(page, &entry.name);
@@ -185,6 +151,40 @@ impl Copy {
         };
         Ok(found.filter(same).cloned())
     }
+}
+
+/// The volumes that an entry's bytes lie on, all of them verified; or why that can't be said.
+fn volumes(parts: &[Proved], entry: &Entry) -> Result<HashSet<i64>, String> {
+    let Some(place) = entry.place else {
+        return Err("it is not in the archive: it could not be read".to_owned());
+    };
+    let (begin, end) = (
+        place.tar_offset,
+        place.tar_offset.saturating_add(entry.tar_length),
+    );
+    let touched = parts.iter().filter(|part| {
+        part.archive_ordinal == place.archive_ordinal
+            && part.tar_offsets.0 < end
+            && begin < part.tar_offsets.1
+    });
+    let (mut volumes, mut at) = (HashSet::new(), begin);
+    for part in touched {
+        if part.damaged {
+            return Err(format!("a part of it on {} is damaged", part.barcode));
+        }
+        if !part.verified {
+            return Err(format!("a part of it on {} is not verified", part.barcode));
+        }
+        if part.tar_offsets.0 > at {
+            break;
+        }
+        at = part.tar_offsets.1;
+        volumes.insert(part.volume_id);
+    }
+    if at < end || volumes.is_empty() {
+        return Err("a part of it is missing".to_owned());
+    }
+    Ok(volumes)
 }
 
 /// What may be removed of a page, and what stays.
@@ -270,5 +270,73 @@ pub async fn stream(
         if last {
             return Ok(());
         }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use taf_format::page::Place;
+
+    /// Parts of 1,000 bytes each, by volume.
+    fn parts(volumes: &[i64]) -> Vec<Proved> {
+        let part = |(number, volume_id): (u64, &i64)| Proved {
+            archive_ordinal: 3,
+            tar_offsets: (number * 1_000, (number + 1) * 1_000),
+            volume_id: *volume_id,
+            barcode: format!("TAF00{volume_id}L8"),
+            verified: true,
+            damaged: false,
+        };
+        (0..).zip(volumes).map(part).collect()
+    }
+
+    fn entry(tar_offset: u64, tar_length: u64) -> Entry {
+        Entry {
+            place: Some(Place {
+                archive_ordinal: 3,
+                tar_offset,
+            }),
+            tar_length,
+            ..Entry::bare(b"file".to_vec(), Kind::File)
+        }
+    }
+
+    #[test]
+    fn every_part_under_an_entry_must_be_proved() {
+        let whole = parts(&[1, 1, 2]);
+        let on = |parts: &[Proved], entry: &Entry| volumes(parts, entry);
+        assert_eq!(on(&whole, &entry(500, 500)), Ok(HashSet::from([1])));
+        assert_eq!(on(&whole, &entry(1_500, 1_000)), Ok(HashSet::from([1, 2])));
+        let mut unproved = parts(&[1, 1, 2]);
+        unproved[2].verified = false;
+        assert_eq!(on(&unproved, &entry(1_500, 500)), Ok(HashSet::from([1])));
+        let why = on(&unproved, &entry(1_500, 501)).unwrap_err();
+        assert!(why.contains("TAF002L8 is not verified"), "{why}");
+        let mut damaged = parts(&[1, 1, 2]);
+        damaged[0].damaged = true;
+        let why = on(&damaged, &entry(0, 512)).unwrap_err();
+        assert!(why.contains("TAF001L8 is damaged"), "{why}");
+    }
+
+    #[test]
+    fn what_is_not_all_there_is_on_no_volume() {
+        let mut gap = parts(&[1, 1, 2]);
+        gap.remove(1);
+        for (parts, entry) in [
+            (gap.clone(), entry(500, 1_000)),
+            (gap, entry(1_200, 300)),
+            (parts(&[1]), entry(500, 501)),
+            (Vec::new(), entry(0, 512)),
+        ] {
+            assert!(volumes(&parts, &entry).is_err(), "{entry:?}");
+        }
+        let unread = Entry {
+            place: None,
+            ..entry(0, 512)
+        };
+        let why = volumes(&parts(&[1]), &unread).unwrap_err();
+        assert!(why.contains("could not be read"), "{why}");
     }
 }
