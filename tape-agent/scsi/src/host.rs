@@ -24,6 +24,9 @@ pub use users::{User, Users};
 /// Asking a device for its serial number takes no longer.
 const ASKING: Duration = Duration::from_mins(1);
 
+/// Names under which IBM's own tape driver stands in the kernel's folders.
+const VENDORS: [&str; 3] = ["lin_tape", "IBMtape", "lin_tape_st"];
+
 /// What a device is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Kind {
@@ -79,6 +82,33 @@ impl Device {
         self.node
             .file_name()
             .map_or_else(String::new, |name| name.to_string_lossy().into_owned())
+    }
+
+    /// Why the kernel's tape driver `st` does not have this drive, and what to do for those who need it; none if it has it, or
+    /// this is no drive.
+    pub fn why_no_st(&self) -> Option<String> {
+        if self.kind != Kind::Drive || self.st_node.is_some() {
+            return None;
+        }
+        Some(match self.driver.as_deref() {
+            Some(driver) if VENDORS.contains(&driver) => {
+                let address = &self.address;
+                format!(
+                    "IBM's driver {driver} has this drive, so the kernel's tape driver (st) does not; as root: \
+                     echo {address} > /sys/bus/scsi/drivers/{driver}/unbind && modprobe st && \
+                     echo {address} > /sys/bus/scsi/drivers/st/bind (for good: a line 'blacklist {driver}' in \
+                     /etc/modprobe.d), or name the drive {}, which needs neither",
+                    self.name()
+                )
+            }
+            Some(driver) => format!(
+                "the driver {driver} has this drive, so the kernel's tape driver (st) does not; unbind it there, or name the drive {}, \
+                 which needs no st",
+                self.name()
+            ),
+            None => "the kernel's tape driver (st) does not have this drive; as root: modprobe st"
+                .to_owned(),
+        })
     }
 
     /// The name by which to configure it: by serial number, or by node if it tells none.

@@ -7,6 +7,7 @@ mod ioctl;
 pub mod iscsi;
 mod open;
 pub mod sg;
+pub mod st;
 pub mod unix;
 mod wire;
 

@@ -115,6 +115,31 @@ fn drives_and_changers_are_found_with_all_that_the_kernel_says() {
 }
 
 #[test]
+fn a_drive_that_ibms_driver_has_is_told_and_how_to_get_it_back() {
+    let made = Made::new();
+    made.device(1, "3:0:5:0", 1, Some("ST"), Some(0));
+    made.device(2, "3:0:6:0", 1, Some("LIN"), None);
+    made.device(3, "3:0:7:0", 1, Some("FREE"), None);
+    made.device(4, "3:0:7:1", 8, Some("ROBOT"), None);
+    made.put("sys/bus/scsi/drivers/lin_tape/bind", "");
+    symlink(
+        made.0.path().join("sys/bus/scsi/drivers/lin_tape"),
+        made.0.path().join("sys/devices/host0/3:0:6:0/driver"),
+    )
+    .unwrap();
+    let devices = made.host().devices().unwrap();
+    let why: Vec<Option<String>> = devices.iter().map(Device::why_no_st).collect();
+    assert_eq!((&why[0], &why[3]), (&None, &None));
+    let lin = why[1].as_deref().unwrap();
+    assert!(
+        lin.contains("lin_tape") && lin.contains("echo 3:0:6:0 > /sys/bus/scsi/drivers/st/bind"),
+        "{lin}"
+    );
+    assert!(lin.contains("serial:LIN"), "{lin}");
+    assert!(why[2].as_deref().unwrap().contains("modprobe st"));
+}
+
+#[test]
 fn a_device_that_tells_no_serial_number_is_named_by_its_node() {
     let made = Made::new();
     made.device(4, "0:0:0:1", 1, None, None);

@@ -1,11 +1,11 @@
-//! The system calls that take a SCSI command to the kernel. **The only unsafe code of TAF.**
+//! The system calls that take a SCSI command, or a tape's motion, to the kernel. **The only unsafe code of TAF.**
 //!
-//! Owns the layout of the kernel's `sg` interface, version 3 (`include/scsi/sg.h`), and nothing of its meaning:
-//! what a status says is [`super::sg`]'s. Whatever a safe caller passes, the kernel reads and writes only what
+//! Owns the layout of the kernel's `sg` interface, version 3 (`include/scsi/sg.h`), and of its tape interface
+//! (`linux/mtio.h`), and nothing of their meaning: what a status says is [`super::sg`]'s and [`super::st`]'s. Whatever a safe caller passes, the kernel reads and writes only what
 //! was lent to the call.
 #![allow(unsafe_code)]
 
-use std::ffi::{c_int, c_uchar, c_uint, c_ushort, c_void};
+use std::ffi::{c_int, c_long, c_short, c_uchar, c_uint, c_ushort, c_void};
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::ptr;
@@ -29,6 +29,10 @@ const DIRECT_IO: c_uint = 1;
 
 /// Room for sense data. The kernel keeps 96 bytes at most.
 const SENSE: usize = 252;
+
+const MTIOCTOP: u64 = nix::request_code_write!(b'm', 1, size_of::<Motion>()) as u64;
+const MTIOCGET: u64 = nix::request_code_read!(b'm', 2, size_of::<TapeStatus>()) as u64;
+const MTIOCPOS: u64 = nix::request_code_read!(b'm', 3, size_of::<c_long>()) as u64;
 
 /// `struct sg_io_hdr`.
 #[repr(C)]
@@ -161,6 +165,65 @@ fn integer(device: BorrowedFd<'_>, request: u64, value: c_int) -> io::Result<c_i
     Ok(value)
 }
 
+/// `struct mtop`.
+#[repr(C)]
+struct Motion {
+    mt_op: c_short,
+    mt_count: c_int,
+}
+
+/// `struct mtget`: what the tape driver remembers.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct TapeStatus {
+    pub mt_type: c_long,
+    pub mt_resid: c_long,
+    pub mt_dsreg: c_long,
+    pub mt_gstat: c_long,
+    pub mt_erreg: c_long,
+    pub mt_fileno: c_int,
+    pub mt_blkno: c_int,
+}
+
+/// Has the tape driver move the tape, or set something. It waits for its lock first, which a signal may end (`EINTR`); nothing
+/// was sent to the drive then.
+pub(super) fn tape_move(device: BorrowedFd<'_>, operation: i16, count: i32) -> io::Result<()> {
+    let mut motion = Motion {
+        mt_op: operation,
+        mt_count: count,
+    };
+    // SAFETY: `motion` has the layout that the kernel reads for this request, whose number holds its length, and outlives the
+    // call. Other drivers refuse by the number alone.
+    let result = unsafe { libc::ioctl(device.as_raw_fd(), MTIOCTOP as _, &raw mut motion) };
+    if result < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(())
+}
+
+/// What the tape driver remembers; nothing is sent to the drive.
+pub(super) fn tape_status(device: BorrowedFd<'_>) -> io::Result<TapeStatus> {
+    let mut status = TapeStatus::default();
+    // SAFETY: `status` has the layout and length that the kernel writes for this request, and is lent to us alone until the
+    // call returns.
+    let result = unsafe { libc::ioctl(device.as_raw_fd(), MTIOCGET as _, &raw mut status) };
+    if result < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(status)
+}
+
+/// Where the drive says that the tape stands.
+pub(super) fn tape_tell(device: BorrowedFd<'_>) -> io::Result<i64> {
+    let mut block: c_long = 0;
+    // SAFETY: `struct mtpos` is one `long`, which the kernel writes; `block` is one, and outlives the call.
+    let result = unsafe { libc::ioctl(device.as_raw_fd(), MTIOCPOS as _, &raw mut block) };
+    if result < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(block)
+}
+
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
@@ -179,6 +242,21 @@ mod tests {
         assert_eq!(offset_of!(Header, usr_ptr), 56);
         assert_eq!(offset_of!(Header, status), 64);
         assert_eq!(offset_of!(Header, resid), 72);
+    }
+
+    #[test]
+    #[cfg(target_pointer_width = "64")]
+    fn the_requests_to_the_tape_driver_have_the_kernels_numbers() {
+        assert_eq!(
+            (MTIOCTOP, MTIOCGET, MTIOCPOS),
+            (0x4008_6d01, 0x8030_6d02, 0x8008_6d03)
+        );
+        assert_eq!(offset_of!(Motion, mt_count), 4);
+        assert_eq!(offset_of!(TapeStatus, mt_blkno), 44);
+        let file = File::open("/dev/null").unwrap();
+        assert!(tape_move(file.as_fd(), 6, 1).is_err());
+        assert!(tape_status(file.as_fd()).is_err());
+        assert!(tape_tell(file.as_fd()).is_err());
     }
 
     #[test]

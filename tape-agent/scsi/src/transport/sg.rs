@@ -80,8 +80,9 @@ impl Sg {
         Ok(path)
     }
 
-    /// Opens the node of a device to ask it who it is and nothing else: its tape is not guarded.
-    pub(crate) fn open_to_ask(node: &Path) -> Result<Self, Error> {
+    /// Opens the node of a device to ask it who it is, and what it carries, and nothing else: its tape is not guarded, and may
+    /// be in use.
+    pub fn open_to_ask(node: &Path) -> Result<Self, Error> {
         let name = node.display().to_string();
         match node::open(node) {
             Ok(file) => Ok(Self::with(name, Box::new(file), Guard::none())),
