@@ -95,20 +95,44 @@ impl Watch {
 
     /// A path that can be seen from here. It is open from now on, and older ones are closed.
     pub fn over(&self, path: Box<dyn Transport>) -> Box<dyn Transport> {
+        Box::new(Watched {
+            path,
+            lane: self.lane(),
+        })
+    }
+
+    /// The same for a way to a drive that is no transport.
+    pub(crate) fn lane(&self) -> Lane {
         let mut state = self.lock();
         state.path += 1;
         state.given_up = false;
         state.running = None;
-        Box::new(Watched {
-            path,
+        Lane {
             number: state.path,
             watch: self.clone(),
-        })
+        }
+    }
+}
+
+/// What goes to a device on one path, one thing after another.
+pub(crate) struct Lane {
+    number: u64,
+    watch: Watch,
+}
+
+impl Lane {
+    /// Does what this operation code stands for. `None` if the path was given up before or meanwhile: nothing counts then.
+    pub(crate) fn run<T>(&self, opcode: u8, command: impl FnOnce() -> T) -> Option<T> {
+        if !self.begin(opcode) {
+            return None;
+        }
+        let outcome = command();
+        self.end().then_some(outcome)
     }
 
-    fn begin(&self, number: u64, opcode: u8) -> bool {
-        let mut state = self.lock();
-        let open = state.path == number && !state.given_up;
+    fn begin(&self, opcode: u8) -> bool {
+        let mut state = self.watch.lock();
+        let open = state.path == self.number && !state.given_up;
         if open {
             state.running = Some(Command {
                 opcode,
@@ -119,9 +143,9 @@ impl Watch {
         open
     }
 
-    fn end(&self, number: u64) -> bool {
-        let mut state = self.lock();
-        if state.path != number {
+    fn end(&self) -> bool {
+        let mut state = self.watch.lock();
+        if state.path != self.number {
             return false;
         }
         state.running = None;
@@ -131,16 +155,14 @@ impl Watch {
 
 struct Watched {
     path: Box<dyn Transport>,
-    number: u64,
-    watch: Watch,
+    lane: Lane,
 }
 
-impl Watched {
-    fn given_up(&self) -> Error {
-        Error::Lost {
-            device: self.path.name().to_owned(),
-            reason: "a command hung, and its work was given up".to_owned(),
-        }
+/// What is said of a path that was given up.
+pub(crate) fn given_up(device: &str) -> Error {
+    Error::Lost {
+        device: device.to_owned(),
+        reason: "a command hung, and its work was given up".to_owned(),
     }
 }
 
@@ -151,20 +173,20 @@ impl Transport for Watched {
         data: Data<'_>,
         timeout: Duration,
     ) -> Result<Completion, Error> {
+        let Self { path, lane } = self;
         let opcode = cdb.first().copied().unwrap_or_default();
-        if !self.watch.begin(self.number, opcode) {
-            return Err(self.given_up());
-        }
-        let outcome = self.path.execute(cdb, data, timeout);
-        if self.watch.end(self.number) {
-            outcome
-        } else {
-            Err(self.given_up())
-        }
+        let outcome = lane.run(opcode, || path.execute(cdb, data, timeout));
+        outcome.unwrap_or_else(|| Err(given_up(path.name())))
     }
 
     fn max_transfer(&self) -> usize {
         self.path.max_transfer()
+    }
+
+    fn measure(&mut self) -> Result<usize, Error> {
+        let Self { path, lane } = self;
+        let outcome = lane.run(opcode::INQUIRY, || path.measure());
+        outcome.unwrap_or_else(|| Err(given_up(path.name())))
     }
 
     fn name(&self) -> &str {
