@@ -88,6 +88,17 @@ pub enum Error {
     /// The device accepted a setting and did not take it.
     #[error("the drive did not take the setting: {0}")]
     NotTaken(&'static str),
+    /// The way to the drive does not carry this, whatever the drive could do; nothing was done.
+    #[error("{0}")]
+    Unsupported(&'static str),
+    /// A program that stands between us and the drive did not do what it was told; what it said is in the log.
+    #[error("{command} failed: {reason}; its whole output is in the log")]
+    Program {
+        /// The program and its orders.
+        command: String,
+        /// What is known.
+        reason: String,
+    },
     /// The device is of another kind.
     #[error("{device} is not a {wanted} (device type {found:#04x})")]
     WrongDevice {
@@ -156,6 +167,11 @@ impl Error {
             },
             _ => Self::Other(sense),
         }
+    }
+
+    /// Whether the drive, or the way to it, does not do such a thing or not as things are: nothing was done.
+    pub fn is_refusal(&self) -> bool {
+        matches!(self, Self::IllegalRequest(_) | Self::Unsupported(_))
     }
 
     /// Whether the device doesn't know the command or this form of it, so that another way may be tried.

@@ -1,4 +1,5 @@
-//! A tape drive and a media changer as outcomes: the traits, and the SCSI drivers behind them.
+//! A tape drive and a media changer as outcomes: the traits, and the drivers behind them: SCSI, and IBM's
+//! `itdt` with the kernel's tape driver.
 //!
 //! Owns the meaning of sense data for a tape: what was written, what was not, what nobody knows. It never
 //! retries a command, never moves a medium on its own account, and never decides what an error means for a
@@ -13,7 +14,10 @@ pub mod changer;
 pub mod conformance;
 mod device;
 mod error;
+mod files;
 pub mod health;
+mod itdt;
+mod name;
 mod outcome;
 pub mod reading;
 #[cfg(test)]
@@ -24,6 +28,7 @@ pub mod watch;
 
 pub use changer::{Changer, ScsiChanger};
 pub use error::{Attention, Error};
+pub use name::{Name, by_itdt, has_itdt};
 pub use outcome::{
     BlockLimits, Identity, MediumState, Position, Read, Readiness, Spaced, Sync, Written,
 };
@@ -119,7 +124,9 @@ pub trait Drive: Send {
 
     /// Goes to the first block of a tape file, counted from 0: behind the `file`-th filemark.
     /// [`Error::BlankCheck`] if there are fewer.
-    fn locate_file(&mut self, file: u64) -> Result<(), Error>;
+    fn locate_file(&mut self, file: u64) -> Result<(), Error> {
+        files::locate(self, file)
+    }
 
     /// Locks the medium in, or lets it go.
     fn prevent_removal(&mut self, prevent: bool) -> Result<(), Error>;
@@ -176,16 +183,33 @@ pub trait Drive: Send {
 
 /// [`open`], so that `watch` sees its commands.
 pub fn open_watched(device: &str, watch: &watch::Watch) -> Result<Box<dyn Drive>, Error> {
-    let transport = watch.over(path(device)?);
-    Ok(Box::new(ScsiDrive::new(transport)?))
+    match Name::parse(device) {
+        Ok(Name::Scsi(_)) => {
+            let transport = watch.over(path(device)?);
+            Ok(Box::new(ScsiDrive::new(transport)?))
+        }
+        Ok(Name::Itdt(name)) => itdt::open(device, name, Some(watch)),
+        Err(reason) => Err(no_name(device, reason)),
+    }
 }
 
-/// Opens a tape drive by its device name (see [`taf_scsi::transport::Name`]).
+/// Opens a tape drive by its device name (see [`Name`]).
 pub fn open(device: &str) -> Result<Box<dyn Drive>, Error> {
-    Ok(Box::new(ScsiDrive::new(path(device)?)?))
+    match Name::parse(device) {
+        Ok(Name::Scsi(_)) => Ok(Box::new(ScsiDrive::new(path(device)?)?)),
+        Ok(Name::Itdt(name)) => itdt::open(device, name, None),
+        Err(reason) => Err(no_name(device, reason)),
+    }
 }
 
 fn path(device: &str) -> Result<Box<dyn taf_scsi::transport::Transport>, Error> {
     let kind = Some(taf_scsi::host::Kind::Drive);
     Ok(taf_scsi::transport::open_as(device, kind)?)
+}
+
+fn no_name(device: &str, reason: String) -> Error {
+    Error::Unknown(taf_scsi::transport::Error::Lost {
+        device: device.to_owned(),
+        reason,
+    })
 }

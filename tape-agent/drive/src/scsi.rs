@@ -315,10 +315,6 @@ impl Drive for ScsiDrive {
         self.space_marks(count)
     }
 
-    fn locate_file(&mut self, file: u64) -> Result<(), Error> {
-        self.seek_file(file)
-    }
-
     fn prevent_removal(&mut self, prevent: bool) -> Result<(), Error> {
         self.device
             .order(&cdb::prevent_allow_medium_removal(prevent))

@@ -189,7 +189,7 @@ impl<'a> Bench<'a> {
 /// What a drive answers that can't do it.
 pub(super) fn refused<T>(outcome: Result<T, Error>, what: &str) -> Result<T, Fault> {
     match outcome {
-        Err(Error::IllegalRequest(sense)) => Err(Fault::Lacking(format!("{what} ({sense})"))),
+        Err(error) if error.is_refusal() => Err(Fault::Lacking(format!("{what} ({error})"))),
         outcome => Ok(outcome?),
     }
 }

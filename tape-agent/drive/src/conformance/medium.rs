@@ -88,7 +88,9 @@ fn erase(bench: &mut Bench) -> Outcome {
     bench.drive().rewind()?;
     match bench.drive().erase(false) {
         Ok(()) => {}
-        Err(Error::IllegalRequest(_)) => return lacking("the drive can't erase"),
+        Err(error @ (Error::IllegalRequest(_) | Error::Program { .. })) => {
+            return lacking(format!("the drive can't erase ({error})"));
+        }
         Err(error) => return Err(error.into()),
     }
     bench.drive().rewind()?;
@@ -106,7 +108,7 @@ fn prevent(bench: &mut Bench) -> Outcome {
     let after = bench.drive().ready()?;
     bench.drive().prevent_removal(false)?;
     match (outcome, after) {
-        (Err(Error::IllegalRequest(_)), Readiness::Ready) => {}
+        (Err(Error::IllegalRequest(_) | Error::Program { .. }), Readiness::Ready) => {}
         (Ok(()), Readiness::Ready) => {
             return lacking("unloading does nothing, so nothing can be said of the lock");
         }

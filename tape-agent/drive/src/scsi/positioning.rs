@@ -124,45 +124,6 @@ impl ScsiDrive {
             Ok(_) => Ok(Spaced::All),
         }
     }
-
-    pub(super) fn seek_file(&mut self, file: u64) -> Result<(), Error> {
-        if file == 0 {
-            return self.rewind();
-        }
-        // LOCATE by file number is off by one on some makes; filemarks are counted by all alike.
-        let here = match self.tell() {
-            Ok(position) => position.file,
-            Err(Error::PositionUnknown) => None,
-            Err(error) => return Err(error),
-        };
-        let spaced = match here {
-            Some(here) if here < file => self.space_marks((file - here) as i64)?,
-            Some(here) if here - file < file => {
-                // Back over the mark before the file, then forward over it again.
-                match self.space_marks(-((here - file + 1) as i64))? {
-                    Spaced::All => self.space_marks(1)?,
-                    short => short,
-                }
-            }
-            _ => {
-                self.rewind()?;
-                self.space_marks(file as i64)?
-            }
-        };
-        if spaced != Spaced::All {
-            return Err(Error::BlankCheck(Sense::new(
-                Key::BlankCheck,
-                code::END_OF_DATA_DETECTED,
-            )));
-        }
-        match self.tell() {
-            Ok(position) if position.file.is_some_and(|there| there != file) => {
-                Err(Error::PositionUnknown)
-            }
-            Ok(_) | Err(Error::PositionUnknown) => Ok(()),
-            Err(error) => Err(error),
-        }
-    }
 }
 
 /// A LOCATE that ended with sense: only a recovered error is an arrival.
