@@ -65,9 +65,11 @@ pub struct Config {
     /// Device names of the drives: `serial:NUMBER` (whatever node it comes up as), `/dev/sgN`,
     /// `iscsi://[USER@]HOST[:PORT]/TARGET/LUN`, or `unix:PATH` (an emulator's).
     /// `taf drive scan` prints these lines for the devices of a host.
+    /// `itdt:serial:NUMBER` or `itdt:/PATH/OF/itdt@serial:NUMBER` works with IBM's `itdt` and the kernel's tape driver `st` instead of
+    /// SCSI commands; the agent has to run as root for it.
     #[serde(default)]
     pub drives: Vec<String>,
-    /// Device names of the media changers, in the same forms.
+    /// Device names of the media changers, in the same forms, but for `itdt:`.
     #[serde(default)]
     pub libraries: Vec<String>,
     /// Serial number of a drive = its element address, for a library that does not tell which drive is where.
@@ -183,18 +185,7 @@ impl Config {
                 config.listen
             ));
         }
-        let mut devices: Vec<&String> = config.drives.iter().chain(&config.libraries).collect();
-        for device in &devices {
-            if let Err(reason) = Name::parse(device) {
-                wrong.push(format!("{device:?}: {reason}"));
-            }
-        }
-        devices.sort();
-        let all = devices.len();
-        devices.dedup();
-        if devices.len() < all {
-            wrong.push("a device is named twice".to_owned());
-        }
+        config.check_devices(&mut wrong);
         let places: BTreeSet<u16> = config.drive_elements.values().copied().collect();
         if places.len() < config.drive_elements.len() {
             wrong.push("drive_elements gives one element to two drives".to_owned());
@@ -204,6 +195,25 @@ impl Config {
         } else {
             let file = file.to_owned();
             Err(Error::Values { file, wrong })
+        }
+    }
+
+    fn check_devices(&self, wrong: &mut Vec<String>) {
+        let drives = self.drives.iter().map(|name| {
+            let device = taf_drive::Name::parse(name).map(taf_drive::Name::device);
+            (name, device)
+        });
+        let libraries = self.libraries.iter().map(|name| (name, Name::parse(name)));
+        let mut devices = Vec::new();
+        for (name, device) in drives.chain(libraries) {
+            match device {
+                // One drive, two ways to it: they would find each other busy.
+                Ok(device) if devices.contains(&device) => {
+                    wrong.push(format!("{name:?}: the device is named twice"));
+                }
+                Ok(device) => devices.push(device),
+                Err(reason) => wrong.push(format!("{name:?}: {reason}")),
+            }
         }
     }
 
@@ -375,6 +385,15 @@ mod tests {
         }
         assert!(spool("spool = \"/s\"").contains("spool_size is missing"));
         assert!(spool("spool_size = \"1GiB\"").contains("spool is missing"));
+        let error = load(
+            "drives = [\"serial:A\", \"itdt:/opt/itdt@serial:A\"]\nlibraries = [\"itdt:serial:B\"]",
+        );
+        let error = error.unwrap_err().to_string();
+        assert!(
+            error.contains("itdt@serial:A\": the device is named twice"),
+            "{error}"
+        );
+        assert!(error.contains("itdt:serial:B\": it isn't"), "{error}");
         assert!(load("").unwrap_err().to_string().contains("neither"));
         assert!(load("drives = [\"unix:/a\"]\ndrive = 1").is_err());
     }

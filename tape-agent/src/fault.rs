@@ -96,11 +96,17 @@ pub fn of_drive(error: &DriveError, doing: &str, barcode: &str) -> Fault {
         | DriveError::NotTaken(_)
         | DriveError::WrongDevice { .. }
         | DriveError::Answer(_)
+        | DriveError::Program { .. }
         | DriveError::Other(_)
         | DriveError::Status(_) => fault(
             "DRIVE_FAILED",
             message,
             "what is committed stays; look at the drive's panel, clean it, or use another drive",
+        ),
+        DriveError::Unsupported(_) => fault(
+            "DRIVE_FAILED",
+            message,
+            "name the drive otherwise in the tape agent's configuration (taf drive scan shows how), or use another one",
         ),
         DriveError::Unknown(_) => fault(
             "DRIVE_UNREACHABLE",

@@ -58,7 +58,7 @@ pub fn erase(
     match done {
         Ok(()) => {}
         // It was refused as it is, so nothing was begun.
-        Err(error @ (Error::IllegalRequest(_) | Error::WriteProtected(_))) => {
+        Err(error) if error.is_refusal() || matches!(error, Error::WriteProtected(_)) => {
             return Err(of_drive(&error, "erasing", barcode));
         }
         Err(error) => return Err(incomplete(barcode, &error.to_string())),

@@ -34,7 +34,7 @@ pub type Opener = Box<dyn Fn() -> Result<Box<dyn Drive>, DriveError>>;
 
 fn is_device(path: &Path, shown: &str) -> bool {
     !path.is_file()
-        && ["serial:", "unix:", "iscsi://", "/dev/"]
+        && ["serial:", "unix:", "iscsi://", "itdt:", "/dev/"]
             .iter()
             .any(|start| shown.starts_with(start))
 }

@@ -98,25 +98,24 @@ fn listed(program: &Program, serial: Option<&str>) -> Result<Option<String>, Err
     let found = seen
         .into_iter()
         .find(|one| serial.is_some_and(|serial| one.serial == serial));
-    if found.is_none() {
-        // Not all that it reaches it lists; what it doesn't reach it can't drive.
-        program.run(Effort::Ask, &["inq"])?;
-    }
-    match &found {
-        Some(one) => tracing::info!(
-            device = one.device,
-            product = one.product,
-            revision = one.revision,
-            serial = one.serial,
-            "itdt sees the drive"
-        ),
-        None => tracing::warn!(
+    let Some(one) = found else {
+        tracing::warn!(
             device = program.device,
             serial,
             "itdt's scan does not list the drive; it is given the kernel's node"
-        ),
-    }
-    Ok(found.map(|one| one.device))
+        );
+        // Not all that it reaches it lists; what it doesn't reach it can't drive.
+        program.run(Effort::Ask, &["inq"])?;
+        return Ok(None);
+    };
+    tracing::info!(
+        device = one.device,
+        product = one.product,
+        revision = one.revision,
+        serial = one.serial,
+        "itdt sees the drive"
+    );
+    Ok(Some(one.device))
 }
 
 /// The drive on this host, by serial number or by any of its nodes.

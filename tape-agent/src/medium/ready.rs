@@ -187,7 +187,7 @@ fn set_up(drive: &mut dyn Drive, barcode: &str) -> Result<MediumState, Fault> {
     match drive.prevent_removal(true) {
         Ok(()) => {}
         // Not every drive can.
-        Err(error @ Error::IllegalRequest(_)) => {
+        Err(error) if error.is_refusal() => {
             tracing::warn!(barcode, %error, "the drive does not lock its cartridge in");
         }
         Err(error) => return Err(said(&error)),
@@ -223,7 +223,8 @@ pub fn unload(
             }
             match drive.prevent_removal(false) {
                 // A drive that does not lock has nothing to let go.
-                Ok(()) | Err(Error::IllegalRequest(_)) => {}
+                Ok(()) => {}
+                Err(error) if error.is_refusal() => {}
                 Err(error) => return Err(said(&error)),
             }
             drive.unload().map_err(|e| said(&e))?;

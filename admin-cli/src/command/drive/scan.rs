@@ -12,7 +12,8 @@ use crate::output::{Output, Rows, say};
 ///
 /// Needs no server, and disturbs nobody: no command is sent to a device that the kernel knows. Prints the lines for the
 /// tape agent's configuration. A name by serial number stays the same whatever node or order the device comes up in; there
-/// are four forms: serial:NUMBER, /dev/sgN, iscsi://[USER@]HOST[:PORT]/TARGET/LUN, and unix:PATH for an emulator.
+/// are other forms: /dev/sgN, iscsi://[USER@]HOST[:PORT]/TARGET/LUN, unix:PATH for an emulator, and itdt:serial:NUMBER for a drive
+/// that is to be worked with by IBM's itdt and the kernel's tape driver st. Where st does not have a drive, it is said why.
 ///
 /// With --iscsi the targets behind a portal are looked at, too: each unit is asked who it is. The secret of USER is sought in the
 /// file that `TAF_ISCSI_SECRETS` names, which only its owner may read: lines USER SECRET, or USER SECRET TARGET-USER
@@ -88,6 +89,18 @@ impl Scan {
             let names = names(&found, kind);
             if !names.is_empty() {
                 out.line(format!("{key} = [{}]", names.join(", ")))?;
+            }
+        }
+        let by_itdt = by_itdt(&found);
+        if taf_drive::has_itdt() && !by_itdt.is_empty() {
+            out.line("\nor, by itdt and the kernel's st, which can do less:")?;
+            out.line(format!("drives = [{}]", by_itdt.join(", ")))?;
+        }
+        for one in &found {
+            if let Some((device, _)) = &one.kernel
+                && let Some(reason) = device.why_no_st()
+            {
+                say(format!("{}: {reason}", one.name));
             }
         }
         Ok(Exit::Done)
@@ -177,6 +190,17 @@ fn names(found: &[Found], kind: Kind) -> Vec<String> {
     names
 }
 
+/// How to name the drives for `itdt`, as TOML text.
+fn by_itdt(found: &[Found]) -> Vec<String> {
+    let of_kernel = found.iter().filter_map(|one| one.kernel.as_ref());
+    let mut names: Vec<String> = of_kernel
+        .filter_map(|(device, _)| taf_drive::by_itdt(device))
+        .map(|name| Value::from(name).to_string())
+        .collect();
+    names.dedup();
+    names
+}
+
 fn rows(found: &[Found]) -> Rows {
     let mut rows = Rows::new(&[
         "KIND",
@@ -233,6 +257,8 @@ fn document(one: &Found) -> Value {
                 .as_ref()
                 .map(|node| node.display().to_string())
         );
+        document["itdt_name"] = json!(taf_drive::by_itdt(device));
+        document["why_no_st"] = json!(device.why_no_st());
         document["driver"] = json!(device.driver);
         document["address"] = json!(device.address);
         document["state"] = json!(device.state);

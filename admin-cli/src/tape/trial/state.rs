@@ -247,7 +247,7 @@ pub(super) fn erase(bench: &mut Bench) -> Result<Finding, Problem> {
 pub(super) fn removal(bench: &mut Bench) -> Result<Finding, Problem> {
     match bench.drive()?.prevent_removal(true) {
         Ok(()) => {}
-        Err(DriveError::IllegalRequest(_)) => {
+        Err(error) if error.is_refusal() => {
             return Ok(Finding::not_supported(
                 "the drive does not lock its cartridge in",
             ));
@@ -260,7 +260,9 @@ pub(super) fn removal(bench: &mut Bench) -> Result<Finding, Problem> {
         .prevent_removal(false)
         .doing("letting go of the cartridge")?;
     match unloaded {
-        Err(DriveError::IllegalRequest(_) | DriveError::NotReady(_)) => Ok(Finding::passed(
+        Err(
+            DriveError::IllegalRequest(_) | DriveError::NotReady(_) | DriveError::Program { .. },
+        ) => Ok(Finding::passed(
             "unloading was refused while it was locked in",
         )),
         Err(error) => Err(error).doing("unloading"),

@@ -195,7 +195,9 @@ Exit with code: 0
         }
         assert_eq!(position("  Block number ...... 4711\n"), Some(4711));
         assert_eq!(position("Block number unknown"), None);
-        assert!(wants_load("Not Ready: Initializing Command Required\n") && !wants_load("Not Ready"));
+        assert!(
+            wants_load("Not Ready: Initializing Command Required\n") && !wants_load("Not Ready")
+        );
     }
 
     #[test]

@@ -54,14 +54,8 @@ impl ItdtDrive {
                 })
             }
             // Not even a whole block fits.
-            Ok(_) => {
-                self.unmarked = true;
-                Err(Error::VolumeOverflow)
-            }
-            Err(error) if is(&error, Errno::ENOSPC) => {
-                self.unmarked = true;
-                Err(Error::VolumeOverflow)
-            }
+            Ok(_) => Err(self.overflow()),
+            Err(error) if is(&error, Errno::ENOSPC) => Err(self.overflow()),
             // The kernel can't make such a transfer, and sent nothing.
             Err(error)
                 if [Errno::EINVAL, Errno::EBUSY, Errno::ENOMEM, Errno::EOVERFLOW]
@@ -84,6 +78,12 @@ impl ItdtDrive {
                 })
             }
         }
+    }
+
+    fn overflow(&mut self) -> Error {
+        self.unmarked = true;
+        self.full = true;
+        Error::VolumeOverflow
     }
 
     /// A write failed, and the drive can't say where.
@@ -124,8 +124,12 @@ impl ItdtDrive {
                 self.passed(u64::from(count));
                 Ok(Written::Ok)
             }
-            // At the hard end, too: whether only the mark found no room, `st` does not say, so all is to be proved.
-            Err(error) => Err(self.fault(&error)?),
+            Err(error) => Err(match self.fault(&error)? {
+                // Where a block found no room, a mark may find none either.
+                Error::Medium(_) if self.full => Error::VolumeOverflow,
+                // If no block was refused before, `st` leaves open whether it is that, so all is to be proved.
+                other => other,
+            }),
         }
     }
 
@@ -153,9 +157,8 @@ impl ItdtDrive {
             Err(error) if is(&error, Errno::EIO) => return self.nothing(was_at_beginning),
             Err(error) => return Err(self.fault(&error)?),
         };
-        let status = match self.status()? {
-            Ok(status) => status,
-            Err(_) => return Err(self.news()),
+        let Ok(status) = self.status()? else {
+            return Err(self.news());
         };
         match length {
             0 if status.end_of_data => Ok(Read::EndOfData),
@@ -188,6 +191,7 @@ impl ItdtDrive {
     }
 
     fn passed(&mut self, objects: u64) {
+        self.full &= objects == 0;
         self.at = self.at.map(|at| at + objects);
     }
 
@@ -203,7 +207,7 @@ impl ItdtDrive {
             match self.on_tape(opcode::READ_6, |tape| tape.read(&mut whole))? {
                 Ok(read) => length = read as u64,
                 Err(error) if is(&error, Errno::ENOMEM) => length = max as u64 + 1,
-                Err(error) => return Ok(self.fault(&error)?),
+                Err(error) => return self.fault(&error),
             }
         }
         Ok(Error::BlockTooLarge { length, buffer })
@@ -213,9 +217,8 @@ impl ItdtDrive {
     /// is passed over.
     fn nothing(&mut self, was_at_beginning: bool) -> Result<Read, Error> {
         self.at = None;
-        let status = match self.status()? {
-            Ok(status) => status,
-            Err(_) => return Err(self.news()),
+        let Ok(status) = self.status()? else {
+            return Err(self.news());
         };
         if !status.online {
             return Err(Error::NotReady(Sense::new(Key::NotReady, code::NONE)));

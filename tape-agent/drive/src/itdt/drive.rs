@@ -37,6 +37,7 @@ const ATTRIBUTES: [u16; 12] = [
 const WRITE_ONCE: u64 = 0x80;
 
 /// See [`super`].
+#[allow(clippy::struct_excessive_bools)] // independent facts
 pub(super) struct ItdtDrive {
     name: String,
     identity: Identity,
@@ -57,6 +58,8 @@ pub(super) struct ItdtDrive {
     pub(super) counts: bool,
     /// The drive once told its position.
     pub(super) tells: bool,
+    /// The last write found no room, and the tape was not moved since.
+    pub(super) full: bool,
     /// The medium was unloaded and not loaded again, as far as we were asked.
     let_go: bool,
     /// MTSEEK is refused.
@@ -86,6 +89,7 @@ impl ItdtDrive {
             counts: false,
             tells: false,
             spaces: false,
+            full: false,
             let_go: false,
         }
     }
@@ -217,6 +221,10 @@ impl ItdtDrive {
         if self.tape.is_some() {
             self.settle()?;
             self.left_at = self.tell()?;
+            if self.left_at.is_none() && self.tells && self.status()?.is_ok_and(|is| is.online) {
+                // The question met news of the drive, which older kernels do not heed: it may stand anywhere.
+                return Err(self.news());
+            }
             self.tape = None;
         }
         let program = &self.program;
@@ -241,6 +249,7 @@ impl ItdtDrive {
 
     fn forget(&mut self) {
         self.at = None;
+        self.full = false;
         self.left_at = None;
         self.at_beginning = false;
     }
@@ -273,9 +282,8 @@ impl ItdtDrive {
             let all: Vec<String> = ids.iter().flat_map(|&id| orders(id)).collect();
             let all: Vec<&str> = all.iter().map(String::as_str).collect();
             match program.run(Effort::Ask, &all) {
-                Ok(_) => return Ok(()),
                 Err(Error::Program { .. }) if ids.len() > 1 => {}
-                Err(Error::Program { .. }) => return Ok(()),
+                Ok(_) | Err(Error::Program { .. }) => return Ok(()),
                 Err(error) => return Err(error),
             }
             for &id in ids.iter().filter(|&&id| !file(id).exists()) {

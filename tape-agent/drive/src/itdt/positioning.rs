@@ -17,6 +17,7 @@ impl ItdtDrive {
     fn go(&mut self, opcode: u8, motion: Motion) -> Result<std::io::Result<()>, Error> {
         self.settle()?;
         self.at_beginning = false;
+        self.full = false;
         self.at = None;
         self.run(opcode, motion)
     }

@@ -57,7 +57,7 @@ impl Effort {
         match self {
             Self::Poll | Self::Ask => Duration::from_mins(3),
             Self::Motion => Duration::from_hours(1),
-            Self::Load => Duration::from_secs(9_000),
+            Self::Load => Duration::from_mins(150),
             Self::Whole => Duration::from_hours(24),
         }
     }
@@ -217,7 +217,7 @@ fn text(said: &mut File) -> std::io::Result<String> {
 
 /// Whether it did what it was told, or why it is not believed.
 fn judge(status: ExitStatus, output: &str) -> Result<(), String> {
-    let words = output.lines().map(str::trim);
+    let mut words = output.lines().map(str::trim);
     let bad = |line: &&str| {
         line.split_once(':').is_some_and(|(key, value)| {
             key.eq_ignore_ascii_case("Result")
@@ -243,8 +243,7 @@ fn judge(status: ExitStatus, output: &str) -> Result<(), String> {
     };
     // What it said last tells most.
     let last = words
-        .filter(|line| !line.is_empty() && !line.starts_with("Exit with code:"))
-        .last()
+        .rfind(|line| !line.is_empty() && !line.starts_with("Exit with code:"))
         .unwrap_or_default();
     let last: String = last.chars().take(LINE_MAX).collect();
     Err(if last.is_empty() || last == why {

@@ -67,7 +67,7 @@ impl Bench {
     }
 }
 
-fn is_news<T: std::fmt::Debug>(outcome: Result<T, Error>) {
+fn is_news<T: std::fmt::Debug>(outcome: &Result<T, Error>) {
     assert!(
         matches!(outcome, Err(Error::UnitAttention(_))),
         "{outcome:?}"
@@ -131,6 +131,8 @@ fn early_warning_is_told_and_every_block_behind_it_is_written_once() {
     let warned = written.iter().position(|one| *one == Written::EarlyWarning);
     assert_eq!((warned, written.len()), (Some(2), 6));
     assert!(written[2..].iter().all(|one| *one == Written::EarlyWarning));
+    let mark = drive.write_filemarks(1, Sync::Synchronous);
+    assert!(matches!(mark, Err(Error::VolumeOverflow)), "{mark:?}");
     drop(drive);
     let state = bench.kernel.state();
     assert_eq!((state.automatic, state.objects.len()), (0, 6));
@@ -235,9 +237,13 @@ fn whoever_was_at_the_tape_meanwhile_is_news() {
     drive.write_filemarks(1, Sync::Synchronous).unwrap();
     drive.log_page(taf_scsi::page::log::TAPE_USAGE).unwrap();
     bench.kernel.state().at = 0;
-    is_news(drive.write_block(&[2; 16]));
+    is_news(&drive.write_block(&[2; 16]));
     assert_eq!(drive.attentions().unwrap(), []);
     assert_eq!(bench.kernel.state().objects.len(), 2);
+    // So is a drive that suddenly can't tell its place.
+    bench.kernel.state().mute = true;
+    is_news(&drive.log_page(taf_scsi::page::log::TAPE_USAGE));
+    bench.kernel.state().mute = false;
     // Told by the question for news as well, and once.
     drive.locate(2).unwrap();
     drive.log_page(taf_scsi::page::log::TAPE_USAGE).unwrap();
@@ -248,8 +254,9 @@ fn whoever_was_at_the_tape_meanwhile_is_news() {
 
 #[test]
 fn a_reset_is_news_whatever_was_asked_and_nothing_is_written_behind_it() {
+    type Ask = fn(&mut ItdtDrive) -> Result<(), Error>;
     let bench = Bench::new();
-    let ask: [fn(&mut ItdtDrive) -> Result<(), Error>; 8] = [
+    let ask: [Ask; 8] = [
         |drive| drive.write_block(&[2; 16]).map(|_| ()),
         |drive| drive.write_filemarks(1, Sync::Synchronous).map(|_| ()),
         |drive| drive.flush().map(|_| ()),
@@ -267,7 +274,7 @@ fn a_reset_is_news_whatever_was_asked_and_nothing_is_written_behind_it() {
             let mut state = bench.kernel.state();
             (state.lost, state.at) = (true, 0);
         }
-        is_news(ask(&mut drive));
+        is_news(&ask(&mut drive));
         drop(drive);
         let state = bench.kernel.state();
         assert_eq!((state.automatic, state.objects.len()), (0, 1));

@@ -168,30 +168,27 @@ fn integer(device: BorrowedFd<'_>, request: u64, value: c_int) -> io::Result<c_i
 /// `struct mtop`.
 #[repr(C)]
 struct Motion {
-    mt_op: c_short,
-    mt_count: c_int,
+    operation: c_short,
+    count: c_int,
 }
 
-/// `struct mtget`: what the tape driver remembers.
+/// `struct mtget`, without the `mt_` of its fields: what the tape driver remembers.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct TapeStatus {
-    pub mt_type: c_long,
-    pub mt_resid: c_long,
-    pub mt_dsreg: c_long,
-    pub mt_gstat: c_long,
-    pub mt_erreg: c_long,
-    pub mt_fileno: c_int,
-    pub mt_blkno: c_int,
+    pub kind: c_long,
+    pub resid: c_long,
+    pub dsreg: c_long,
+    pub gstat: c_long,
+    pub erreg: c_long,
+    pub fileno: c_int,
+    pub blkno: c_int,
 }
 
 /// Has the tape driver move the tape, or set something. It waits for its lock first, which a signal may end (`EINTR`); nothing
 /// was sent to the drive then.
 pub(super) fn tape_move(device: BorrowedFd<'_>, operation: i16, count: i32) -> io::Result<()> {
-    let mut motion = Motion {
-        mt_op: operation,
-        mt_count: count,
-    };
+    let mut motion = Motion { operation, count };
     // SAFETY: `motion` has the layout that the kernel reads for this request, whose number holds its length, and outlives the
     // call. Other drivers refuse by the number alone.
     let result = unsafe { libc::ioctl(device.as_raw_fd(), MTIOCTOP as _, &raw mut motion) };
@@ -251,8 +248,8 @@ mod tests {
             (MTIOCTOP, MTIOCGET, MTIOCPOS),
             (0x4008_6d01, 0x8030_6d02, 0x8008_6d03)
         );
-        assert_eq!(offset_of!(Motion, mt_count), 4);
-        assert_eq!(offset_of!(TapeStatus, mt_blkno), 44);
+        assert_eq!(offset_of!(Motion, count), 4);
+        assert_eq!(offset_of!(TapeStatus, blkno), 44);
         let file = File::open("/dev/null").unwrap();
         assert!(tape_move(file.as_fd(), 6, 1).is_err());
         assert!(tape_status(file.as_fd()).is_err());

@@ -32,6 +32,8 @@ pub enum Motion {
     Mark(u32),
     /// Writes filemarks, and lets the drive keep them in its buffer (`MTWEOFI`).
     MarkAtOnce(u32),
+    /// Nothing, unless the driver has lost its place, which is then an error (`MTNOP`).
+    Nothing,
     /// To the beginning (`MTREW`).
     Rewind,
     /// Behind the last thing recorded (`MTEOM`).
@@ -66,6 +68,7 @@ impl Motion {
             Self::BackwardBlocks(blocks) => (4, count(blocks)),
             Self::Mark(marks) => (5, count(marks)),
             Self::Rewind => (6, 1),
+            Self::Nothing => (8, 1),
             Self::EndOfData => (12, 1),
             Self::BlockLength(length) => (20, count(length)),
             // The kernel takes the number's bits as they are.
@@ -111,7 +114,7 @@ pub struct Status {
 
 impl Status {
     fn of(raw: &ioctl::TapeStatus) -> Self {
-        let bit = |mask: i64| raw.mt_gstat & mask != 0;
+        let bit = |mask: i64| raw.gstat & mask != 0;
         Self {
             online: bit(0x0100_0000),
             no_medium: bit(0x0004_0000),
@@ -121,10 +124,10 @@ impl Status {
             end_of_medium: bit(0x2000_0000),
             end_of_data: bit(0x0800_0000),
             buffered: bit(0x0001_0000),
-            block_length: (raw.mt_dsreg & 0xff_ffff) as u32,
-            density: (raw.mt_dsreg >> 24) as u8,
-            partition: raw.mt_resid as u32,
-            file: u64::try_from(raw.mt_fileno).ok(),
+            block_length: (raw.dsreg & 0xff_ffff) as u32,
+            density: (raw.dsreg >> 24) as u8,
+            partition: raw.resid as u32,
+            file: u64::try_from(raw.fileno).ok(),
         }
     }
 }
@@ -152,7 +155,13 @@ impl St {
 
     /// What the driver remembers. An error says that it has lost the place: the drive was reset.
     pub fn status(&self) -> io::Result<Status> {
-        again(|| ioctl::tape_status(self.0.as_fd())).map(|raw| Status::of(&raw))
+        let raw = again(|| ioctl::tape_status(self.0.as_fd()))?;
+        let status = Status::of(&raw);
+        if status.online {
+            // From Linux 6.14 on the question itself is allowed behind a reset.
+            self.run(Motion::Nothing)?;
+        }
+        Ok(status)
     }
 
     /// Where the drive says that the tape stands: the logical object.
@@ -190,9 +199,9 @@ mod tests {
     #[test]
     fn the_status_is_read_as_the_kernel_means_it() {
         let raw = ioctl::TapeStatus {
-            mt_gstat: 0x4501_0000,
-            mt_dsreg: 0x5e00_0000,
-            mt_fileno: -1,
+            gstat: 0x4501_0000,
+            dsreg: 0x5e00_0000,
+            fileno: -1,
             ..ioctl::TapeStatus::default()
         };
         let wanted = Status {
@@ -205,10 +214,10 @@ mod tests {
         };
         assert_eq!(Status::of(&raw), wanted);
         let raw = ioctl::TapeStatus {
-            mt_gstat: 0xa804_0000,
-            mt_dsreg: 512,
-            mt_fileno: 7,
-            mt_resid: 1,
+            gstat: 0xa804_0000,
+            dsreg: 512,
+            fileno: 7,
+            resid: 1,
             ..ioctl::TapeStatus::default()
         };
         let wanted = Status {

@@ -28,6 +28,7 @@ enum Met {
 
 /// Medium, drive and kernel in one.
 #[derive(Debug, Clone, Default)]
+#[allow(clippy::struct_excessive_bools)] // independent facts
 pub(super) struct State {
     /// Blocks, and filemarks (`None`).
     pub objects: Vec<Option<Vec<u8>>>,
@@ -235,6 +236,7 @@ impl Tape for Open {
             Motion::BlockLength(_)
             | Motion::Buffered
             | Motion::Options
+            | Motion::Nothing
             | Motion::Lock
             | Motion::Unlock => Ok(()),
         }
