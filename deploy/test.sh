@@ -63,7 +63,7 @@ tool() {
 }
 
 prepare() {
-    install_missing cc:gcc+libc6-dev:gcc postgres:postgresql:postgresql-server zstd:zstd:zstd tar:tar:tar
+    install_missing cc:gcc+libc6-dev:gcc postgres:postgresql:postgresql-server zstd:zstd:zstd tar:tar:tar 7z:p7zip-full:p7zip-plugins
     need_rust
     if ! { cargo fmt --version && cargo clippy --version; } >/dev/null 2>&1; then
         die "the Rust toolchain lacks rustfmt or clippy" "rustup component add rustfmt clippy"

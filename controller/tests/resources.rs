@@ -530,6 +530,27 @@ async fn what_is_masked_of_a_plan_changes_and_a_run_keeps_its_pool() {
         let status = update(bad.clone(), mask).await.unwrap_err();
         assert_eq!(status.code(), Code::InvalidArgument, "{mask:?}");
     }
+    // Another method has other levels, and its own default one.
+    let gzip = v1::Plan {
+        compression_method: v1::CompressionMethod::Gzip.into(),
+        compression_level: 12,
+        ..bad.clone()
+    };
+    let both = ["compression_method", "compression_level"];
+    let status = update(gzip.clone(), &both).await.unwrap_err();
+    assert!(
+        format!("{status:?}").contains("gzip has levels 1 to 9"),
+        "{status:?}"
+    );
+    let now = update(gzip.clone(), &["compression_method"]).await.unwrap();
+    assert_eq!(now.compression_method, gzip.compression_method);
+    assert_eq!(now.compression_level, 6);
+    let unknown = v1::Plan {
+        compression_method: 77,
+        ..gzip
+    };
+    let status = update(unknown, &["compression_method"]).await.unwrap_err();
+    assert_eq!(status.code(), Code::InvalidArgument);
     client.run("plans/daily", "").await.unwrap();
     let level = v1::Plan {
         compression_level: 1,

@@ -259,7 +259,7 @@ fn take(
         .push_at(&found.header, found.byte_offset)
         .map_err(|error| error.to_string())?;
     records
-        .add(payload)
+        .add(&payload)
         .map_err(|error| format!("the journal can't be written: {error}"))
 }
 

@@ -34,7 +34,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use taf_format::segment::{self, HEADER_LEN, Header};
+use taf_format::segment::{self, Header};
 use taf_proto::v1::{DriveFlow, Fault};
 use tokio::sync::Notify;
 
@@ -336,7 +336,7 @@ impl Inlet {
             let mut state = self.0.lock();
             match written.unwrap_or_else(|died| Err(std::io::Error::other(died))) {
                 Ok(()) => {
-                    let head = segment.bytes.len().min(HEADER_LEN);
+                    let head = segment.bytes.len().min(segment.header.length());
                     let head = Bytes::copy_from_slice(&segment.bytes[..head]);
                     let place = Place::Disk(stretch, head);
                     self.0.keep(&mut state, segment.header, length, place);

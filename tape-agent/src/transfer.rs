@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use taf_format::limits::SEGMENT_STORED;
 use taf_format::segment::{self, Header};
 use taf_proto::agent::{AssignmentKey, WriteRequest, WriteResponse, write_request, write_response};
 use taf_proto::v1::Fault;
@@ -201,7 +202,7 @@ impl Receiver {
                     if last.as_ref().is_some_and(|h| h.last) {
                         return Err(protocol("more behind the last segment"));
                     }
-                    if building.len() + chunk.data.len() > segment_limit() {
+                    if building.len() + chunk.data.len() > SEGMENT_STORED {
                         return Err(protocol("a segment is larger than the format allows"));
                     }
                     building.extend_from_slice(&chunk.data);
@@ -242,10 +243,4 @@ impl Receiver {
         }
         Ok(Segment { header, bytes })
     }
-}
-
-/// Bytes of the largest segment.
-fn segment_limit() -> usize {
-    use taf_format::limits::{RECORDS, SEGMENT_DATA};
-    segment::HEADER_LEN + SEGMENT_DATA + RECORDS + 1024
 }

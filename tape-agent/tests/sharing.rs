@@ -6,7 +6,7 @@ mod site;
 use site::{BARCODE, BLOCK, Segments, Site, Writing, until, unzstd};
 use taf_emulator::library::{NewCartridge, Spec};
 use taf_format::block0::Block0;
-use taf_format::segment::{self, HEADER_LEN, Header, Sealed};
+use taf_format::segment::{self, Sealed};
 use taf_proto::agent::assignment::Work;
 use taf_proto::agent::report_volume_request::Verdict;
 use taf_proto::agent::*;
@@ -96,7 +96,7 @@ fn read_back(site: &Site, source: &Source) -> Vec<u8> {
         assert_eq!((block0.part, part.header.part_number), (number, number));
         let mut rest = &file[BLOCK as usize..];
         while !rest.is_empty() {
-            let header = Header::decode(rest.first_chunk::<HEADER_LEN>().unwrap()).unwrap();
+            let header = segment::peek(rest).unwrap().unwrap();
             let (this, behind) = rest.split_at(header.stored_total());
             let header = segment::verify(this).unwrap();
             assert_eq!(header.archive_uuid, block0.archive_uuid);

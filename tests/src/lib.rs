@@ -7,4 +7,5 @@ pub mod nasty;
 pub mod patience;
 pub mod said;
 pub mod system;
+pub mod tools;
 pub mod trees;

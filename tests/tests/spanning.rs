@@ -10,8 +10,9 @@ use std::path::{Path, PathBuf};
 
 use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
-use taf_tests::said::{number, objects, values};
+use taf_tests::said::{objects, values};
 use taf_tests::system::{Options, System, below};
+use taf_tests::tools;
 use taf_tests::trees::{build_random, ensure_equal};
 
 const MB: usize = 1_000_000;
@@ -158,67 +159,11 @@ impl Scene {
         names(&restore.unwrap()["volumes"])
     }
 
-    /// The tape files of the version in the archive's order: barcode and number.
-    fn tape_files(&self) -> Vec<(String, u64)> {
-        let mut files = Vec::new();
-        for barcode in &self.volumes {
-            let volume = self.system.json(&["volume", "show", barcode]).unwrap();
-            let mut numbers: Vec<u64> = objects(&volume, "number")
-                .into_iter()
-                .filter(|file| file["kind"] == "part" && file["version"] == self.version)
-                .map(|file| number(&file["number"]))
-                .collect();
-            numbers.sort_unstable();
-            files.extend(numbers.into_iter().map(|number| (barcode.clone(), number)));
-        }
-        files
-    }
-
-    /// `tape cat` into what the first blocks say, `head -c` included. Gives how many parts were cut off.
+    /// Gives how many parts were cut off.
     fn standard_tools(&self) -> usize {
         let folder = self.system.restored("tools").unwrap();
-        let files = self.tape_files();
-        let cat = |(barcode, file): &(String, u64)| {
-            format!(
-                "taf tape cat '{}' {file}",
-                self.system.cartridge(barcode).display()
-            )
-        };
-        let block0 = |file: &(String, u64)| {
-            // What goes on behind the head is no fault.
-            let line = format!("{} > ../part; head -c 60000 ../part; rm ../part", cat(file));
-            self.system
-                .shell(&folder, &line)
-                .unwrap()
-                .expect(0)
-                .unwrap()
-                .text()
-        };
-        let field = |text: &str, key: &str| {
-            text.lines()
-                .find_map(|line| line.strip_prefix(key))
-                .map(str::to_owned)
-        };
-        let mut cut = 0;
-        let mut pieces = Vec::new();
-        for (index, file) in files.iter().enumerate() {
-            let counted = files
-                .get(index + 1)
-                .and_then(|next| field(&block0(next), "Predecessor-bytes: "));
-            cut += usize::from(counted.is_some());
-            pieces.push(match counted {
-                Some(bytes) => format!("{} | head -c {bytes}", cat(file)),
-                None => cat(file),
-            });
-        }
-        let filter = field(&block0(&files[0]), "Filter: ").unwrap();
-        let line = format!("({}) | {filter}", pieces.join("; "));
-        println!("{line}");
-        self.system
-            .shell(&folder, &line)
-            .unwrap()
-            .expect(0)
-            .unwrap();
+        let files = tools::tape_files(&self.system, &self.version, &self.volumes).unwrap();
+        let cut = tools::unpack(&self.system, &files, &folder).unwrap();
         ensure_equal(&self.tree, &below(&folder, &self.tree)).unwrap();
         cut
     }
@@ -228,20 +173,13 @@ impl Scene {
         self.system.forget_everything().unwrap();
         let folder = self.system.restored("extracted").unwrap();
         let to = folder.display().to_string();
-        let mut cartridges: Vec<String> = self
-            .volumes
-            .iter()
-            .map(|barcode| self.system.cartridge(barcode).display().to_string())
-            .collect();
-        cartridges.reverse();
-        let mut arguments = vec!["tape", "extract", &cartridges[0], "--to", &to];
-        for further in &cartridges[1..] {
-            arguments.extend(["--next", further]);
-        }
-        self.system.taf(&arguments).unwrap().expect(0).unwrap();
+        let mut volumes = self.volumes.clone();
+        volumes.reverse();
+        tools::extract(&self.system, &volumes, "latest", &folder).unwrap();
         ensure_equal(&self.tree, &below(&folder, &self.tree)).unwrap();
         // One that is missing is missed.
-        let without = ["tape", "extract", &cartridges[0], "--to", &to];
+        let last = self.system.cartridge(&volumes[0]).display().to_string();
+        let without = ["tape", "extract", &last, "--to", &to];
         let said = self.system.taf(&without).unwrap().expect(1).unwrap();
         assert!(said.stderr.contains("--next"), "{said}");
     }

@@ -3,6 +3,7 @@
 mod account;
 mod agent;
 mod compare;
+pub mod compression;
 mod drive;
 mod health;
 mod job;

@@ -1,10 +1,12 @@
 //! `taf plan`: how a source is backed up, and where to.
 
+use taf_format::segment::Method;
 use taf_proto::v1::{
-    CreatePlanRequest, DeletePlanRequest, GetPlanRequest, ListPlansRequest, Plan, Retention,
-    UpdatePlanRequest, VersionType,
+    CompressionMethod, CreatePlanRequest, DeletePlanRequest, GetPlanRequest, ListPlansRequest,
+    Plan, Retention, UpdatePlanRequest, VersionType,
 };
 
+use super::compression::Compression;
 use super::keep::{Rules, words};
 use super::missing;
 use super::version_type::{Type, word};
@@ -40,8 +42,12 @@ impl Command {
 /// How a plan's versions are made.
 #[derive(Debug, clap::Args)]
 struct Settings {
-    /// zstd level; 3 unless told otherwise
-    #[arg(long, value_parser = clap::value_parser!(i32).range(1..=19))]
+    /// How archives are stored; zstd unless told otherwise
+    #[arg(long, value_name = "METHOD")]
+    compression: Option<Compression>,
+    /// Level of the method, from fastest to smallest: zstd 1 to 19, 3 unless told otherwise; gzip 1 to 9, 6; 7z 1
+    /// to 9, 5; tar has none
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(i32).range(1..=19))]
     level: Option<i32>,
     /// What a run makes unless it says otherwise; full unless told
     #[arg(long, value_name = "TYPE")]
@@ -60,10 +66,32 @@ struct Settings {
 }
 
 impl Settings {
+    /// Refuses a level that the method does not have, which is `known` if none was given.
+    fn check(&self, known: Option<Method>) -> Result<(), Failure> {
+        if let Some(warning) = self.compression.and_then(Compression::warning) {
+            say(warning);
+        }
+        let method = self.compression.map(Compression::method).or(known);
+        let (Some(method), Some(level)) = (method, self.level) else {
+            return Ok(());
+        };
+        method.level(level).map(|_| ()).map_err(|words| {
+            let name = method.name();
+            Failure::usage(
+                format!("--level {level} does not fit --compression {name}"),
+                words,
+            )
+        })
+    }
+
     /// Puts into the plan what was given, and says which fields that are.
     fn put(&self, plan: &mut Plan) -> Vec<String> {
         let mut fields = Vec::new();
         let mut given = |field: &str| fields.push(field.to_owned());
+        if let Some(compression) = self.compression {
+            plan.compression_method = CompressionMethod::from(compression.method()).into();
+            given("compression_method");
+        }
         if let Some(level) = self.level {
             plan.compression_level = level;
             given("compression_level");
@@ -94,6 +122,8 @@ impl Settings {
   taf plan create daily --source home --pool default
   taf plan create hourly --source home --pool default --type incremental
   taf plan create archive --source films --pool offsite --level 1 --threads 4
+  taf plan create exchange --source papers --pool offsite --compression gzip --level 9
+  taf plan create films --source films --pool offsite --compression tar
   taf plan create replica --source home --pool default --type mirror
   taf plan create large --source projects --pool default --streams 2
   taf plan create office --source office --pool default --keep-last 7 --keep-daily 14 --keep-monthly 12")]
@@ -114,6 +144,7 @@ pub struct Create {
 
 impl Create {
     async fn run(self, out: &mut Output) -> Result<Exit, Failure> {
+        self.settings.check(Some(Method::Zstd))?;
         let mut plan = Plan {
             source: name("sources", &self.source),
             pool: name("pools", &self.pool),
@@ -148,6 +179,7 @@ impl Create {
 Examples:
   taf plan update daily --type differential
   taf plan update daily --pool offsite --level 9
+  taf plan update daily --compression gzip
   taf plan update daily --keep-last 7 --keep-daily 14 --time-zone Europe/Berlin
   taf plan update daily --keep-anew --keep-days 180"
 )]
@@ -165,6 +197,7 @@ pub struct Update {
 
 impl Update {
     async fn run(self, out: &mut Output) -> Result<Exit, Failure> {
+        self.settings.check(None)?;
         let mut plan = Plan {
             name: name("plans", &self.name),
             ..Plan::default()
@@ -229,7 +262,13 @@ impl List {
         .await?;
         out.list("plans", "Plan", &plans, |plans| {
             let mut rows = Rows::new(&[
-                "PLAN", "SOURCE", "POOL", "TYPE", ">LEVEL", ">STREAMS", "MADE",
+                "PLAN",
+                "SOURCE",
+                "POOL",
+                "TYPE",
+                "COMPRESSION",
+                ">STREAMS",
+                "MADE",
             ]);
             for plan in plans {
                 rows.push([
@@ -237,7 +276,7 @@ impl List {
                     id(&plan.source).to_owned(),
                     id(&plan.pool).to_owned(),
                     word(plan.r#type()).to_owned(),
-                    level(plan).to_string(),
+                    compression(plan),
                     plan.streams.max(1).to_string(),
                     human::time(plan.create_time.as_ref()),
                 ]);
@@ -261,11 +300,15 @@ async fn known(client: &Client, plan: &str) -> Result<Plan, Failure> {
     answer.plan.ok_or_else(|| missing("plan"))
 }
 
-/// The level that is used.
-fn level(plan: &Plan) -> i32 {
-    match plan.compression_level {
-        0 => 3,
-        level => level,
+/// Method and level that are used.
+fn compression(plan: &Plan) -> String {
+    let Ok(method) = Method::of_api(plan.compression_method) else {
+        return "of a later version".to_owned();
+    };
+    match method.level(plan.compression_level) {
+        Ok(0) => method.name().to_owned(),
+        Ok(level) => format!("{} {level}", method.name()),
+        Err(_) => format!("{} {}", method.name(), plan.compression_level),
     }
 }
 
@@ -294,7 +337,7 @@ impl Show {
         out.line(format!("source   {}", id(&plan.source)))?;
         out.line(format!("pool     {}", id(&plan.pool)))?;
         out.line(format!("type     {}", word(plan.r#type())))?;
-        out.line(format!("level    {}", level(&plan)))?;
+        out.line(format!("stored   {}", compression(&plan)))?;
         out.line(format!("threads  {threads}"))?;
         out.line(format!("streams  {}", plan.streams.max(1)))?;
         if plan.r#type() == VersionType::Mirror {

@@ -260,8 +260,7 @@ impl Survey {
         let (file, Some(part)) = (&self.files[index], self.part(index)) else {
             return Ok(false);
         };
-        let largest = limits::SEGMENT_DATA + limits::RECORDS + 256;
-        let needed = (largest as u64).div_ceil(u64::from(part.block_size)) + 1;
+        let needed = (limits::SEGMENT_STORED as u64).div_ceil(u64::from(part.block_size)) + 1;
         let from = file.blocks.saturating_sub(needed).max(1);
         let mut reader = PartReader::new(
             Expect {

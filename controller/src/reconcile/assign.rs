@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use prost::Message as _;
 use taf_proto::agent::{self, Assignment, AssignmentKey, Generation, assignment::Work};
-use taf_proto::v1;
+use taf_proto::v1::{self, CompressionMethod};
 use uuid::Uuid;
 
 use super::facts::{State, is_alone};
@@ -263,6 +263,7 @@ fn source_work(
         worker: worker.filter(|_| base.is_none()),
         compression_level: of.compression_level,
         compression_threads: of.compression_threads,
+        compression_method: CompressionMethod::from(of.compression_method).into(),
         one_file_system: of.one_file_system,
         base,
         detection: Some(of.detection),

@@ -2,11 +2,12 @@
 
 use prost::Message as _;
 use taf_core::catalog::Kind;
+use taf_format::segment::Method;
 use taf_proto::v1::plan_service_server::PlanService;
 use taf_proto::v1::{
-    self, CreatePlanRequest, CreatePlanResponse, DeletePlanRequest, DeletePlanResponse,
-    GetPlanRequest, GetPlanResponse, ListPlansRequest, ListPlansResponse, RunPlanRequest,
-    RunPlanResponse, UpdatePlanRequest, UpdatePlanResponse,
+    self, CompressionMethod, CreatePlanRequest, CreatePlanResponse, DeletePlanRequest,
+    DeletePlanResponse, GetPlanRequest, GetPlanResponse, ListPlansRequest, ListPlansResponse,
+    RunPlanRequest, RunPlanResponse, UpdatePlanRequest, UpdatePlanResponse,
 };
 use tokio_postgres::Transaction;
 use tonic::{Request, Response, Status};
@@ -23,8 +24,6 @@ use crate::store::plans::{NewPlan, Plan};
 use crate::store::removals::job_then_removes_on;
 use crate::store::{self, Store};
 
-/// zstd level if nobody says.
-const DEFAULT_LEVEL: i32 = 3;
 /// Most compressor threads.
 const THREADS_MOST: i32 = 256;
 /// Percent of what a mirror's archives hold that should belong to it, if nobody says.
@@ -33,10 +32,11 @@ const MIRROR_LIVING: i32 = 50;
 const STREAMS_MOST: u32 = 8;
 
 /// What of a plan can be changed.
-const CHANGEABLE: [&str; 7] = [
+const CHANGEABLE: [&str; 8] = [
     "type",
     "pool",
     "streams",
+    "compression_method",
     "compression_level",
     "compression_threads",
     "mirror_living_percent",
@@ -44,8 +44,9 @@ const CHANGEABLE: [&str; 7] = [
 ];
 /// What of it can be changed while a run is under way: it goes by what it found when it began. Volumes and drives are sought all
 /// along.
-const CHANGEABLE_ALWAYS: [&str; 5] = [
+const CHANGEABLE_ALWAYS: [&str; 6] = [
     "type",
+    "compression_method",
     "compression_level",
     "compression_threads",
     "mirror_living_percent",
@@ -70,6 +71,7 @@ fn message(plan: &Plan) -> v1::Plan {
         pool: names::pool(&plan.pool),
         compression_level: plan.compression_level,
         compression_threads: plan.compression_threads,
+        compression_method: CompressionMethod::from(plan.compression_method).into(),
         streams: plan.streams as u32,
         mirror_living_percent: plan.mirror_living_percent as u32,
         create_time: Some(timestamp(plan.created_at)),
@@ -87,6 +89,7 @@ fn message(plan: &Plan) -> v1::Plan {
 struct Asked<'a> {
     source: &'a str,
     pool: &'a str,
+    compression_method: Method,
     compression_level: i32,
     kind: Kind,
 }
@@ -100,13 +103,17 @@ impl<'a> Asked<'a> {
         let pool = bad
             .read("plan.pool", names::pool_id(&plan.pool))
             .unwrap_or_default();
-        let compression_level = match plan.compression_level {
-            0 => DEFAULT_LEVEL,
-            level => level,
-        };
-        if !(1..=19).contains(&compression_level) {
-            bad.add("plan.compression_level", "must be from 1 to 19, or 0 for 3");
-        }
+        let method = bad.read(
+            "plan.compression_method",
+            Method::of_api(plan.compression_method),
+        );
+        // Of a method that is not known nobody knows the levels.
+        let level = method.and_then(|method| {
+            bad.read(
+                "plan.compression_level",
+                method.level(plan.compression_level),
+            )
+        });
         if !(0..=THREADS_MOST).contains(&plan.compression_threads) {
             bad.add(
                 "plan.compression_threads",
@@ -135,7 +142,8 @@ impl<'a> Asked<'a> {
         Self {
             source,
             pool,
-            compression_level,
+            compression_method: method.unwrap_or(Method::Zstd),
+            compression_level: level.unwrap_or_default(),
             kind,
         }
     }
@@ -157,6 +165,7 @@ impl<'a> Asked<'a> {
             name: id.to_owned(),
             source_id: source.id,
             pool_id: pool.id,
+            compression_method: self.compression_method,
             compression_level: self.compression_level,
             compression_threads: plan.compression_threads,
             kind: self.kind,
@@ -256,8 +265,13 @@ impl Plans {
         {
             return Err(running(&wanted.name, job));
         }
-        let changed = mask::merge("Plan", &message(&known), &wanted, &mask)
+        let mut changed = mask::merge("Plan", &message(&known), &wanted, &mask)
             .map_err(|error| status::internal("a plan can't be changed", &error))?;
+        let names = |field: &str| mask.iter().any(|path| path == field);
+        if names("compression_method") && !names("compression_level") {
+            // A level says nothing of another method.
+            changed.compression_level = 0;
+        }
         let mut bad = Violations::new();
         let asked = Asked::read(&changed, &mut bad);
         bad.check()?;

@@ -1,6 +1,7 @@
 //! Attempts: one try at a job, with the drive and the volume that it holds. Its volumes are in `attempt_volumes`.
 
 use taf_core::plan::Grant;
+use taf_format::segment::Method;
 use taf_proto::agent::Detection;
 use tokio_postgres::Row;
 use uuid::Uuid;
@@ -139,7 +140,9 @@ pub struct ArchiveOf {
     pub plan: String,
     /// Source's name.
     pub source: String,
-    /// zstd level.
+    /// How the archive is stored.
+    pub compression_method: Method,
+    /// Level of the method.
     pub compression_level: i32,
     /// Threads.
     pub compression_threads: i32,
@@ -165,7 +168,8 @@ const LIVE_SELECT: &str = "SELECT t.id, t.job_id, j.kind, j.cancel_asked, t.epoc
      v.cartridge, t.library_id, t.worked, j.from_address, j.to_address, j.thorough, j.forced, \
      COALESCE(w.parent, 0), COALESCE(w.floor, 0), COALESCE(w.kind = 'differential', false), \
      EXISTS (SELECT 1 FROM archives o WHERE o.line_id = r.line_id AND o.version = r.version AND o.state = 'closed'), t.stream, p.streams, \
-     t.seat, COALESCE(po.sources_per_drive, 1), s.ignore_ctime, s.ignore_inode, s.always_compare_content, j.removal \
+     t.seat, COALESCE(po.sources_per_drive, 1), s.ignore_ctime, s.ignore_inode, s.always_compare_content, j.removal, \
+     p.compression_method \
      FROM attempts t JOIN jobs j ON j.id = t.job_id \
      LEFT JOIN agents a ON a.id = t.agent_id \
      LEFT JOIN archives r ON r.attempt_id = t.id \
@@ -237,6 +241,7 @@ fn live_attempt(row: &Row) -> LiveAttempt {
             resumes: row.get(52),
             plan: row.get(30),
             source: row.get(31),
+            compression_method: super::plans::method(row.get("compression_method")),
             compression_level: row.get(32),
             compression_threads: row.get(33),
             one_file_system: row.get(34),

@@ -120,6 +120,11 @@ const MIGRATIONS: &[Migration] = &[
         name: "retention",
         sql: include_str!("../../migrations/0021_retention.sql"),
     },
+    Migration {
+        number: 22,
+        name: "compression methods",
+        sql: include_str!("../../migrations/0022_compression.sql"),
+    },
 ];
 
 /// The texts of all migrations, in order.

@@ -2,6 +2,7 @@
 
 use jiff::Timestamp;
 use taf_core::catalog::Kind;
+use taf_format::segment::Method;
 use tokio_postgres::{GenericClient, Row, Transaction};
 use uuid::Uuid;
 
@@ -22,7 +23,9 @@ pub struct Plan {
     pub pool_id: i64,
     /// The pool's id in the API.
     pub pool: String,
-    /// zstd level.
+    /// How its archives are stored.
+    pub compression_method: Method,
+    /// Level of the method, 0 if that has none.
     pub compression_level: i32,
     /// 0 means as many as the host has cores.
     pub compression_threads: i32,
@@ -49,7 +52,9 @@ pub struct NewPlan {
     pub source_id: i64,
     /// Key of the pool's row.
     pub pool_id: i64,
-    /// zstd level, 1 to 19.
+    /// How its archives are stored.
+    pub compression_method: Method,
+    /// One of the method's levels, 0 if it has none.
     pub compression_level: i32,
     /// 0 to 256; 0 means as many as the host has cores.
     pub compression_threads: i32,
@@ -63,7 +68,7 @@ pub struct NewPlan {
 
 const SELECT: &str = "SELECT p.id, p.plan_name, p.source_id, s.source_name, p.pool_id, o.pool_name,
             p.compression_level, p.compression_threads, p.revision, p.created_at, p.version_kind,
-            p.streams, p.mirror_living_percent, p.retention
+            p.streams, p.mirror_living_percent, p.retention, p.compression_method
      FROM plans AS p JOIN sources AS s ON s.id = p.source_id JOIN pools AS o ON o.id = p.pool_id
      WHERE p.deleted_at IS NULL";
 
@@ -84,7 +89,13 @@ fn plan(row: &Row) -> Plan {
         streams: row.get(11),
         mirror_living_percent: row.get(12),
         retention: row.get(13),
+        compression_method: method(row.get(14)),
     }
+}
+
+/// A CHECK holds the column to names of methods.
+pub(super) fn method(name: &str) -> Method {
+    Method::from_name(name).unwrap_or(Method::Zstd)
 }
 
 impl Store {
@@ -94,7 +105,7 @@ impl Store {
             .query_opt(
                 "UPDATE plans
                  SET source_id = $2, pool_id = $3, compression_level = $4, compression_threads = $5,
-                     version_kind = $6, streams = $7, mirror_living_percent = $8, revision = revision + 1, created_at = clock_timestamp(), deleted_at = NULL
+                     version_kind = $6, streams = $7, mirror_living_percent = $8, compression_method = $9, revision = revision + 1, created_at = clock_timestamp(), deleted_at = NULL
                  WHERE plan_name = $1 AND deleted_at IS NOT NULL
                  RETURNING id",
                 &[
@@ -106,6 +117,7 @@ impl Store {
                     &new.kind.name(),
                     &new.streams,
                     &new.mirror_living_percent,
+                    &new.compression_method.name(),
                 ],
             )
             .await?;
@@ -114,9 +126,9 @@ impl Store {
             None => {
                 tx.query_opt(
                     "INSERT INTO plans (plan_name, source_id, pool_id, compression_level, compression_threads,
-                         version_kind, streams, mirror_living_percent, created_at)
+                         version_kind, streams, mirror_living_percent, compression_method, created_at)
                      SELECT $1::varchar, $2::bigint, $3::bigint, $4::integer, $5::integer, $6::varchar, $7::integer,
-                         $8::integer, clock_timestamp()
+                         $8::integer, $9::varchar, clock_timestamp()
                      WHERE NOT EXISTS (SELECT 1 FROM plans WHERE plan_name = $1::varchar)
                      RETURNING id",
                     &[
@@ -128,6 +140,7 @@ impl Store {
                         &new.kind.name(),
                         &new.streams,
                         &new.mirror_living_percent,
+                        &new.compression_method.name(),
                     ],
                 )
                 .await?
@@ -229,7 +242,7 @@ impl Store {
         let changed = tx
             .execute(
                 "UPDATE plans SET pool_id = $3, compression_level = $4, compression_threads = $5, version_kind = $6,
-                     streams = $7, mirror_living_percent = $8, revision = revision + 1
+                     streams = $7, mirror_living_percent = $8, compression_method = $9, revision = revision + 1
                  WHERE id = $1 AND revision = $2 AND deleted_at IS NULL",
                 &[
                     &id,
@@ -240,6 +253,7 @@ impl Store {
                     &new.kind.name(),
                     &new.streams,
                     &new.mirror_living_percent,
+                    &new.compression_method.name(),
                 ],
             )
             .await?;

@@ -1,7 +1,8 @@
 //! Block 0: the first block of every part. Text, for whoever holds the tape and has no TAF; and lines that TAF
 //! reads back when the catalog is gone.
 //!
-//! It is a skippable frame of exactly one block, so `zstd` steps over it and tape files concatenate as they are.
+//! It is covered as segments of its method are, exactly one block, so that `zstd` or `gzip` step over it and tape files
+//! concatenate as they are.
 //! It stays clear when a part is encrypted, and so holds no file names.
 
 mod words;
@@ -114,12 +115,13 @@ impl Block0 {
     /// The block, exactly `block_size` bytes.
     pub fn encode(&self) -> Result<Vec<u8>, Error> {
         self.check()?;
-        text_block::encode(TITLE, &self.prose(), &self.fields(), self.block_size).map_err(
-            |needed| Error::TooLarge {
+        let (prose, fields) = (self.prose(), self.fields());
+        text_block::encode(self.method, TITLE, &prose, &fields, self.block_size).map_err(|needed| {
+            Error::TooLarge {
                 needed,
                 block_size: self.block_size,
-            },
-        )
+            }
+        })
     }
 
     /// Reads a block 0.
@@ -127,10 +129,13 @@ impl Block0 {
         if !looks_like(block) {
             return Err(Error::NotBlock0);
         }
-        let fields = text_block::decode(block).map_err(Error::Damaged)?;
+        let fields = text_block::decode(block, TITLE).map_err(Error::Damaged)?;
         let block0 = Self::from_fields(&fields)?;
         if block0.block_size as usize != block.len() {
             return Err(Error::Damaged("its length differs from its block size"));
+        }
+        if block0.method != fields.method {
+            return Err(Error::Line("Method"));
         }
         block0.check()?;
         Ok(block0)
@@ -187,7 +192,7 @@ impl Block0 {
             ("Suite", self.suite.to_string()),
             ("Created", text::time(self.created_at_unix_nanos)),
             ("Read", self.read_command()),
-            ("Filter", Self::filter()),
+            ("Filter", self.filter()),
         ];
         if let Some(skip) = self.skip {
             fields.push(("Skip", skip.to_string()));
@@ -205,7 +210,7 @@ impl Block0 {
         fields
     }
 
-    fn from_fields(fields: &Fields<'_>) -> Result<Self, Error> {
+    fn from_fields(fields: &Fields) -> Result<Self, Error> {
         if fields.number::<u32>("Format")? != 1 {
             return Err(Error::Line("Format"));
         }

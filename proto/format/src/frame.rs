@@ -14,10 +14,15 @@ pub(crate) const RECORDS: [u8; 8] = *b"TAFRECS1";
 pub(crate) const INDEX: [u8; 8] = *b"TAFINDX1";
 
 /// Frame magic and the length of what follows.
-pub(crate) fn prefix(payload: u32) -> [u8; PREFIX] {
+pub(crate) const fn prefix(payload: u32) -> [u8; PREFIX] {
+    let (magic, length) = (SKIPPABLE.to_le_bytes(), payload.to_le_bytes());
     let mut out = [0; PREFIX];
-    out[..4].copy_from_slice(&SKIPPABLE.to_le_bytes());
-    out[4..].copy_from_slice(&payload.to_le_bytes());
+    let mut at = 0;
+    while at < 4 {
+        out[at] = magic[at];
+        out[at + 4] = length[at];
+        at += 1;
+    }
     out
 }
 

@@ -27,7 +27,7 @@ pub fn label(data: &[u8]) {
 /// One segment, and the records in it.
 pub fn segment(data: &[u8]) {
     if let Ok(Some(header)) = segment::peek(data) {
-        assert_eq!(header.encode()[..], data[..segment::HEADER_LEN]);
+        assert_eq!(header.encode()[..], data[..header.length()]);
     }
     if let Ok(opened) = segment::open(data) {
         assert!(opened.tar.len() <= limits::SEGMENT_TAR);

@@ -29,6 +29,8 @@ pub const RECORD: usize = 8 << 20;
 pub const RECORDS: usize = SEGMENT_RECORDS + RECORD + 16;
 /// Bytes of a segment's data frame: room for every method's worst growth.
 pub const SEGMENT_DATA: usize = SEGMENT_TAR + (64 << 10);
+/// Bytes of a whole segment on tape, whatever its method: header, data, records, and what covers them.
+pub const SEGMENT_STORED: usize = SEGMENT_DATA + RECORDS + (16 << 10);
 /// Segments in one part; a writer ends the part here.
 pub const PART_SEGMENTS: usize = 1 << 20;
 /// Bytes of an encoded segment table.

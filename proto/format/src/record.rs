@@ -1,7 +1,9 @@
 //! Records: what the catalog needs to know of the tar bytes, carried on tape beside them.
 //!
-//! Owns the length-delimited form of one record and the skippable frame that holds a segment's records. Does
+//! Owns the length-delimited form of one record and what is before a segment's records in their cover. Does
 //! not know what the records mean, and keeps none that it cannot read back.
+
+use std::borrow::Cow;
 
 use bytes::Bytes;
 use prost::Message;
@@ -9,10 +11,13 @@ pub use taf_proto::tape::{
     Dictionary, Entry, Kind, Page, Record, Tombstone, record::Record as Body,
 };
 
+use crate::segment::coding::Coding;
 use crate::{frame, limits, varint};
 
-/// Bytes of a records frame before its first record.
-pub const FRAME_HEAD: usize = 32;
+/// Bytes before the first record of a segment, their cover's not counted.
+pub(crate) const HEAD: usize = 24;
+/// Of these the last four.
+const CHECKSUM: usize = HEAD - 4;
 
 /// What can be wrong with records.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -34,8 +39,8 @@ pub enum Error {
     /// A record is not the protobuf message it must be.
     #[error("a record cannot be decoded: {0}")]
     Malformed(String),
-    /// The frame around the records is not one.
-    #[error("the records frame is damaged: {0}")]
+    /// What is around the records is not as it must be.
+    #[error("the frame of a segment's records is damaged: {0}")]
     Frame(&'static str),
 }
 
@@ -97,43 +102,53 @@ impl Iterator for Iter<'_> {
 
 impl std::iter::FusedIterator for Iter<'_> {}
 
-/// Appends the frame that holds `records`, the output of `count` calls of [`encode`].
-pub(crate) fn frame_into(records: &[u8], count: u32, out: &mut Vec<u8>) {
+/// Appends `records`, the output of `count` calls of [`encode`], with their head, in covers.
+pub(crate) fn cover_into(coding: &dyn Coding, records: &[u8], count: u32, out: &mut Vec<u8>) {
     debug_assert!(records.len() <= limits::RECORDS);
-    let start = out.len();
-    out.extend_from_slice(&frame::prefix(
-        (FRAME_HEAD - frame::PREFIX + records.len()) as u32,
-    ));
-    out.extend_from_slice(&frame::RECORDS);
-    out.extend_from_slice(&0_u32.to_le_bytes()); // coding: 0 is plain, others are reserved
-    out.extend_from_slice(&count.to_le_bytes());
-    out.extend_from_slice(&0_u32.to_le_bytes()); // reserved
-    let crc = crc32c::crc32c_append(crc32c::crc32c(&out[start..]), records);
-    out.extend_from_slice(&crc.to_le_bytes());
-    out.extend_from_slice(records);
+    let mut head = [0; HEAD];
+    head[..8].copy_from_slice(&frame::RECORDS);
+    // 8: coding; 0 is plain, others are reserved. 16: reserved.
+    head[12..16].copy_from_slice(&count.to_le_bytes());
+    let crc = checksum(coding, &head, records);
+    head[CHECKSUM..].copy_from_slice(&crc.to_le_bytes());
+    out.reserve_exact(coding.covered_length(HEAD + records.len()));
+    coding.cover(&head, records, out);
 }
 
-/// The records inside `bytes`, which must be exactly one records frame.
-pub(crate) fn unframe(bytes: &[u8]) -> Result<&[u8], Error> {
-    if bytes.len() < FRAME_HEAD || bytes.len() > FRAME_HEAD + limits::RECORDS {
+/// The records inside `bytes`, which must be exactly their covers.
+pub(crate) fn uncover<'a>(coding: &dyn Coding, bytes: &'a [u8]) -> Result<Cow<'a, [u8]>, Error> {
+    if bytes.len() > coding.covered_length(HEAD + limits::RECORDS) {
         return Err(Error::Frame("its length is impossible"));
     }
-    if frame::payload_length(bytes) != Some((bytes.len() - frame::PREFIX) as u32)
-        || bytes[8..16] != frame::RECORDS
-    {
+    let covered = coding
+        .uncover(bytes)
+        .ok_or(Error::Frame("it does not begin and end as one"))?;
+    let (head, records) = covered
+        .split_first_chunk::<HEAD>()
+        .ok_or(Error::Frame("its length is impossible"))?;
+    if head[..8] != frame::RECORDS {
         return Err(Error::Frame("it does not begin as one"));
     }
-    let records = &bytes[FRAME_HEAD..];
-    let crc = crc32c::crc32c_append(crc32c::crc32c(&bytes[..FRAME_HEAD - 4]), records);
-    if crc != frame::u32_at(bytes, FRAME_HEAD - 4) {
+    if frame::u32_at(head, CHECKSUM) != checksum(coding, head, records) {
         return Err(Error::Frame("its checksum differs"));
     }
-    if frame::u32_at(bytes, 16) != 0 {
+    if frame::u32_at(head, 8) != 0 {
         return Err(Error::Frame(
             "it is coded in a way this version does not know",
         ));
     }
-    Ok(records)
+    Ok(match covered {
+        Cow::Borrowed(covered) => Cow::Borrowed(&covered[HEAD..]),
+        Cow::Owned(mut covered) => {
+            covered.drain(..HEAD);
+            Cow::Owned(covered)
+        }
+    })
+}
+
+fn checksum(coding: &dyn Coding, head: &[u8; HEAD], records: &[u8]) -> u32 {
+    let seed = coding.checksum_seed(HEAD + records.len());
+    crc32c::crc32c_append(crc32c::crc32c_append(seed, &head[..CHECKSUM]), records)
 }
 
 /// Wraps one kind of record.

@@ -11,7 +11,7 @@ use std::ops::Range;
 use bytes::{Buf, Bytes, BytesMut};
 use uuid::Uuid;
 
-use crate::segment::{self, HEADER_LEN, Header, MAGIC};
+use crate::segment::{self, Header, START};
 
 /// What is known of the part beforehand, from block 0, the catalog, or nothing.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -176,7 +176,7 @@ impl PartReader {
                 Step::Whole(header) => self.accept(header),
                 Step::Bad(reason) => {
                     self.begin_damage(reason);
-                    self.skip_to_magic(run_end.is_some());
+                    self.skip_to_header(run_end.is_some());
                 }
             }
         }
@@ -184,11 +184,10 @@ impl PartReader {
 
     fn step(&self, run_end: Option<&Reason>) -> Step {
         let wait = || run_end.map_or(Step::Wait, |reason| Step::Bad(reason.clone()));
-        let Some(head) = self.buffer.first_chunk::<HEADER_LEN>() else {
-            return wait();
-        };
-        let Ok(header) = Header::decode(head) else {
-            return Step::Bad(Reason::Header);
+        let header = match segment::peek(&self.buffer) {
+            Ok(Some(header)) => header,
+            Ok(None) => return wait(),
+            Err(_) => return Step::Bad(Reason::Header),
         };
         if let Some(reason) = self.out_of_place(&header) {
             return Step::Bad(reason);
@@ -274,15 +273,16 @@ impl PartReader {
     }
 
     /// Drops at least one byte, up to the next thing that begins like a header.
-    fn skip_to_magic(&mut self, run_ends: bool) {
+    fn skip_to_header(&mut self, run_ends: bool) {
+        let starts = segment::starts();
         let found = self.buffer[1..]
-            .windows(MAGIC.len())
-            .position(|window| window == MAGIC);
+            .windows(START)
+            .position(|window| starts.iter().any(|start| start == window));
         let skip = match found {
             Some(position) => 1 + position,
             None if run_ends => self.buffer.len(),
             // The end may be a header's beginning.
-            None => (self.buffer.len() + 1).saturating_sub(MAGIC.len()).max(1),
+            None => (self.buffer.len() + 1).saturating_sub(START).max(1),
         };
         self.buffer.advance(skip);
         self.at += skip as u64;

@@ -1,17 +1,20 @@
 //! Segments: 4 MiB of the tar stream, compressed on their own, with a header before and their records behind.
 //!
-//! Owns the header ([`Header`]), the cutting of a stream ([`Cutter`]), the sealing of a cut piece
-//! ([`RawSegment::seal`]: pure, for worker threads) and the opening of a stored one ([`open`]). Knows nothing
-//! of blocks, parts or what the tar bytes mean.
+//! Owns the methods ([`Method`]) and all that differs between them, the header ([`Header`]), the cutting of a stream
+//! ([`Cutter`]), the sealing of a cut piece ([`Sealer`]: pure, for worker threads) and the opening of a stored one
+//! ([`open`]). Knows nothing of blocks, parts or what the tar bytes mean.
 
+pub(crate) mod coding;
 mod cutter;
 mod header;
+mod method;
 mod seal;
 mod stream;
 
 pub use cutter::{Cutter, Identity, RawSegment};
-pub use header::{HEADER_LEN, Header, Method, peek};
-pub(crate) use header::{MAGIC, PENDING};
+pub use header::{Header, peek};
+pub(crate) use header::{PENDING, START, starts};
+pub use method::Method;
 pub use seal::{Opened, Sealed, Sealer, open, records, verify};
 pub use stream::{Stream, Supply};
 
@@ -74,11 +77,13 @@ pub enum Error {
     #[error(transparent)]
     Record(#[from] crate::record::Error),
     /// The compressor failed.
-    #[error("zstd could not compress segment {sequence}: {source}")]
+    #[error("{method} could not compress segment {sequence}: {source}")]
     Compress {
+        /// The method's name.
+        method: &'static str,
         /// The segment's sequence.
         sequence: u64,
-        /// What zstd said.
+        /// What the compressor said.
         source: std::io::Error,
     },
     /// An entry began elsewhere than its predecessor's length said.

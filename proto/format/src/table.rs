@@ -7,9 +7,11 @@
 use std::ops::Range;
 
 use crate::segment::Header;
-use crate::{limits, segment, varint};
+use crate::{limits, varint};
 
 const VERSION: u64 = 1;
+/// Bytes of the smallest segment of any method: a header and nothing.
+const SMALLEST: u64 = 128;
 
 /// What can be wrong with a table.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -268,9 +270,8 @@ impl SegmentTable {
             }
             let stored = varint::take(&mut bytes).ok_or(CUT)?;
             if lengths >> 1 > limits::SEGMENT_TAR as u64
-                || stored < segment::HEADER_LEN as u64
-                || stored
-                    > (segment::HEADER_LEN + limits::SEGMENT_DATA + limits::RECORDS) as u64 + 64
+                || stored < SMALLEST
+                || stored > limits::SEGMENT_STORED as u64
             {
                 return Err(Error::Malformed("a length is impossible"));
             }

@@ -1,8 +1,12 @@
-//! A block of text in a skippable frame of exactly one block: what parts and volume indexes begin with.
+//! A block of text in covers of exactly one block: what parts and volume indexes begin with.
 //!
 //! Owns the title, the lines `Key: value` behind `FIELDS`, and the checksum. Does not know which keys there are.
 
-use crate::{frame, limits, text};
+use std::borrow::Cow;
+
+use crate::segment::Method;
+use crate::segment::coding::{self, CODINGS, Coding};
+use crate::{limits, text};
 
 /// The lines for TAF stand between this line and the checksum.
 const FIELDS: &str = "\nFIELDS\n";
@@ -10,59 +14,75 @@ const CHECKSUM: &str = "CRC32C: ";
 
 /// Whether a block begins as one with this title.
 pub(crate) fn looks_like(block: &[u8], title: &str) -> bool {
-    frame::payload_length(block).is_some() && block[frame::PREFIX..].starts_with(title.as_bytes())
+    covered_as(block, title).is_some()
 }
 
-/// The block, exactly `block_size` bytes; or how many bytes its text takes, if that is more.
+/// By which method a block is covered that begins with this title.
+fn covered_as(block: &[u8], title: &str) -> Option<&'static dyn Coding> {
+    CODINGS
+        .into_iter()
+        .find(|coding| coding.covers_start(block, title.as_bytes()))
+}
+
+/// The block, exactly `block_size` bytes, in covers of `method`; or how many bytes its text takes, if that is more.
 pub(crate) fn encode(
+    method: Method,
     title: &str,
     prose: &str,
     fields: &[(&'static str, String)],
     block_size: u32,
 ) -> Result<Vec<u8>, usize> {
-    let mut out = Vec::with_capacity(block_size as usize);
-    out.extend_from_slice(&frame::prefix(block_size - frame::PREFIX as u32));
-    out.extend_from_slice(title.as_bytes());
-    out.extend_from_slice(prose.as_bytes());
-    out.extend_from_slice(FIELDS.as_bytes());
+    let coding = coding::of(method);
+    let block_size = block_size as usize;
+    let room = coding.fitting(block_size).unwrap_or_default();
+    let mut inside = Vec::with_capacity(room);
+    inside.extend_from_slice(title.as_bytes());
+    inside.extend_from_slice(prose.as_bytes());
+    inside.extend_from_slice(FIELDS.as_bytes());
     for (key, value) in fields {
-        out.extend_from_slice(format!("{key}: {value}\n").as_bytes());
+        inside.extend_from_slice(format!("{key}: {value}\n").as_bytes());
     }
-    let crc = crc32c::crc32c(&out);
-    out.extend_from_slice(format!("{CHECKSUM}{crc:08x}\n").as_bytes());
-    if out.len() > block_size as usize {
-        return Err(out.len());
+    let crc = crc32c::crc32c_append(coding.checksum_seed(room), &inside);
+    inside.extend_from_slice(format!("{CHECKSUM}{crc:08x}\n").as_bytes());
+    if inside.len() > room {
+        return Err(block_size - room + inside.len());
     }
-    out.resize(block_size as usize, 0);
+    inside.resize(room, 0);
+    let mut out = Vec::with_capacity(block_size);
+    coding.cover_exactly(&inside, block_size, &mut out);
     Ok(out)
 }
 
 /// The lines of a block that begins with the title, its checksum proved; or what is wrong with it.
-pub(crate) fn decode(block: &[u8]) -> Result<Fields<'_>, &'static str> {
+pub(crate) fn decode(block: &[u8], title: &str) -> Result<Fields, &'static str> {
+    const LENGTH: &str = "its length differs";
     let length = u32::try_from(block.len()).unwrap_or(u32::MAX);
-    if !limits::is_block_size(length)
-        || frame::payload_length(block) != Some(length - frame::PREFIX as u32)
-    {
-        return Err("its length differs");
+    if !limits::is_block_size(length) {
+        return Err(LENGTH);
     }
-    let end = block[frame::PREFIX..]
-        .iter()
-        .position(|&b| b == 0)
-        .map_or(block.len(), |at| frame::PREFIX + at);
-    if block[end..].iter().any(|&b| b != 0) {
+    let coding = covered_as(block, title).ok_or(LENGTH)?;
+    let inside: Cow<'_, [u8]> = coding.uncover(block).ok_or(LENGTH)?;
+    if coding.fitting(block.len()) != Some(inside.len()) {
+        return Err(LENGTH);
+    }
+    let end = inside.iter().position(|&b| b == 0).unwrap_or(inside.len());
+    if inside[end..].iter().any(|&b| b != 0) {
         return Err("its padding is not zeros");
     }
-    let text =
-        std::str::from_utf8(&block[frame::PREFIX..end]).map_err(|_| "its text is not UTF-8")?;
+    let text = std::str::from_utf8(&inside[..end]).map_err(|_| "its text is not UTF-8")?;
     let (before, checksum) = text
         .rsplit_once(CHECKSUM)
         .ok_or("its checksum is missing")?;
-    let crc = crc32c::crc32c(&block[..frame::PREFIX + before.len()]);
+    let seed = coding.checksum_seed(inside.len());
+    let crc = crc32c::crc32c_append(seed, before.as_bytes());
     if checksum != format!("{crc:08x}\n") {
         return Err("its checksum differs");
     }
     let (_, fields) = before.split_once(FIELDS).ok_or("its fields are missing")?;
-    Ok(Fields(fields))
+    Ok(Fields {
+        method: coding.method(),
+        lines: fields.to_owned(),
+    })
 }
 
 /// A line that is not there, or does not say what it must.
@@ -70,16 +90,20 @@ pub(crate) fn decode(block: &[u8]) -> Result<Fields<'_>, &'static str> {
 pub(crate) struct Unusable(pub(crate) &'static str);
 
 /// The lines `Key: value`, of which later formats may have more.
-pub(crate) struct Fields<'a>(&'a str);
+pub(crate) struct Fields {
+    /// By which method the block is covered.
+    pub(crate) method: Method,
+    lines: String,
+}
 
-impl<'a> Fields<'a> {
-    pub(crate) fn get(&self, key: &str) -> Option<&'a str> {
-        self.0
+impl Fields {
+    pub(crate) fn get(&self, key: &str) -> Option<&str> {
+        self.lines
             .lines()
             .find_map(|line| line.strip_prefix(key)?.strip_prefix(": "))
     }
 
-    pub(crate) fn need(&self, key: &'static str) -> Result<&'a str, Unusable> {
+    pub(crate) fn need(&self, key: &'static str) -> Result<&str, Unusable> {
         self.get(key).ok_or(Unusable(key))
     }
 

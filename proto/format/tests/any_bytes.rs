@@ -8,6 +8,7 @@ use std::path::PathBuf;
 
 use synthetic::Random;
 use taf_format::fuzz;
+use taf_format::segment::Method;
 
 type Target = (&'static str, fn(&[u8]));
 
@@ -65,11 +66,14 @@ fn mutate(sample: &[u8], random: &mut Random) -> Vec<u8> {
 
 /// Makes checksums right again after a mutation, so that what lies behind them is reached.
 fn mend(sample: &mut [u8]) {
-    if sample.len() >= 128 && sample[8..16] == *b"TAFSEGM1" {
-        let stored = crc32c::crc32c(&sample[128..]);
-        sample[112..116].copy_from_slice(&stored.to_le_bytes());
-        let head = crc32c::crc32c(&sample[..124]);
-        sample[124..128].copy_from_slice(&head.to_le_bytes());
+    // Where a segment's header lies in its cover, where its checksum begins, and where it ends.
+    for (body, counted, end) in [(8, 0, 128), (16, 16, 146), (512, 512, 1024)] {
+        if sample.len() >= end && sample[body..body + 8] == *b"TAFSEGM1" {
+            let stored = crc32c::crc32c(&sample[end..]);
+            sample[body + 104..body + 108].copy_from_slice(&stored.to_le_bytes());
+            let head = crc32c::crc32c(&sample[counted..body + 116]);
+            sample[body + 116..body + 120].copy_from_slice(&head.to_le_bytes());
+        }
     }
     if sample.len() >= 64 && sample[8..16] == *b"TAFINDX1" {
         let length = u32::from_le_bytes([sample[4], sample[5], sample[6], sample[7]]) as usize;
@@ -98,8 +102,11 @@ fn samples() -> Vec<Vec<u8>> {
         label.extend_from_slice(block);
     }
     samples.push(label);
-    let sealed = synthetic::seal(synthetic::archive(synthetic::ARCHIVE, &[9000, 100], 3000, 1).1);
-    samples.push(sealed.iter().flat_map(|s| s.bytes.to_vec()).collect());
+    for method in Method::ALL {
+        let raw = synthetic::archive(synthetic::ARCHIVE, &[9000, 100], 3000, 1).1;
+        let sealed = synthetic::seal_by(method, raw);
+        samples.push(sealed.iter().flat_map(|s| s.bytes.to_vec()).collect());
+    }
     samples
 }
 

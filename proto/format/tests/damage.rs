@@ -9,10 +9,10 @@ use std::ops::Range;
 
 use bytes::Bytes;
 use proptest::prelude::*;
-use synthetic::{ARCHIVE, Span, archive, blocks, seal};
+use synthetic::{ARCHIVE, Span, archive, blocks, seal, seal_by};
 use taf_format::record::{self, Body};
 use taf_format::resync::{Damage, Event, Expect, Found, PartReader, Point, Reason};
-use taf_format::segment::{self, Sealed};
+use taf_format::segment::{self, Method, Sealed};
 use uuid::Uuid;
 
 #[derive(Debug, Clone, Copy)]
@@ -36,6 +36,11 @@ fn fault() -> impl Strategy<Value = Fault> {
         Just(Fault::Unreadable),
         Just(Fault::Swap),
     ]
+}
+
+fn method() -> impl Strategy<Value = Method> {
+    // 7z has the covers of tar, and is too slow for hundreds of archives.
+    prop::sample::select(vec![Method::Zstd, Method::Gzip, Method::Tar])
 }
 
 /// The faulty block, or blocks, and the stream with the fault in it; `None` is a block that can't be read.
@@ -167,9 +172,10 @@ proptest! {
         block_size in 512..20_000_u32,
         seed in any::<u64>(),
         blind in any::<bool>(),
+        method in method(),
     ) {
         let (spans, raw) = archive(ARCHIVE, &lengths, segment_size, seed);
-        let sealed = seal(raw);
+        let sealed = seal_by(method, raw);
         let blocks = blocks(&sealed, block_size);
         prop_assert!(blocks[..blocks.len() - 1].iter().all(|b| b.len() == block_size as usize));
         let stream: Vec<_> = blocks.into_iter().map(Some).collect();
@@ -192,11 +198,12 @@ proptest! {
         seed in any::<u64>(),
         at in any::<usize>(),
         fault in fault(),
+        method in method(),
     ) {
         let (spans, raw) = archive(ARCHIVE, &lengths, segment_size, seed);
-        let sealed = seal(raw);
+        let sealed = seal_by(method, raw);
         let good = blocks(&sealed, block_size);
-        let foreign = blocks(&seal(archive(Uuid::from_u128(0xbad), &lengths, segment_size, !seed).1), block_size);
+        let foreign = blocks(&seal_by(method, archive(Uuid::from_u128(0xbad), &lengths, segment_size, !seed).1), block_size);
         let at = at % good.len();
         let stream = spoil(&good, &foreign, at, fault);
         prop_assume!(stream.iter().flatten().ne(good.iter()));
@@ -245,6 +252,32 @@ proptest! {
             };
             prop_assert!(touched || !missing.contains(&(sequence as u64)), "segment {sequence} was lost needlessly");
         }
+        check_entries(&spans, &sealed, &found);
+    }
+}
+
+#[test]
+fn of_7z_too_a_bad_block_costs_only_the_segments_it_touches() {
+    let (spans, raw) = archive(ARCHIVE, &[30_000, 100, 70_000, 9_000], 20_000, 5);
+    let sealed = seal_by(Method::SevenZip, raw);
+    let good = blocks(&sealed, 4096);
+    for at in 0..good.len() {
+        let stream = spoil(
+            &good,
+            &good,
+            at,
+            Fault::Flip {
+                byte: at * 7,
+                mask: 1,
+            },
+        );
+        let (found, damage) = read(&stream, expect_all(&sealed), 4096);
+        assert!(!damage.is_empty(), "block {at}");
+        let start = 4096 * (at as u64 + 1);
+        let touched = places(&sealed, 4096)
+            .into_iter()
+            .filter(|place| overlap(place, &(start..start + 4096)));
+        assert!(found.len() >= sealed.len() - touched.count(), "block {at}");
         check_entries(&spans, &sealed, &found);
     }
 }

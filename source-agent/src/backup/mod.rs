@@ -23,7 +23,7 @@ pub mod streams;
 use std::pin::pin;
 use std::sync::Arc;
 
-use taf_format::segment::{Identity, Sealer};
+use taf_format::segment::{Identity, Method, Sealer};
 use taf_peer::material::Material;
 use taf_proto::agent::{AssignmentKey, BackupDone, BackupWork};
 use taf_tree::Walk;
@@ -44,8 +44,6 @@ use crate::issues::{self, Issues};
 use crate::ordered;
 use crate::progress::Counters;
 
-/// zstd's level unless the plan says otherwise.
-const LEVEL: i32 = 3;
 /// Most compressor threads.
 const THREADS_MAX: usize = 64;
 
@@ -218,15 +216,16 @@ async fn stream(
         Ok(threads) => threads,
     };
     let threads = threads.min(THREADS_MAX);
-    let level = match work.compression_level {
-        0 => LEVEL,
-        level => level.clamp(1, 19),
-    };
+    let method = Method::of_api(work.compression_method)
+        .map_err(|words| fault::protocol(format!("the compression method {words}")))?;
+    let level = method
+        .level(work.compression_level)
+        .map_err(|words| fault::protocol(format!("the compression level: {words}")))?;
     let (feed, sealed) = ordered::pool(
         "compress",
         threads,
         threads,
-        move || Sealer::new(level),
+        move || Sealer::by(method, level),
         |sealer, raw| match sealer {
             Ok(sealer) => sealer.seal(raw).map_err(|error| error.to_string()),
             Err(error) => Err(error.to_string()),

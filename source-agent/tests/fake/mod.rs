@@ -15,7 +15,7 @@ use futures::{Stream, StreamExt};
 use taf_format::entry::Kind;
 use taf_format::page::{self, Dictionaries, Page};
 use taf_format::record::{self, Body};
-use taf_format::segment::{self, HEADER_LEN};
+use taf_format::segment;
 use taf_format::table::SegmentTable;
 use taf_peer::authority::Authority;
 use taf_peer::identity::{Identity, Role};
@@ -661,7 +661,7 @@ impl Site {
         let dictionaries = Dictionaries::default();
         for bytes in &segments {
             let opened = segment::open(bytes).unwrap();
-            assert!(bytes.len() > HEADER_LEN);
+            assert!(bytes.len() > opened.header.length());
             table.push(&opened.header).unwrap();
             tape.extend_from_slice(bytes);
             for record in record::iter(&opened.records) {

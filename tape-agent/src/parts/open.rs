@@ -52,7 +52,7 @@ impl Part {
     pub fn push(&mut self, segment: &Segment) -> Result<Vec<Bytes>, Fault> {
         let payload = records(&segment.bytes).map_err(protocol)?;
         self.table.push(&segment.header).map_err(protocol)?;
-        let added = self.records.add(payload);
+        let added = self.records.add(&payload);
         added.map_err(|e| no_room_for_records(&e))?;
         self.records_ends.push(self.records.length());
         self.bytes += segment.bytes.len() as u64;

@@ -273,8 +273,9 @@ async fn what_a_disk_changes_does_not_come_out() {
         ..segments[0].header.clone()
     };
     twin.tar_offset = 7;
-    content[..HEADER_LEN].copy_from_slice(&twin.encode());
-    content[HEADER_LEN..length].copy_from_slice(&segments[0].bytes[HEADER_LEN..]);
+    let head = twin.encode();
+    content[..head.len()].copy_from_slice(&head);
+    content[head.len()..length].copy_from_slice(&segments[0].bytes[head.len()..]);
     std::fs::write(file(&folder), &content).unwrap();
     outlet.go_back(0).unwrap();
     assert!(damage(&mut outlet).message.contains("another segment"));

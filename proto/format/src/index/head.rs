@@ -3,6 +3,7 @@
 use uuid::Uuid;
 
 use super::Error;
+use crate::segment::Method;
 use crate::text_block::{self, Fields, Unusable};
 use crate::{limits, text};
 
@@ -47,7 +48,8 @@ impl Head {
     /// The block, exactly `block_size` bytes.
     pub fn encode(&self) -> Result<Vec<u8>, Error> {
         self.check()?;
-        text_block::encode(TITLE, &self.prose(), &self.fields(), self.block_size).map_err(
+        let (prose, fields) = (self.prose(), self.fields());
+        text_block::encode(Method::Zstd, TITLE, &prose, &fields, self.block_size).map_err(
             |needed| Error::TooLarge {
                 needed,
                 block_size: self.block_size,
@@ -60,7 +62,10 @@ impl Head {
         if !looks_like(block) {
             return Err(Error::NotIndex);
         }
-        let fields = text_block::decode(block).map_err(Error::Damaged)?;
+        let fields = text_block::decode(block, TITLE).map_err(Error::Damaged)?;
+        if fields.method != Method::Zstd {
+            return Err(Error::Damaged("it is not a zstd skippable frame"));
+        }
         let head = Self::from_fields(&fields)?;
         if head.block_size as usize != block.len() {
             return Err(Error::Damaged("its length differs from its block size"));
@@ -138,7 +143,7 @@ out, or leave it in; zstd steps over all of it. What it tells of, in short:
         fields
     }
 
-    fn from_fields(fields: &Fields<'_>) -> Result<Self, Error> {
+    fn from_fields(fields: &Fields) -> Result<Self, Error> {
         if fields.number::<u32>("Format")? != 1 {
             return Err(Error::Line("Format"));
         }

@@ -1,29 +1,17 @@
-//! The segment header: 128 bytes, fixed, little endian, in a skippable frame.
+//! The segment header: 120 bytes, fixed, little endian, in the cover of its method.
 
 use uuid::Uuid;
 
-use super::Error;
+use super::coding::{CODINGS, Coding};
+use super::{Error, Method, coding};
 use crate::{frame, limits, record};
 
-/// Bytes of an encoded header, its frame's prefix included.
-pub const HEADER_LEN: usize = 128;
-
-/// The first 16 bytes of every header: what a search for the next segment looks for.
-pub(crate) const MAGIC: [u8; 16] = {
-    let mut magic = [0; 16];
-    let prefix = frame::SKIPPABLE.to_le_bytes();
-    let mut at = 0;
-    while at < 4 {
-        magic[at] = prefix[at];
-        at += 1;
-    }
-    magic[4] = (HEADER_LEN - frame::PREFIX) as u8;
-    while at < 12 {
-        magic[at + 4] = frame::SEGMENT[at - 4];
-        at += 1;
-    }
-    magic
-};
+/// Bytes of a header in its cover.
+pub(crate) const BODY: usize = 120;
+/// Bytes that are enough to know by which method a segment is covered.
+pub(crate) const START: usize = 16;
+/// The last four bytes of the body.
+const CHECKSUM: usize = BODY - 4;
 
 const VERSION: u16 = 1;
 const LAST: u32 = 1;
@@ -31,55 +19,6 @@ const LAST: u32 = 1;
 const UNKNOWN: u64 = u64::MAX;
 /// In the lengths of a segment that is not yet sealed.
 pub(crate) const PENDING: u32 = 0;
-
-/// How a segment's tar bytes are stored. The ids are fixed for ever.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Method {
-    /// One zstd frame a segment.
-    Zstd,
-    /// Reserved: one gzip member a segment.
-    Gzip,
-    /// Reserved: the plain stream.
-    Tar,
-    /// Reserved: one 7z archive holding one tar.
-    SevenZip,
-}
-
-impl Method {
-    /// The id on tape.
-    pub fn id(self) -> u8 {
-        match self {
-            Self::Zstd => 1,
-            Self::Gzip => 2,
-            Self::Tar => 3,
-            Self::SevenZip => 4,
-        }
-    }
-
-    /// The method of an id, if this version knows it.
-    pub fn from_id(id: u8) -> Option<Self> {
-        [Self::Zstd, Self::Gzip, Self::Tar, Self::SevenZip]
-            .into_iter()
-            .find(|method| method.id() == id)
-    }
-
-    /// Its name in block 0.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Zstd => "zstd",
-            Self::Gzip => "gzip",
-            Self::Tar => "tar",
-            Self::SevenZip => "7z",
-        }
-    }
-
-    /// The method of a name in block 0.
-    pub fn from_name(name: &str) -> Option<Self> {
-        [Self::Zstd, Self::Gzip, Self::Tar, Self::SevenZip]
-            .into_iter()
-            .find(|method| method.name() == name)
-    }
-}
 
 /// What stands before a segment's bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -122,7 +61,12 @@ pub struct Header {
 impl Header {
     /// Bytes of the whole segment on tape: header, data frame, records frame.
     pub fn stored_total(&self) -> usize {
-        HEADER_LEN + self.stored_length as usize + self.records_length as usize
+        self.length() + self.stored_length as usize + self.records_length as usize
+    }
+
+    /// Bytes of the header itself, its cover included.
+    pub fn length(&self) -> usize {
+        self.method.header_length()
     }
 
     /// Offset in the archive's tar stream of the byte after this segment's last.
@@ -144,67 +88,95 @@ impl Header {
     }
 
     /// The header as it stands on tape.
-    pub fn encode(&self) -> [u8; HEADER_LEN] {
-        let mut out = [0; HEADER_LEN];
-        let mut put = |at: usize, bytes: &[u8]| out[at..at + bytes.len()].copy_from_slice(bytes);
-        put(0, &MAGIC);
-        put(16, &VERSION.to_le_bytes());
-        put(18, &[self.method.id(), self.suite]);
-        put(20, &if self.last { LAST } else { 0 }.to_le_bytes());
-        put(24, self.line_uuid.as_bytes());
-        put(40, self.archive_uuid.as_bytes());
-        put(56, &self.version.to_le_bytes());
-        put(64, &self.attempt.to_le_bytes());
-        put(72, &self.sequence.to_le_bytes());
-        put(80, &self.tar_offset.to_le_bytes());
-        put(88, &self.next_entry.unwrap_or(UNKNOWN).to_le_bytes());
-        put(96, &self.archive_ordinal.to_le_bytes());
-        put(100, &self.tar_length.to_le_bytes());
-        put(104, &self.stored_length.to_le_bytes());
-        put(108, &self.records_length.to_le_bytes());
-        put(112, &self.stored_crc32c.to_le_bytes());
-        let crc = crc32c::crc32c(&out[..HEADER_LEN - 4]);
-        out[HEADER_LEN - 4..].copy_from_slice(&crc.to_le_bytes());
-        out
+    pub fn encode(&self) -> Vec<u8> {
+        let mut body = [0; BODY];
+        let mut put = |at: usize, bytes: &[u8]| body[at..at + bytes.len()].copy_from_slice(bytes);
+        put(0, &frame::SEGMENT);
+        put(8, &VERSION.to_le_bytes());
+        put(10, &[self.method.id(), self.suite]);
+        put(12, &if self.last { LAST } else { 0 }.to_le_bytes());
+        put(16, self.line_uuid.as_bytes());
+        put(32, self.archive_uuid.as_bytes());
+        put(48, &self.version.to_le_bytes());
+        put(56, &self.attempt.to_le_bytes());
+        put(64, &self.sequence.to_le_bytes());
+        put(72, &self.tar_offset.to_le_bytes());
+        put(80, &self.next_entry.unwrap_or(UNKNOWN).to_le_bytes());
+        put(88, &self.archive_ordinal.to_le_bytes());
+        put(92, &self.tar_length.to_le_bytes());
+        put(96, &self.stored_length.to_le_bytes());
+        put(100, &self.records_length.to_le_bytes());
+        put(104, &self.stored_crc32c.to_le_bytes());
+        let coding = coding::of(self.method);
+        let crc = checksum(coding, &body);
+        body[CHECKSUM..].copy_from_slice(&crc.to_le_bytes());
+        let (before, behind) = coding.header_cover();
+        [before, &body, behind].concat()
     }
 
-    /// Reads a sealed segment's header from its bytes. All lengths are within the format's limits afterwards.
-    pub fn decode(bytes: &[u8; HEADER_LEN]) -> Result<Self, Error> {
-        if bytes[..16] != MAGIC {
+    /// Reads the header of a sealed segment at the front of `bytes`. All lengths are within the format's limits afterwards.
+    /// `None` if it goes on behind their end.
+    pub fn decode(bytes: &[u8]) -> Result<Option<Self>, Error> {
+        let Some(begin) = bytes.first_chunk::<START>() else {
+            return Ok(None);
+        };
+        let coding = CODINGS
+            .into_iter()
+            .find(|coding| start(*coding) == *begin)
+            .ok_or(Error::NoHeader)?;
+        let (before, behind) = coding.header_cover();
+        let Some(bytes) = bytes.get(..before.len() + BODY + behind.len()) else {
+            return Ok(None);
+        };
+        let (cover_begins, covered) = bytes.split_at(before.len());
+        let (covered, cover_ends) = covered.split_at(BODY);
+        let Some(body) = covered.first_chunk::<BODY>() else {
+            return Ok(None);
+        };
+        if body[..8] != frame::SEGMENT {
             return Err(Error::NoHeader);
         }
-        if frame::u32_at(bytes, HEADER_LEN - 4) != crc32c::crc32c(&bytes[..HEADER_LEN - 4]) {
+        if frame::u32_at(body, CHECKSUM) != checksum(coding, body)
+            || (cover_begins, cover_ends) != (before, behind)
+        {
             return Err(Error::Header("its checksum differs"));
         }
-        let version = u16::from_le_bytes([bytes[16], bytes[17]]);
+        Self::from_body(body, coding.method()).map(Some)
+    }
+
+    fn from_body(body: &[u8; BODY], covered_by: Method) -> Result<Self, Error> {
+        let version = u16::from_le_bytes([body[8], body[9]]);
         if version != VERSION {
             return Err(Error::Version(version));
         }
-        let sequence = frame::u64_at(bytes, 72);
-        let flags = frame::u32_at(bytes, 20);
-        if flags & !LAST != 0 || bytes[116..HEADER_LEN - 4].iter().any(|&b| b != 0) {
+        let sequence = frame::u64_at(body, 64);
+        let flags = frame::u32_at(body, 12);
+        if flags & !LAST != 0 || body[108..CHECKSUM].iter().any(|&b| b != 0) {
             return Err(Error::Header("a reserved field is set"));
         }
-        let method = Method::from_id(bytes[18]).ok_or(Error::Method {
+        let method = Method::from_id(body[10]).ok_or(Error::Method {
             sequence,
-            method: bytes[18],
+            method: body[10],
         })?;
-        let next_entry = frame::u64_at(bytes, 88);
+        if method != covered_by {
+            return Err(Error::Header("it is covered as by another method"));
+        }
+        let next_entry = frame::u64_at(body, 80);
         let header = Self {
-            line_uuid: uuid_at(bytes, 24),
-            version: frame::u64_at(bytes, 56),
-            archive_ordinal: frame::u32_at(bytes, 96),
-            archive_uuid: uuid_at(bytes, 40),
-            attempt: frame::u64_at(bytes, 64),
+            line_uuid: uuid_at(body, 16),
+            version: frame::u64_at(body, 48),
+            archive_ordinal: frame::u32_at(body, 88),
+            archive_uuid: uuid_at(body, 32),
+            attempt: frame::u64_at(body, 56),
             sequence,
-            tar_offset: frame::u64_at(bytes, 80),
+            tar_offset: frame::u64_at(body, 72),
             next_entry: (next_entry != UNKNOWN).then_some(next_entry),
-            tar_length: frame::u32_at(bytes, 100),
-            stored_length: frame::u32_at(bytes, 104),
-            records_length: frame::u32_at(bytes, 108),
-            stored_crc32c: frame::u32_at(bytes, 112),
+            tar_length: frame::u32_at(body, 92),
+            stored_length: frame::u32_at(body, 96),
+            records_length: frame::u32_at(body, 100),
+            stored_crc32c: frame::u32_at(body, 104),
             method,
-            suite: bytes[19],
+            suite: body[11],
             last: flags & LAST != 0,
         };
         header.check()?;
@@ -213,6 +185,7 @@ impl Header {
 
     fn check(&self) -> Result<(), Error> {
         let records = self.records_length as usize;
+        let covered = coding::of(self.method).covered_length(record::HEAD + limits::RECORDS);
         if self.sequence == u64::MAX {
             return Err(Error::Header("its sequence is impossible"));
         }
@@ -227,7 +200,7 @@ impl Header {
         if self.stored_length as usize > limits::SEGMENT_DATA {
             return Err(Error::Header("its stored length is impossible"));
         }
-        if !(record::FRAME_HEAD..=record::FRAME_HEAD + limits::RECORDS).contains(&records) {
+        if !(record::HEAD..=covered).contains(&records) {
             return Err(Error::Header("its records' length is impossible"));
         }
         if self.next_entry.is_some_and(|entry| entry < self.tar_offset) {
@@ -237,16 +210,40 @@ impl Header {
     }
 }
 
-/// The header at the front of `bytes`; `None` if there are fewer than [`HEADER_LEN`].
-pub fn peek(bytes: &[u8]) -> Result<Option<Header>, Error> {
-    bytes
-        .first_chunk::<HEADER_LEN>()
-        .map(Header::decode)
-        .transpose()
+impl Method {
+    /// Bytes of a segment's header, its cover included.
+    pub fn header_length(self) -> usize {
+        let (before, behind) = coding::of(self).header_cover();
+        before.len() + BODY + behind.len()
+    }
 }
 
-fn uuid_at(bytes: &[u8; HEADER_LEN], at: usize) -> Uuid {
+/// The header at the front of `bytes`; `None` if it goes on behind their end.
+pub fn peek(bytes: &[u8]) -> Result<Option<Header>, Error> {
+    Header::decode(bytes)
+}
+
+/// What headers begin with, one of each method.
+pub(crate) fn starts() -> [[u8; START]; CODINGS.len()] {
+    CODINGS.map(start)
+}
+
+/// The first bytes of a header are its cover's, and the first of the body as far as they reach.
+fn start(coding: &dyn Coding) -> [u8; START] {
+    let (before, _) = coding.header_cover();
+    let mut out = [0; START];
+    for (to, from) in out.iter_mut().zip(before.iter().chain(&frame::SEGMENT)) {
+        *to = *from;
+    }
+    out
+}
+
+fn checksum(coding: &dyn Coding, body: &[u8; BODY]) -> u32 {
+    crc32c::crc32c_append(coding.checksum_seed(BODY), &body[..CHECKSUM])
+}
+
+fn uuid_at(body: &[u8; BODY], at: usize) -> Uuid {
     let mut uuid = [0; 16];
-    uuid.copy_from_slice(&bytes[at..at + 16]);
+    uuid.copy_from_slice(&body[at..at + 16]);
     Uuid::from_bytes(uuid)
 }

@@ -1,12 +1,11 @@
 //! Sealing: a cut segment becomes the bytes that go on tape; and the way back.
 
-use std::io::Cursor;
+use std::borrow::Cow;
 
 use bytes::Bytes;
-use zstd::bulk::{Compressor, Decompressor};
-use zstd::zstd_safe::{self, CParameter};
 
-use super::{Error, HEADER_LEN, Header, Method, RawSegment, peek};
+use super::coding::{self, Coding, Compressor};
+use super::{Error, Header, Method, RawSegment, peek};
 use crate::record;
 
 /// A segment as it goes on tape.
@@ -14,7 +13,7 @@ use crate::record;
 pub struct Sealed {
     /// Its header, complete.
     pub header: Header,
-    /// Header, data frame and records frame: [`Header::stored_total`] bytes.
+    /// Header, data and records: [`Header::stored_total`] bytes.
     pub bytes: Bytes,
 }
 
@@ -31,28 +30,33 @@ pub struct Opened {
 
 /// A compressor that is kept between segments: one for each worker thread.
 pub struct Sealer {
-    zstd: Compressor<'static>,
+    coding: &'static dyn Coding,
+    compressor: Box<dyn Compressor>,
 }
 
 impl std::fmt::Debug for Sealer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Sealer").finish_non_exhaustive()
+        f.debug_struct("Sealer")
+            .field("method", &self.coding.method())
+            .finish_non_exhaustive()
     }
 }
 
 impl Sealer {
-    /// A compressor of this zstd level.
+    /// A compressor by zstd.
     pub fn new(level: i32) -> Result<Self, Error> {
-        let make = || {
-            let mut zstd = Compressor::new(level)?;
-            zstd.set_parameter(CParameter::ChecksumFlag(true))?;
-            zstd.set_parameter(CParameter::ContentSizeFlag(true))?;
-            Ok(Self { zstd })
-        };
-        make().map_err(|source| Error::Compress {
+        Self::by(Method::Zstd, level)
+    }
+
+    /// A compressor of a method, at one of its levels.
+    pub fn by(method: Method, level: i32) -> Result<Self, Error> {
+        let coding = coding::of(method);
+        let compressor = coding.compressor(level).map_err(|source| Error::Compress {
+            method: method.name(),
             sequence: 0,
             source,
-        })
+        })?;
+        Ok(Self { coding, compressor })
     }
 
     /// Compresses a segment and completes its header.
@@ -63,27 +67,22 @@ impl Sealer {
             records,
             record_count,
         } = raw;
-        let records_length = record::FRAME_HEAD + records.len();
-        let room = HEADER_LEN + zstd_safe::compress_bound(tar.len()) + records_length;
-        let mut out = Vec::with_capacity(room);
-        out.resize(HEADER_LEN, 0);
-        let mut cursor = Cursor::new(out);
-        cursor.set_position(HEADER_LEN as u64);
-        let stored = self
-            .zstd
-            .compress_to_buffer(&tar, &mut cursor)
-            .map_err(|source| Error::Compress {
-                sequence: header.sequence,
-                source,
-            })?;
-        let mut out = cursor.into_inner();
-        out.truncate(HEADER_LEN + stored);
-        record::frame_into(&records, record_count, &mut out);
+        header.method = self.coding.method();
+        let head = header.length();
+        let mut out = vec![0; head];
+        let packed = self.compressor.pack(&tar, &mut out);
+        packed.map_err(|source| Error::Compress {
+            method: header.method.name(),
+            sequence: header.sequence,
+            source,
+        })?;
+        let data_end = out.len();
+        record::cover_into(self.coding, &records, record_count, &mut out);
         header.tar_length = tar.len() as u32;
-        header.stored_length = stored as u32;
-        header.records_length = records_length as u32;
-        header.stored_crc32c = crc32c::crc32c(&out[HEADER_LEN..]);
-        out[..HEADER_LEN].copy_from_slice(&header.encode());
+        header.stored_length = (data_end - head) as u32;
+        header.records_length = (out.len() - data_end) as u32;
+        header.stored_crc32c = crc32c::crc32c(&out[head..]);
+        out[..head].copy_from_slice(&header.encode());
         // Sealed segments wait in queues; what compression saved is given back first.
         out.shrink_to_fit();
         Ok(Sealed {
@@ -111,7 +110,7 @@ pub fn verify(bytes: &[u8]) -> Result<Header, Error> {
             found: bytes.len(),
         });
     }
-    if crc32c::crc32c(&bytes[HEADER_LEN..]) != header.stored_crc32c {
+    if crc32c::crc32c(&bytes[header.length()..]) != header.stored_crc32c {
         return Err(Error::Damaged {
             sequence: header.sequence,
             what: "the checksum of its stored bytes differs",
@@ -121,50 +120,29 @@ pub fn verify(bytes: &[u8]) -> Result<Header, Error> {
 }
 
 /// The records of a segment whose header is proved, without decompressing anything: length-delimited messages.
-pub fn records(bytes: &[u8]) -> Result<&[u8], Error> {
+pub fn records(bytes: &[u8]) -> Result<Cow<'_, [u8]>, Error> {
     let header = peek(bytes)?.ok_or(Error::NoHeader)?;
-    let at = HEADER_LEN + header.stored_length as usize;
-    let frame = bytes.get(at..).unwrap_or_default();
-    record::unframe(frame).map_err(Error::from)
+    let at = header.length() + header.stored_length as usize;
+    let covered = bytes.get(at..).unwrap_or_default();
+    record::uncover(coding::of(header.method), covered).map_err(Error::from)
 }
 
 /// Proves and decompresses one segment, which `bytes` must be exactly.
 pub fn open(bytes: &[u8]) -> Result<Opened, Error> {
     let header = verify(bytes)?;
     let sequence = header.sequence;
-    if header.method != Method::Zstd {
-        return Err(Error::Method {
-            sequence,
-            method: header.method.id(),
-        });
-    }
+    let coding = coding::of(header.method);
     if header.suite != 0 {
         return Err(Error::Suite {
             sequence,
             suite: header.suite,
         });
     }
-    let damaged = |what| Error::Damaged { sequence, what };
-    let (data, records) = bytes[HEADER_LEN..].split_at(header.stored_length as usize);
-    let records = record::unframe(records)?.to_vec();
-    // zstd would go on through further frames; the format has exactly one.
-    if zstd_safe::find_frame_compressed_size(data) != Ok(data.len())
-        || data.first_chunk() != Some(&0xFD2F_B528_u32.to_le_bytes())
-    {
-        return Err(damaged("its data is not one zstd frame"));
-    }
-    let expected = header.tar_length as usize;
-    if !matches!(zstd_safe::get_frame_content_size(data), Ok(Some(size)) if size == expected as u64)
-    {
-        return Err(damaged("its zstd frame states another size"));
-    }
-    let mut tar = Vec::with_capacity(expected);
-    let found = Decompressor::new()
-        .and_then(|mut zstd| zstd.decompress_to_buffer(data, &mut tar))
-        .map_err(|_| damaged("zstd cannot decompress it"))?;
-    if found != expected {
-        return Err(damaged("its zstd frame gives another size"));
-    }
+    let (data, records) = bytes[header.length()..].split_at(header.stored_length as usize);
+    let records = record::uncover(coding, records)?.into_owned();
+    let tar = coding
+        .unpack(data, header.tar_length as usize)
+        .map_err(|what| Error::Damaged { sequence, what })?;
     Ok(Opened {
         header,
         tar,

@@ -123,7 +123,12 @@ pub fn archive(
 }
 
 pub fn seal(segments: Vec<RawSegment>) -> Vec<Sealed> {
-    let mut sealer = Sealer::new(1).unwrap();
+    seal_by(Method::Zstd, segments)
+}
+
+pub fn seal_by(method: Method, segments: Vec<RawSegment>) -> Vec<Sealed> {
+    let level = method.level(0).unwrap().min(1);
+    let mut sealer = Sealer::by(method, level).unwrap();
     segments
         .into_iter()
         .map(|raw| sealer.seal(raw).unwrap())
