@@ -218,9 +218,34 @@ async fn people_hold_lock_tag_and_let_versions_expire() {
     assert_eq!(numbers(&site).await, [3, 2]);
     expire(&site, &names[2], (false, false)).await.unwrap();
 
+    // While an archive's files are removed from the source, and when they were, it may be the only copy.
+    let removal = "INSERT INTO jobs (kind, state, creator, line_id, version, agent_id, removal, created_at, started_at) \
+                   SELECT 'remove-sources', 'running', 'test', min(l.id), 2, min(a.id), 'x', now(), now() \
+                   FROM lines AS l CROSS JOIN agents AS a WHERE a.role = 'source-agent' AND NOT l.archives";
     site.served
         .sql("UPDATE versions SET locked_until = NULL")
         .await;
+    site.served.sql(removal).await;
+    assert_eq!(
+        reason(expire(&site, &names[1], (true, false)).await),
+        "SOURCES_BEING_REMOVED"
+    );
+    site.served
+        .sql("UPDATE jobs SET state = 'succeeded', ended_at = now() WHERE kind = 'remove-sources'")
+        .await;
+    assert_eq!(
+        reason(expire(&site, &names[1], (false, false)).await),
+        "LAST_GOOD_VERSION"
+    );
+    site.served.sql("UPDATE versions SET expired_at = NULL, pages_gone = false, vacuumed_at = NULL WHERE version = 3").await;
+    assert_eq!(
+        reason(expire(&site, &names[1], (false, false)).await),
+        "SOURCES_REMOVED"
+    );
+    site.served
+        .sql("UPDATE versions SET expired_at = now() WHERE version = 3")
+        .await;
+
     assert_eq!(
         reason(expire(&site, &names[1], (false, false)).await),
         "LAST_GOOD_VERSION"

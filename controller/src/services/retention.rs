@@ -225,6 +225,23 @@ impl Retentions {
         if let Some(reason) = retention::refusal(this, &others, store::now(), request.force) {
             return Err(refused(name, &reason));
         }
+        if let Some(job) = rows::removal_of_source(&tx, line).await? {
+            let job = names::job(job);
+            return Err(status::precondition(
+                "SOURCES_BEING_REMOVED",
+                format!(
+                    "{job} removes from the source of {name} what is archived of it, and counts copies: wait for it"
+                ),
+            ));
+        }
+        if !request.force && rows::version_is_sole(&tx, line, number).await? {
+            return Err(status::precondition(
+                "SOURCES_REMOVED",
+                format!(
+                    "what {name} holds was removed from where it came, so this may be the only copy: restore it first; only --force gives it up"
+                ),
+            ));
+        }
         let freed = rows::version_frees(&tx, line, number).await?;
         let protector = rows::version_protected_by(&tx, line, number).await?;
         let answer = ExpireVersionResponse {
@@ -263,7 +280,7 @@ impl Retentions {
         if let Some(answer) = mutation.begin_on(&tx).await? {
             return Ok(answer);
         }
-        if !expiry::version_use_on(&tx, line, number).await? {
+        if !expiry::version_take_on(&tx, line, number).await? {
             return Err(status::not_found(name));
         }
         let answer = change(&tx, line, number).await?;
@@ -332,7 +349,7 @@ impl Retentions {
 /// What has to happen before what a version needs is given free.
 fn waits(protector: Protector) -> String {
     match protector {
-        Protector::Restore(job) => format!("the end of {}, which restores it", names::job(job)),
+        Protector::Job(job) => format!("the end of {}, which reads it", names::job(job)),
         Protector::Newest => {
             "the next version of its line, which may build on it: it is the newest".to_owned()
         }

@@ -307,6 +307,10 @@ impl Versions {
             .encode_to_vec(),
             cause: None,
         };
+        // From here on it can't expire before it is seen that it is read.
+        if !expiry::version_use_on(&tx, line_id, number).await? {
+            return Err(status::not_found(&request.version));
+        }
         let job = removals::job_create_removal_on(&tx, &new, mutation.actor()).await?;
         let answer = RemoveSourcesResponse {
             job: names::job(job),

@@ -4,7 +4,8 @@
 use super::{Error, GenericClient, Transaction, clip};
 
 /// Marks versions of a line as not kept, and gives those that were and now are not. One that is held or locked stays, and so does
-/// one that is not published. Whoever calls it holds the line ([`super::lines::line_lock_on`]), so that no run is just deciding to
+/// one that is not published; and while what an archive of the same source holds is being removed from there, nothing of that source
+/// expires, since it may count as a copy. Whoever calls it holds the line ([`super::lines::line_lock_on`]), so that no run is just deciding to
 /// build on one of them. Their rows and parts stay while they are the head, a base, or read by a restore.
 pub async fn version_expire_on(
     tx: &Transaction<'_>,
@@ -16,7 +17,9 @@ pub async fn version_expire_on(
         .query(
             "UPDATE versions SET expired_at = clock_timestamp(), expired_reason = $3::varchar \
              WHERE line_id = $1 AND version = ANY($2::bigint[]) AND state = 'published' AND expired_at IS NULL \
-             AND hold_reason IS NULL AND (locked_until IS NULL OR locked_until <= clock_timestamp()) RETURNING version",
+             AND hold_reason IS NULL AND (locked_until IS NULL OR locked_until <= clock_timestamp()) AND NOT EXISTS \
+             (SELECT 1 FROM jobs AS j JOIN lines AS o ON o.id = j.line_id WHERE j.kind = 'remove-sources' AND j.ended_at IS NULL \
+              AND o.source_id = (SELECT l.source_id FROM lines AS l WHERE l.id = $1)) RETURNING version",
             &[&line, &numbers, &clip(reason, 400)],
         )
         .await?;
@@ -27,6 +30,12 @@ pub async fn version_expire_on(
 /// before its job is seen. False if it is not kept.
 pub async fn version_use_on(tx: &Transaction<'_>, line: i64, number: i64) -> Result<bool, Error> {
     let sql = "SELECT 1 FROM versions WHERE line_id = $1 AND version = $2 AND state = 'published' AND expired_at IS NULL FOR SHARE";
+    Ok(tx.query_opt(sql, &[&line, &number]).await?.is_some())
+}
+
+/// The same by one who changes what is said of it.
+pub async fn version_take_on(tx: &Transaction<'_>, line: i64, number: i64) -> Result<bool, Error> {
+    let sql = "SELECT 1 FROM versions WHERE line_id = $1 AND version = $2 AND state = 'published' AND expired_at IS NULL FOR UPDATE";
     Ok(tx.query_opt(sql, &[&line, &number]).await?.is_some())
 }
 

@@ -189,20 +189,41 @@ pub async fn version_frees(
     })
 }
 
-/// Why an expired version still protects what it needs: a restore of it under way, or that it is the newest, or that an attempt
+/// A job that has not ended and removes from the source of a line what an archive of it holds.
+pub async fn removal_of_source(
+    client: &impl GenericClient,
+    line: i64,
+) -> Result<Option<i64>, Error> {
+    let sql = "SELECT min(j.id) AS job FROM jobs AS j JOIN lines AS o ON o.id = j.line_id WHERE j.kind = 'remove-sources' \
+               AND j.ended_at IS NULL AND o.source_id = (SELECT l.source_id FROM lines AS l WHERE l.id = $1)";
+    Ok(client.query_one(sql, &[&line]).await?.get(0))
+}
+
+/// Whether what a version holds was removed from where it came, or some of it may have been.
+pub async fn version_is_sole(
+    client: &impl GenericClient,
+    line: i64,
+    version: i64,
+) -> Result<bool, Error> {
+    let sql = "SELECT EXISTS (SELECT 1 FROM jobs WHERE kind = 'remove-sources' AND line_id = $1 AND version = $2 \
+               AND started_at IS NOT NULL)";
+    Ok(client.query_one(sql, &[&line, &version]).await?.get(0))
+}
+
+/// Why an expired version still protects what it needs: a job that reads it, or that it is the newest, or that an attempt
 /// that can be gone on with builds on it.
 pub async fn version_protected_by(
     client: &impl GenericClient,
     line: i64,
     version: i64,
 ) -> Result<Option<Protector>, Error> {
-    let sql = "SELECT (SELECT min(j.id) FROM jobs AS j WHERE j.kind = 'restore' AND j.ended_at IS NULL AND j.line_id = l.id \
+    let sql = "SELECT (SELECT min(j.id) FROM jobs AS j WHERE j.kind IN ('restore', 'remove-sources', 'remove-extra') AND j.ended_at IS NULL AND j.line_id = l.id \
                AND j.version = $2::bigint) AS job, l.head = $2::bigint, EXISTS (SELECT 1 FROM versions AS s WHERE s.line_id = l.id \
                AND s.state = 'staged' AND (s.parent = $2::bigint OR s.kind = 'differential' AND s.floor = $2::bigint)) AS base \
                FROM lines AS l WHERE l.id = $1";
     let row = client.query_opt(sql, &[&line, &version]).await?;
     Ok(row.and_then(|row| match row.get::<_, Option<i64>>(0) {
-        Some(job) => Some(Protector::Restore(job)),
+        Some(job) => Some(Protector::Job(job)),
         None if row.get(1) => Some(Protector::Newest),
         None if row.get(2) => Some(Protector::Base),
         None => None,
@@ -212,8 +233,8 @@ pub async fn version_protected_by(
 /// See [`version_protected_by`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Protector {
-    /// This job restores it.
-    Restore(i64),
+    /// This job reads it.
+    Job(i64),
     /// It is the newest of its line.
     Newest,
     /// What is being made builds on it.
