@@ -5,8 +5,9 @@
 //! place is asked for, and `st` is closed; after it `st` is opened again and must say the same place. Whoever was in between is
 //! news, like a reset: the caller proves the volume again.
 //!
-//! `st` keeps sense data to itself. What its errors mean is therefore found out, never guessed (see [`data`]), and where it can't be, the answer is the one that makes the caller prove more: a failed write puts all since the
-//! last flush in doubt, and a tape is blank only if the drive also finds its end of data at its beginning.
+//! `st` keeps sense data to itself. What its errors mean is therefore found out, never guessed (see [`data`]), and where it can't
+//! be, the answer is the one that makes the caller prove more: a failed write puts all since the last flush in doubt, and a tape is
+//! blank only if the drive also finds its end of data at its beginning.
 //!
 //! What this way can't do is said as the SCSI driver says what a drive lacks: no reservations, alerts, log pages but 30h, programmable
 //! early warning, append-only mode, densities, formatting, and nothing of what is in the drive's buffer.
