@@ -12,7 +12,7 @@ use crate::output::{Output, Rows, say};
 ///
 /// Needs no server, and disturbs nobody: no command is sent to a device that the kernel knows. Prints the lines for the
 /// tape agent's configuration. A name by serial number stays the same whatever node or order the device comes up in; there
-/// are other forms: /dev/sgN, iscsi://[USER@]HOST[:PORT]/TARGET/LUN, unix:PATH for an emulator, and itdt:serial:NUMBER for a drive
+/// are other forms: /dev/sgN, `iscsi://[USER@]HOST[:PORT]/TARGET/LUN`, unix:PATH for an emulator, and itdt:serial:NUMBER for a drive
 /// that is to be worked with by IBM's itdt and the kernel's tape driver st. Where st does not have a drive, it is said why.
 ///
 /// With --iscsi the targets behind a portal are looked at, too: each unit is asked who it is. The secret of USER is sought in the
@@ -31,7 +31,7 @@ pub struct Scan {
     /// Sockets of emulators to ask as well: unix:PATH, or PATH
     #[arg(value_name = "SOCKET")]
     sockets: Vec<String>,
-    /// Portals whose iSCSI targets are looked at as well: [USER@]HOST[:PORT]
+    /// Portals whose iSCSI targets are looked at as well: `[USER@]HOST[:PORT]`
     #[arg(long, value_name = "PORTAL")]
     iscsi: Vec<String>,
 }
