@@ -75,8 +75,8 @@ prepare() {
     fi
 }
 
-# A guest with Linux's own SCSI drivers and somebody else's tape library, for one test. Nothing is installed: it lies in the
-# build folder. Without apt, or on another processor, that test says so and does nothing.
+# A guest with Linux's own SCSI drivers and somebody else's tape library, for some tests. Nothing is installed: it lies in the
+# build folder. Without apt, or on another processor, those tests say so and do nothing.
 guest_kernel() {
     local status=0 reason
     reason=$(tests/lab/setup.sh "$target/lab" 2>&1) || status=$?

@@ -102,10 +102,11 @@ pub(super) fn log_in(stream: TcpStream, front: &Arc<Front>) -> Result<LoggedIn, 
         .ok_or("nothing was said")?;
     let tx = Sender::new(stream).map_err(failed)?;
     let cmd_sn = first.word(at::CMD_SN);
+    let outlet = Outlet::new(tx, first.word(at::EXP_STAT_SN), cmd_sn).map_err(failed)?;
     let login = Login {
         front,
         rx,
-        outlet: Arc::new(Outlet::new(tx, first.word(at::EXP_STAT_SN), cmd_sn)),
+        outlet: Arc::new(outlet),
         begun: Instant::now(),
         request: first,
         proof: Proof::Nothing,

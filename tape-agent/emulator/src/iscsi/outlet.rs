@@ -1,6 +1,7 @@
 //! The side of a connection that answers: who finishes first sends first, and the numbers stay in order.
 
-use std::net::Shutdown;
+use std::io;
+use std::net::{Shutdown, TcpStream};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use taf_scsi::transport::iscsi::pdu::{Fault, Header, NO_TAG, Sender, at, op};
@@ -9,7 +10,11 @@ use taf_scsi::transport::iscsi::pdu::{Fault, Header, NO_TAG, Sender, at, op};
 pub(super) const WINDOW: u32 = 16;
 
 /// What goes out.
-pub(super) struct Outlet(Mutex<State>);
+pub(super) struct Outlet {
+    state: Mutex<State>,
+    /// To break it also while somebody waits for the initiator to take something.
+    stream: TcpStream,
+}
 
 struct State {
     tx: Sender,
@@ -29,17 +34,22 @@ pub(super) enum Counts {
 }
 
 impl Outlet {
-    pub(super) fn new(tx: Sender, stat_sn: u32, exp_cmd_sn: u32) -> Self {
-        Self(Mutex::new(State {
+    pub(super) fn new(tx: Sender, stat_sn: u32, exp_cmd_sn: u32) -> io::Result<Self> {
+        let stream = tx.stream().try_clone()?;
+        let state = State {
             tx,
             stat_sn,
             exp_cmd_sn,
             open: 0,
-        }))
+        };
+        Ok(Self {
+            state: Mutex::new(state),
+            stream,
+        })
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Sends one PDU with the numbers of now.
@@ -89,13 +99,15 @@ impl Outlet {
         let event = Header::new(op::ASYNC)
             .with(at::TASK_TAG, NO_TAG)
             .byte(36, DROPS_ALL);
-        // Who is gone already need not be told.
-        let _ = self.send(event, &[], Counts::Status);
+        // Who takes nothing, or is gone already, is not told.
+        if self.state.try_lock().is_ok() {
+            let _ = self.send(event, &[], Counts::Status);
+        }
     }
 
     /// Breaks the connection.
     pub(super) fn close(&self) {
         // It is an error only if it is broken already.
-        let _ = self.lock().tx.stream().shutdown(Shutdown::Both);
+        let _ = self.stream.shutdown(Shutdown::Both);
     }
 }
