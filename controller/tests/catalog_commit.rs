@@ -8,7 +8,7 @@ mod world;
 use taf_controller::catalog::{Error, View, browse, commit, report};
 use taf_controller::store::{assignments, attempt_volumes};
 use taf_proto::agent::{AssignmentKey, JudgePartRequest};
-use world::{Backup, Part, TAPE, Tree, World};
+use world::{Backup, DICTIONARY, Part, TAPE, Tree, World, dictionary};
 
 fn tree() -> Tree {
     let names: Vec<String> = (0..300)
@@ -393,4 +393,46 @@ async fn a_new_attempt_replaces_what_a_failed_one_staged_and_versions_stay_apart
     assert_eq!(names(3, "").await.unwrap(), ["kept", "new"]);
     assert_eq!(names(3, "kept").await.unwrap(), ["d"]);
     assert_eq!(world.count("archives WHERE state = 'abandoned'").await, 1);
+}
+
+#[tokio::test]
+async fn a_lines_dictionaries_serve_all_its_pages_and_are_never_replaced() {
+    let world = World::new().await;
+    let attempt = world.attempt().await;
+    let mut parts = Backup::of(&tree(), 1).parts(&world, &attempt, 3).await;
+    let own = dictionary(DICTIONARY.0, DICTIONARY.1);
+    let without = |part: &Part| part.records[own.len()..].to_vec();
+
+    // Pages whose dictionary nobody knows.
+    let whole = parts[0].clone();
+    parts[0].records = without(&whole);
+    let error = world.commit(&parts[0]).await.unwrap_err();
+    assert!(error.to_string().contains("dictionary 16"), "{error}");
+    assert_eq!(world.count("dictionaries").await, 0);
+
+    world.commit(&whole).await.unwrap();
+    assert_eq!(world.count("dictionaries").await, 1);
+    parts[1].records = without(&parts[1]);
+    world.commit(&parts[1]).await.unwrap();
+
+    // Another one under its number.
+    let good = parts[2].clone();
+    parts[2].records = [dictionary(DICTIONARY.0, b"something else"), without(&good)].concat();
+    let error = world.commit(&parts[2]).await.unwrap_err();
+    assert!(
+        error.to_string().contains("not the one that is known"),
+        "{error}"
+    );
+    world.commit(&good).await.unwrap();
+    assert_eq!(world.count("dictionaries").await, 1);
+    world
+        .publish(&attempt, &Backup::of(&tree(), 1))
+        .await
+        .unwrap();
+    let view = View::open(&world.store, world.line, 1)
+        .await
+        .unwrap()
+        .unwrap();
+    let root = browse::list(&view, b"", None, 100).await.unwrap().unwrap();
+    assert_eq!(root.entries.len(), 7);
 }

@@ -7,6 +7,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use anyhow::{Context, bail};
+use taf_format::page::Dictionaries;
 use taf_format::segment::{Identity, Sealer};
 use taf_source_agent::backup::ahead;
 use taf_source_agent::backup::links::Links;
@@ -57,8 +58,15 @@ fn main() -> anyhow::Result<()> {
             counters: &counters,
             stop: &stop,
         };
-        pack::pack(steps, identity, Mode::FULL, &Links::default(), outlets)
-            .map(|totals| (totals, issues))
+        pack::pack(
+            steps,
+            identity,
+            Mode::FULL,
+            &Links::default(),
+            Dictionaries::new(),
+            outlets,
+        )
+        .map(|totals| (totals, issues))
     });
     let mut stored = 0;
     while let Some(segment) = drain.next_blocking() {

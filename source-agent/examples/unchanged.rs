@@ -5,12 +5,14 @@
 //! `again DIR FILE` merges it with them, and says how long that took and how much memory.
 #![forbid(unsafe_code)]
 
+use std::collections::BTreeMap;
 use std::io::{BufReader, BufWriter, Read, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
+use taf_format::page::Dictionaries;
 use taf_format::record::{self, Body};
 use taf_format::segment::{self, Identity, Sealer};
 use taf_proto::agent::BasePage;
@@ -64,6 +66,7 @@ fn walk(directory: &Path) -> Result<Walk> {
 fn pack(
     steps: impl Iterator<Item = Step>,
     mode: Mode,
+    dictionaries: Dictionaries,
     mut take: impl FnMut(segment::RawSegment),
 ) -> Result<Totals> {
     let identity = Identity {
@@ -89,6 +92,7 @@ fn pack(
         identity,
         mode,
         &Links::default(),
+        dictionaries,
         outlets,
     )?)
 }
@@ -96,13 +100,13 @@ fn pack(
 fn full(directory: &Path, file: &Path) -> Result<()> {
     let mut out = BufWriter::new(std::fs::File::create(file)?);
     let mut sealer = Sealer::new(1)?;
-    let mut failed = None;
+    let (mut failed, mut learned) = (None, BTreeMap::new());
     let steps = ahead::start(walk(directory)?, 2, CancellationToken::new())?;
-    let totals = pack(steps, Mode::FULL, |segment| {
+    let totals = pack(steps, Mode::FULL, Dictionaries::new(), |segment| {
         let written = sealer
             .seal(segment)
             .map_err(anyhow::Error::from)
-            .and_then(|sealed| keep(&sealed.bytes, &mut out));
+            .and_then(|sealed| keep(&sealed.bytes, &mut out, &mut learned));
         if let Err(error) = written {
             failed.get_or_insert(error);
         }
@@ -111,20 +115,55 @@ fn full(directory: &Path, file: &Path) -> Result<()> {
         return Err(error);
     }
     out.flush()?;
+    let mut out = BufWriter::new(std::fs::File::create(beside(file))?);
+    for (id, body) in learned {
+        put(&id.to_le_bytes(), &mut out)?;
+        put(&body, &mut out)?;
+    }
+    out.flush()?;
     println!("{totals:?}");
     Ok(())
 }
 
-fn keep(segment: &[u8], out: &mut impl Write) -> Result<()> {
+/// Where the dictionaries of the pages in `file` are.
+fn beside(file: &Path) -> PathBuf {
+    file.with_added_extension("dictionaries")
+}
+
+fn put(field: &[u8], out: &mut impl Write) -> std::io::Result<()> {
+    out.write_all(&(field.len() as u32).to_le_bytes())?;
+    out.write_all(field)
+}
+
+fn keep(
+    segment: &[u8],
+    out: &mut impl Write,
+    learned: &mut BTreeMap<u32, bytes::Bytes>,
+) -> Result<()> {
     for record in record::iter(&segment::open(segment)?.records) {
-        if let Some(Body::Page(page)) = record?.record {
-            for field in [&page.chunk, &page.body, &page.hashes] {
-                out.write_all(&(field.len() as u32).to_le_bytes())?;
-                out.write_all(field)?;
+        match record?.record {
+            Some(Body::Page(page)) => {
+                for field in [&page.chunk, &page.body, &page.hashes] {
+                    put(field, out)?;
+                }
             }
+            Some(Body::Dictionary(dictionary)) => {
+                learned.insert(dictionary.id, dictionary.body);
+            }
+            _ => {}
         }
     }
     Ok(())
+}
+
+fn dictionaries(file: &Path) -> Result<Dictionaries> {
+    let mut stored = Stored(BufReader::new(std::fs::File::open(beside(file))?));
+    let mut dictionaries = Dictionaries::new();
+    while let Ok(id) = stored.field() {
+        let id = id.first_chunk().map_or(0, |id| u32::from_le_bytes(*id));
+        dictionaries.insert(id, &stored.field()?)?;
+    }
+    Ok(dictionaries)
 }
 
 /// Pages from the file.
@@ -162,10 +201,13 @@ struct Rows {
 }
 
 impl Rows {
-    fn start(file: std::fs::File) -> Self {
+    fn start(file: std::fs::File, dictionaries: Dictionaries) -> Self {
         let (sender, batches) = mpsc::sync_channel(4);
         std::thread::spawn(move || {
-            let mut joined = Joined::new(vec![(Layer::Head, Stored(BufReader::new(file)))]);
+            let mut joined = Joined::new(
+                vec![(Layer::Head, Stored(BufReader::new(file)))],
+                dictionaries,
+            );
             loop {
                 let batch: Result<Vec<Row>, Error> =
                     std::iter::from_fn(|| joined.next().transpose())
@@ -204,7 +246,8 @@ impl Base for Rows {
 
 fn again(directory: &Path, file: &Path) -> Result<()> {
     let begin = Instant::now();
-    let rows = Rows::start(std::fs::File::open(file)?);
+    let dictionaries = dictionaries(file)?;
+    let rows = Rows::start(std::fs::File::open(file)?, dictionaries.clone());
     let merger = Merger::new(rows, Against::Head, Rules::default());
     let stop = CancellationToken::new();
     let steps = ahead::start_with(walk(directory)?, merger, true, 2, stop)?;
@@ -213,7 +256,7 @@ fn again(directory: &Path, file: &Path) -> Result<()> {
         always: false,
     };
     let mut segments = 0;
-    let totals = pack(steps, mode, |_| segments += 1)?;
+    let totals = pack(steps, mode, dictionaries, |_| segments += 1)?;
     let seconds = begin.elapsed().as_secs_f64();
     let status = std::fs::read_to_string("/proc/self/status")?;
     let peak = status.lines().find(|line| line.starts_with("VmHWM"));

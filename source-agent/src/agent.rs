@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use taf_format::page::Dictionaries;
 use taf_peer::channel;
 use taf_peer::identity::Role;
 use taf_peer::material::{self, Material};
@@ -223,6 +224,7 @@ impl Agent {
             key,
             counters: Arc::clone(&counters),
             issues,
+            dictionaries: Dictionaries::new(),
             stop: stop.clone(),
         };
         let observing = progress::observe(&self.session, key, &counters, &above, known);

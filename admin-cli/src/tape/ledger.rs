@@ -8,7 +8,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
 
-use taf_format::page::{self, Dictionaries, Place};
+use taf_format::page::{Decoder, Place};
 use taf_format::record::{self, Body, Entry};
 use taf_format::segment::Opened;
 
@@ -26,7 +26,7 @@ pub struct Ledger {
     losses: Vec<(Range<u64>, String)>,
     /// Ranges of the stream that have a name.
     named: Vec<Range<u64>>,
-    dictionaries: Dictionaries,
+    pages: Decoder,
     /// Why the names of some pages can't be told.
     unread_pages: Option<String>,
     damaged: BTreeMap<Vec<u8>, String>,
@@ -62,7 +62,9 @@ impl Ledger {
                 Ok(Some(Body::Entry(entry))) => self.entry(&entry),
                 Ok(Some(Body::Page(page))) => self.page(&page),
                 Ok(Some(Body::Dictionary(dictionary))) => {
-                    self.dictionaries.insert(dictionary.id, &dictionary.body);
+                    if let Err(error) = self.pages.learn(dictionary.id, &dictionary.body) {
+                        self.unread_pages = Some(error.to_string());
+                    }
                 }
                 Ok(Some(Body::Tombstone(_)) | None) => {}
                 Err(error) => self.unread_pages = Some(error.to_string()),
@@ -90,7 +92,7 @@ impl Ledger {
         if self.losses.is_empty() {
             return;
         }
-        let page = match page::decode(&record.chunk, &record.body, None, &self.dictionaries) {
+        let page = match self.pages.decode(&record.chunk, &record.body, None) {
             Ok(page) => page,
             Err(error) => {
                 self.unread_pages = Some(error.to_string());

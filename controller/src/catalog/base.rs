@@ -6,8 +6,10 @@
 
 use taf_format::key;
 use taf_proto::agent::{
-    BaseKind, BasePage, ClaimDriveRequest, FetchBaseRequest, FetchBaseResponse, Worker,
+    BaseKind, BasePage, ClaimDriveRequest, FetchBaseRequest, FetchBaseResponse,
+    FetchDictionariesRequest, Worker,
 };
+use taf_proto::tape::Dictionary;
 use tokio::sync::mpsc;
 use tonic::Status;
 
@@ -15,7 +17,7 @@ use super::Error;
 use super::report::{self, Side};
 use crate::store::assignments::{self, Compared};
 use crate::store::pages::{self, Measured, Scope};
-use crate::store::{Store, attempts};
+use crate::store::{Store, attempts, dictionaries};
 
 /// Keys looked up at once.
 const KEYS: i64 = 4_000;
@@ -97,6 +99,25 @@ fn scope(compared: Compared, kind: BaseKind) -> Result<Scope, Error> {
         BaseKind::Head => Ok(of(parent, floor)),
         BaseKind::Full => Ok(of(floor, floor)),
     }
+}
+
+/// The dictionaries of a backup's line.
+pub async fn dictionaries(
+    store: &Store,
+    agent: &str,
+    request: &FetchDictionariesRequest,
+) -> Result<Vec<Dictionary>, Error> {
+    let client = store.client().await?;
+    let assignment = report::assignment(&client, request.key.as_ref(), agent, Side::Source).await?;
+    let compared = assignments::assignment_compared(&client, assignment.attempt_id).await?;
+    let compared =
+        compared.ok_or_else(|| Error::Invalid("the assignment is no backup under way".into()))?;
+    let known = dictionaries::dictionary_list(&client, compared.line_id).await?;
+    let dictionary = |(id, body): (u32, Vec<u8>)| Dictionary {
+        id,
+        body: body.into(),
+    };
+    Ok(known.into_iter().map(dictionary).collect())
 }
 
 /// Sends the pages. Waits while the receiver is slow; ends early when it is gone.

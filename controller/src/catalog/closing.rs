@@ -12,14 +12,14 @@ use taf_core::catalog::{Extent, Needs, Part, Span};
 use taf_format::index::{
     CLOSING_VERSION, ClosedArchive, ClosedPart, ClosingRecord, Need, UnchangedVersion, VersionType,
 };
-use taf_format::page::{Entry, Place};
+use taf_format::page::{Decoder, Entry, Place};
 use taf_proto::agent::FetchSelectionResponse;
 use uuid::Uuid;
 
 use super::{Error, view};
 use crate::store::closings::{self, PartSpan};
 use crate::store::pages::{self, Measured, PageRow, Scope};
-use crate::store::{self, GenericClient, Store, Transaction, versions};
+use crate::store::{self, GenericClient, Store, Transaction, dictionaries, versions};
 
 /// Keys looked at at once.
 const KEYS: i64 = 4_000;
@@ -175,6 +175,7 @@ async fn count_with(
 ) -> Result<(ClosingRecord, i64), store::Error> {
     let spans = closings::closing_spans(client, scope.line_id).await?;
     let spans: Arc<Vec<Span>> = Arc::new(spans.iter().map(span).collect());
+    let known = dictionaries::dictionaries(client, scope.line_id).await?;
     let mut needs = Needs::default();
     let mut living = Living::default();
     let mut behind: Option<Vec<u8>> = None;
@@ -191,10 +192,10 @@ async fn count_with(
         }
         for batch in batches(&rows) {
             let bodies = pages::page_bodies(client, scope.line_id, &batch).await?;
-            let spans = Arc::clone(&spans);
+            let (spans, mut decoder) = (Arc::clone(&spans), Decoder::new(known.clone()));
             let mut so_far = std::mem::take(&mut living);
             let tallied = tokio::task::spawn_blocking(move || {
-                let found = tally(&bodies, &spans, &mut so_far);
+                let found = tally(&bodies, &mut decoder, &spans, &mut so_far);
                 (found, so_far)
             });
             let found;
@@ -275,7 +276,7 @@ fn batches(rows: &[Measured]) -> Vec<Vec<pages::Key>> {
 }
 
 /// What pages name, by the parts that it lies in.
-fn tally(bodies: &[PageRow], spans: &[Span], living: &mut Living) -> Needs {
+fn tally(bodies: &[PageRow], decoder: &mut Decoder, spans: &[Span], living: &mut Living) -> Needs {
     let mut found = Needs::default();
     let extent = |place: Place, tar_length| Extent {
         archive_ordinal: place.archive_ordinal,
@@ -283,7 +284,7 @@ fn tally(bodies: &[PageRow], spans: &[Span], living: &mut Living) -> Needs {
         tar_length,
     };
     for body in bodies {
-        let page = match view::decode(body) {
+        let page = match view::decode(decoder, body) {
             Ok(page) => page,
             Err(error) => {
                 tracing::error!(%error, "a version is counted without one of its listings");

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::{Stream, StreamExt};
-use taf_format::page::{Decoder, Dictionaries};
+use taf_format::page::Decoder;
 use taf_format::record::Body;
 use taf_format::table::SegmentTable;
 use taf_proto::agent::commit_part_request::Message;
@@ -23,7 +23,9 @@ use crate::store::archives::{self, Archive};
 use crate::store::orphans::{self, Extent};
 use crate::store::pages::{self, NewPage};
 use crate::store::parts::{self, NewPart, Proof};
-use crate::store::{self, Client, Store, Transaction, attempt_volumes, bigint, indexes, lines};
+use crate::store::{
+    self, Client, Store, Transaction, attempt_volumes, bigint, dictionaries, indexes, lines,
+};
 
 /// Longest silence within a part's stream.
 const SILENCE: Duration = Duration::from_mins(2);
@@ -245,15 +247,16 @@ where
     S: Stream<Item = Result<CommitPartRequest, Status>> + Unpin + Send,
 {
     let tx = client.transaction().await?;
-    let dictionaries = Dictionaries::new();
     let archive = &part.archive;
+    let known = dictionaries::dictionaries(&tx, archive.line_id).await?;
     let ordinals = archives::archive_ordinals(&tx, archive.line_id, archive.version).await?;
     let mut batch = Batch {
         part,
         // Rows of an earlier attempt can only be there if one of its archives is.
         supersedes: archives::archive_is_resumed(&tx, archive.id).await?,
         ordinals,
-        decoder: Decoder::new(&dictionaries),
+        decoder: Decoder::new(known),
+        dictionaries: Vec::new(),
         pages: Vec::new(),
         bytes: 0,
         stored: part.archive.state == "staged",
@@ -364,7 +367,9 @@ async fn quarantine(client: &mut Client, part: &Claimed, what: &str) -> Result<(
 /// Rows on their way into the transaction.
 struct Batch<'a> {
     part: &'a Claimed,
-    decoder: Decoder<'a>,
+    decoder: Decoder,
+    /// New ones, by number.
+    dictionaries: Vec<(u32, Bytes)>,
     pages: Vec<NewPage>,
     bytes: usize,
     /// Whether rows are worth inserting: those of an archive that takes no more parts are only checked.
@@ -414,10 +419,14 @@ impl Batch<'_> {
                 chunk: tombstone.chunk,
                 body: None,
             },
-            Some(Body::Dictionary(_)) => {
-                return Err(Error::Invalid(
-                    "dictionaries are not known to this version".into(),
-                ));
+            Some(Body::Dictionary(dictionary)) => {
+                let (id, body) = (dictionary.id, dictionary.body);
+                // Repeated now and then, and mostly known from an earlier part.
+                let learned = self.decoder.learn(id, &body);
+                if learned.map_err(|cause| Error::Invalid(cause.to_string()))? {
+                    self.dictionaries.push((id, body));
+                }
+                return Ok(());
             }
             Some(Body::Entry(_)) | None => return Ok(()),
         };
@@ -436,6 +445,11 @@ impl Batch<'_> {
 
     async fn insert_on(&mut self, tx: &Transaction<'_>) -> Result<(), Error> {
         let archive = &self.part.archive;
+        for (number, body) in std::mem::take(&mut self.dictionaries) {
+            if self.stored {
+                dictionaries::dictionary_add_on(tx, archive.line_id, number, &body).await?;
+            }
+        }
         if self.stored && self.supersedes && !self.pages.is_empty() {
             let (line, version) = (archive.line_id, archive.version);
             pages::page_supersede_on(tx, line, version, archive.ordinal, &self.pages).await?;

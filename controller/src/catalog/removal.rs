@@ -75,7 +75,7 @@ impl Judge {
         let root = |path: &Bytes| path.strip_prefix(b"/").unwrap_or(path).to_vec();
         Ok(Self {
             own: Copy {
-                view: View::of(store, version),
+                view: View::of(store, version).await?,
                 parts: removals::version_proofs(&client, line, number).await?,
                 page: None,
             },

@@ -1,18 +1,21 @@
 //! A published version as a tree: pages by directory and name.
 
+use std::sync::{Arc, Mutex, PoisonError};
+
 use taf_format::entry::Kind;
-use taf_format::page::{self, DirectoryStat, Entry, Page};
-use taf_format::{key, page::Dictionaries};
+use taf_format::key;
+use taf_format::page::{self, Decoder, DirectoryStat, Entry, Page};
 
 use super::Error;
 use crate::store::pages::{self, PageRow, Scope};
-use crate::store::{Client, GenericClient, Store, versions};
+use crate::store::{Client, GenericClient, Store, dictionaries, versions};
 
 /// A published version.
 #[derive(Debug, Clone)]
 pub struct View {
     pub(super) store: Store,
     pub(super) scope: Scope,
+    decoder: Arc<Mutex<Decoder>>,
 }
 
 /// What is at a path.
@@ -28,9 +31,11 @@ impl View {
     /// The view of a published version, none if it is not one.
     pub async fn open(store: &Store, line: i64, version: i64) -> Result<Option<Self>, Error> {
         let client = store.client().await?;
-        Ok(versions::version_get(&client, line, version)
-            .await?
-            .map(|found| Self::of(store, &found)))
+        let found = versions::version_get(&client, line, version).await?;
+        match found {
+            Some(found) => Ok(Some(Self::with(store, &client, scope(&found)).await?)),
+            None => Ok(None),
+        }
     }
 
     /// The view of a published version that a restore under way reads, though it may have expired since the restore began.
@@ -40,28 +45,36 @@ impl View {
         version: i64,
     ) -> Result<Option<Self>, Error> {
         let client = store.client().await?;
-        let floor = versions::version_floor(&client, line, version).await?;
-        Ok(floor.map(|floor| Self {
-            store: store.clone(),
-            scope: Scope {
-                line_id: line,
-                version,
-                floor,
-            },
-        }))
+        let Some(floor) = versions::version_floor(&client, line, version).await? else {
+            return Ok(None);
+        };
+        let scope = Scope {
+            line_id: line,
+            version,
+            floor,
+        };
+        Ok(Some(Self::with(store, &client, scope).await?))
     }
 
     /// The view of this version.
-    pub fn of(store: &Store, version: &versions::Version) -> Self {
-        let scope = Scope {
-            line_id: version.line_id,
-            version: version.version,
-            floor: version.floor,
-        };
-        Self {
+    pub async fn of(store: &Store, version: &versions::Version) -> Result<Self, Error> {
+        let client = store.client().await?;
+        Self::with(store, &client, scope(version)).await
+    }
+
+    async fn with(store: &Store, client: &Client, scope: Scope) -> Result<Self, Error> {
+        let known = dictionaries::dictionaries(client, scope.line_id).await?;
+        Ok(Self {
             store: store.clone(),
             scope,
-        }
+            decoder: Arc::new(Mutex::new(Decoder::new(known))),
+        })
+    }
+
+    /// Decodes a row.
+    pub(super) fn decode(&self, row: &PageRow) -> Result<Page, Error> {
+        let mut decoder = self.decoder.lock().unwrap_or_else(PoisonError::into_inner);
+        decode(&mut decoder, row)
     }
 
     /// A connection to read with.
@@ -78,7 +91,7 @@ impl View {
         pages::page_get(client, self.scope, chunk)
             .await?
             .as_ref()
-            .map(decode)
+            .map(|row| self.decode(row))
             .transpose()
     }
 
@@ -179,6 +192,14 @@ impl View {
     }
 }
 
+fn scope(version: &versions::Version) -> Scope {
+    Scope {
+        line_id: version.line_id,
+        version: version.version,
+        floor: version.floor,
+    }
+}
+
 /// Parent and last name of a path; the root has neither.
 pub(super) fn split(path: &[u8]) -> (&[u8], &[u8]) {
     match path.iter().rposition(|&byte| byte == b'/') {
@@ -197,19 +218,15 @@ pub(super) fn join(directory: &[u8], name: &[u8]) -> Vec<u8> {
 }
 
 /// Decodes a row.
-pub(super) fn decode(row: &PageRow) -> Result<Page, Error> {
-    page::decode(
-        &row.chunk,
-        &row.body,
-        Some(&row.hashes),
-        &Dictionaries::new(),
-    )
-    .map_err(|cause| {
-        let directory = key::split(&row.chunk)
-            .map(|(path, _)| path)
-            .unwrap_or_default();
-        damaged(&directory, cause)
-    })
+pub(super) fn decode(decoder: &mut Decoder, row: &PageRow) -> Result<Page, Error> {
+    decoder
+        .decode(&row.chunk, &row.body, Some(&row.hashes))
+        .map_err(|cause| {
+            let directory = key::split(&row.chunk)
+                .map(|(path, _)| path)
+                .unwrap_or_default();
+            damaged(&directory, cause)
+        })
 }
 
 pub(super) fn damaged(directory: &[u8], cause: page::Error) -> Error {

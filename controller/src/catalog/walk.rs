@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use taf_format::key;
 use taf_format::page::Page;
 
-use super::{Error, View, view};
+use super::{Error, View};
 use crate::store::pages::{self, END, Key};
 
 /// Keys fetched at once.
@@ -81,7 +81,7 @@ impl Walk {
     async fn bodies(&self, keys: &[Key]) -> Result<Vec<Page>, Error> {
         let client = self.view.client().await?;
         let rows = pages::page_bodies(&client, self.view.scope.line_id, keys).await?;
-        rows.iter().map(view::decode).collect()
+        rows.iter().map(|row| self.view.decode(row)).collect()
     }
 
     async fn next_keys(&mut self) -> Result<Vec<Key>, Error> {

@@ -5,12 +5,13 @@ use prost::Message as _;
 use taf_proto::agent::catalog_service_server::CatalogService;
 use taf_proto::agent::{
     ClaimDriveRequest, ClaimDriveResponse, CommitIndexRequest, CommitIndexResponse,
-    CommitPartRequest, CommitPartResponse, FetchBaseRequest, FetchBaseResponse, FetchIndexRequest,
-    FetchIndexResponse, FetchListingsRequest, FetchListingsResponse, FetchRecallRequest,
-    FetchRecallResponse, FetchRemovalsRequest, FetchRemovalsResponse, FetchSelectionRequest,
-    FetchSelectionResponse, FetchVerificationRequest, FetchVerificationResponse, JudgePartRequest,
-    JudgePartResponse, LocateVolumeRequest, LocateVolumeResponse, ReportIssuesRequest,
-    ReportIssuesResponse, ReportOrphanRequest, ReportOrphanResponse, ReportVerificationRequest,
+    CommitPartRequest, CommitPartResponse, FetchBaseRequest, FetchBaseResponse,
+    FetchDictionariesRequest, FetchDictionariesResponse, FetchIndexRequest, FetchIndexResponse,
+    FetchListingsRequest, FetchListingsResponse, FetchRecallRequest, FetchRecallResponse,
+    FetchRemovalsRequest, FetchRemovalsResponse, FetchSelectionRequest, FetchSelectionResponse,
+    FetchVerificationRequest, FetchVerificationResponse, JudgePartRequest, JudgePartResponse,
+    LocateVolumeRequest, LocateVolumeResponse, ReportIssuesRequest, ReportIssuesResponse,
+    ReportOrphanRequest, ReportOrphanResponse, ReportVerificationRequest,
     ReportVerificationResponse, ReportVolumeRequest, ReportVolumeResponse, Worker,
 };
 use taf_proto::{path, v1};
@@ -232,6 +233,15 @@ impl CatalogService for AgentCatalog {
             }
         });
         Ok(Response::new(ReceiverStream::new(receiver)))
+    }
+
+    async fn fetch_dictionaries(
+        &self,
+        request: Request<FetchDictionariesRequest>,
+    ) -> Result<Response<FetchDictionariesResponse>, Status> {
+        let agent = Caller::agent(&request)?.id.clone();
+        let dictionaries = base::dictionaries(&self.store, &agent, request.get_ref()).await?;
+        Ok(Response::new(FetchDictionariesResponse { dictionaries }))
     }
 
     async fn claim_drive(

@@ -81,7 +81,7 @@ impl Versions {
                 return Ok(answer);
             }
         }
-        let view = View::of(&self.app.store, &version);
+        let view = View::of(&self.app.store, &version).await?;
         let selection = Selection::resolve(&view, &wanted.paths).await?;
         let (count, needed) = recall::count(&view, &selection, &parts).await?;
         if request.delete_extra {
@@ -586,7 +586,7 @@ impl VersionService for Versions {
             ENTRIES_DEFAULT,
             ENTRIES_MOST,
         )?;
-        let view = View::of(&self.app.store, &version);
+        let view = View::of(&self.app.store, &version).await?;
         let found = browse::list(&view, &directory, page.after(), page.limit() as usize).await?;
         let browse::Listing {
             entries: mut rows,
@@ -631,7 +631,7 @@ impl VersionService for Versions {
         let request = request.into_inner();
         let wanted = relative(request.path.as_ref()).map_err(|e| status::invalid("path", e))?;
         let (version, parts) = self.version("version", &request.version).await?;
-        let view = View::of(&self.app.store, &version);
+        let view = View::of(&self.app.store, &version).await?;
         let found = view
             .stat(&wanted)
             .await?

@@ -125,6 +125,11 @@ const MIGRATIONS: &[Migration] = &[
         name: "compression methods",
         sql: include_str!("../../migrations/0022_compression.sql"),
     },
+    Migration {
+        number: 23,
+        name: "dictionaries",
+        sql: include_str!("../../migrations/0023_dictionaries.sql"),
+    },
 ];
 
 /// The texts of all migrations, in order.

@@ -15,6 +15,7 @@ pub mod attempts;
 pub mod audit;
 pub mod cleaning;
 pub mod closings;
+pub mod dictionaries;
 pub mod drives;
 pub mod enrolment;
 pub mod error;

@@ -30,6 +30,7 @@ pub const SOURCES: &[(&str, &str)] = &[
     source!("audit.rs"),
     source!("cleaning.rs"),
     source!("closings.rs"),
+    source!("dictionaries.rs"),
     source!("drives.rs"),
     source!("enrolment.rs"),
     source!("error.rs"),

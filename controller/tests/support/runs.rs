@@ -20,7 +20,7 @@ use taf_proto::agent::{
 use tokio_stream::StreamExt;
 use tonic::{Request, Status};
 
-use super::world::{self, Attempt, Backup, Tree, World};
+use super::world::{self, Attempt, Backup, DICTIONARY, Tree, World};
 
 /// Pages by key, none for a tombstone.
 pub type Pages = BTreeMap<Vec<u8>, Option<page::Page>>;
@@ -38,8 +38,9 @@ pub async fn fetch(world: &World, key: AssignmentKey, kind: BaseKind) -> Result<
     assert!(whole.is_sorted_by(|a, b| a.chunk < b.chunk));
     let decode = |page: BasePage| {
         let body = (!page.body.is_empty()).then(|| {
-            let none = page::Dictionaries::new();
-            page::decode(&page.chunk, &page.body, Some(&page.hashes), &none).unwrap()
+            let mut known = page::Dictionaries::new();
+            known.insert(DICTIONARY.0, DICTIONARY.1).unwrap();
+            page::decode(&page.chunk, &page.body, Some(&page.hashes), &known).unwrap()
         });
         (page.chunk.to_vec(), body)
     };

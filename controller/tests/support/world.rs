@@ -24,6 +24,20 @@ pub const SOURCE: &str = "files-1";
 pub const TAPE: &str = "tape-1";
 /// Block size of the volume.
 pub const BLOCK: u64 = 65_536;
+/// What every page is compressed with.
+pub const DICTIONARY: (u32, &[u8]) = (16, b"pages of the tests: names, owners, likely numbers");
+
+/// The record of a dictionary.
+pub fn dictionary(id: u32, body: &'static [u8]) -> Vec<u8> {
+    let mut records = Vec::new();
+    let body = Bytes::from_static(body);
+    record::encode(
+        &record::dictionary(record::Dictionary { id, body }),
+        &mut records,
+    )
+    .unwrap();
+    records
+}
 
 /// See the module.
 pub struct World {
@@ -413,9 +427,9 @@ impl Backup {
             };
             let (now, rest) = pages.split_at(take);
             pages = rest;
-            let mut records = Vec::new();
+            let mut records = dictionary(DICTIONARY.0, DICTIONARY.1);
             for page in now {
-                let encoded = page::encode(page, None).unwrap();
+                let encoded = page::encode(page, Some(DICTIONARY)).unwrap();
                 let page = record::Page {
                     chunk: encoded.chunk.into(),
                     body: encoded.body.into(),

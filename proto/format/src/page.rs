@@ -297,6 +297,9 @@ pub enum Error {
         "page needs dictionary {0}, which is missing; read the dictionaries of its archive first"
     )]
     Dictionary(u32),
+    /// Two dictionaries claim one number.
+    #[error("page dictionary {0} is not the one that is known under this number")]
+    OtherDictionary(u32),
     /// The bytes are no page.
     #[error("page is damaged: {0}")]
     Damaged(&'static str),

@@ -236,7 +236,7 @@ proptest! {
         let dictionary = b"anything may be a dictionary, even this text of some length".repeat(20);
         let with = encode(&page, Some((7, &dictionary))).unwrap();
         let mut dictionaries = Dictionaries::new();
-        dictionaries.insert(7, &dictionary);
+        dictionaries.insert(7, &dictionary).unwrap();
         let again = decode(&with.chunk, &with.body, Some(&with.hashes), &dictionaries).unwrap();
         prop_assert_eq!(&again, &page);
         let unhashed = decode(&with.chunk, &with.body, None, &dictionaries).unwrap();
@@ -605,7 +605,7 @@ fn a_dictionary_is_learned_and_pages_with_it_are_smaller() {
         if let Some(dictionary) = encoder.learned() {
             assert!(dictionary.len() <= page::MAX_DICTIONARY);
             number += 1;
-            learned.insert(number, &dictionary);
+            learned.insert(number, &dictionary).unwrap();
             encoder.follow(number, &dictionary).unwrap();
         }
     }

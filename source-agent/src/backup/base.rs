@@ -5,11 +5,13 @@
 
 use std::time::Duration;
 
-use taf_format::page::MAX_BODY;
+use taf_format::page::{Dictionaries, MAX_BODY};
 use taf_peer::backoff::Backoff;
 use taf_peer::faults;
 use taf_proto::agent::catalog_service_client::CatalogServiceClient;
-use taf_proto::agent::{self, AssignmentKey, BaseKind, BasePage, FetchBaseRequest};
+use taf_proto::agent::{
+    self, AssignmentKey, BaseKind, BasePage, FetchBaseRequest, FetchDictionariesRequest,
+};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tonic::Status;
@@ -26,6 +28,8 @@ const BATCH: usize = 4_096;
 const BATCHES: usize = 4;
 /// Largest message: about 1 MiB, or one page.
 const MESSAGE_LIMIT: usize = MAX_BODY + (2 << 20);
+/// All dictionaries of a line: each is at most 128 KiB, and there are few.
+const DICTIONARIES: usize = 64 << 20;
 /// Keys of one look-up.
 const KEYS: usize = 1_000;
 /// Between two questions to a controller that is away.
@@ -61,6 +65,7 @@ pub struct Pages {
     ended: bool,
     fetch: Fetch,
     layers: Vec<Layer>,
+    dictionaries: Dictionaries,
     runtime: Handle,
 }
 
@@ -68,6 +73,32 @@ pub struct Pages {
 struct Fetch {
     client: CatalogServiceClient<Channel>,
     key: AssignmentKey,
+}
+
+/// The dictionaries that pages of the backup's line use.
+///
+/// # Errors
+/// `CONTROLLER_LOST`, or a dictionary that can't be used.
+pub async fn dictionaries(controller: Channel, key: AssignmentKey) -> Result<Dictionaries, Error> {
+    let mut client = CatalogServiceClient::new(controller).max_decoding_message_size(DICTIONARIES);
+    let mut patience = Patience::default();
+    let answer = loop {
+        let request = FetchDictionariesRequest { key: Some(key) };
+        match client.fetch_dictionaries(request).await {
+            Ok(answer) => break answer.into_inner(),
+            Err(status) => {
+                if let Some(error) = patience.with(status).await {
+                    return Err(error);
+                }
+            }
+        }
+    };
+    let mut dictionaries = Dictionaries::new();
+    for dictionary in answer.dictionaries {
+        let added = dictionaries.insert(dictionary.id, &dictionary.body);
+        added.map_err(|error| fault::protocol(error.to_string()))?;
+    }
+    Ok(dictionaries)
 }
 
 impl Pages {
@@ -79,6 +110,7 @@ impl Pages {
         controller: Channel,
         key: AssignmentKey,
         base: &agent::Base,
+        dictionaries: Dictionaries,
     ) -> std::io::Result<Self> {
         let fetch = Fetch {
             client: CatalogServiceClient::new(controller).max_decoding_message_size(MESSAGE_LIMIT),
@@ -99,16 +131,18 @@ impl Pages {
             tokio::spawn(fetch.clone().stream(layer, sender));
             streams.push((layer, Waiting::new(receiver)));
         }
+        let joined = Joined::new(streams, dictionaries.clone());
         let (sender, rows) = mpsc::channel(BATCHES);
         std::thread::Builder::new()
             .name("base".into())
-            .spawn(move || join(Joined::new(streams), &sender))?;
+            .spawn(move || join(joined, &sender))?;
         Ok(Self {
             rows,
             batch: Vec::new().into_iter(),
             ended: false,
             fetch,
             layers,
+            dictionaries,
             runtime: Handle::current(),
         })
     }
@@ -131,7 +165,7 @@ impl Base for Pages {
     }
 
     fn look_up(&mut self, keys: Vec<Vec<u8>>) -> Result<Vec<Row>, Error> {
-        let mut joiner = Joiner::default();
+        let mut joiner = Joiner::new(self.dictionaries.clone());
         let mut rows: Vec<Row> = Vec::new();
         for keys in keys.chunks(KEYS) {
             for &layer in &self.layers {

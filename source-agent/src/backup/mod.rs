@@ -23,6 +23,7 @@ pub mod streams;
 use std::pin::pin;
 use std::sync::Arc;
 
+use taf_format::page::Dictionaries;
 use taf_format::segment::{Identity, Method, Sealer};
 use taf_peer::material::Material;
 use taf_proto::agent::{AssignmentKey, BackupDone, BackupWork};
@@ -61,6 +62,8 @@ pub struct Context<'a> {
     pub counters: Arc<Counters>,
     /// Where issues go.
     pub issues: Issues,
+    /// Those of its line, once they are known.
+    pub dictionaries: Dictionaries,
     /// Ends it.
     pub stop: CancellationToken,
 }
@@ -70,7 +73,7 @@ pub struct Context<'a> {
 /// # Errors
 /// The fault that ends the attempt: the selection's, the worker's, or `PEER_LOST`.
 pub async fn run(
-    context: Context<'_>,
+    mut context: Context<'_>,
     work: &BackupWork,
     groups: &Groups,
 ) -> Result<BackupDone, Error> {
@@ -79,6 +82,7 @@ pub async fn run(
     }
     let options = select::options(&context, work.one_file_system).await?;
     let given = drive::given(&context, work).await?;
+    context.dictionaries = base::dictionaries(context.controller.clone(), context.key).await?;
     let walk = Walk::new(options).map_err(|error| fault::internal(error.to_string()))?;
     // Ends the threads however this function is left.
     let stop = context.stop.child_token();
@@ -124,7 +128,12 @@ fn steps(
         ignore_inode: detection.ignore_inode,
         always_compare: detection.always_compare_content,
     };
-    let pages = base::Pages::start(context.controller.clone(), context.key, base)?;
+    let pages = base::Pages::start(
+        context.controller.clone(),
+        context.key,
+        base,
+        context.dictionaries.clone(),
+    )?;
     let merger = Merger::new(pages, mode.against, rules);
     let steps = ahead::start_with(walk, merger, true, readers, stop.clone())?;
     Ok((steps, mode))
@@ -132,7 +141,7 @@ fn steps(
 
 /// A further stream of a backup that is under way.
 async fn further(
-    context: Context<'_>,
+    mut context: Context<'_>,
     work: &BackupWork,
     groups: &Groups,
 ) -> Result<BackupDone, Error> {
@@ -150,14 +159,20 @@ async fn further(
         () = group.lanes.over() => return dropped(),
         _ = group.failed() => return dropped(),
     };
-    let given = match given {
-        Ok(given) => given,
+    let dictionaries = base::dictionaries(context.controller.clone(), context.key);
+    let begins = match given {
+        Ok(given) => dictionaries.await.map(|dictionaries| (given, dictionaries)),
+        Err(error) => Err(error),
+    };
+    let (given, dictionaries) = match begins {
+        Ok(begins) => begins,
         // Nothing is lost: it has nothing yet.
         Err(error) => {
             tracing::warn!(attempt = context.key.attempt, %error, "a further stream can't begin; the backup goes on without it");
             return dropped();
         }
     };
+    context.dictionaries = dictionaries;
     let Some(lane) = group.lanes.add() else {
         return dropped();
     };
@@ -235,6 +250,7 @@ async fn stream(
     let (begins, begun) = oneshot::channel();
     let mut packing = tokio::task::spawn_blocking({
         let (issues, counters) = (context.issues.clone(), Arc::clone(&context.counters));
+        let dictionaries = context.dictionaries.clone();
         let mut begins = Some(begins);
         move || {
             let outlets = Outlets {
@@ -249,7 +265,7 @@ async fn stream(
                 counters: &counters,
                 stop: &stop,
             };
-            pack::pack(steps, identity, mode, &links, outlets)
+            pack::pack(steps, identity, mode, &links, dictionaries, outlets)
         }
     });
     let done = |totals: Totals| BackupDone {

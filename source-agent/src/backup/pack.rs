@@ -8,6 +8,7 @@
 //! Of a backup with several streams each has a packer of its own, on a thread of its own; they share nothing but the table of
 //! files with several names.
 
+mod dictionaries;
 mod names;
 mod pages;
 
@@ -16,7 +17,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use taf_format::entry::{Extent, Kind, Metadata};
-use taf_format::page::{self, Encoder, HASH, Place};
+use taf_format::page::{self, Dictionaries, Encoder, HASH, Place};
 use taf_format::record::{self, Record};
 use taf_format::segment::{Cutter, Identity, RawSegment};
 use taf_format::tar::{self, END_OF_ARCHIVE, encode};
@@ -24,6 +25,7 @@ use taf_tree::walk::Item;
 use taf_tree::{Digest, Issue, IssueKind, OpenFile};
 use tokio_util::sync::CancellationToken;
 
+use self::dictionaries::Needed;
 use super::ahead::{compare, extents};
 use super::links::{Carried, Carrier, Links, Met};
 use super::listing::OpenListing;
@@ -112,21 +114,24 @@ impl Mode {
     };
 }
 
-/// Packs `steps` into the archive `identity`. `links` are the backup's.
+/// Packs `steps` into the archive `identity`. `links` are the backup's, `dictionaries` its line's.
 pub fn pack<'a>(
     steps: impl Iterator<Item = Step>,
     identity: Identity,
     mode: Mode,
     links: &'a Links,
+    dictionaries: Dictionaries,
     outlets: Outlets<'a>,
 ) -> Result<Totals, Error> {
     let ordinal = identity.archive_ordinal;
+    let dictionaries = Needed::new(ordinal, dictionaries);
     let mut packer = Packer {
         out: outlets,
         cutter: Cutter::new(identity),
         begun: false,
         mode,
-        encoder: Encoder::new(None)?,
+        encoder: dictionaries.encoder()?,
+        dictionaries,
         ordinal,
         links,
         open: Vec::new(),
@@ -182,6 +187,7 @@ struct Packer<'a> {
     begun: bool,
     mode: Mode,
     encoder: Encoder,
+    dictionaries: Needed,
     ordinal: u32,
     links: &'a Links,
     /// The directories entered and not yet left; `None` when the page is written, or can't be.
@@ -478,6 +484,9 @@ impl Packer<'_> {
         if !self.begun && !self.mode.always {
             self.totals.unchanged = true;
             return Ok(self.totals);
+        }
+        for dictionary in self.dictionaries.at_end(self.cutter.tar_offset()) {
+            self.put(&dictionary)?;
         }
         self.push(&END_OF_ARCHIVE)?;
         let mut totals = self.totals;

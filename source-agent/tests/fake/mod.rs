@@ -213,6 +213,13 @@ impl CatalogService for FakeCatalog {
         Ok(Response::new(Box::pin(futures::stream::iter(answers))))
     }
 
+    async fn fetch_dictionaries(
+        &self,
+        _: Request<FetchDictionariesRequest>,
+    ) -> Result<Response<FetchDictionariesResponse>, Status> {
+        Ok(Response::new(FetchDictionariesResponse::default()))
+    }
+
     async fn claim_drive(
         &self,
         _: Request<ClaimDriveRequest>,

@@ -8,6 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use taf_format::page::Dictionaries;
 use taf_format::record::{self, Body};
 use taf_format::segment::{self, Identity, Opened, Sealed, Sealer};
 use taf_format::tar::decode::{Content, Decoder, Member};
@@ -74,6 +75,7 @@ pub fn pack_with(top: &Path, threads: usize, change: impl FnOnce(&mut Options)) 
                 identity(),
                 Mode::FULL,
                 &Links::default(),
+                Dictionaries::new(),
                 Outlets {
                     begins: &mut || {},
                     segments: &mut |segment| {

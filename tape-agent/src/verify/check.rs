@@ -11,7 +11,7 @@ use std::rc::Rc;
 use std::sync::mpsc::Receiver;
 
 use taf_format::entry::Kind;
-use taf_format::page::{self, Dictionaries};
+use taf_format::page;
 use taf_format::record::{self, Body};
 use taf_format::segment::{Opened, Stream, Supply};
 use taf_format::tar::decode::{Content, Decoder};
@@ -145,7 +145,7 @@ struct Ledger {
     lost: Vec<(Range<u64>, String)>,
     /// Ranges that have a name.
     named: Vec<Range<u64>>,
-    dictionaries: Dictionaries,
+    pages: page::Decoder,
     found: Found,
 }
 
@@ -156,7 +156,8 @@ impl Ledger {
                 Ok(Some(Body::Entry(entry))) => self.entry(entry),
                 Ok(Some(Body::Page(page))) if !self.lost.is_empty() => self.page(&page),
                 Ok(Some(Body::Dictionary(dictionary))) => {
-                    self.dictionaries.insert(dictionary.id, &dictionary.body);
+                    // A page without its dictionary names nothing, and what is lost stays a range.
+                    let _ = self.pages.learn(dictionary.id, &dictionary.body);
                 }
                 _ => {}
             }
@@ -181,7 +182,7 @@ impl Ledger {
     }
 
     fn page(&mut self, record: &record::Page) {
-        let Ok(page) = page::decode(&record.chunk, &record.body, None, &self.dictionaries) else {
+        let Ok(page) = self.pages.decode(&record.chunk, &record.body, None) else {
             return;
         };
         for entry in &page.entries {

@@ -499,6 +499,13 @@ impl CatalogService for Told {
         Err(Status::unimplemented(""))
     }
 
+    async fn fetch_dictionaries(
+        &self,
+        _: Request<FetchDictionariesRequest>,
+    ) -> Result<Response<FetchDictionariesResponse>, Status> {
+        Err(Status::unimplemented(""))
+    }
+
     async fn claim_drive(
         &self,
         _: Request<ClaimDriveRequest>,

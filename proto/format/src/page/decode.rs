@@ -19,29 +19,38 @@ use std::collections::HashMap;
 use std::fmt;
 use zstd::bulk::Decompressor;
 
-/// Decodes pages, one after another, with the same dictionaries.
-pub struct Decoder<'a> {
-    dictionaries: &'a Dictionaries,
+/// Decodes pages, one after another.
+#[derive(Default)]
+pub struct Decoder {
+    dictionaries: Dictionaries,
     /// By dictionary, 0 for none.
-    decompressors: HashMap<u32, Decompressor<'a>>,
+    decompressors: HashMap<u32, Decompressor<'static>>,
 }
 
-impl fmt::Debug for Decoder<'_> {
+impl fmt::Debug for Decoder {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut debug = formatter.debug_struct("Decoder");
         debug
-            .field("dictionaries", self.dictionaries)
+            .field("dictionaries", &self.dictionaries)
             .finish_non_exhaustive()
     }
 }
 
-impl<'a> Decoder<'a> {
+impl Decoder {
     /// Decodes with these dictionaries.
-    pub fn new(dictionaries: &'a Dictionaries) -> Self {
+    pub fn new(dictionaries: Dictionaries) -> Self {
         Self {
             dictionaries,
             decompressors: HashMap::new(),
         }
+    }
+
+    /// Takes in a dictionary that came with the pages. Whether it was not known.
+    ///
+    /// # Errors
+    /// As [`Dictionaries::insert`].
+    pub fn learn(&mut self, id: u32, dictionary: &[u8]) -> Result<bool, Error> {
+        self.dictionaries.insert(id, dictionary)
     }
 
     /// Decodes a page from the fields of its record. Without `hashes`, entries have no hash.
@@ -70,7 +79,7 @@ impl<'a> Decoder<'a> {
         read(chunk, Reader::new(&words, head.bits), hashes)
     }
 
-    fn decompressor(&mut self, id: u32) -> Result<&mut Decompressor<'a>, Error> {
+    fn decompressor(&mut self, id: u32) -> Result<&mut Decompressor<'static>, Error> {
         use std::collections::hash_map::Entry::{Occupied, Vacant};
         match self.decompressors.entry(id) {
             Occupied(entry) => Ok(entry.into_mut()),
@@ -79,7 +88,7 @@ impl<'a> Decoder<'a> {
                     Decompressor::new()
                 } else {
                     let dictionary = self.dictionaries.get(id).ok_or(Error::Dictionary(id))?;
-                    Decompressor::with_prepared_dictionary(dictionary)
+                    Decompressor::with_dictionary(dictionary)
                 };
                 let made = made.map_err(|error| Error::Zstd(error.to_string()))?;
                 Ok(entry.insert(made))
@@ -160,7 +169,7 @@ pub fn decode(
     hashes: Option<&[u8]>,
     dictionaries: &Dictionaries,
 ) -> Result<Page, Error> {
-    Decoder::new(dictionaries).decode(chunk, body, hashes)
+    Decoder::new(dictionaries.clone()).decode(chunk, body, hashes)
 }
 
 fn read(chunk: &[u8], mut columns: Reader<'_>, hashes: Option<&[u8]>) -> Result<Page, Error> {

@@ -1,14 +1,12 @@
 //! The base's streams as one: rows in the order of keys.
 
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 
 use taf_format::page::{self, Decoder, Dictionaries, Page};
 use taf_proto::agent::BasePage;
 use taf_proto::path::display;
 
 use super::row::{Known, Row, Staged};
-
-static NONE: LazyLock<Dictionaries> = LazyLock::new(Dictionaries::new);
 
 /// Why pages of a base can't be used.
 #[derive(Debug, thiserror::Error)]
@@ -52,18 +50,17 @@ pub enum Layer {
 /// Makes rows of pages.
 #[derive(Debug)]
 pub struct Joiner {
-    decoder: Decoder<'static>,
-}
-
-impl Default for Joiner {
-    fn default() -> Self {
-        Self {
-            decoder: Decoder::new(&NONE),
-        }
-    }
+    decoder: Decoder,
 }
 
 impl Joiner {
+    /// Of pages that use these dictionaries.
+    pub fn new(dictionaries: Dictionaries) -> Self {
+        Self {
+            decoder: Decoder::new(dictionaries),
+        }
+    }
+
     /// Adds a page to the row of its key. Head and full mostly have the same page, which is then decoded once.
     ///
     /// # Errors
@@ -122,12 +119,12 @@ where
     I: Iterator<Item = Result<BasePage, E>>,
     E: From<Error>,
 {
-    /// Joins these.
-    pub fn new(streams: Vec<(Layer, I)>) -> Self {
+    /// Joins these, whose pages use these dictionaries.
+    pub fn new(streams: Vec<(Layer, I)>, dictionaries: Dictionaries) -> Self {
         Self {
             waiting: vec![None; streams.len()],
             streams,
-            joiner: Joiner::default(),
+            joiner: Joiner::new(dictionaries),
             last: None,
             begun: false,
         }
@@ -201,7 +198,7 @@ mod tests {
         let streams = streams
             .into_iter()
             .map(|(from, pages)| (from, pages.into_iter().map(Ok)));
-        let mut joined = Joined::new(streams.collect());
+        let mut joined = Joined::new(streams.collect(), Dictionaries::new());
         let mut rows = Vec::new();
         while let Some(row) = joined.next()? {
             rows.push(row);

@@ -1,7 +1,7 @@
 //! Chunks against the base's rows: what becomes a record, and what is buried or carried.
 
 use taf_format::entry::Kind;
-use taf_format::page::Page;
+use taf_format::page::{self, Page};
 use taf_format::record;
 
 use super::{Error, Packer};
@@ -47,11 +47,11 @@ impl Packer<'_> {
         match row.carry(self.mode.against) {
             Carry::Nothing => Ok(()),
             Carry::Tombstone => self.put(&record::tombstone(row.key.clone())),
-            Carry::Page(known) => self.put(&record::page(record::Page {
+            Carry::Page(known) => self.put_page(record::Page {
                 chunk: row.key.clone().into(),
                 body: known.body.clone(),
                 hashes: known.hashes.clone(),
-            })),
+            }),
         }
     }
 
@@ -77,10 +77,23 @@ impl Packer<'_> {
 
     fn write_page(&mut self, page: &Page) -> Result<(), Error> {
         let encoded = self.encoder.encode(page)?;
-        self.put(&record::page(record::Page {
+        self.put_page(record::Page {
             chunk: encoded.chunk.into(),
             body: encoded.body.into(),
             hashes: encoded.hashes.into(),
-        }))
+        })?;
+        Ok(self.dictionaries.follow(&mut self.encoder)?)
+    }
+
+    fn put_page(&mut self, page: record::Page) -> Result<(), Error> {
+        let id = page::dictionary_of(&page.body)?;
+        let (tar, length) = (
+            self.cutter.tar_offset(),
+            page.body.len() + page.hashes.len(),
+        );
+        if let Some(dictionary) = self.dictionaries.before(id, tar, length) {
+            self.put(&dictionary)?;
+        }
+        self.put(&record::page(page))
     }
 }
