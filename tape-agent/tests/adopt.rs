@@ -6,21 +6,23 @@ mod site;
 
 use site::{Process, Segments, Site, follow, until};
 use taf_emulator::faults::{At, Fault};
+use taf_format::segment::Method;
 use taf_proto::agent::*;
 
 const SEGMENT: usize = 40 << 10;
-const SMALL: u64 = 100 << 10;
+/// Three segments of any method reach it, two do not.
+const SMALL: u64 = 110 << 10;
 
 /// A volume with two whole parts and the beginning of a third of an archive that no controller has heard of; the worker is dead,
 /// and its journal gone. Gives the volume as the catalog has it, and the archive.
-async fn bereft(site: &mut Site) -> (Recording, Archive) {
+async fn bereft(site: &mut Site, method: Method) -> (Recording, Archive) {
     let mut worker: Process = site.drive_worker().await;
     let recording = site.labelled().await;
     let (key, archive) = site.assign_write(&recording, SMALL);
     let mut writing = site.writing(key).await;
     site.controller.set_away(true);
     // Without the last one the third part stays torn, however fast the worker is.
-    for segment in &Segments::new(21, 8, SEGMENT).seal(&archive)[..7] {
+    for segment in &content(method).seal(&archive)[..7] {
         writing.segment(segment).await;
     }
     until("two parts and a torn one", || {
@@ -42,10 +44,22 @@ async fn bereft(site: &mut Site) -> (Recording, Archive) {
     (recording, archive)
 }
 
+fn content(method: Method) -> Segments {
+    let mut segments = Segments::new(21, 8, SEGMENT);
+    segments.method = method;
+    segments
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn current_parts_are_adopted_and_what_is_torn_is_an_orphan() {
+    for method in Method::ALL {
+        are_adopted(method).await;
+    }
+}
+
+async fn are_adopted(method: Method) {
     let mut site = Site::with_blank().await;
-    let (mut recording, archive) = bereft(&mut site).await;
+    let (mut recording, archive) = bereft(&mut site, method).await;
     site.controller.keep_open(&archive);
     let _worker = site.drive_worker().await;
     let (key, next) = site.assign_write(&recording, SMALL);
@@ -68,7 +82,7 @@ async fn current_parts_are_adopted_and_what_is_torn_is_an_orphan() {
         assert!(!header.last && !header.truncated);
     }
     // What the segments carried is what the controller gets.
-    let sealed = Segments::new(21, 8, SEGMENT).seal(&archive);
+    let sealed = content(method).seal(&archive);
     let within = |sequence| {
         let header =
             |part: &site::Committed| part.header.first_sequence..=part.header.last_sequence;
@@ -103,7 +117,7 @@ async fn current_parts_are_adopted_and_what_is_torn_is_an_orphan() {
 async fn parts_of_a_closed_archive_and_parts_that_can_not_be_read_are_orphans() {
     for damaged in [false, true] {
         let mut site = Site::with_blank().await;
-        let (recording, archive) = bereft(&mut site).await;
+        let (recording, archive) = bereft(&mut site, Method::Zstd).await;
         if damaged {
             site.controller.keep_open(&archive);
             // Within the first part, for ever.

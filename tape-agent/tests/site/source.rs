@@ -7,7 +7,7 @@ use rand::rngs::StdRng;
 use rand::{RngCore as _, SeedableRng as _};
 use std::result::Result;
 use taf_format::record;
-use taf_format::segment::{Cutter, Identity, Sealed};
+use taf_format::segment::{Cutter, Identity, Method, Sealed, Sealer};
 use taf_peer::material::Material;
 use taf_peer::tls::{Expect, Trust, client_config};
 use taf_peer::{DATA_MESSAGE_LIMIT, channel, faults};
@@ -42,6 +42,8 @@ pub struct Segments {
     size: usize,
     /// Bytes of each page; there are two in a segment.
     pub page: usize,
+    /// How they are stored.
+    pub method: Method,
 }
 
 impl Segments {
@@ -53,6 +55,7 @@ impl Segments {
             tar,
             size,
             page: 100,
+            method: Method::Zstd,
         }
     }
 
@@ -83,8 +86,10 @@ impl Segments {
             };
             cutter.push_record(&record::page(page)).unwrap();
         }
-        let seal = |raw: taf_format::segment::RawSegment| raw.seal(1).unwrap();
-        cutter.finish().into_iter().map(seal).collect()
+        let level = self.method.default_level().min(1);
+        let mut sealer = Sealer::by(self.method, level).unwrap();
+        let segments = cutter.finish().into_iter();
+        segments.map(|raw| sealer.seal(raw).unwrap()).collect()
     }
 }
 
