@@ -8,10 +8,11 @@ use std::time::Duration;
 use taf_peer::tls::{Expect, Trust, client_config};
 use taf_peer::{MESSAGE_LIMIT, channel};
 use taf_proto::v1::{
-    device_service_client::DeviceServiceClient, enrolment_service_client::EnrolmentServiceClient,
-    health_service_client::HealthServiceClient, identity_service_client::IdentityServiceClient,
-    job_service_client::JobServiceClient, plan_service_client::PlanServiceClient,
-    pool_service_client::PoolServiceClient, preview_service_client::PreviewServiceClient,
+    catalog_service_client::CatalogServiceClient, device_service_client::DeviceServiceClient,
+    enrolment_service_client::EnrolmentServiceClient, health_service_client::HealthServiceClient,
+    identity_service_client::IdentityServiceClient, job_service_client::JobServiceClient,
+    plan_service_client::PlanServiceClient, pool_service_client::PoolServiceClient,
+    preview_service_client::PreviewServiceClient,
     retention_service_client::RetentionServiceClient, source_service_client::SourceServiceClient,
     system_service_client::SystemServiceClient, version_service_client::VersionServiceClient,
     volume_service_client::VolumeServiceClient,
@@ -76,6 +77,8 @@ services! {
     enrolment: EnrolmentServiceClient,
     /// Sources.
     sources: SourceServiceClient,
+    /// Looking around in the catalog.
+    catalog: CatalogServiceClient,
     /// Previews of sources.
     previews: PreviewServiceClient,
     /// Plans.

@@ -23,6 +23,8 @@ fn by_reason(reason: &str) -> Option<&'static str> {
         "AGENT_NOT_CONNECTED" | "AGENT_LOST" | "AGENT_SILENT" => {
             "see that the agent runs and is connected: taf agent list"
         }
+        "NO_VERSION_THEN" => "see when there were versions: taf versions --plan PLAN",
+        "TOO_MANY_SEARCHES" => "try again in a while",
         "PATH_NOT_FOUND" => "see what the version holds: taf ls PLAN /",
         "JOB_ENDED" => "see how it ended: taf job show N",
         "ETAG_MISMATCH" | "CONTENDED" | "REQUEST_IN_PROGRESS" => "try again",

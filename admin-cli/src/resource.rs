@@ -4,7 +4,7 @@
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
 
-use taf_proto::v1::{self, ListVersionsRequest, Version, VersionType};
+use taf_proto::v1::{self, ListVersionsRequest, ResolveVersionRequest, Version, VersionType};
 
 use crate::client::{Client, read};
 use crate::failure::Failure;
@@ -66,6 +66,8 @@ pub enum VersionText {
     Name(String),
     /// A plan's newest, or a certain one of it.
     OfPlan(String, Option<Number>),
+    /// The one of a plan that was the newest at a moment.
+    At(String, String),
 }
 
 /// Which version of a plan.
@@ -105,25 +107,64 @@ pub fn version_text(text: &str) -> Result<VersionText, Failure> {
     if text.starts_with("lines/") {
         return Ok(VersionText::Name(text.to_owned()));
     }
-    let Some((plan, number)) = text.rsplit_once('@') else {
+    let Some((plan, which)) = text.split_once('@') else {
         return Ok(VersionText::OfPlan(name("plans", text), None));
     };
-    let number = match number {
-        "latest" => None,
-        number => Some(Number::read(number).ok_or_else(|| {
-            Failure::usage(
-                format!("\"{number}\" is not the number of a version"),
-                format!("write {plan}@1, {plan}@a1 for an archive, or {plan} alone for the newest"),
-            )
-        })?),
+    if which.is_empty() {
+        return Err(Failure::usage(
+            format!("{text} does not say which version"),
+            format!(
+                "write {plan}@1, {plan}@a1 for an archive, \"{plan}@3 days ago\", or {plan} alone for the newest"
+            ),
+        ));
+    }
+    let plan = name("plans", plan);
+    Ok(match (which, Number::read(which)) {
+        ("latest", _) => VersionText::OfPlan(plan, None),
+        (_, Some(number)) => VersionText::OfPlan(plan, Some(number)),
+        // What it means is the controller's to say.
+        (moment, None) => VersionText::At(plan, moment.to_owned()),
+    })
+}
+
+/// The name of this host's time zone, empty if it has none.
+pub fn time_zone() -> String {
+    let zone = jiff::tz::TimeZone::system();
+    zone.iana_name().unwrap_or_default().to_owned()
+}
+
+/// The version of a plan that was the newest at a moment.
+pub async fn version_at(
+    client: &Client,
+    plan: String,
+    at: String,
+    archives: bool,
+) -> Result<Version, Failure> {
+    let request = ResolveVersionRequest {
+        plan,
+        at,
+        time_zone: time_zone(),
+        archives,
     };
-    Ok(VersionText::OfPlan(name("plans", plan), number))
+    let answer = read(|| {
+        let (mut catalog, request) = (client.catalog(), request.clone());
+        async move { catalog.resolve_version(request).await }
+    })
+    .await?;
+    answer.version.ok_or_else(|| {
+        Failure::new(
+            "INVALID_ANSWER",
+            "the controller's answer has no version",
+            "use a controller of the same version as this program",
+        )
+    })
 }
 
 /// The API's name of a version. A plan's newest is an archive only if it has nothing else.
 pub async fn version(client: &Client, text: &str) -> Result<String, Failure> {
     let (plan, number) = match version_text(text)? {
         VersionText::Name(name) => return Ok(name),
+        VersionText::At(plan, at) => return Ok(version_at(client, plan, at, false).await?.name),
         VersionText::OfPlan(plan, number) => (plan, number),
     };
     let mut page_token = String::new();
@@ -133,6 +174,7 @@ pub async fn version(client: &Client, text: &str) -> Result<String, Failure> {
             page_size: if number.is_some() { 1000 } else { 10 },
             page_token,
             plan: plan.clone(),
+            ..ListVersionsRequest::default()
         };
         let page = read(|| {
             let (mut versions, request) = (client.versions(), request.clone());
@@ -203,9 +245,11 @@ mod tests {
             version_text("daily@latest").unwrap(),
             of("plans/daily", None)
         );
-        for wrong in ["daily@x", "daily@", "daily@a-1", "daily@3a"] {
-            assert!(version_text(wrong).unwrap_err().usage, "{wrong}");
+        for moment in ["3 days ago", "a week ago", "2026-11-20 14:00", "x"] {
+            let meant = VersionText::At("plans/daily".into(), moment.into());
+            assert_eq!(version_text(&format!("daily@{moment}")).unwrap(), meant);
         }
+        assert!(version_text("daily@").unwrap_err().usage);
         assert_eq!(
             version_text("lines/1/versions/2").unwrap(),
             VersionText::Name("lines/1/versions/2".into())

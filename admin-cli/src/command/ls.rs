@@ -1,5 +1,6 @@
 //! `taf ls`: what a version holds. No tape is read for it.
 
+use std::cmp::Reverse;
 use std::ffi::OsString;
 
 use taf_proto::v1::{Entry, EntryKind, GetEntryRequest, ListEntriesRequest};
@@ -34,7 +35,34 @@ pub struct Ls {
     /// With mode, owner, size and time
     #[arg(long, short)]
     long: bool,
+    /// Largest or newest first instead of by name; directories, of which neither is known here, last
+    #[arg(long, value_name = "BY", value_enum, default_value_t = Sort::Name)]
+    sort: Sort,
+    /// The other way round
+    #[arg(long)]
+    reverse: bool,
+    /// Show only the first so many
+    #[arg(long, value_name = "N")]
+    limit: Option<usize>,
 }
+
+/// How versions are named by moments, for the help of every command that takes one.
+pub const WHEN: &str = "A version may be named by a moment: it is the one that was the newest then. 'daily@yesterday', 'daily@3 days ago',
+'daily@2026-11-20' (the end of that day), 'daily@2026-11-20 14:00' (in this host's time zone).";
+
+/// What a listing is in the order of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Sort {
+    /// Name
+    Name,
+    /// Size, largest first
+    Size,
+    /// Time of modification, newest first
+    Time,
+}
+
+/// Entries from which on it is said that a whole directory is read.
+const MANY: usize = 100_000;
 
 impl Ls {
     /// Runs it.
@@ -48,6 +76,8 @@ impl Ls {
             page_token: String::new(),
         };
         let mut begun = false;
+        let whole = self.sort != Sort::Name || self.reverse;
+        let (mut kept, mut left) = (Vec::new(), self.limit.unwrap_or(usize::MAX));
         loop {
             let page = read(|| {
                 let (mut versions, request) = (client.versions(), request.clone());
@@ -70,23 +100,55 @@ impl Ls {
                 out.begin("entries")?;
                 begun = true;
             }
-            for entry in &page.entries {
-                self.entry(entry, out)?;
+            if whole {
+                let few = kept.len() < MANY;
+                kept.extend(page.entries);
+                if few && kept.len() >= MANY {
+                    say("the directory is large, and read whole before it is sorted");
+                }
+            } else {
+                for entry in page.entries.iter().take(left) {
+                    self.entry(entry, out)?;
+                }
+                left = left.saturating_sub(page.entries.len());
             }
             if page.listing_unknown {
                 say(UNKNOWN);
             }
-            if page.next_page_token.is_empty() {
+            if page.next_page_token.is_empty() || left == 0 {
                 break;
             }
             // What is there is shown while the rest is fetched.
             out.flush()?;
             request.page_token = page.next_page_token;
         }
+        self.arrange(&mut kept);
+        for entry in kept.iter().take(left) {
+            self.entry(entry, out)?;
+        }
         if out.json() {
             out.end()?;
         }
         Ok(Exit::Done)
+    }
+
+    /// Puts entries, which come by name, into the order that is asked for.
+    fn arrange(&self, entries: &mut [Entry]) {
+        let is_directory = |entry: &Entry| entry.kind() == EntryKind::Directory;
+        let modified = |entry: &Entry| {
+            let time = entry.modify_time.unwrap_or_default();
+            (time.seconds, time.nanos)
+        };
+        match self.sort {
+            Sort::Name => {}
+            Sort::Size => entries.sort_by_key(|entry| (is_directory(entry), Reverse(entry.size))),
+            Sort::Time => {
+                entries.sort_by_key(|entry| (is_directory(entry), Reverse(modified(entry))))
+            }
+        }
+        if self.reverse {
+            entries.reverse();
+        }
     }
 
     /// The path may name what is no directory.
@@ -124,13 +186,10 @@ impl Ls {
         if out.json() {
             return out.item("Entry", entry);
         }
-        let mut name = human::path(entry.file_name.as_ref());
-        if entry.kind() == EntryKind::Directory {
-            name.push('/');
-        }
         if !self.long {
-            return out.line(name);
+            return out.line(named(entry));
         }
+        let mut name = named(entry);
         if entry.kind() == EntryKind::Symlink {
             name = format!("{name} -> {}", human::path(entry.link_target.as_ref()));
         }
@@ -161,7 +220,17 @@ impl Ls {
     }
 }
 
-fn letter(kind: EntryKind) -> char {
+/// The name as a listing shows it.
+pub fn named(entry: &Entry) -> String {
+    let mut name = human::path(entry.file_name.as_ref());
+    if entry.kind() == EntryKind::Directory {
+        name.push('/');
+    }
+    name
+}
+
+/// The letter of a kind, as `ls` has it.
+pub fn letter(kind: EntryKind) -> char {
     match kind {
         EntryKind::Unspecified => '?',
         EntryKind::File => '-',

@@ -4,8 +4,12 @@ mod account;
 mod agent;
 mod compare;
 pub mod compression;
+mod diff;
 mod drive;
+mod du;
+mod find;
 mod health;
+mod history;
 mod job;
 mod keep;
 mod library;
@@ -18,8 +22,10 @@ mod restore;
 mod retention;
 mod run;
 mod source;
+mod stat;
 mod status;
 mod tape;
+mod tree;
 mod version;
 pub mod version_type;
 mod versions;
@@ -40,6 +46,7 @@ Examples:
   taf status
   taf run daily
   taf ls daily /srv/files
+  taf find report.odt
   taf restore daily /srv/files/report.odt --to /srv/restored
   taf tape extract TAF001L8.tape --to /srv/restored      (no server needed)";
 
@@ -78,6 +85,12 @@ enum Command {
     #[command(subcommand)]
     Retention(retention::Command),
     Ls(ls::Ls),
+    Tree(tree::Tree),
+    Stat(stat::Stat),
+    Find(find::Find),
+    Diff(diff::Diff),
+    History(history::History),
+    Du(du::Du),
     Restore(restore::Restore),
     #[command(subcommand, alias = "pools")]
     Pool(pool::Command),
@@ -138,6 +151,12 @@ fn execute(command: Command, out: &mut Output) -> Result<Exit, Failure> {
             Command::Version(command) => command.run(out).await,
             Command::Retention(command) => command.run(out).await,
             Command::Ls(command) => command.run(out).await,
+            Command::Tree(command) => command.run(out).await,
+            Command::Stat(command) => command.run(out).await,
+            Command::Find(command) => command.run(out).await,
+            Command::Diff(command) => command.run(out).await,
+            Command::History(command) => command.run(out).await,
+            Command::Du(command) => command.run(out).await,
             Command::Restore(command) => command.run(out).await,
             Command::Pool(command) => command.run(out).await,
             Command::Volume(command) => command.run(out).await,

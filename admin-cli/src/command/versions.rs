@@ -2,23 +2,36 @@
 
 use taf_proto::v1::{ListVersionsRequest, Version};
 
-use super::version_type::{named, word};
+use super::version_type::{Type, named, word};
 use crate::client::{Client, all, read};
 use crate::failure::{Exit, Failure};
 use crate::human;
 use crate::output::{Output, Rows};
-use crate::resource::{id, name};
+use crate::resource::{id, name, time_zone};
 
 /// List versions, newest first
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   taf versions
-  taf version list --plan daily          the same, of one plan
+  taf versions --since '2 weeks ago' --until yesterday
+  taf version list --plan daily --type full
   taf version list --plan daily --why    why each is kept, and until when")]
 pub struct Versions {
     /// Only those of this plan
     #[arg(long, value_name = "PLAN")]
     plan: Option<String>,
+    /// Only those of this type
+    #[arg(long, value_name = "TYPE")]
+    r#type: Option<Type>,
+    /// Only those with this tag
+    #[arg(long, value_name = "TAG")]
+    tag: Option<String>,
+    /// Only those that began then or later: as in 'PLAN@WHEN' (taf ls --help); a day means its beginning
+    #[arg(long, value_name = "WHEN")]
+    since: Option<String>,
+    /// Only those that began then or earlier
+    #[arg(long, value_name = "WHEN")]
+    until: Option<String>,
     /// Show why each is kept, and until when, instead of what it holds
     #[arg(long)]
     why: bool,
@@ -28,14 +41,22 @@ impl Versions {
     /// Runs it.
     pub async fn run(self, out: &mut Output) -> Result<Exit, Failure> {
         let client = Client::signed_in().await?;
-        let plan = self
-            .plan
-            .map_or_else(String::new, |plan| name("plans", &plan));
+        let wanted = ListVersionsRequest {
+            page_size: 1000,
+            plan: self
+                .plan
+                .map_or_else(String::new, |plan| name("plans", &plan)),
+            r#type: Type::of(self.r#type).into(),
+            since: self.since.unwrap_or_default(),
+            until: self.until.unwrap_or_default(),
+            time_zone: time_zone(),
+            tag: self.tag.unwrap_or_default(),
+            ..ListVersionsRequest::default()
+        };
         let versions = all(async |page_token| {
             let request = ListVersionsRequest {
-                page_size: 1000,
                 page_token,
-                plan: plan.clone(),
+                ..wanted.clone()
             };
             let page = read(|| {
                 let (mut versions, request) = (client.versions(), request.clone());

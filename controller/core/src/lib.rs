@@ -13,6 +13,7 @@ pub mod fault;
 pub mod generation;
 pub mod health;
 pub mod index;
+pub mod instant;
 pub mod mount;
 pub mod plan;
 pub mod retention;

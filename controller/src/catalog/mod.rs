@@ -16,6 +16,7 @@ mod records;
 pub mod removal;
 pub mod report;
 pub mod retention;
+pub mod search;
 mod select;
 pub mod vacuum;
 pub mod verify;

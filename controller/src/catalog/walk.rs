@@ -34,16 +34,7 @@ pub(super) struct Walk {
 impl Walk {
     /// Everything in and below a directory, itself first.
     pub(super) fn below(view: &View, directory: &[u8]) -> Self {
-        let mut from = key::of_path(directory);
-        let mut to = END.to_vec();
-        if !from.is_empty() {
-            // Of a very long path only the beginning is in the keys; what else begins so is left out by its page.
-            from.truncate(key::KEPT);
-            to = match from.len() {
-                key::KEPT => successor(&from),
-                _ => [&from[..], &[1]].concat(),
-            };
-        }
+        let (from, to) = range_below(directory);
         Self {
             view: view.clone(),
             directory: directory.to_vec(),
@@ -155,6 +146,19 @@ impl Walk {
             .collect();
         Ok(())
     }
+}
+
+/// The keys of everything in and below a directory: the first, and the first behind them. Of a very long path only the beginning is
+/// in the keys: what else begins so is to be left out by its page.
+pub(super) fn range_below(directory: &[u8]) -> (Vec<u8>, Vec<u8>) {
+    let mut from = key::of_path(directory);
+    from.truncate(key::KEPT);
+    let to = match from.len() {
+        0 => END.to_vec(),
+        key::KEPT => successor(&from),
+        _ => [&from[..], &[1]].concat(),
+    };
+    (from, to)
 }
 
 /// What the page's key would be if it were not shortened, without what all keys of the group begin with.

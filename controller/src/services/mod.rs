@@ -3,6 +3,7 @@
 
 pub mod agent_catalog;
 pub mod agent_mounts;
+pub mod catalog;
 pub mod device;
 pub mod enrolment;
 pub mod health;
@@ -10,6 +11,7 @@ pub mod identity;
 pub mod job;
 mod label_all;
 mod mask;
+mod moments;
 pub mod mutation;
 pub mod names;
 mod order;

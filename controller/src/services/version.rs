@@ -2,6 +2,7 @@
 
 use prost::Message as _;
 use taf_core::catalog::Kind as VersionKind;
+use taf_core::instant::Day;
 use taf_format::entry::{Kind, Time};
 use taf_format::page::{self, DirectoryStat};
 use taf_peer::identity::Role;
@@ -20,7 +21,7 @@ use super::mutation::Mutation;
 use super::paging::Page;
 use super::retention::Keeping;
 use super::status::{self, Violations};
-use super::{PAGE_DEFAULT, PAGE_MOST, names, removal, timestamp, version_type};
+use super::{PAGE_DEFAULT, PAGE_MOST, moments, names, removal, timestamp, version_type};
 use crate::access::Caller;
 use crate::app::App;
 use crate::catalog::view::Found;
@@ -375,7 +376,7 @@ impl Wanted {
 }
 
 /// An absolute path without slash at either end.
-fn relative(given: Option<&v1::Path>) -> Result<Vec<u8>, String> {
+pub(super) fn relative(given: Option<&v1::Path>) -> Result<Vec<u8>, String> {
     let raw =
         path::to_raw(given.unwrap_or(&v1::Path::default())).map_err(|error| error.to_string())?;
     let Some(path) = raw.strip_prefix(b"/") else {
@@ -417,7 +418,7 @@ fn no_parts(name: &str) -> Status {
 }
 
 /// Resource names of the volumes of some parts, each once, in order.
-fn volumes<'a>(parts: impl IntoIterator<Item = &'a Located>) -> Vec<String> {
+pub(super) fn volumes<'a>(parts: impl IntoIterator<Item = &'a Located>) -> Vec<String> {
     let mut names: Vec<String> = Vec::new();
     for part in parts {
         let name = names::volume(&part.barcode);
@@ -428,7 +429,7 @@ fn volumes<'a>(parts: impl IntoIterator<Item = &'a Located>) -> Vec<String> {
     names
 }
 
-fn message(version: &Version, parts: &[Located]) -> v1::Version {
+pub(super) fn message(version: &Version, parts: &[Located]) -> v1::Version {
     v1::Version {
         name: names::version(version.line_id, version.version),
         plan: names::plan(&version.plan),
@@ -454,7 +455,7 @@ fn message(version: &Version, parts: &[Located]) -> v1::Version {
     }
 }
 
-fn moment(time: Time) -> prost_types::Timestamp {
+pub(super) fn moment(time: Time) -> prost_types::Timestamp {
     prost_types::Timestamp {
         seconds: time.seconds,
         nanos: time.nanos as i32,
@@ -472,7 +473,7 @@ fn kind(kind: Kind) -> EntryKind {
     }
 }
 
-fn entry(entry: &page::Entry) -> Entry {
+pub(super) fn entry(entry: &page::Entry) -> Entry {
     let bare = Entry {
         file_name: Some(path::from_raw(entry.name.clone())),
         kind: kind(entry.kind).into(),
@@ -499,7 +500,7 @@ fn entry(entry: &page::Entry) -> Entry {
     }
 }
 
-fn directory(path: &[u8], stat: &DirectoryStat) -> Entry {
+pub(super) fn directory(path: &[u8], stat: &DirectoryStat) -> Entry {
     let name = path.rsplit(|&byte| byte == b'/').next().unwrap_or_default();
     Entry {
         file_name: Some(path::from_raw(name.to_vec())),
@@ -513,7 +514,7 @@ fn directory(path: &[u8], stat: &DirectoryStat) -> Entry {
     }
 }
 
-fn no_such_path(path: &[u8]) -> Status {
+pub(super) fn no_such_path(path: &[u8]) -> Status {
     crate::catalog::Error::NotFound([b"/", path].concat()).into()
 }
 
@@ -528,7 +529,14 @@ impl VersionService for Versions {
             "" => None,
             name => Some(names::plan_id(name).map_err(|e| status::invalid("plan", e))?),
         };
-        let scope = format!("versions {}", request.plan);
+        let kind = version_type::asked(request.r#type).map_err(|e| status::invalid("type", e))?;
+        let now = moments::now(&request.time_zone)?;
+        let since = moments::read("since", &request.since, &now, Day::Begins)?;
+        let until = moments::read("until", &request.until, &now, Day::Ends)?;
+        let scope = format!(
+            "versions {} {:?} {} {} {} {}",
+            request.plan, kind, request.since, request.until, request.time_zone, request.tag
+        );
         let page = Page::read(
             &scope,
             request.page_size,
@@ -536,9 +544,17 @@ impl VersionService for Versions {
             PAGE_DEFAULT,
             PAGE_MOST,
         )?;
+        let filter = versions::Filter {
+            plan,
+            kind: kind.map(VersionKind::name),
+            archives: None,
+            tag: (!request.tag.is_empty()).then_some(request.tag.as_str()),
+            since,
+            until,
+        };
         let client = self.app.store.client().await?;
         let mut rows =
-            versions::version_list(&client, page.after_number()?, plan, page.limit()).await?;
+            versions::version_list(&client, page.after_number()?, filter, page.limit()).await?;
         let next_page_token = page.cut(&mut rows, |row| row.job_id.to_string());
         let mut messages = Vec::with_capacity(rows.len());
         for row in &rows {

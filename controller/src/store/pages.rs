@@ -202,6 +202,102 @@ pub async fn page_keys(
     })
 }
 
+/// Which rows are scanned.
+#[derive(Debug, Clone, Copy)]
+pub struct Range<'a> {
+    /// First key.
+    pub from: &'a [u8],
+    /// First key behind them.
+    pub to: &'a [u8],
+    /// The row behind which to go on, by key and version.
+    pub after: Option<(&'a [u8], i64)>,
+}
+
+/// A row that was scanned; one without a body is a tombstone.
+#[derive(Debug, Clone)]
+pub struct Row {
+    /// Key.
+    pub chunk: Vec<u8>,
+    /// Version that wrote it.
+    pub version: i64,
+    /// Encoded page.
+    pub body: Option<Vec<u8>>,
+}
+
+/// What a version resolves to in a range, pages included, in the order of keys.
+pub async fn page_scan_newest(
+    client: &impl GenericClient,
+    scope: Scope,
+    range: Range<'_>,
+    limit: i64,
+) -> Result<Vec<Row>, Error> {
+    let (compare, from) = match range.after {
+        Some((chunk, _)) => (">", chunk),
+        None => (">=", range.from),
+    };
+    let sql = client
+        .prepare_cached(&format!(
+            "SELECT DISTINCT ON (chunk) chunk, version, body FROM pages \
+             WHERE line_id = $1 AND chunk {compare} $2 AND chunk < $3 AND version >= $4 AND version <= $5 \
+             ORDER BY chunk, version DESC LIMIT $6::bigint"
+        ))
+        .await?;
+    let rows = client
+        .query(
+            &sql,
+            &[
+                &scope.line_id,
+                &from,
+                &range.to,
+                &scope.floor,
+                &scope.version,
+                &limit,
+            ],
+        )
+        .await?;
+    Ok(rows.iter().map(row).collect())
+}
+
+/// All rows of a range with versions of a scope, in the order of keys, the newest of each first.
+pub async fn page_scan(
+    client: &impl GenericClient,
+    scope: Scope,
+    range: Range<'_>,
+    limit: i64,
+) -> Result<Vec<Row>, Error> {
+    let (from, below) = range.after.unwrap_or((range.from, i64::MAX));
+    let sql = client
+        .prepare_cached(
+            "SELECT chunk, version, body FROM pages \
+             WHERE line_id = $1 AND chunk >= $2 AND (chunk > $2 OR version < $7::bigint) AND chunk < $3 AND version >= $4 \
+             AND version <= $5 ORDER BY chunk, version DESC LIMIT $6::bigint",
+        )
+        .await?;
+    let rows = client
+        .query(
+            &sql,
+            &[
+                &scope.line_id,
+                &from,
+                &range.to,
+                &scope.floor,
+                &scope.version,
+                &limit,
+                &below,
+            ],
+        )
+        .await?;
+    Ok(rows.iter().map(row).collect())
+}
+
+fn row(row: &tokio_postgres::Row) -> Row {
+    Row {
+        chunk: row.get(0),
+        version: row.get(1),
+        body: row.get(2),
+    }
+}
+
 /// A resolved row with the length of its page.
 #[derive(Debug, Clone)]
 pub struct Measured {

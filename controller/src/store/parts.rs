@@ -229,6 +229,37 @@ pub async fn part_list_of_version(
     Ok(rows.iter().map(located).collect())
 }
 
+/// What of a line's bytes a part holds, and on which volume.
+#[derive(Debug, Clone)]
+pub struct PlacedPart {
+    /// Ordinal of its archive.
+    pub archive_ordinal: i32,
+    /// Tar offset of the first byte.
+    pub first_tar_offset: i64,
+    /// Tar offset behind the last byte.
+    pub end_tar_offset: i64,
+    /// Barcode of the volume.
+    pub barcode: String,
+}
+
+/// The parts of a line, by archive and number.
+pub async fn part_list_of_line(
+    client: &impl GenericClient,
+    line: i64,
+) -> Result<Vec<PlacedPart>, Error> {
+    let sql = "SELECT a.ordinal, x.first_tar_offset, x.end_tar_offset, v.barcode FROM parts AS x \
+               JOIN archives AS a ON a.id = x.archive_id JOIN volumes AS v ON v.id = x.volume_id \
+               WHERE a.line_id = $1 ORDER BY a.ordinal, x.part_number";
+    let rows = client.query(sql, &[&line]).await?;
+    let placed = |row: &tokio_postgres::Row| PlacedPart {
+        archive_ordinal: row.get(0),
+        first_tar_offset: row.get(1),
+        end_tar_offset: row.get(2),
+        barcode: row.get(3),
+    };
+    Ok(rows.iter().map(placed).collect())
+}
+
 /// The segment table of a part.
 pub async fn part_table(
     client: &impl GenericClient,

@@ -90,19 +90,54 @@ fn version(row: &Row) -> Version {
     }
 }
 
-/// Published versions whose job is below `before`, newest first, of one plan if named.
+/// Which versions are listed; nothing of it, all.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Filter<'a> {
+    /// Of this plan.
+    pub plan: Option<&'a str>,
+    /// Of this type, as stored.
+    pub kind: Option<&'a str>,
+    /// Archives, or all others.
+    pub archives: Option<bool>,
+    /// With this tag.
+    pub tag: Option<&'a str>,
+    /// Begun then or later.
+    pub since: Option<Timestamp>,
+    /// Begun then or earlier.
+    pub until: Option<Timestamp>,
+}
+
+/// Published versions whose job is below `before`, newest first.
 pub async fn version_list(
     client: &impl GenericClient,
     before: Option<i64>,
-    plan: Option<&str>,
+    filter: Filter<'_>,
     limit: i64,
 ) -> Result<Vec<Version>, Error> {
     let sql = format!(
         "{SELECT} AND ($1::bigint IS NULL OR v.job_id < $1::bigint) AND ($2::varchar IS NULL OR p.plan_name = $2::varchar) \
+         AND ($4::varchar IS NULL OR v.kind = $4::varchar) AND ($5::boolean IS NULL OR l.archives = $5::boolean) \
+         AND ($6::timestamptz IS NULL OR v.started_at >= $6::timestamptz) \
+         AND ($7::timestamptz IS NULL OR v.started_at <= $7::timestamptz) \
+         AND ($8::varchar IS NULL OR EXISTS (SELECT 1 FROM version_tags AS g \
+              WHERE g.line_id = v.line_id AND g.version = v.version AND g.tag = $8::varchar)) \
          ORDER BY v.job_id DESC LIMIT $3::bigint"
     );
+    let Filter {
+        plan,
+        kind,
+        archives,
+        tag,
+        since,
+        until,
+    } = filter;
     Ok(client
-        .query(&sql, &[&before, &plan, &limit])
+        .query(
+            &sql,
+            &[
+                &before, &plan, &limit, &kind, &archives, &since, &until, &tag,
+            ],
+        )
         .await?
         .iter()
         .map(version)

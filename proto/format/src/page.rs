@@ -9,6 +9,7 @@ mod columns;
 mod decode;
 mod dictionary;
 mod encode;
+mod names;
 mod trainer;
 mod validate;
 
@@ -16,6 +17,7 @@ pub use chunker::Chunker;
 pub use decode::{Decoder, decode, dictionary_of};
 pub use dictionary::Dictionaries;
 pub use encode::{Encoded, Encoder, encode};
+pub use names::Names;
 
 use crate::entry::{Kind, Metadata, Time, Xattr};
 

@@ -7,6 +7,7 @@ use super::encode::{
     HAS_STAT, HAS_UPPER, HAS_XATTRS, KIND_MASK, KINDS, Likely, MTIME_NANOS, NANO_BITS, RACY,
     STORED, VERSION, WITH_DICTIONARY, data_blocks,
 };
+use super::names::Names;
 use super::{
     Dictionaries, DirectoryStat, Entry, Error, HASH, MAX_BODY, MAX_ENTRIES, MAX_NAME, MAX_PATH,
     MAX_RAW, MAX_TARGET, MAX_TEXT, MAX_XATTRS, Page, Place, XATTR_DIGEST, validate,
@@ -63,11 +64,28 @@ impl Decoder {
         body: &[u8],
         hashes: Option<&[u8]>,
     ) -> Result<Page, Error> {
+        self.columns(chunk, body, |columns| read(chunk, columns, hashes))
+    }
+
+    /// Decodes directory, names and kinds of a page, and nothing else.
+    ///
+    /// # Errors
+    /// As [`Decoder::decode`], as far as that is looked at.
+    pub fn names(&mut self, chunk: &[u8], body: &[u8], into: &mut Names) -> Result<(), Error> {
+        self.columns(chunk, body, |columns| into.read(chunk, columns))
+    }
+
+    fn columns<T>(
+        &mut self,
+        chunk: &[u8],
+        body: &[u8],
+        read: impl FnOnce(Reader<'_>) -> Result<T, Error>,
+    ) -> Result<T, Error> {
         validate::limit("bytes", body.len(), MAX_BODY)?;
         validate::limit("bytes in its key", chunk.len(), key::SHORTENED)?;
         let head = Head::take(body)?;
         let Some(packed) = head.packed else {
-            return read(chunk, Reader::new(head.words, head.bits), hashes);
+            return read(Reader::new(head.words, head.bits));
         };
         let words = self
             .decompressor(head.dictionary)?
@@ -76,7 +94,7 @@ impl Decoder {
         if words.len() != packed {
             return Err(Error::Damaged("it has another length than its head says"));
         }
-        read(chunk, Reader::new(&words, head.bits), hashes)
+        read(Reader::new(&words, head.bits))
     }
 
     fn decompressor(&mut self, id: u32) -> Result<&mut Decompressor<'static>, Error> {
@@ -198,7 +216,7 @@ fn read(chunk: &[u8], mut columns: Reader<'_>, hashes: Option<&[u8]>) -> Result<
     Ok(page)
 }
 
-fn read_bounds(chunk: &[u8], columns: &mut Reader<'_>) -> Result<Page, Error> {
+pub(super) fn read_bounds(chunk: &[u8], columns: &mut Reader<'_>) -> Result<Page, Error> {
     let flags = columns.byte()?;
     let has = |flag| flags & flag != 0;
     if flags & !(HAS_STAT | HAS_UPPER | HAS_PATH | HAS_LOWER) != 0 {

@@ -1,0 +1,74 @@
+//! Looking for things in the catalog: finding, comparing, measuring, a path's past.
+//!
+//! Owns the reading of many pages: rows come from the database in large batches, each is decoded and judged on a thread for blocking
+//! work, a bounded number ahead, and results keep the order of the keys. Whoever does not read what is found, or goes away, stops it
+//! all. Nothing here holds a connection between two batches, or more than some batches in memory.
+
+mod diff;
+mod find;
+mod keys;
+mod measure;
+mod places;
+mod scan;
+mod states;
+
+use std::future::Future;
+use std::sync::LazyLock;
+
+use futures::{Stream, TryStreamExt as _, stream};
+use taf_format::page::{Decoder, Dictionaries};
+
+pub use diff::{Difference, Differs, diff};
+pub use find::{Batch, Hit, Wanted, find};
+pub use measure::{Measure, measure};
+pub use places::Places;
+pub use scan::Versions;
+pub use states::{State, states};
+
+use self::scan::{Group, Scan};
+use super::Error;
+
+/// Pages use none that is kept elsewhere.
+static DICTIONARIES: LazyLock<Dictionaries> = LazyLock::new(Dictionaries::new);
+/// Most batches that one search works on at a time.
+const THREADS: usize = 4;
+
+fn decoder() -> Decoder<'static> {
+    Decoder::new(&DICTIONARIES)
+}
+
+fn threads() -> usize {
+    std::thread::available_parallelism().map_or(1, |count| count.get().min(THREADS))
+}
+
+/// What `work` makes of each batch of a scan, in order, on threads for blocking work.
+fn spread<T: Send + 'static>(
+    scan: Scan,
+    work: impl Fn(Vec<Group>) -> Result<T, Error> + Clone + Send + 'static,
+) -> impl Stream<Item = Result<T, Error>> {
+    let batches = stream::try_unfold(scan, async |mut scan| {
+        let batch = scan.next().await?;
+        Ok(batch.map(|batch| (batch, scan)))
+    });
+    batches
+        .map_ok(move |batch| {
+            let work = work.clone();
+            blocking(move || work(batch))
+        })
+        .try_buffered(threads())
+}
+
+/// Runs it on a thread for blocking work.
+fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Error> + Send + 'static,
+) -> impl Future<Output = Result<T, Error>> {
+    // Spawned at once, not when it is polled: that is what keeps several threads busy.
+    let task = tokio::task::spawn_blocking(work);
+    async move {
+        match task.await {
+            Ok(outcome) => outcome,
+            Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+            Err(_) => Err(Error::Invalid("the controller is stopping".to_owned())),
+        }
+    }
+}

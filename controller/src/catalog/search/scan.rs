@@ -1,0 +1,215 @@
+//! Rows of a range of keys, each with the versions that have it, in large batches.
+
+use taf_format::key;
+
+use super::super::walk;
+use crate::catalog::{Error, view};
+use crate::store::Store;
+use crate::store::pages::{self, Row, Scope};
+
+/// Rows of the first batch: somebody waits for the first thing that is found.
+const FIRST: i64 = 200;
+/// Rows of later batches.
+const ROWS: i64 = 2_000;
+/// Bodies of a batch at which it ends, if they are large.
+const BYTES: usize = 8 << 20;
+
+/// A chunk's page in some versions.
+pub(super) struct Page {
+    /// Encoded.
+    pub(super) body: Vec<u8>,
+    /// Newest version that has it.
+    pub(super) newest: i64,
+    /// Oldest version that has it.
+    pub(super) oldest: i64,
+    /// How many have it.
+    pub(super) count: u64,
+}
+
+/// A chunk with its pages, newest first.
+pub(super) struct Group {
+    pub(super) chunk: Vec<u8>,
+    pub(super) pages: Vec<Page>,
+}
+
+/// The versions of one line that are looked at.
+#[derive(Debug, Clone)]
+pub struct Versions {
+    line: i64,
+    /// Number and floor, by number. Floors never fall.
+    wanted: Vec<(i64, i64)>,
+}
+
+impl Versions {
+    /// These versions, number and floor each.
+    pub fn new(line: i64, mut wanted: Vec<(i64, i64)>) -> Self {
+        wanted.sort_unstable();
+        Self { line, wanted }
+    }
+
+    /// The line's row.
+    pub fn line(&self) -> i64 {
+        self.line
+    }
+
+    /// Which of them have the row of a chunk that is of version `own`, when the next newer row is of `newer`: versions from its own up
+    /// to the next row, which do not resolve above it.
+    fn having(&self, own: i64, newer: Option<i64>) -> &[(i64, i64)] {
+        let from = self.wanted.partition_point(|(number, _)| *number < own);
+        let to = newer.map_or(self.wanted.len(), |newer| {
+            self.wanted.partition_point(|(number, _)| *number < newer)
+        });
+        let between = self.wanted.get(from..to).unwrap_or_default();
+        &between[..between.partition_point(|(_, floor)| *floor <= own)]
+    }
+}
+
+/// See the module.
+pub(super) struct Scan {
+    store: Store,
+    versions: Versions,
+    /// Behind which row to go on; none at the beginning.
+    after: Option<(Vec<u8>, i64)>,
+    from: Vec<u8>,
+    to: Vec<u8>,
+    limit: i64,
+    /// The last chunk, of which more rows may come.
+    open: Vec<Row>,
+    done: bool,
+}
+
+impl Scan {
+    /// Everything in and below a directory (path without slash at either end). Of a very long path more may come.
+    pub(super) fn below(store: &Store, versions: Versions, directory: &[u8]) -> Self {
+        let (from, to) = walk::range_below(directory);
+        Self {
+            store: store.clone(),
+            versions,
+            after: None,
+            from,
+            to,
+            limit: FIRST,
+            open: Vec::new(),
+            done: false,
+        }
+    }
+
+    /// The next groups; none at the end.
+    pub(super) async fn next(&mut self) -> Result<Option<Vec<Group>>, Error> {
+        let mut groups = Vec::new();
+        let mut bytes = 0;
+        while groups.is_empty() && !self.done {
+            let rows = self.fetch().await?;
+            let wanted = self.limit;
+            self.done = (rows.len() as i64) < wanted;
+            self.limit = ROWS;
+            for row in rows {
+                if self
+                    .open
+                    .first()
+                    .is_some_and(|open| open.chunk != row.chunk)
+                {
+                    groups.extend(self.close());
+                }
+                bytes += row.body.as_ref().map_or(0, Vec::len);
+                self.after = Some((row.chunk.clone(), row.version));
+                self.open.push(row);
+            }
+            if self.done {
+                groups.extend(self.close());
+            }
+            if bytes > BYTES {
+                self.limit = FIRST;
+            }
+        }
+        Ok((!groups.is_empty()).then_some(groups))
+    }
+
+    async fn fetch(&self) -> Result<Vec<Row>, Error> {
+        let client = self.store.client().await?;
+        let after = self.after.as_ref();
+        let range = pages::Range {
+            from: &self.from,
+            to: &self.to,
+            after: after.map(|(chunk, version)| (chunk.as_slice(), *version)),
+        };
+        let line_id = self.versions.line;
+        let (Some((_, floor)), Some((version, _))) =
+            (self.versions.wanted.first(), self.versions.wanted.last())
+        else {
+            return Ok(Vec::new());
+        };
+        let scope = Scope {
+            line_id,
+            version: *version,
+            floor: *floor,
+        };
+        let rows = if self.versions.wanted.len() == 1 {
+            pages::page_scan_newest(&client, scope, range, self.limit).await?
+        } else {
+            pages::page_scan(&client, scope, range, self.limit).await?
+        };
+        Ok(rows)
+    }
+
+    /// The chunk of which all rows have come; none if no version has a page of it.
+    fn close(&mut self) -> Option<Group> {
+        let rows = std::mem::take(&mut self.open);
+        let chunk = rows.first()?.chunk.clone();
+        let mut newer = None;
+        let mut found = Vec::new();
+        for row in rows {
+            let having = self.versions.having(row.version, newer);
+            newer = Some(row.version);
+            if let (Some(body), Some(oldest), Some(newest)) =
+                (row.body, having.first(), having.last())
+            {
+                found.push(Page {
+                    body,
+                    newest: newest.0,
+                    oldest: oldest.0,
+                    count: having.len() as u64,
+                });
+            }
+        }
+        (!found.is_empty()).then_some(Group {
+            chunk,
+            pages: found,
+        })
+    }
+}
+
+/// What could not be decoded, and of which directory.
+pub(super) fn damaged(chunk: &[u8], cause: taf_format::page::Error) -> Error {
+    let directory = key::split(chunk).map(|(path, _)| path);
+    view::damaged(&directory.unwrap_or_default(), cause)
+}
+
+/// Whether a directory is another one or lies below it; both without slash at either end.
+pub(super) fn is_below(path: &[u8], above: &[u8]) -> bool {
+    above.is_empty()
+        || path
+            .strip_prefix(above)
+            .is_some_and(|rest| rest.is_empty() || rest[0] == b'/')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_row_is_had_from_its_version_to_the_next_row_and_not_above_a_floor() {
+        // Full 1, incrementals 2 and 3, full 4, incremental 5; 2 has expired.
+        let versions = Versions::new(1, vec![(5, 4), (1, 1), (3, 1), (4, 4)]);
+        let having = |own, newer| -> Vec<i64> {
+            let having = versions.having(own, newer);
+            having.iter().map(|(number, _)| *number).collect()
+        };
+        assert_eq!(having(1, None), [1, 3]);
+        assert_eq!(having(1, Some(2)), [1]);
+        assert_eq!(having(2, Some(4)), [3]);
+        assert_eq!(having(2, Some(3)), [0_i64; 0], "only what expired had it");
+        assert_eq!(having(4, None), [4, 5]);
+        assert_eq!(having(5, None), [5]);
+    }
+}
