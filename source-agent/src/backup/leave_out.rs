@@ -187,7 +187,7 @@ impl Exclude for LeaveOut {
 
     fn marker(&self, listed: &Marked<'_>) -> Option<usize> {
         let by_name = self.markers.iter().find_map(|name| {
-            let index = listed.names.find_file(name.as_bytes())?;
+            let index = listed.names.find_file(name.as_bytes()).ok().flatten()?;
             Some((index, name.as_str(), LeftOutReason::Marker))
         });
         let by_tag = || {

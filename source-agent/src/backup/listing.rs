@@ -60,13 +60,18 @@ impl OpenListing {
     fn subdirectories(&mut self, before: Option<&[u8]>) -> Result<Vec<Page>, Error> {
         let mut done = Vec::new();
         let names = Arc::clone(&self.names);
-        while let Some((name, _)) = names.get(self.next)
-            && before.is_none_or(|before| name < before)
-        {
-            self.next += 1;
-            self.add(Entry::bare(name.to_vec(), Kind::Directory), &mut done)?;
+        loop {
+            let found = names.get(self.next);
+            let found =
+                found.map_err(|_| Error::Damaged("its names on disk can't be read again"))?;
+            match found {
+                Some((name, _)) if before.is_none_or(|before| *name < *before) => {
+                    self.next += 1;
+                    self.add(Entry::bare(name.into_owned(), Kind::Directory), &mut done)?;
+                }
+                _ => return Ok(done),
+            }
         }
-        Ok(done)
     }
 
     fn add(&mut self, entry: Entry, done: &mut Vec<Page>) -> Result<(), Error> {

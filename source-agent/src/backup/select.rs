@@ -99,7 +99,10 @@ pub(super) fn check(
     });
     Ok(Checked {
         missing: missing.collect(),
-        options: walk_options(selected, whole, one_file_system, notes)?,
+        options: Options {
+            spill: Some(config.state.clone()),
+            ..walk_options(selected, whole, one_file_system, notes)?
+        },
     })
 }
 

@@ -164,6 +164,9 @@ impl Catalog {
         let (against, layers) = self.layers(kind);
         let has_base = !layers.is_empty();
         let mut options = Options::new(vec![b"/".to_vec()]);
+        // Small enough for names to go to disk now and then.
+        options.max_names = 4;
+        options.spill = Some(std::env::temp_dir());
         change(&mut options);
         let top = std::fs::File::open(top).unwrap().into();
         let walk = Walk::beneath(top, options).unwrap();

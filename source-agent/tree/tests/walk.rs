@@ -182,9 +182,48 @@ fn what_is_excluded_by_identity_is_in_no_listing() {
     let Some(Event::Enter(top)) = walk.next() else {
         panic!("no top")
     };
-    let names: Vec<_> = top.names.iter().collect();
-    assert_eq!(names, [(&b"keep"[..], Kind::Directory)]);
+    let names: Vec<_> = top.names.iter().map(Result::unwrap).collect();
+    assert_eq!(names, [((&b"keep"[..]).into(), Kind::Directory)]);
     assert_eq!(steps(walk).len(), 3);
+}
+
+#[test]
+fn names_beyond_the_limit_go_to_disk_and_come_in_order() {
+    let folder = tempfile::tempdir().unwrap();
+    let disk = tempfile::tempdir().unwrap();
+    for number in 0..700_u32 {
+        let name = format!("{:03}", number * 389 % 700);
+        if number % 3 == 0 {
+            fs::create_dir(folder.path().join(&name)).unwrap();
+            fs::write(folder.path().join(name).join("in"), "").unwrap();
+        } else {
+            fs::write(folder.path().join(name), "").unwrap();
+        }
+    }
+    let known = steps(walk(folder.path()));
+    assert!(known.len() > 900);
+    for limit in [1, 64, 699] {
+        let options = Options {
+            max_names: limit,
+            spill: Some(disk.path().to_owned()),
+            ..Options::new(vec![b"/".to_vec()])
+        };
+        let walk = Walk::beneath(open(folder.path()), options).unwrap();
+        assert_eq!(steps(walk), known, "{limit} in memory");
+    }
+    assert_eq!(fs::read_dir(disk.path()).unwrap().count(), 0);
+    // Without a place for them the directory is cut, and says so.
+    let options = Options {
+        max_names: 100,
+        ..Options::new(vec![b"/".to_vec()])
+    };
+    let cut = Walk::beneath(open(folder.path()), options).unwrap();
+    let cut: Vec<_> = cut.collect();
+    let said = cut.iter().any(|event| matches!(event, Event::Issue(issue) if issue.reason.contains("more than 100 names")));
+    let left = cut
+        .iter()
+        .any(|event| matches!(event, Event::Leave { path, complete: false } if path.is_empty()));
+    assert!(said && left);
 }
 
 #[test]

@@ -16,7 +16,7 @@ use super::deep;
 use super::judge::{Rules, Verdict, judge, kept, kept_directory};
 use super::row::{Against, Known, Row};
 use crate::backup::step::{Entered, Found, Kept, Link, Step};
-use crate::fault::Error;
+use crate::fault::{self, Error};
 
 /// What issues say of what is carried.
 const KEPT: &str = "; what the version before has of it is kept";
@@ -41,6 +41,13 @@ impl Base for NoBase {
     fn look_up(&mut self, _: Vec<Vec<u8>>) -> Result<Vec<Row>, Error> {
         Ok(Vec::new())
     }
+}
+
+/// The names of a directory that were kept on disk can't be read again: nobody knows what is gone.
+fn unreadable_names(error: &std::io::Error) -> Error {
+    fault::internal(format!(
+        "the names of a directory, kept on disk, can't be read again: {error}"
+    ))
 }
 
 /// A directory entered and not yet left.
@@ -280,7 +287,11 @@ impl<B: Base> Merger<B> {
         }
         match path::split(&at) {
             Some((parent, name)) if unreadable && parent == open.path => {
-                match open.names.as_ref().map(|names| names.find(name)) {
+                let found = open.names.as_ref().map(|names| names.find(name));
+                match found
+                    .transpose()
+                    .map_err(|error| unreadable_names(&error))?
+                {
                     Some(Some(kind)) if kind != Kind::Directory => {
                         let name = name.to_vec();
                         self.keep_files(|candidate| candidate == name)
@@ -385,7 +396,9 @@ impl<B: Base> Merger<B> {
             return Ok(());
         };
         let last = open.last.clone();
-        for (name, kind) in names.iter() {
+        for item in names.iter() {
+            let (name, kind) = item.map_err(|error| unreadable_names(&error))?;
+            let name: &[u8] = &name;
             let passed = last.as_deref().is_some_and(|last| name <= last);
             if kind == Kind::Directory || passed || !which(name) {
                 continue;
@@ -415,12 +428,12 @@ impl<B: Base> Merger<B> {
             open.names = None;
             open.latest = [None, None, None];
             if let Some(deep) = open.deep.take() {
-                for row in &deep.passed {
-                    let children = deep::children(row).into_iter().filter(|child| {
-                        let name = path::split(child).map_or(&[][..], |(_, name)| name);
-                        names.find(name) != Some(Kind::Directory)
-                    });
-                    gone.extend(children.map(|child| deep::first_chunk(&child)));
+                for child in deep.passed.iter().flat_map(|row| deep::children(row)) {
+                    let name = path::split(&child).map_or(&[][..], |(_, name)| name);
+                    let found = names.find(name).map_err(|error| unreadable_names(&error))?;
+                    if found != Some(Kind::Directory) {
+                        gone.push(deep::first_chunk(&child));
+                    }
                 }
             }
         }

@@ -9,7 +9,8 @@ use rustix::fs::{AtFlags, FileType, Mode, OFlags, RawDir, Stat, fstat, openat, s
 use rustix::io::Errno;
 use taf_format::entry::Kind;
 
-use super::{Candidate, Exclude, marker, names::Names};
+use super::names::{Gathering, Names};
+use super::{Candidate, Exclude, marker};
 use crate::issue::{Issue, IssueKind, words};
 use crate::{metadata, path};
 
@@ -70,25 +71,57 @@ pub(super) fn read(
     directory: &OwnedFd,
     at: &[u8],
     exclude: Option<&dyn Exclude>,
-    max_names: usize,
+    mut names: Gathering,
 ) -> Listed {
     let mut listed = Listed {
         names: Names::default(),
         complete: true,
         issues: Vec::new(),
     };
-    let device = match fstat(directory) {
-        Ok(stat) => identity(&stat).0,
-        Err(error) => return unreadable(listed, at, error),
-    };
+    if let Err(reason) = gather(directory, at, exclude, &mut names, &mut listed) {
+        listed.incomplete(at, reason);
+    }
+    let count = names.len();
+    match names.finish() {
+        Ok(names) => listed.names = names,
+        Err(error) => listed.incomplete(
+            at,
+            format!("has {count} names, which can't be kept on disk: {error}; they are left out"),
+        ),
+    }
+    if let Some(exclude) = exclude {
+        marker::apply(&mut listed, directory.as_fd(), at, exclude);
+    }
+    listed
+}
+
+impl Listed {
+    /// There may be more names than these.
+    fn incomplete(&mut self, at: &[u8], reason: String) {
+        self.issues
+            .push(Issue::new(at, IssueKind::UnreadableDirectory, reason));
+        self.complete = false;
+    }
+}
+
+/// Gathers names in any order. The error: why it ended too early.
+fn gather(
+    directory: &OwnedFd,
+    at: &[u8],
+    exclude: Option<&dyn Exclude>,
+    names: &mut Gathering,
+    listed: &mut Listed,
+) -> Result<(), String> {
+    let unreadable = |error| format!("cannot be listed: {}", words(error));
+    let device = identity(&fstat(directory).map_err(unreadable)?).0;
     let mut buffer = Vec::with_capacity(32 * 1024);
     let mut entries = RawDir::new(directory, buffer.spare_capacity_mut());
     loop {
         let entry = match entries.next() {
-            None => break,
+            None => return Ok(()),
             Some(Err(Errno::INTR)) => continue,
             // Not the end: a directory that was removed, or a file server that lost it.
-            Some(Err(error)) => return unreadable(listed, at, error),
+            Some(Err(error)) => return Err(unreadable(error)),
             Some(Ok(entry)) => entry,
         };
         let name = entry.file_name().to_bytes();
@@ -104,17 +137,15 @@ pub(super) fn read(
             exclude,
         ) {
             Ok(Some(kind)) => {
-                if listed.names.len() >= max_names || !listed.names.push(name, kind) {
-                    let reason = format!(
-                        "has more than {} names; the others are left out",
-                        listed.names.len()
-                    );
-                    listed
-                        .issues
-                        .push(Issue::new(at, IssueKind::UnreadableDirectory, reason));
-                    listed.complete = false;
-                    break;
-                }
+                let why = match names.push(name, kind) {
+                    Ok(true) => continue,
+                    Ok(false) => String::new(),
+                    Err(error) => format!(", which can't be kept on disk: {error}"),
+                };
+                let count = names.len();
+                return Err(format!(
+                    "has more than {count} names{why}; the others are left out"
+                ));
             }
             Ok(None) => {}
             Err(issue) => {
@@ -124,21 +155,6 @@ pub(super) fn read(
             }
         }
     }
-    listed.names.sort();
-    if let Some(exclude) = exclude {
-        marker::apply(&mut listed, directory.as_fd(), at, exclude);
-    }
-    listed
-}
-
-fn unreadable(mut listed: Listed, at: &[u8], error: Errno) -> Listed {
-    let reason = format!("cannot be listed: {}", words(error));
-    listed
-        .issues
-        .push(Issue::new(at, IssueKind::UnreadableDirectory, reason));
-    listed.complete = false;
-    listed.names.sort();
-    listed
 }
 
 /// The kind under which a name is kept, `None` if it is excluded.

@@ -26,7 +26,8 @@ pub struct Marked<'a> {
 impl Marked<'_> {
     /// Index of a valid CACHEDIR.TAG.
     pub fn cache_tag(&self) -> Option<usize> {
-        let index = self.names.find_file(TAG)?;
+        // What can't be read again is taken for no marker: taking too much is the smaller fault.
+        let index = self.names.find_file(TAG).ok().flatten()?;
         let fd = listing::open_file(self.directory, TAG).ok()?;
         // What could block, or answer for ever, is no tag.
         if FileType::from_raw_mode(fstat(&fd).ok()?.st_mode) != FileType::RegularFile {
@@ -50,8 +51,10 @@ pub(super) fn apply(
         names: &listed.names,
         directory,
     };
-    if let Some(index) = exclude.marker(&marked) {
-        listed.names = listed.names.only(index);
+    if let Some(index) = exclude.marker(&marked)
+        && let Ok(names) = listed.names.only(index)
+    {
+        listed.names = names;
         // What was wrong with names that are not taken is nobody's matter.
         listed.issues.clear();
         listed.complete = true;

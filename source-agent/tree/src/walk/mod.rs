@@ -12,6 +12,7 @@ mod visit;
 
 use std::collections::{HashMap, VecDeque};
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use rustix::fs::{Mode, OFlags};
@@ -74,9 +75,11 @@ pub struct Options {
     pub one_file_system: bool,
     /// What is left out.
     pub exclude: Option<Box<dyn Exclude>>,
-    /// Names of one directory held in memory, each at about 40 bytes. A directory with more is cut there, flagged as
-    /// incomplete, and an issue.
+    /// Names of one directory held in memory, each at about 40 bytes.
     pub max_names: usize,
+    /// Folder for the names of directories with more; files there have no name and go with the walk. Without one such a directory is
+    /// cut, flagged as incomplete, and an issue.
+    pub spill: Option<PathBuf>,
 }
 
 impl Options {
@@ -87,6 +90,7 @@ impl Options {
             one_file_system: false,
             exclude: None,
             max_names: 4_000_000,
+            spill: None,
         }
     }
 }
@@ -262,10 +266,18 @@ impl Walk {
             }
             let frame = self.stack.last_mut()?;
             self.path.truncate(frame.path_length);
-            let Some((name, kind)) = frame.names.get(frame.next) else {
-                return Some(self.leave());
+            let found = frame.names.get(frame.next);
+            let found = found.map(|found| found.map(|(name, kind)| (name.into_owned(), kind)));
+            let (name, kind) = match found {
+                Ok(Some(found)) => found,
+                Ok(None) => return Some(self.leave()),
+                Err(error) => {
+                    self.abandon(&format!(
+                        "has names that were kept on disk and can't be read again: {error}; the rest of it is left out"
+                    ));
+                    continue;
+                }
             };
-            let name = name.to_vec();
             frame.next += 1;
             let Some(directory) = self.directory() else {
                 continue;

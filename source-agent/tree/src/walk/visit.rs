@@ -7,6 +7,7 @@ use rustix::fs::{AtFlags, FileType, Stat, fstat, readlinkat, statat};
 use rustix::io::Errno;
 use taf_format::entry::{Kind, Metadata};
 
+use super::names::Gathering;
 use super::{Directory, Event, Frame, Item, Known, Listing, MAX_OPEN, Names, Walk, listing};
 use crate::content::OpenFile;
 use crate::issue::{Issue, IssueKind, words};
@@ -88,7 +89,7 @@ impl Walk {
                 &opened.fd,
                 &at,
                 self.options.exclude.as_deref(),
-                self.options.max_names,
+                Gathering::new(self.options.max_names, self.options.spill.as_deref()),
             );
             issues = listed.issues;
             (
@@ -330,25 +331,33 @@ impl Walk {
             found = found
                 .and_then(|fd| reopen(fd.as_fd(), name, self.stack[index].identity).map(Arc::new));
         }
-        let frame = &mut self.stack[last];
         if found.is_none() {
-            frame.next = frame.names.len();
-            frame.complete = false;
-            let at = self.path.clone();
-            let reason = "was moved or replaced while it was walked; the rest of it is left out";
-            self.issue(Issue::new(&at, IssueKind::UnreadableDirectory, reason));
+            self.abandon("was moved or replaced while it was walked; the rest of it is left out");
             return None;
         }
-        frame.fd.clone_from(&found);
+        self.stack[last].fd.clone_from(&found);
         found
+    }
+
+    /// Gives up the rest of the directory entered last.
+    pub(super) fn abandon(&mut self, reason: &str) {
+        if let Some(frame) = self.stack.last_mut() {
+            frame.next = frame.names.len();
+            frame.complete = false;
+        }
+        let at = self.path.clone();
+        self.issue(Issue::new(&at, IssueKind::UnreadableDirectory, reason));
     }
 
     /// Once only directories are left, the names of files need no memory while the walk is below.
     fn drop_files(&mut self) {
         if let Some(frame) = self.stack.last_mut() {
             let files = frame.names.files();
-            if files > 64 && frame.next == files + 1 {
-                frame.names = Arc::new(frame.names.directories());
+            if files > 64
+                && frame.next == files + 1
+                && let Some(directories) = frame.names.directories()
+            {
+                frame.names = Arc::new(directories);
                 frame.next = 1;
             }
         }
