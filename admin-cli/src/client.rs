@@ -12,10 +12,9 @@ use taf_proto::v1::{
     enrolment_service_client::EnrolmentServiceClient, health_service_client::HealthServiceClient,
     identity_service_client::IdentityServiceClient, job_service_client::JobServiceClient,
     plan_service_client::PlanServiceClient, pool_service_client::PoolServiceClient,
-    preview_service_client::PreviewServiceClient,
-    retention_service_client::RetentionServiceClient, source_service_client::SourceServiceClient,
-    system_service_client::SystemServiceClient, version_service_client::VersionServiceClient,
-    volume_service_client::VolumeServiceClient,
+    preview_service_client::PreviewServiceClient, retention_service_client::RetentionServiceClient,
+    source_service_client::SourceServiceClient, system_service_client::SystemServiceClient,
+    version_service_client::VersionServiceClient, volume_service_client::VolumeServiceClient,
 };
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::service::Interceptor;
