@@ -1,6 +1,6 @@
 //! Looking around in the catalog: finding, comparing, measuring, a path's past.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::pin::pin;
 use std::sync::Arc;
@@ -154,8 +154,8 @@ fn optional_directory(field: &str, given: Option<&v1::Path>) -> Result<Vec<u8>, 
     }
 }
 
-fn absolute(relative: &[u8]) -> Option<v1::Path> {
-    Some(path::from_raw([b"/", relative].concat()))
+fn absolute(relative: &[u8]) -> v1::Path {
+    path::from_raw([b"/", relative].concat())
 }
 
 fn shown(path: &[u8], found: &Found) -> v1::Entry {
@@ -242,7 +242,7 @@ fn wanted(request: &FindEntriesRequest) -> Result<Wanted, Status> {
 fn found_entry(hit: &Hit, line: &Line, places: &Places) -> FoundEntry {
     let volumes = places.volumes(hit.entry.place, hit.entry.tar_length);
     FoundEntry {
-        path: absolute(&join(&hit.directory, &hit.entry.name)),
+        path: Some(absolute(&join(&hit.directory, &hit.entry.name))),
         entry: Some(entry(&hit.entry)),
         version: names::version(line.versions.line(), hit.newest),
         plan: names::plan(&line.plan),
@@ -314,7 +314,7 @@ fn difference(found: &search::Difference) -> EntryDifference {
         Differs::Metadata => DifferenceKind::Metadata,
     };
     EntryDifference {
-        path: absolute(&found.path),
+        path: Some(absolute(&found.path)),
         kind: kind.into(),
         before: found.before.as_ref().map(|it| shown(&found.path, it)),
         after: found.after.as_ref().map(|it| shown(&found.path, it)),
@@ -436,12 +436,10 @@ impl CatalogService for Catalogs {
         let versions = self.versions(&request.plan, Some(request.archives)).await?;
         let store = self.app.store.clone();
         self.answer(|sender| async move {
+            let lines: BTreeSet<i64> = versions.iter().map(|v| v.line_id).collect();
             let mut places: BTreeMap<i64, Places> = BTreeMap::new();
-            for version in &versions {
-                if !places.contains_key(&version.line_id) {
-                    let line = Places::of_line(&store, version.line_id).await?;
-                    places.insert(version.line_id, line);
-                }
+            for line in lines {
+                places.insert(line, Places::of_line(&store, line).await?);
             }
             let mut states = pin!(search::states(&store, versions, wanted.clone()));
             while let Some(state) = states.try_next().await? {
@@ -490,7 +488,7 @@ impl CatalogService for Catalogs {
             while let Some(some) = measures.try_next().await? {
                 for some in some.chunks(MESSAGE) {
                     let directories = some.iter().map(|measure| DirectoryMeasure {
-                        path: absolute(&measure.directory),
+                        path: Some(absolute(&measure.directory)),
                         file_count: measure.files,
                         directory_count: measure.directories,
                         byte_count: measure.bytes,
