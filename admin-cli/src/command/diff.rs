@@ -14,8 +14,8 @@ use crate::resource::{absolute, version};
 
 /// Show what differs between two versions
 ///
-/// + only the second has it, - only the first has it, M its content differs, m only mode, owner, time or link target differ, T it is
-/// of another kind. Exit status 0 means equal, 1 different.
+/// The sign before a path says how: + only the second has it, - only the first has it, M its content differs, m only mode, owner, time
+/// or link target differ, T it is of another kind. Exit status 0 means equal, 1 different.
 #[derive(Debug, clap::Args)]
 #[command(after_help = format!("{WHEN}
 

@@ -139,12 +139,10 @@ impl Ls {
             let time = entry.modify_time.unwrap_or_default();
             (time.seconds, time.nanos)
         };
-        match self.sort {
-            Sort::Name => {}
-            Sort::Size => entries.sort_by_key(|entry| (is_directory(entry), Reverse(entry.size))),
-            Sort::Time => {
-                entries.sort_by_key(|entry| (is_directory(entry), Reverse(modified(entry))))
-            }
+        if self.sort == Sort::Size {
+            entries.sort_by_key(|entry| (is_directory(entry), Reverse(entry.size)));
+        } else if self.sort == Sort::Time {
+            entries.sort_by_key(|entry| (is_directory(entry), Reverse(modified(entry))));
         }
         if self.reverse {
             entries.reverse();
