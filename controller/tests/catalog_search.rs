@@ -75,14 +75,15 @@ async fn played(trees: &[Tree], kinds: &[Made]) -> (World, Vec<Version>) {
     (world, all)
 }
 
-fn of(versions: &[Version]) -> Versions {
+async fn of(world: &World, versions: &[Version]) -> Versions {
     let numbers = versions.iter().map(|v| (v.version, v.floor)).collect();
-    Versions::new(versions[0].line_id, numbers)
+    let made = Versions::new(&world.store, versions[0].line_id, numbers).await;
+    made.unwrap()
 }
 
 /// How many versions have each state that is found, and how many entries were looked at.
 async fn found(world: &World, versions: &[Version], wanted: Wanted) -> (BTreeMap<State, u64>, u64) {
-    let stream = search::find(&world.store, of(versions), wanted).unwrap();
+    let stream = search::find(&world.store, of(world, versions).await, wanted).unwrap();
     let batches: Vec<_> = stream.try_collect().await.unwrap();
     let mut counts = BTreeMap::new();
     for hit in batches.iter().flat_map(|batch| &batch.hits) {
@@ -100,8 +101,8 @@ async fn differences(
     after: &Version,
     directory: &[u8],
 ) -> Vec<(Vec<u8>, Differs)> {
-    let before = View::of(&world.store, before);
-    let after = View::of(&world.store, after);
+    let before = View::of(&world.store, before).await.unwrap();
+    let after = View::of(&world.store, after).await.unwrap();
     let stream = search::diff(&before, &after, directory);
     let all: Vec<Vec<_>> = stream.try_collect().await.unwrap();
     let mut all: Vec<_> = all
@@ -232,7 +233,7 @@ async fn course(seed: u64) {
 }
 
 async fn measured(world: &World, version: &Version) -> BTreeMap<Vec<u8>, Measure> {
-    let versions = of(std::slice::from_ref(version));
+    let versions = of(world, std::slice::from_ref(version)).await;
     let all = search::measure(&world.store, versions, b"", 100);
     let all: Vec<Vec<_>> = all.try_collect().await.unwrap();
     let all = all.into_iter().flatten();

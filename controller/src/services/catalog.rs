@@ -29,8 +29,8 @@ use crate::app::App;
 use crate::catalog::View;
 use crate::catalog::search::{self, Differs, Hit, Places, Wanted};
 use crate::catalog::view::{Found, join};
-use crate::store::parts;
 use crate::store::versions::{self, Filter, Version};
+use crate::store::{Store, parts};
 
 /// Searches at a time; each works on a few threads.
 const SEARCHES: usize = 8;
@@ -61,20 +61,21 @@ struct Line {
 }
 
 impl Line {
-    fn of(versions: &[Version]) -> Vec<Self> {
+    async fn of(store: &Store, versions: &[Version]) -> Result<Vec<Self>, Status> {
         let mut lines: BTreeMap<i64, Vec<&Version>> = BTreeMap::new();
         for version in versions {
             lines.entry(version.line_id).or_default().push(version);
         }
-        let line = |(id, versions): (i64, Vec<&Version>)| Self {
-            plan: versions[0].plan.clone(),
-            archive: version_type::stored(&versions[0].kind) == v1::VersionType::Archive,
-            versions: search::Versions::new(
-                id,
-                versions.iter().map(|v| (v.version, v.floor)).collect(),
-            ),
-        };
-        lines.into_iter().map(line).collect()
+        let mut all = Vec::with_capacity(lines.len());
+        for (id, versions) in lines {
+            let numbers = versions.iter().map(|v| (v.version, v.floor)).collect();
+            all.push(Self {
+                plan: versions[0].plan.clone(),
+                archive: version_type::stored(&versions[0].kind) == v1::VersionType::Archive,
+                versions: search::Versions::new(store, id, numbers).await?,
+            });
+        }
+        Ok(all)
     }
 }
 
@@ -370,7 +371,7 @@ impl CatalogService for Catalogs {
             "" => self.versions(&request.plan, None).await?,
             name => vec![self.version("version", name).await?],
         };
-        let lines = Line::of(&versions);
+        let lines = Line::of(&self.app.store, &versions).await?;
         let app = self.app.clone();
         self.answer(|sender| async move {
             let mut finder = Finder {
@@ -400,8 +401,8 @@ impl CatalogService for Catalogs {
         let after = self
             .version("other_version", &request.other_version)
             .await?;
-        let before = View::of(&self.app.store, &before);
-        let after = View::of(&self.app.store, &after);
+        let before = View::of(&self.app.store, &before).await?;
+        let after = View::of(&self.app.store, &after).await?;
         if before.stat(&directory).await?.is_none() && after.stat(&directory).await?.is_none() {
             return Err(no_such_path(&directory));
         }
@@ -475,13 +476,16 @@ impl CatalogService for Catalogs {
         let request = request.into_inner();
         let top = optional_directory("directory", request.directory.as_ref())?;
         let version = self.version("version", &request.version).await?;
-        let found = View::of(&self.app.store, &version).stat(&top).await?;
+        let found = View::of(&self.app.store, &version)
+            .await?
+            .stat(&top)
+            .await?;
         if !matches!(found, Some(Found::Directory(_))) {
             return Err(no_such_path(&top));
         }
         let numbers = vec![(version.version, version.floor)];
-        let versions = search::Versions::new(version.line_id, numbers);
         let store = self.app.store.clone();
+        let versions = search::Versions::new(&store, version.line_id, numbers).await?;
         self.answer(|sender| async move {
             let depth = request.depth as usize;
             let mut measures = pin!(search::measure(&store, versions, &top, depth));

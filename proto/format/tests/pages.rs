@@ -242,9 +242,8 @@ proptest! {
         let unhashed = decode(&with.chunk, &with.body, None, &dictionaries).unwrap();
         prop_assert!(unhashed.entries.iter().all(|entry| entry.hash.is_none()));
         let mut names = page::Names::default();
-        let dictionaries = Dictionaries::new();
-        page::Decoder::new(&dictionaries)
-            .names(&encoded.chunk, &encoded.body, &mut names)
+        page::Decoder::new(dictionaries)
+            .names(&with.chunk, &with.body, &mut names)
             .unwrap();
         prop_assert_eq!(names.directory(), page.directory.as_slice());
         let known: Vec<_> = page.entries.iter().map(|entry| (entry.name.as_slice(), entry.kind)).collect();

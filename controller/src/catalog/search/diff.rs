@@ -11,9 +11,9 @@ use taf_format::entry::Kind;
 use taf_format::key;
 use taf_format::page::{DirectoryStat, Entry, Page};
 
+use super::blocking;
 use super::keys::Keys;
-use super::scan::{damaged, is_below};
-use super::{blocking, decoder};
+use super::scan::is_below;
 use crate::catalog::view::{Found, join};
 use crate::catalog::{Error, View};
 use crate::store::pages::{self, Key, PageRow};
@@ -112,7 +112,8 @@ impl Side {
         let client = self.view.client().await?;
         let rows = pages::page_bodies(&client, self.view.scope.line_id, &keys).await?;
         drop(client);
-        let decoded = blocking(move || decode(&rows)).await?;
+        let view = self.view.clone();
+        let decoded = blocking(move || decode(&view, &rows)).await?;
         for (page, shortened) in decoded {
             if !is_below(&page.directory, directory) {
                 continue;
@@ -158,15 +159,9 @@ impl Side {
     }
 }
 
-fn decode(rows: &[PageRow]) -> Result<Vec<(Page, bool)>, Error> {
-    let mut decoder = decoder();
-    rows.iter()
-        .map(|row| {
-            let page = decoder.decode(&row.chunk, &row.body, Some(&row.hashes));
-            let page = page.map_err(|cause| damaged(&row.chunk, cause))?;
-            Ok((page, key::is_shortened(&row.chunk)))
-        })
-        .collect()
+fn decode(view: &View, rows: &[PageRow]) -> Result<Vec<(Page, bool)>, Error> {
+    let decode = |row: &PageRow| Ok((view.decode(row)?, key::is_shortened(&row.chunk)));
+    rows.iter().map(decode).collect()
 }
 
 struct Comparison {

@@ -9,7 +9,7 @@ use taf_proto::selection::{self, Rules};
 use taf_proto::v1::SelectionRule;
 
 use super::scan::{Group, Page, Scan, Versions, damaged, is_below};
-use super::{decoder, spread};
+use super::spread;
 use crate::catalog::Error;
 use crate::store::Store;
 
@@ -83,15 +83,16 @@ pub fn find(
     versions: Versions,
     wanted: Wanted,
 ) -> Result<impl Stream<Item = Result<Batch, Error>> + use<>, selection::Error> {
-    let scan = Scan::below(store, versions, &wanted.directory);
-    let first = Worker::new(&wanted)?;
+    let scan = Scan::below(store, versions.clone(), &wanted.directory);
+    let first = Worker::new(&versions, &wanted)?;
     let (wanted, workers) = (Arc::new(wanted), Arc::new(Mutex::new(vec![first])));
     Ok(spread(scan, move |groups| {
         let lock = || workers.lock().unwrap_or_else(PoisonError::into_inner);
         let idle = lock().pop();
         let mut worker = match idle {
             Some(worker) => worker,
-            None => Worker::new(&wanted).map_err(|error| Error::Invalid(error.to_string()))?,
+            None => Worker::new(&versions, &wanted)
+                .map_err(|error| Error::Invalid(error.to_string()))?,
         };
         let found = worker.look(&wanted, &groups);
         lock().push(worker);
@@ -101,7 +102,7 @@ pub fn find(
 
 /// What one thread keeps from batch to batch.
 struct Worker {
-    decoder: Decoder<'static>,
+    decoder: Decoder,
     rules: Option<Rules>,
     names: Names,
     /// The path that is asked about.
@@ -111,10 +112,10 @@ struct Worker {
 }
 
 impl Worker {
-    fn new(wanted: &Wanted) -> Result<Self, selection::Error> {
+    fn new(versions: &Versions, wanted: &Wanted) -> Result<Self, selection::Error> {
         let rules = (!wanted.rules.is_empty()).then(|| Rules::new(&wanted.rules));
         Ok(Self {
-            decoder: decoder(),
+            decoder: versions.decoder(),
             rules: rules.transpose()?,
             names: Names::default(),
             path: Vec::new(),

@@ -5,9 +5,10 @@ use std::collections::HashSet;
 use futures::{Stream, StreamExt as _, stream};
 use taf_format::entry::Kind;
 use taf_format::key;
+use taf_format::page::Decoder;
 
 use super::scan::{Group, Scan, Versions, damaged, is_below};
-use super::{decoder, spread};
+use super::spread;
 use crate::catalog::Error;
 use crate::store::Store;
 
@@ -52,11 +53,11 @@ pub fn measure(
     directory: &[u8],
     depth: usize,
 ) -> impl Stream<Item = Result<Vec<Measure>, Error>> + use<> {
-    let scan = Scan::below(store, versions, directory);
+    let scan = Scan::below(store, versions.clone(), directory);
     let top = directory.to_vec();
     let sums = spread(scan, {
         let top = top.clone();
-        move |groups| sum(&groups, &top)
+        move |groups| sum(versions.decoder(), &groups, &top)
     });
     let stack = Stack {
         deepest: components(&top) + depth,
@@ -83,8 +84,7 @@ pub fn measure(
     })
 }
 
-fn sum(groups: &[Group], top: &[u8]) -> Result<Vec<Sum>, Error> {
-    let mut decoder = decoder();
+fn sum(mut decoder: Decoder, groups: &[Group], top: &[u8]) -> Result<Vec<Sum>, Error> {
     let mut sums = Vec::with_capacity(groups.len());
     for group in groups {
         let chunk = group.chunk.as_slice();

@@ -13,10 +13,8 @@ mod scan;
 mod states;
 
 use std::future::Future;
-use std::sync::LazyLock;
 
 use futures::{Stream, TryStreamExt as _, stream};
-use taf_format::page::{Decoder, Dictionaries};
 
 pub use diff::{Difference, Differs, diff};
 pub use find::{Batch, Hit, Wanted, find};
@@ -28,14 +26,8 @@ pub use states::{State, states};
 use self::scan::{Group, Scan};
 use super::Error;
 
-/// Pages use none that is kept elsewhere.
-static DICTIONARIES: LazyLock<Dictionaries> = LazyLock::new(Dictionaries::new);
 /// Most batches that one search works on at a time.
 const THREADS: usize = 4;
-
-fn decoder() -> Decoder<'static> {
-    Decoder::new(&DICTIONARIES)
-}
 
 fn threads() -> usize {
     std::thread::available_parallelism().map_or(1, |count| count.get().min(THREADS))

@@ -1,11 +1,12 @@
 //! Rows of a range of keys, each with the versions that have it, in large batches.
 
 use taf_format::key;
+use taf_format::page::{Decoder, Dictionaries};
 
 use super::super::walk;
 use crate::catalog::{Error, view};
-use crate::store::Store;
 use crate::store::pages::{self, Row, Scope};
+use crate::store::{Store, dictionaries};
 
 /// Rows of the first batch: somebody waits for the first thing that is found.
 const FIRST: i64 = 200;
@@ -38,13 +39,29 @@ pub struct Versions {
     line: i64,
     /// Number and floor, by number. Floors never fall.
     wanted: Vec<(i64, i64)>,
+    dictionaries: Dictionaries,
 }
 
 impl Versions {
     /// These versions, number and floor each.
-    pub fn new(line: i64, mut wanted: Vec<(i64, i64)>) -> Self {
+    pub async fn new(store: &Store, line: i64, wanted: Vec<(i64, i64)>) -> Result<Self, Error> {
+        let client = store.client().await?;
+        let dictionaries = dictionaries::dictionaries(&client, line).await?;
+        Ok(Self::with(line, wanted, dictionaries))
+    }
+
+    fn with(line: i64, mut wanted: Vec<(i64, i64)>, dictionaries: Dictionaries) -> Self {
         wanted.sort_unstable();
-        Self { line, wanted }
+        Self {
+            line,
+            wanted,
+            dictionaries,
+        }
+    }
+
+    /// Decodes their pages.
+    pub(super) fn decoder(&self) -> Decoder {
+        Decoder::new(self.dictionaries.clone())
     }
 
     /// The line's row.
@@ -200,7 +217,7 @@ mod tests {
     #[test]
     fn a_row_is_had_from_its_version_to_the_next_row_and_not_above_a_floor() {
         // Full 1, incrementals 2 and 3, full 4, incremental 5; 2 has expired.
-        let versions = Versions::new(1, vec![(5, 4), (1, 1), (3, 1), (4, 4)]);
+        let versions = Versions::with(1, vec![(5, 4), (1, 1), (3, 1), (4, 4)], Dictionaries::new());
         let having = |own, newer| -> Vec<i64> {
             let having = versions.having(own, newer);
             having.iter().map(|(number, _)| *number).collect()

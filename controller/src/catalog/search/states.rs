@@ -48,7 +48,7 @@ struct Past {
 impl Past {
     async fn next(&mut self) -> Result<Option<State>, Error> {
         for version in self.versions.by_ref() {
-            let view = View::of(&self.store, &version);
+            let view = View::of(&self.store, &version).await?;
             let found = view.stat(&self.path).await?;
             match &mut self.open {
                 Some(open) if is_same(open.found.as_ref(), found.as_ref()) => {
