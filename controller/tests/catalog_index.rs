@@ -15,6 +15,7 @@ use taf_controller::store::volumes;
 use taf_format::entry::Kind;
 use taf_format::index::{ClosingRecord, IndexPart, Need, VersionType};
 use taf_format::page::{self, Entry, Page, Place};
+use taf_format::record::Body;
 use taf_proto::agent::fetch_index_response::Message;
 use taf_proto::agent::{
     AssignmentKey, CommitIndexRequest, FetchIndexRequest, IndexClosing, IndexedPart, IndexedVersion,
@@ -128,7 +129,11 @@ async fn closing_of(world: &World, version: i64) -> ClosingRecord {
 fn needs(backup: &Backup, parts: &[Part]) -> BTreeMap<u32, Need> {
     let mut needs: BTreeMap<u32, Need> = BTreeMap::new();
     for part in parts {
-        let rows = taf_format::record::iter(&part.records).count() as u64;
+        let is_row = |body: &Body| matches!(body, Body::Page(_) | Body::Tombstone(_));
+        let records = taf_format::record::iter(&part.records);
+        let rows =
+            records.filter(|record| record.as_ref().unwrap().record.as_ref().is_some_and(is_row));
+        let rows = rows.count() as u64;
         let number = part.header.part_number;
         let need = needs.entry(number).or_default();
         (need.version, need.archive_ordinal, need.part_number) = (1, 1, number);

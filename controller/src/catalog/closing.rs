@@ -29,17 +29,17 @@ const BODIES: (usize, usize) = (4 << 20, 1_000);
 /// Counts what a staged version resolves to and keeps it for its publication, if that is not done yet.
 pub async fn count(store: &Store, line: i64, version: i64) -> Result<(), Error> {
     let client = store.client().await?;
-    let Some(floor) = closings::closing_floor_wanted(&client, line, version).await? else {
+    let Some(uncounted) = closings::closing_uncounted(&client, line, version).await? else {
         return Ok(());
     };
     let scope = Scope {
         line_id: line,
         version,
-        floor,
+        floor: uncounted.floor,
     };
     let (counted, living) = count_with(&client, scope).await?;
     let encoded = counted.encode_to_vec();
-    closings::closing_needs_set(&client, scope.line_id, scope.version, &encoded, living).await?;
+    closings::closing_needs_set(&client, uncounted, &encoded, living).await?;
     Ok(())
 }
 

@@ -16,6 +16,8 @@ use crate::store::{
 
 /// Why a mirror has expired that was the current one.
 const REPLACED: &str = "a newer mirror has taken its place";
+/// Why a version is lost as soon as it is published.
+const ERASED: &str = "a volume that it needs was erased while it was made";
 
 /// A version that an attempt may fill.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -196,11 +198,13 @@ pub async fn publish_on(
     counts.stored_bytes = left.iter().map(|part| part.span.byte_count).sum();
     versions::version_publish_on(tx, line, version, &counts).await?;
     let kind = kind(&staged.kind)?;
-    if kind == Kind::Mirror {
+    super::closing::close_on(tx, line, version).await?;
+    // Somebody may have erased by force what this one was writing on, or building on.
+    let lost = versions::version_lost_meanwhile_on(tx, line, version, ERASED).await?;
+    if kind == Kind::Mirror && !lost {
         let before = versions::version_list_mirrors_on(tx, line, version).await?;
         expiry::version_expire_on(tx, line, &before, REPLACED).await?;
     }
-    super::closing::close_on(tx, line, version).await?;
     indexes::index_due_of_version_on(tx, line, version).await?;
     Ok((line, version, kind))
 }

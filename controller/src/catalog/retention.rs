@@ -151,6 +151,11 @@ pub async fn apply(
     if !changes(&policy, &mut kept, now).is_empty() {
         let tx = client.transaction().await?;
         lines::line_lock_on(&tx, line.id).await?;
+        // Rules that were changed meanwhile are looked at at once, and those that are gone not at all.
+        let revision = store::retention::line_revision_on(&tx, line.id).await?;
+        if revision != Some(line.revision) {
+            return Ok((revision.map(|_| now), 0));
+        }
         kept = store::retention::version_list_kept(&tx, line.id).await?;
         let mut going = Vec::new();
         for change in changes(&policy, &mut kept, now) {

@@ -280,7 +280,10 @@ impl Retentions {
         if let Some(answer) = mutation.begin_on(&tx).await? {
             return Ok(answer);
         }
-        if !expiry::version_take_on(&tx, line, number).await? {
+        // Whoever decides which versions expire holds the line, and reads tags, which are no column of the version.
+        if lines::line_lock_on(&tx, line).await?.is_none()
+            || !expiry::version_take_on(&tx, line, number).await?
+        {
             return Err(status::not_found(name));
         }
         let answer = change(&tx, line, number).await?;

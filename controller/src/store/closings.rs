@@ -50,28 +50,57 @@ pub async fn closing_counts(
         .collect())
 }
 
-/// The floor of a staged version that is not counted yet.
-pub async fn closing_floor_wanted(
-    client: &impl GenericClient,
-    line: i64,
-    version: i64,
-) -> Result<Option<i64>, Error> {
-    let sql = "SELECT floor FROM versions WHERE line_id = $1 AND version = $2 AND state = 'staged' AND needs IS NULL";
-    let row = client.query_opt(sql, &[&line, &version]).await?;
-    Ok(row.map(|row| row.get(0)))
+/// A staged version that is to be counted.
+#[derive(Debug, Clone, Copy)]
+pub struct Uncounted {
+    /// Line.
+    pub line: i64,
+    /// Number.
+    pub version: i64,
+    /// Version that resolution does not go below.
+    pub floor: i64,
+    job: i64,
+    started_at: Timestamp,
 }
 
-/// Keeps what was counted of a staged version.
-pub async fn closing_needs_set(
+/// A staged version, if it is not counted yet.
+pub async fn closing_uncounted(
     client: &impl GenericClient,
     line: i64,
     version: i64,
+) -> Result<Option<Uncounted>, Error> {
+    let sql = "SELECT floor, job_id, started_at FROM versions WHERE line_id = $1 AND version = $2 AND state = 'staged' AND needs IS NULL";
+    let row = client.query_opt(sql, &[&line, &version]).await?;
+    Ok(row.map(|row| Uncounted {
+        line,
+        version,
+        floor: row.get(0),
+        job: row.get(1),
+        started_at: row.get(2),
+    }))
+}
+
+/// Keeps what was counted of a staged version, if nobody has begun it anew meanwhile.
+pub async fn closing_needs_set(
+    client: &impl GenericClient,
+    of: Uncounted,
     needs: &[u8],
     living_tar_bytes: i64,
 ) -> Result<(), Error> {
-    let sql = "UPDATE versions SET needs = $3, living_tar_bytes = $4 WHERE line_id = $1 AND version = $2 AND state = 'staged'";
+    let sql = "UPDATE versions SET needs = $3, living_tar_bytes = $4 WHERE line_id = $1 AND version = $2 AND state = 'staged' \
+               AND needs IS NULL AND job_id = $5 AND started_at = $6";
     client
-        .execute(sql, &[&line, &version, &needs, &living_tar_bytes])
+        .execute(
+            sql,
+            &[
+                &of.line,
+                &of.version,
+                &needs,
+                &living_tar_bytes,
+                &of.job,
+                &of.started_at,
+            ],
+        )
         .await?;
     Ok(())
 }

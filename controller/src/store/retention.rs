@@ -15,7 +15,7 @@ pub struct Kept {
     pub started_at: Timestamp,
     /// Whether a volume that it needs was erased.
     pub lost: bool,
-    /// Whether a part that it needs was damaged when it was verified last.
+    /// Whether a part that it needs was damaged when it was verified last, or is on a volume that can't be trusted to be there.
     pub damaged: bool,
     /// Why it is held.
     pub hold_reason: Option<String>,
@@ -30,8 +30,9 @@ pub struct Kept {
 /// The kept versions of a line, in order.
 pub async fn version_list_kept(client: &impl GenericClient, line: i64) -> Result<Vec<Kept>, Error> {
     let sql = "SELECT v.version, v.kind, v.started_at, v.lost_reason IS NOT NULL AS lost, EXISTS (SELECT 1 FROM version_parts AS n \
-               JOIN parts AS x ON x.id = n.part_id WHERE n.line_id = v.line_id AND n.version = v.version \
-               AND x.damage IS NOT NULL) AS damaged, v.hold_reason, v.locked_until, v.keep_until \
+               JOIN parts AS x ON x.id = n.part_id JOIN volumes AS w ON w.id = x.volume_id WHERE n.line_id = v.line_id \
+               AND n.version = v.version AND (x.damage IS NOT NULL OR w.state = 'quarantined' \
+               OR w.recording_uuid <> x.recording_uuid)) AS damaged, v.hold_reason, v.locked_until, v.keep_until \
                FROM versions AS v WHERE v.line_id = $1 AND v.state = 'published' AND v.expired_at IS NULL ORDER BY v.version";
     let rows = client.query(sql, &[&line]).await?;
     let sql = "SELECT version, tag FROM version_tags WHERE line_id = $1 ORDER BY version, tag";
@@ -82,6 +83,13 @@ pub async fn line_list_ruled(client: &impl GenericClient) -> Result<Vec<RuledLin
                WHERE p.deleted_at IS NULL AND octet_length(p.retention) > 0 AND l.head > 0 ORDER BY l.id";
     let rows = client.query(sql, &[]).await?;
     Ok(rows.iter().map(ruled).collect())
+}
+
+/// Which revision the plan of a line has, none if it is gone. It stays as it is until the transaction ends.
+pub async fn line_revision_on(tx: &Transaction<'_>, line: i64) -> Result<Option<i64>, Error> {
+    let sql = "SELECT revision FROM plans WHERE deleted_at IS NULL AND id = (SELECT plan_id FROM lines WHERE id = $1) FOR SHARE";
+    let row = tx.query_opt(sql, &[&line]).await?;
+    Ok(row.map(|row| row.get(0)))
 }
 
 /// The lines of one plan, or the one with this number, whether or not there are rules and the plan is still there.

@@ -354,3 +354,21 @@ pub async fn version_lost_on(
     .await?;
     Ok(())
 }
+
+/// Marks a version of which a part's recording is no more. Whether it is so.
+pub async fn version_lost_meanwhile_on(
+    tx: &Transaction<'_>,
+    line: i64,
+    version: i64,
+    reason: &str,
+) -> Result<bool, Error> {
+    let rows = tx
+        .execute(
+            "UPDATE versions SET lost_reason = $3 WHERE line_id = $1 AND version = $2 AND lost_reason IS NULL AND EXISTS \
+             (SELECT 1 FROM version_parts n JOIN parts x ON x.id = n.part_id WHERE n.line_id = $1 AND n.version = $2 AND NOT EXISTS \
+              (SELECT 1 FROM volumes w WHERE w.recording_uuid = x.recording_uuid AND w.state <> 'unlabelled'))",
+            &[&line, &version, &clip(reason, 400)],
+        )
+        .await?;
+    Ok(rows > 0)
+}
