@@ -421,6 +421,11 @@ impl Batch<'_> {
             },
             Some(Body::Dictionary(dictionary)) => {
                 let (id, body) = (dictionary.id, dictionary.body);
+                if i64::from(id / 16) > i64::from(self.part.archive.ordinal) {
+                    return Err(Error::Invalid(format!(
+                        "dictionary {id} has a number that its archive may not give"
+                    )));
+                }
                 // Repeated now and then, and mostly known from an earlier part.
                 let learned = self.decoder.learn(id, &body);
                 if learned.map_err(|cause| Error::Invalid(cause.to_string()))? {

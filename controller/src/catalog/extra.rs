@@ -7,7 +7,7 @@
 use bytes::Bytes;
 use prost::Message as _;
 use taf_format::index::ClosingRecord;
-use taf_format::page::{FLAG_CARRIED, FLAG_LISTING_UNKNOWN, Page};
+use taf_format::page::{FLAG_CARRIED, FLAG_LISTING_UNKNOWN, FLAG_MOUNTED, Page};
 use taf_proto::agent::{FetchListingsResponse, Listing};
 use tokio::sync::mpsc;
 use tonic::Status;
@@ -73,6 +73,12 @@ fn is_chunk(page: &Page) -> bool {
     page.header.is_some() || page.lower.is_some()
 }
 
+/// Whether another file system was there, of which the version may have been asked to hold nothing.
+fn is_mount(page: &Page) -> bool {
+    let flags = page.header.as_ref().map_or(0, |header| header.flags);
+    flags & FLAG_MOUNTED != 0 && page.entries.is_empty()
+}
+
 /// A chosen directory, absolute, of which the version does not know what was in it.
 pub async fn unknown(
     view: &View,
@@ -101,7 +107,8 @@ pub async fn stream(
     loop {
         let page = pages.next().await?;
         let last = page.is_none();
-        if let Some(page) = page.filter(|page| is_chunk(page) && taken.has(&page.directory)) {
+        let wanted = |page: &Page| is_chunk(page) && taken.has(&page.directory) && !is_mount(page);
+        if let Some(page) = page.filter(wanted) {
             let listing = listing(&page, &taken);
             names += 1 + listing.names.len();
             bytes += listing.path.len();

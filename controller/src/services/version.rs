@@ -6,7 +6,6 @@ use taf_core::instant::Day;
 use taf_format::entry::{Kind, Time};
 use taf_format::page::{self, DirectoryStat};
 use taf_peer::identity::Role;
-use taf_proto::agent::FetchSelectionResponse;
 use taf_proto::path;
 use taf_proto::v1::version_service_server::VersionService;
 use taf_proto::v1::{
@@ -202,20 +201,15 @@ impl Versions {
                 ),
             ));
         }
+        // There is more there than the version was asked to hold: what rules left out, what could not be read, what is mounted.
         if wanted.target == b"/" {
-            let client = self.app.store.client().await?;
-            let stored = removals::line_selection(&client, version.line_id).await?;
-            let stored = FetchSelectionResponse::decode(stored.as_slice())
-                .map_err(|e| status::internal("a source's paths can't be read", &e))?;
-            if leaves_out(&stored) {
-                return Err(status::precondition(
-                    "SOURCE_LEAVES_OUT",
-                    format!(
-                        "rules or limits of source {} leave out what is at the origin, and it would be removed as extra: restore below another directory",
-                        version.source
-                    ),
-                ));
-            }
+            return Err(status::precondition(
+                "DELETE_AT_ORIGIN",
+                format!(
+                    "what the version of source {} does not have would be removed at the origin, also what was never to be in it or could not be read: restore below another directory",
+                    version.source
+                ),
+            ));
         }
         Ok(())
     }
@@ -388,15 +382,6 @@ pub(super) fn relative(given: Option<&v1::Path>) -> Result<Vec<u8>, String> {
         return Err("must have no empty component, no '.' and no '..'".to_owned());
     }
     Ok(path.to_vec())
-}
-
-/// Whether anything but excluded paths is left out of a source.
-fn leaves_out(selection: &FetchSelectionResponse) -> bool {
-    !selection.rules.is_empty()
-        || !selection.marker_files.is_empty()
-        || selection.exclude_caches
-        || (selection.max_file_size, selection.min_file_size) != (0, 0)
-        || (selection.max_age_seconds, selection.min_age_seconds) != (0, 0)
 }
 
 /// Refuses a version of which a volume was erased.

@@ -10,9 +10,9 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
 use rustix::fs::{
-    AtFlags, FileType, Mode, OFlags, RawDir, RenameFlags, Stat, Timespec, Timestamps, UTIME_OMIT,
-    fstat, futimens, linkat, major, minor, openat, readlinkat, renameat, renameat_with, statat,
-    unlinkat,
+    AtFlags, FileType, Mode, OFlags, RawDir, RenameFlags, ResolveFlags, Stat, Timespec, Timestamps,
+    UTIME_OMIT, fstat, futimens, linkat, major, minor, openat, openat2, readlinkat, renameat,
+    renameat_with, statat, unlinkat,
 };
 use rustix::io::Errno;
 use taf_format::entry::{Kind, Metadata};
@@ -319,8 +319,7 @@ fn sweep(
     if depth == DEEPEST {
         return Err(Error::TooDeep);
     }
-    let directory = openat(parent, name, beneath::DIRECTORY, Mode::empty())
-        .map_err(Error::io("open the directory"))?;
+    let directory = within(parent, name)?;
     let opened = fstat(&directory).map_err(Error::io("examine it"))?;
     if (opened.st_dev, opened.st_ino) != (stat.st_dev, stat.st_ino) {
         return Err(Error::OtherFileSystem);
@@ -348,6 +347,15 @@ fn sweep(
     }
     sum.directories += 1;
     Ok(())
+}
+
+/// Opens a directory of the same mount: one that is mounted there from elsewhere on the same file system has the same device.
+fn within(parent: &OwnedFd, name: &[u8]) -> Result<OwnedFd, Error> {
+    let resolve = ResolveFlags::NO_XDEV | ResolveFlags::NO_SYMLINKS;
+    match openat2(parent, name, beneath::DIRECTORY, Mode::empty(), resolve) {
+        Err(Errno::XDEV) => Err(Error::OtherFileSystem),
+        opened => opened.map_err(Error::io("open the directory")),
+    }
 }
 
 /// The name under which an entry is compared before it goes.
@@ -399,10 +407,14 @@ fn move_to(directory: BorrowedFd<'_>, from: &[u8], to: &[u8]) -> Result<(), Errn
     match renameat_with(directory, from, directory, to, RenameFlags::NOREPLACE) {
         // The file system doesn't know how; a link never replaces either.
         Err(Errno::INVAL | Errno::NOSYS) => {
+            // Nobody else makes names like these; and whatever has the name now is what is compared under the other one.
+            if to.starts_with(ASIDE.as_bytes()) {
+                return renameat(directory, from, directory, to);
+            }
             match linkat(directory, from, directory, to, AtFlags::empty()) {
                 Ok(()) => unlinkat(directory, from, AtFlags::empty()),
-                // Nor has it links. Nobody else makes names like these.
-                Err(Errno::PERM | Errno::OPNOTSUPP) if to.starts_with(ASIDE.as_bytes()) => {
+                // Nor has it links, or it is a directory that has the name aside.
+                Err(Errno::PERM | Errno::OPNOTSUPP) if matches!(there(directory, to), Ok(None)) => {
                     renameat(directory, from, directory, to)
                 }
                 Err(error) => Err(error),
