@@ -168,10 +168,10 @@ fn a_version_over_two_drives_comes_back_and_each_tape_is_read_by_itself() {
 
 #[test]
 fn a_worker_that_is_killed_ends_the_backup_clearly_and_the_next_run_is_fine() {
-    // What is in the rings then keeps the drives busy for a while.
-    let mut system = system("5MB");
+    // Some 80 MB are on their way to the first drive before the second one is ready; there must be more for both then.
+    let mut system = system("10MB");
     let tree = system.data().join("tree");
-    build(&tree, 80);
+    build(&tree, 200);
     plan(&system, &tree);
     let running = system.start_taf(&["run", PLAN]).unwrap();
     until("both drives at work", Duration::from_mins(1), || {
