@@ -37,6 +37,23 @@ impl Data<'_> {
             Data::Out(bytes) => Data::Out(bytes),
         }
     }
+
+    /// Refuses what is larger than a message to a device holds: data above [`TRANSFER_MAX`], or a command above 16 bytes.
+    fn fits(&self, device: &str, cdb: &[u8]) -> Result<(), Error> {
+        let length = match self {
+            Data::None => 0,
+            Data::In(buffer) => buffer.len(),
+            Data::Out(bytes) => bytes.len(),
+        };
+        if length > TRANSFER_MAX || cdb.len() > 16 {
+            return Err(Error::TooLarge {
+                device: device.to_owned(),
+                length: length.max(cdb.len()),
+                largest: TRANSFER_MAX,
+            });
+        }
+        Ok(())
+    }
 }
 
 /// A command that the device finished, in whatever way.

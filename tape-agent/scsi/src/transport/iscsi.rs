@@ -111,18 +111,7 @@ impl Transport for Iscsi {
         data: Data<'_>,
         timeout: Duration,
     ) -> Result<Completion, Error> {
-        let length = match &data {
-            Data::None => 0,
-            Data::In(buffer) => buffer.len(),
-            Data::Out(bytes) => bytes.len(),
-        };
-        if length > TRANSFER_MAX || cdb.len() > 16 {
-            return Err(Error::TooLarge {
-                device: self.name.clone(),
-                length: length.max(cdb.len()),
-                largest: TRANSFER_MAX,
-            });
-        }
+        data.fits(&self.name, cdb)?;
         let mut state = lock(&self.state);
         let lost = |reason| Error::Lost {
             device: self.name.clone(),
