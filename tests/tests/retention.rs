@@ -104,6 +104,19 @@ fn a_backup_goes_on_over_what_expired_and_what_is_kept_comes_back() {
         .taf(&["restore", "daily@1", "--to", "/tmp", "--dry-run"])
         .unwrap();
     assert!(gone.stderr.contains("no version 1"), "{}", gone.stderr);
+    // The third one goes in the background, too; before that it is a good version, and the fourth not the last.
+    until(
+        "the third version to expire",
+        Duration::from_mins(1),
+        || {
+            let list = system.json(&["version", "list", "--plan", "daily"])?;
+            Ok(objects(&list, "number")
+                .iter()
+                .all(|version| version["number"] == "4")
+                .then_some(()))
+        },
+    )
+    .unwrap();
     let held = system.taf(&["version", "expire", "daily@4"]).unwrap();
     assert!(held.stderr.contains("last good version"), "{}", held.stderr);
 }
