@@ -21,6 +21,7 @@ pub mod plan;
 pub mod pool;
 pub mod preview;
 mod removal;
+mod restore;
 pub mod retention;
 mod reuse;
 mod selection;

@@ -1,15 +1,14 @@
-//! Versions: what there is, what is in it, and bringing it back. Nothing here needs a tape.
+//! Versions: what there is and what is in it. Nothing here needs a tape.
 
 use prost::Message as _;
 use taf_core::catalog::Kind as VersionKind;
 use taf_core::instant::Day;
 use taf_format::entry::{Kind, Time};
 use taf_format::page::{self, DirectoryStat};
-use taf_peer::identity::Role;
 use taf_proto::path;
 use taf_proto::v1::version_service_server::VersionService;
 use taf_proto::v1::{
-    self, Collision, Entry, EntryKind, GetEntryRequest, GetEntryResponse, GetVersionRequest,
+    self, Entry, EntryKind, GetEntryRequest, GetEntryResponse, GetVersionRequest,
     GetVersionResponse, ListEntriesRequest, ListEntriesResponse, ListVersionsRequest,
     ListVersionsResponse, PreviewRemovalRequest, RemoveSourcesRequest, RemoveSourcesResponse,
     RestoreVersionRequest, RestoreVersionResponse, VerifyVersionRequest, VerifyVersionResponse,
@@ -19,17 +18,16 @@ use tonic::{Request, Response, Status};
 use super::mutation::Mutation;
 use super::paging::Page;
 use super::retention::Keeping;
-use super::status::{self, Violations};
+use super::status;
 use super::{PAGE_DEFAULT, PAGE_MOST, moments, names, removal, timestamp, version_type};
 use crate::access::Caller;
 use crate::app::App;
 use crate::catalog::view::Found;
-use crate::catalog::{Selection, View, browse, extra, recall};
+use crate::catalog::{View, browse};
 use crate::session::Registry;
-use crate::store::jobs::{self, NewRestore};
 use crate::store::lines;
 use crate::store::parts::{self, Located};
-use crate::store::removals::{self, NewExtra, NewRemoval};
+use crate::store::removals::{self, NewRemoval};
 use crate::store::verifications;
 use crate::store::versions::{self, Version};
 use crate::store::{self, expiry};
@@ -44,8 +42,8 @@ const ENTRIES_BYTES: usize = 2 << 20;
 /// `taf.v1.VersionService`.
 #[derive(Clone)]
 pub struct Versions {
-    app: App,
-    registry: Registry,
+    pub(super) app: App,
+    pub(super) registry: Registry,
 }
 
 impl Versions {
@@ -54,7 +52,11 @@ impl Versions {
         Self { app, registry }
     }
 
-    async fn version(&self, field: &str, name: &str) -> Result<(Version, Vec<Located>), Status> {
+    pub(super) async fn version(
+        &self,
+        field: &str,
+        name: &str,
+    ) -> Result<(Version, Vec<Located>), Status> {
         let (line, number) = names::version_numbers(name).map_err(|e| status::invalid(field, e))?;
         let client = self.app.store.client().await?;
         let found = versions::version_get(&client, line, number)
@@ -62,88 +64,6 @@ impl Versions {
             .ok_or_else(|| status::not_found(name))?;
         let parts = parts::part_list_of_version(&client, line, number).await?;
         Ok((found, parts))
-    }
-
-    async fn restore(
-        &self,
-        mutation: Option<&Mutation>,
-        request: &RestoreVersionRequest,
-    ) -> Result<RestoreVersionResponse, Status> {
-        let wanted = Wanted::read(request)?;
-        let (version, parts) = self.version("version", &request.version).await?;
-        readable(&request.version, &version)?;
-        let (agent_id, agent) = self.agent(&version, &request.agent).await?;
-        if let Some(mutation) = mutation {
-            // Counting takes a while: a repeated request does not do it again.
-            let mut client = self.app.store.client().await?;
-            let tx = client.transaction().await.map_err(store::Error::from)?;
-            if let Some(answer) = mutation.begin_on(&tx).await? {
-                return Ok(answer);
-            }
-        }
-        let view = View::of(&self.app.store, &version).await?;
-        let selection = Selection::resolve(&view, &wanted.paths).await?;
-        let (count, needed) = recall::count(&view, &selection, &parts).await?;
-        if request.delete_extra {
-            self.may_delete_extra(&view, &selection, &version, &wanted)
-                .await?;
-        }
-        let mut answer = RestoreVersionResponse {
-            job: String::new(),
-            entry_count: count.entries,
-            byte_count: count.bytes,
-            volumes: volumes(needed.parts()),
-        };
-        let kept = RestoreVersionRequest {
-            version: request.version.clone(),
-            paths: wanted
-                .paths
-                .iter()
-                .map(|relative| path::from_raw([b"/", relative.as_slice()].concat()))
-                .collect(),
-            agent: names::agent(&agent),
-            target: Some(path::from_raw(wanted.target)),
-            collision: wanted.collision.into(),
-            dry_run: request.dry_run,
-            request_id: String::new(),
-            delete_extra: request.delete_extra,
-        };
-        let Some(mutation) = mutation else {
-            return Ok(answer);
-        };
-        if request.dry_run {
-            return self
-                .list_extra(mutation, &version, agent_id, &kept, answer)
-                .await;
-        }
-        // Of what has no bytes on tape the first volume will do.
-        let first = needed.parts().next().or(parts.first());
-        let Some(volume) = first.map(|part| part.volume_id) else {
-            return Err(no_parts(&request.version));
-        };
-        let mut client = self.app.store.client().await?;
-        let tx = client.transaction().await.map_err(store::Error::from)?;
-        if let Some(answer) = mutation.begin_on(&tx).await? {
-            return Ok(answer);
-        }
-        // From here on it can't expire before it is seen that it is read.
-        if !expiry::version_use_on(&tx, version.line_id, version.version).await? {
-            return Err(status::not_found(&request.version));
-        }
-        let new = NewRestore {
-            line_id: version.line_id,
-            version: version.version,
-            agent_id,
-            volume_id: volume,
-            request: &kept.encode_to_vec(),
-            entry_count: store::bigint(count.entries)?,
-            byte_total: store::bigint(count.bytes)?,
-        };
-        answer.job = names::job(jobs::job_create_restore_on(&tx, &new, mutation.actor()).await?);
-        mutation.finish_on(&tx, &answer).await?;
-        tx.commit().await.map_err(store::Error::from)?;
-        self.registry.wake();
-        Ok(answer)
     }
 
     async fn verify(
@@ -177,70 +97,6 @@ impl Versions {
         let jobs =
             verifications::version_verify_on(&tx, line, number, None, mutation.actor()).await?;
         answer.jobs = jobs.into_iter().map(names::job).collect();
-        mutation.finish_on(&tx, &answer).await?;
-        tx.commit().await.map_err(store::Error::from)?;
-        self.registry.wake();
-        Ok(answer)
-    }
-
-    /// Refuses to remove what is extra where that can't be told.
-    async fn may_delete_extra(
-        &self,
-        view: &View,
-        selection: &Selection,
-        version: &Version,
-        wanted: &Wanted,
-    ) -> Result<(), Status> {
-        let taken = extra::Taken::of(view).await?;
-        if let Some(directory) = extra::unknown(view, selection, &taken).await? {
-            return Err(status::precondition(
-                "LISTING_UNKNOWN",
-                format!(
-                    "the version does not know what was in {}, so nothing there can be told to be extra: choose another version, or paths without it",
-                    path::display(&directory)
-                ),
-            ));
-        }
-        // There is more there than the version was asked to hold: what rules left out, what could not be read, what is mounted.
-        if wanted.target == b"/" {
-            return Err(status::precondition(
-                "DELETE_AT_ORIGIN",
-                format!(
-                    "what the version of source {} does not have would be removed at the origin, also what was never to be in it or could not be read: restore below another directory",
-                    version.source
-                ),
-            ));
-        }
-        Ok(())
-    }
-
-    /// Makes the job that lists what is extra.
-    async fn list_extra(
-        &self,
-        mutation: &Mutation,
-        version: &Version,
-        agent_id: i64,
-        request: &RestoreVersionRequest,
-        mut answer: RestoreVersionResponse,
-    ) -> Result<RestoreVersionResponse, Status> {
-        let mut client = self.app.store.client().await?;
-        let tx = client.transaction().await.map_err(store::Error::from)?;
-        if let Some(answer) = mutation.begin_on(&tx).await? {
-            return Ok(answer);
-        }
-        // From here on it can't expire before it is seen that it is read.
-        if !expiry::version_use_on(&tx, version.line_id, version.version).await? {
-            return Err(status::not_found(&request.version));
-        }
-        let new = NewExtra {
-            line_id: version.line_id,
-            version: version.version,
-            agent_id,
-            request: &request.encode_to_vec(),
-            cause: None,
-        };
-        let job = removals::job_create_extra_on(&tx, &new, mutation.actor()).await?;
-        answer.job = names::job(job);
         mutation.finish_on(&tx, &answer).await?;
         tx.commit().await.map_err(store::Error::from)?;
         self.registry.wake();
@@ -315,58 +171,6 @@ impl Versions {
         self.registry.wake();
         Ok(answer)
     }
-
-    /// Who writes: the agent named, or the one whose files they were.
-    async fn agent(&self, version: &Version, name: &str) -> Result<(i64, String), Status> {
-        if name.is_empty() {
-            return Ok((version.agent_id, version.agent.clone()));
-        }
-        let id = names::agent_id(name).map_err(|e| status::invalid("agent", e))?;
-        let agent = self
-            .app
-            .store
-            .agent_get(id)
-            .await?
-            .ok_or_else(|| status::not_found(name))?;
-        if agent.role != Role::SourceAgent {
-            return Err(status::precondition(
-                "NOT_A_SOURCE_AGENT",
-                format!("{name} is a tape agent: name a source agent to write on"),
-            ));
-        }
-        Ok((agent.id, agent.name))
-    }
-}
-
-/// What a restore asks for, read once.
-struct Wanted {
-    /// Without slash at either end; empty is the root.
-    paths: Vec<Vec<u8>>,
-    target: Vec<u8>,
-    collision: Collision,
-}
-
-impl Wanted {
-    fn read(request: &RestoreVersionRequest) -> Result<Self, Status> {
-        let mut bad = Violations::new();
-        let mut paths = Vec::with_capacity(request.paths.len());
-        for (at, path) in request.paths.iter().enumerate() {
-            paths.extend(bad.read(&format!("paths[{at}]"), relative(Some(path))));
-        }
-        let target = bad
-            .read("target", relative(request.target.as_ref()))
-            .unwrap_or_default();
-        let collision = Collision::try_from(request.collision).unwrap_or_else(|_| {
-            bad.add("collision", "must be a value of Collision");
-            Collision::Unspecified
-        });
-        bad.check()?;
-        Ok(Self {
-            paths,
-            target: [b"/", target.as_slice()].concat(),
-            collision,
-        })
-    }
 }
 
 /// An absolute path without slash at either end.
@@ -385,7 +189,7 @@ pub(super) fn relative(given: Option<&v1::Path>) -> Result<Vec<u8>, String> {
 }
 
 /// Refuses a version of which a volume was erased.
-fn readable(name: &str, version: &Version) -> Result<(), Status> {
+pub(super) fn readable(name: &str, version: &Version) -> Result<(), Status> {
     match &version.lost_reason {
         None => Ok(()),
         Some(why) => Err(status::precondition(
@@ -395,7 +199,7 @@ fn readable(name: &str, version: &Version) -> Result<(), Status> {
     }
 }
 
-fn no_parts(name: &str) -> Status {
+pub(super) fn no_parts(name: &str) -> Status {
     status::precondition(
         "VERSION_HAS_NO_PARTS",
         format!("{name} has nothing on tape: choose another version"),
