@@ -6,6 +6,7 @@
 //! was; they go at the next start. A part that the controller refuses for good becomes `ARCHIVE-NUMBER.refused`, one that can't
 //! be read `ARCHIVE-NUMBER.corrupt`; they and their records are kept for people. Losing the journal costs a rescan of the tape, never data.
 
+use std::collections::VecDeque;
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
@@ -90,8 +91,36 @@ impl Journal {
                 Err(error) => return Err(error),
             }
         }
-        entries.sort_by_key(|e| (e.header.recording_uuid.clone(), e.header.tape_file));
-        Ok(entries)
+        Ok(as_written(entries))
+    }
+}
+
+/// Puts parts into the order in which they came to be on tape, as far as anybody needs it: the controller takes a volume's tape files
+/// one behind the other, and an archive's parts, too, on whichever volumes they are.
+fn as_written(mut entries: Vec<Entry>) -> Vec<Entry> {
+    entries.sort_by_key(|e| (e.header.recording_uuid.clone(), e.header.tape_file));
+    let mut volumes: Vec<VecDeque<Entry>> = Vec::new();
+    for entry in entries {
+        let recording = &entry.header.recording_uuid;
+        match volumes.last_mut() {
+            Some(v) if v[0].header.recording_uuid == *recording => v.push_back(entry),
+            _ => volumes.push(VecDeque::from([entry])),
+        }
+    }
+    let mut ordered = Vec::new();
+    loop {
+        let waits = |first: &Entry| {
+            let (archive, number) = (&first.header.archive_uuid, first.header.part_number);
+            let mut all = volumes.iter().flatten();
+            all.any(|e| e.header.archive_uuid == *archive && e.header.part_number < number)
+        };
+        let next = (volumes.iter()).position(|v| v.front().is_some_and(|first| !waits(first)));
+        // What a drive wrote has an order; if it seems to have none, the controller says what is wrong.
+        let next = next.or_else(|| volumes.iter().position(|v| !v.is_empty()));
+        let Some(entry) = next.and_then(|at| volumes[at].pop_front()) else {
+            return ordered;
+        };
+        ordered.push(entry);
     }
 }
 
@@ -238,6 +267,49 @@ mod tests {
         assert_eq!(fs::read(&pending[0].records).unwrap(), b"onetwo");
         pending[0].delivered().unwrap();
         assert_eq!(fs::read_dir(folder.path().join("j")).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn an_archive_that_went_on_on_another_volume_is_delivered_from_its_first_part_on() {
+        let folder = tempfile::tempdir().unwrap();
+        let journal = open(folder.path(), "j").unwrap();
+        // One archive began on a volume whose name sorts behind that of the next one, another one lies between.
+        let (archive, other) = (Uuid::new_v4(), Uuid::new_v4());
+        let written = [
+            (archive, 1, b'z', 1),
+            (archive, 2, b'z', 2),
+            (archive, 3, b'a', 1),
+            (other, 1, b'a', 2),
+            (archive, 4, b'a', 3),
+            (archive, 5, b'm', 1),
+        ];
+        for (archive, part_number, recording, tape_file) in written.into_iter().rev() {
+            let records = journal.begin(archive, part_number).unwrap();
+            let header = PartHeader {
+                archive_uuid: archive.as_bytes().to_vec().into(),
+                part_number,
+                recording_uuid: vec![recording].into(),
+                tape_file,
+                ..PartHeader::default()
+            };
+            records.finish(header).unwrap();
+        }
+        let pending = journal.pending().unwrap();
+        let places: Vec<_> = pending
+            .iter()
+            .map(|e| (e.header.recording_uuid[0], e.header.tape_file))
+            .collect();
+        assert_eq!(
+            places,
+            [
+                (b'z', 1),
+                (b'z', 2),
+                (b'a', 1),
+                (b'a', 2),
+                (b'a', 3),
+                (b'm', 1)
+            ]
+        );
     }
 
     #[test]

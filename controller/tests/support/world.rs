@@ -63,6 +63,14 @@ impl World {
     pub async fn new() -> Self {
         let (store, _) = crate::support::store().await;
         let client = store.client().await.unwrap();
+        client.batch_execute("INSERT INTO installation (id, installation_uuid, epoch, generation_counter, authority_der, authority_key, created_at) VALUES (1, '00000000-0000-4000-8000-000000000001', 1, 0, '', '', now())").await.unwrap();
+        drop(client);
+        Self::within(store).await
+    }
+
+    /// The same in an installation that is there already.
+    pub async fn within(store: Store) -> Self {
+        let client = store.client().await.unwrap();
         let one = async |sql: &str| -> i64 { client.query_one(sql, &[]).await.unwrap().get(0) };
         let agent_id = one(&format!("INSERT INTO agents (agent_name, role, enrolled_at) VALUES ('{SOURCE}', 'source-agent', now()) RETURNING id")).await;
         let tape = one(&format!("INSERT INTO agents (agent_name, role, enrolled_at) VALUES ('{TAPE}', 'tape-agent', now()) RETURNING id")).await;
@@ -73,7 +81,6 @@ impl World {
         let drive = one(&format!("INSERT INTO drives (serial, vendor, product, firmware, agent_id, addresses, incarnation, last_heard_at, connected) VALUES ('D1', 'v', 'p', 'f', {tape}, 'h:1', '{}', now(), true) RETURNING id", Uuid::new_v4())).await;
         let recording = Uuid::new_v4();
         let volume_id = one(&format!("INSERT INTO volumes (barcode, volume_uuid, pool_id, state, recording_uuid, block_size, next_tape_file, next_block, labelled_at, created_at) VALUES ('TAF001L9', '{}', {pool}, 'appendable', '{recording}', {BLOCK}, 1, 4, now(), now()) RETURNING id", Uuid::new_v4())).await;
-        one("INSERT INTO installation (id, installation_uuid, epoch, generation_counter, authority_der, authority_key, created_at) VALUES (1, '00000000-0000-4000-8000-000000000001', 1, 0, '', '', now()) RETURNING epoch").await;
         drop(client);
         Self {
             store,

@@ -94,6 +94,7 @@ fn memory(arguments: &Arguments) -> Result<()> {
         arguments.file_size,
         took.as_secs_f32()
     );
+    unchanged(&system, arguments.rounds)?;
     let restored = if arguments.restore {
         let begun = Instant::now();
         let to = system.restored("many")?;
@@ -120,6 +121,24 @@ fn memory(arguments: &Arguments) -> Result<()> {
         );
     }
     println!();
+    Ok(())
+}
+
+/// Backs up what has not changed, with `find` beside it, and prints the medians.
+fn unchanged(system: &System, rounds: usize) -> Result<()> {
+    let again = ["run", "many", "--type", "incremental"];
+    // What was written right before the first backup is looked at once more.
+    run(system, &again)?;
+    let (mut ours, mut theirs) = (Vec::new(), Vec::new());
+    for _ in 0..rounds {
+        theirs.push(shell(system, "find data/many -printf '%s %T@\\n' > found")?);
+        ours.push(run(system, &again)?);
+    }
+    let (ours, theirs) = (median(ours)?.as_secs_f64(), median(theirs)?.as_secs_f64());
+    println!(
+        "incremental of the unchanged tree: {ours:.1} s, find -printf: {theirs:.1} s, ratio {:.2} (medians of {rounds})",
+        ours / theirs
+    );
     Ok(())
 }
 
@@ -169,7 +188,7 @@ fn speed(arguments: &Arguments) -> Result<()> {
     shell(&system, "tar -cf - data/mixed | cat >/dev/null")?;
     let (mut ours, mut theirs) = (Vec::new(), Vec::new());
     for round in 1..=arguments.rounds {
-        let taf = run(&system, &["run", "mixed"])?;
+        let taf = run(&system, &["run", "mixed", "--type", "full"])?;
         let tar = shell(
             &system,
             "tar -cf - data/mixed | zstd -q -T2 -3 > mixed.tar.zst",
