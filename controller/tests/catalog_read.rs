@@ -524,3 +524,61 @@ async fn an_agent_fetches_its_recall_and_reports_issues_once() {
         .unwrap_err();
     assert!(matches!(foreign, Error::Foreign(_)), "{foreign}");
 }
+
+#[tokio::test]
+async fn many_paths_are_looked_up_as_each_of_them_is() {
+    let world = World::new().await;
+    let mut tree = Tree::default();
+    // Large enough for several chunks.
+    for n in 0..6_000 {
+        tree.files
+            .insert(format!("big/{n:05}").into_bytes(), (n, 0));
+    }
+    let deep = [
+        "n".repeat(250),
+        "m".repeat(250),
+        "k".repeat(250),
+        "j".repeat(249),
+    ]
+    .join("/");
+    for n in 0..5 {
+        tree.files
+            .insert(format!("{deep}/{n}").into_bytes(), (n, 0));
+        tree.files.insert(format!("few/{n}/f").into_bytes(), (n, 0));
+    }
+    let (_, backup) = world.back_up(&tree, 1).await;
+    let chunks = backup.pages.iter().filter(|page| page.directory == b"big");
+    assert!(chunks.count() > 2);
+    let view = view(&world).await;
+    let mut paths: Vec<Vec<u8>> = tree.files.keys().step_by(29).cloned().collect();
+    paths.extend(tree.files.keys().rev().take(20).cloned());
+    for odd in [
+        "",
+        "few",
+        "few/3",
+        "few/3/f/x",
+        "few/9",
+        "big/",
+        "big/05999x",
+        "no/where",
+        "few/3",
+    ] {
+        paths.push(odd.trim_end_matches('/').as_bytes().to_vec());
+    }
+    let slices: Vec<&[u8]> = paths.iter().map(Vec::as_slice).collect();
+    let found = view.stat_all(&slices).await.unwrap();
+    for (path, found) in paths.iter().zip(found) {
+        let alone = view.stat(path).await.unwrap();
+        assert_eq!(found, alone, "{}", path.escape_ascii());
+    }
+
+    // Files of one directory come as one page, in order, whichever order they were chosen in.
+    let chosen = ["/big/00007", "/few/2/f", "/big/05001", "/big/00003"];
+    let (_, items) = recalled(&view, &chosen).await;
+    let items: Vec<_> = items.into_iter().filter(|i| i.ancestor.is_none()).collect();
+    assert_in_tape_order(&items);
+    assert_eq!(
+        self::paths(&items),
+        ["big/00003", "big/00007", "big/05001", "few/2/f"]
+    );
+}

@@ -29,8 +29,6 @@ use taf_proto::v1::{FindEntriesRequest, ListEntriesRequest, Path};
 use tonic::transport::Channel;
 use world::World;
 
-/// From here on it is a measurement, and its limits hold.
-const MEASURED: u64 = 1_000_000;
 /// Tar bytes between the places of two files next to each other, in archives of what changed.
 const STRIDE: u64 = 4_096;
 /// Seconds of a day.
@@ -218,7 +216,8 @@ impl Caller<'_> {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_month_of_versions_is_looked_through_fast() {
     let entries: u64 = std::env::var("TAF_SCALE_ENTRIES").map_or(20_000, |n| n.parse().unwrap());
-    let measured = entries >= MEASURED;
+    // A small one, among other tests and without optimisation, only shows that all of it works.
+    let measured = entries >= 1_000_000 && !cfg!(debug_assertions);
     let directories = entries / FILES;
     let served = Served::start().await;
     let token = served.administrator().await;
@@ -281,7 +280,7 @@ async fn a_month_of_versions_is_looked_through_fast() {
     eprintln!("all versions: {scanned} entries looked at in {whole:?}, {rate_of_all:.0} a second");
 
     // Files all over the tree.
-    let chosen = (entries / 100).clamp(1, 100_000);
+    let chosen = (entries / 10).min(100_000);
     let mut tree = Generator::new(1, 1);
     let step = (directories * (FILES - 2) / chosen).max(1);
     let (mut paths, mut seen) = (Vec::new(), 0);

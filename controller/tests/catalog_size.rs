@@ -1,6 +1,6 @@
 //! What the catalog costs: bytes an entry, entries a second, and the time of a look-up, with names as file servers have them.
 //!
-//! A smoke of some hundred thousand entries in CI. The measurement:
+//! A smoke of a million entries in CI. The measurement:
 //! `TAF_SIZE_ENTRIES=10000000 cargo nextest run --release --workspace --test catalog_size --no-capture`.
 #![allow(clippy::unwrap_used, missing_docs)]
 
@@ -34,8 +34,9 @@ async fn bytes(world: &World) -> f64 {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_entry_costs_few_bytes_and_is_found_fast() {
-    let entries: u64 = std::env::var("TAF_SIZE_ENTRIES").map_or(200_000, |n| n.parse().unwrap());
-    let measured = entries >= 1_000_000;
+    let entries: u64 = std::env::var("TAF_SIZE_ENTRIES").map_or(1_000_000, |n| n.parse().unwrap());
+    // Among other tests and without optimisation a time says nothing.
+    let measured = !cfg!(debug_assertions);
     let world = World::new().await;
     let directories = entries / FILES;
 

@@ -1,12 +1,16 @@
 //! What of a version is meant: paths, made disjoint and put into the order of the tape.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
+use std::iter::Peekable;
 
 use taf_format::key;
 use taf_format::page::Page;
 
 use super::walk::Walk;
 use super::{Error, View, view};
+
+/// Paths looked up at once.
+const PATHS: usize = 4_000;
 
 /// Chosen parts of a version's tree, disjoint, in catalog order.
 #[derive(Debug, Clone)]
@@ -24,18 +28,20 @@ impl Selection {
     /// The selection of these paths (components joined by '/', a leading slash does not matter), each with all below it.
     /// No paths mean everything. [`Error::NotFound`] with the first that the version does not have.
     pub async fn resolve(view: &View, paths: &[Vec<u8>]) -> Result<Self, Error> {
+        let paths: Vec<&[u8]> = paths
+            .iter()
+            .map(|path| path.strip_prefix(b"/").unwrap_or(path))
+            .collect();
         let mut roots = Vec::new();
-        for path in paths {
-            let path = path.strip_prefix(b"/").unwrap_or(path);
-            let found = view
-                .stat(path)
-                .await?
-                .ok_or_else(|| Error::NotFound([b"/", path].concat()))?;
-            let directory = matches!(found, view::Found::Directory(_));
-            roots.push(Root {
-                path: path.to_vec(),
-                directory,
-            });
+        for some in paths.chunks(PATHS) {
+            for (path, found) in some.iter().zip(view.stat_all(some).await?) {
+                let found = found.ok_or_else(|| Error::NotFound([b"/", *path].concat()))?;
+                let directory = matches!(found, view::Found::Directory(_));
+                roots.push(Root {
+                    path: path.to_vec(),
+                    directory,
+                });
+            }
         }
         if roots.is_empty() {
             roots.push(Root {
@@ -75,8 +81,9 @@ impl Selection {
     pub(super) fn pages(&self, view: &View) -> Selected {
         Selected {
             view: view.clone(),
-            roots: self.roots.clone().into_iter(),
+            roots: self.roots.clone().into_iter().peekable(),
             walk: None,
+            cut: VecDeque::new(),
         }
     }
 }
@@ -91,36 +98,61 @@ fn covers(above: &[u8], path: &[u8]) -> bool {
 /// See [`Selection::pages`].
 pub(super) struct Selected {
     view: View,
-    roots: std::vec::IntoIter<Root>,
+    roots: Peekable<std::vec::IntoIter<Root>>,
     walk: Option<Walk>,
+    /// Pages cut to chosen files.
+    cut: VecDeque<Page>,
 }
 
 impl Selected {
-    /// The next page; one that was cut to a chosen file has no header and no other entry.
+    /// The next page; one that was cut to chosen files has no header and no other entries.
     pub(super) async fn next(&mut self) -> Result<Option<Page>, Error> {
         loop {
+            if let Some(page) = self.cut.pop_front() {
+                return Ok(Some(page));
+            }
             if let Some(walk) = &mut self.walk {
                 if let Some(page) = walk.next().await? {
                     return Ok(Some(page));
                 }
                 self.walk = None;
             }
-            let Some(root) = self.roots.next() else {
-                return Ok(None);
-            };
-            if root.directory {
-                self.walk = Some(Walk::below(&self.view, &root.path));
-                continue;
-            }
-            if let Some(view::Found::Entry(entry)) = self.view.stat(&root.path).await? {
-                let directory = view::split(&root.path).0.to_vec();
-                return Ok(Some(Page {
-                    directory,
-                    entries: vec![*entry],
-                    ..Page::default()
-                }));
+            match self.roots.peek() {
+                None => return Ok(None),
+                Some(root) if root.directory => {
+                    self.walk = Some(Walk::below(&self.view, &root.path));
+                    self.roots.next();
+                }
+                Some(_) => self.cut = self.files().await?,
             }
         }
+    }
+
+    /// The pages of the files that come next.
+    async fn files(&mut self) -> Result<VecDeque<Page>, Error> {
+        let mut files = Vec::new();
+        while files.len() < PATHS
+            && let Some(file) = self.roots.next_if(|root| !root.directory)
+        {
+            files.push(file.path);
+        }
+        let paths: Vec<&[u8]> = files.iter().map(Vec::as_slice).collect();
+        let mut pages: VecDeque<Page> = VecDeque::new();
+        for (path, found) in paths.iter().zip(self.view.stat_all(&paths).await?) {
+            let Some(view::Found::Entry(entry)) = found else {
+                continue;
+            };
+            let directory = view::split(path).0;
+            match pages.back_mut() {
+                Some(page) if page.directory == directory => page.entries.push(*entry),
+                _ => pages.push_back(Page {
+                    directory: directory.to_vec(),
+                    entries: vec![*entry],
+                    ..Page::default()
+                }),
+            }
+        }
+        Ok(pages)
     }
 }
 

@@ -1,5 +1,6 @@
 //! A published version as a tree: pages by directory and name.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use taf_format::entry::Kind;
@@ -101,8 +102,7 @@ impl View {
         client: &impl GenericClient,
         directory: &[u8],
     ) -> Result<Option<Page>, Error> {
-        self.page(client, &key::chunk(&key::of_path(directory), None))
-            .await
+        self.page(client, &first_key(directory)).await
     }
 
     /// The chunk that follows.
@@ -176,20 +176,117 @@ impl View {
             let Some(page) = self.chunk_of(&client, parent, name).await? else {
                 return Ok(None);
             };
-            let Ok(at) = page
-                .entries
-                .binary_search_by(|entry| entry.name.as_slice().cmp(name))
-            else {
-                return Ok(None);
-            };
-            let entry = &page.entries[at];
-            if entry.kind != Kind::Directory {
-                return Ok(Some(Found::Entry(Box::new(entry.clone()))));
+            match entry(&page, name) {
+                None => return Ok(None),
+                Some(entry) if entry.kind != Kind::Directory => {
+                    return Ok(Some(Found::Entry(Box::new(entry.clone()))));
+                }
+                Some(_) => {}
             }
         }
         let page = self.first_chunk(&client, path).await?;
-        Ok(page.map(|page| Found::Directory(page.header.unwrap_or_default())))
+        Ok(page.map(directory))
     }
+
+    /// What is at each of these paths, as [`View::stat`] tells of one. Many are looked up at once.
+    pub async fn stat_all(&self, paths: &[&[u8]]) -> Result<Vec<Option<Found>>, Error> {
+        let mut found = vec![None; paths.len()];
+        let mut parents = Keys::new();
+        let mut directories = Keys::new();
+        for (at, path) in paths.iter().enumerate() {
+            let (parent, name) = split(path);
+            let (keys, above) = if name.is_empty() {
+                (&mut directories, *path)
+            } else {
+                (&mut parents, parent)
+            };
+            keys.entry(first_key(above)).or_default().push(at);
+        }
+        let mut later = Vec::new();
+        self.each_page(&parents, |page, wanted| {
+            for &at in wanted {
+                let name = split(paths[at]).1;
+                match entry(&page, name) {
+                    None if !holds(&page, name) => later.push(at),
+                    None => {}
+                    Some(entry) if entry.kind == Kind::Directory => {
+                        directories
+                            .entry(first_key(paths[at]))
+                            .or_default()
+                            .push(at);
+                    }
+                    Some(entry) => found[at] = Some(Found::Entry(Box::new(entry.clone()))),
+                }
+            }
+        })
+        .await?;
+        self.each_page(&directories, |page, wanted| {
+            let is = directory(page);
+            for &at in wanted {
+                found[at] = Some(is.clone());
+            }
+        })
+        .await?;
+        // Of large directories, behind their first chunk.
+        for at in later {
+            found[at] = self.stat(paths[at]).await?;
+        }
+        Ok(found)
+    }
+
+    /// Fetches the pages of keys that the version has; a bounded number is in memory at once.
+    async fn each_page(
+        &self,
+        keys: &Keys,
+        mut each: impl FnMut(Page, &[usize]),
+    ) -> Result<(), Error> {
+        let client = self.client().await?;
+        let all: Vec<&[u8]> = keys.keys().map(Vec::as_slice).collect();
+        for some in all.chunks(KEYS) {
+            let mut rows = pages::page_measure_keys(&client, self.scope, some).await?;
+            rows.retain(|row| row.length.is_some());
+            let mut rest = rows.as_slice();
+            while !rest.is_empty() {
+                let mut bytes = 0;
+                let fit = rest.iter().take_while(|row| {
+                    let first = bytes == 0;
+                    bytes += row.length.unwrap_or_default();
+                    first || bytes <= BYTES
+                });
+                let (now, behind) = rest.split_at(fit.count());
+                rest = behind;
+                let now: Vec<_> = now.iter().map(|r| (r.chunk.clone(), r.version)).collect();
+                for row in pages::page_bodies(&client, self.scope.line_id, &now).await? {
+                    each(self.decode(&row)?, &keys[&row.chunk]);
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Keys that are looked up, with what they are looked up for.
+type Keys = BTreeMap<Vec<u8>, Vec<usize>>;
+/// Keys looked up at once.
+const KEYS: usize = 1_000;
+/// Bytes of pages fetched at once, if not one alone is larger.
+const BYTES: usize = 2 << 20;
+
+/// The key of a directory's first chunk.
+fn first_key(directory: &[u8]) -> Vec<u8> {
+    key::chunk(&key::of_path(directory), None)
+}
+
+/// The entry of a name, if the page has it.
+fn entry<'a>(page: &'a Page, name: &[u8]) -> Option<&'a Entry> {
+    let entries = &page.entries;
+    let at = entries.binary_search_by(|entry| entry.name.as_slice().cmp(name));
+    at.ok().map(|at| &entries[at])
+}
+
+/// What a directory's first page tells of it.
+fn directory(page: Page) -> Found {
+    Found::Directory(page.header.unwrap_or_default())
 }
 
 fn scope(version: &versions::Version) -> Scope {
