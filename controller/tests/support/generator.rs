@@ -226,7 +226,7 @@ impl<'a> Parts<'a> {
     /// Commits a part with these records and the tar bytes up to `end`.
     pub async fn commit(&mut self, records: Vec<u8>, end: u64, last: bool) {
         let (first_sequence, mut table) = (self.segments, SegmentTable::new(BLOCK));
-        while self.tar_offset < end || table.len() == 0 {
+        while self.tar_offset < end || table.is_empty() {
             let tar_length = (end - self.tar_offset).clamp(512, limits::SEGMENT_TAR as u64) as u32;
             table.push(&self.segment(tar_length)).unwrap();
             self.segments += 1;
