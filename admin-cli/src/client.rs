@@ -14,7 +14,8 @@ use taf_proto::v1::{
     plan_service_client::PlanServiceClient, pool_service_client::PoolServiceClient,
     preview_service_client::PreviewServiceClient, retention_service_client::RetentionServiceClient,
     source_service_client::SourceServiceClient, system_service_client::SystemServiceClient,
-    version_service_client::VersionServiceClient, volume_service_client::VolumeServiceClient,
+    trust_service_client::TrustServiceClient, version_service_client::VersionServiceClient,
+    volume_service_client::VolumeServiceClient,
 };
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::service::Interceptor;
@@ -96,6 +97,8 @@ services! {
     devices: DeviceServiceClient,
     /// What drives and volumes are worth.
     health: HealthServiceClient,
+    /// Whether the catalog is trusted.
+    trust: TrustServiceClient,
     /// The whole.
     system: SystemServiceClient,
 }

@@ -16,6 +16,7 @@ pub mod door;
 pub mod fault;
 pub mod gauge;
 pub mod indexing;
+pub mod inspect;
 pub mod journal;
 pub mod keys;
 pub mod labelling;

@@ -48,7 +48,7 @@ impl Library {
 }
 
 /// Every library.
-async fn libraries(client: &Client) -> Result<Vec<Device>, Failure> {
+pub(super) async fn libraries(client: &Client) -> Result<Vec<Device>, Failure> {
     all(async |page_token| {
         let request = ListLibrariesRequest {
             page_size: 100,

@@ -2,6 +2,7 @@
 
 mod account;
 mod agent;
+mod catalog;
 mod compare;
 pub mod compression;
 mod diff;
@@ -92,6 +93,8 @@ enum Command {
     History(history::History),
     Du(du::Du),
     Restore(restore::Restore),
+    #[command(subcommand)]
+    Catalog(catalog::Command),
     #[command(subcommand, alias = "pools")]
     Pool(pool::Command),
     #[command(subcommand, alias = "volumes")]
@@ -158,6 +161,7 @@ fn execute(command: Command, out: &mut Output) -> Result<Exit, Failure> {
             Command::History(command) => command.run(out).await,
             Command::Du(command) => command.run(out).await,
             Command::Restore(command) => command.run(out).await,
+            Command::Catalog(command) => command.run(out).await,
             Command::Pool(command) => command.run(out).await,
             Command::Volume(command) => command.run(out).await,
             Command::Drive(command) => command.run(out).await,

@@ -53,6 +53,7 @@ macro_rules! answers {
 answers!(
     CleanDriveResponse,
     EraseVolumeResponse,
+    InspectVolumeResponse,
     InventoryLibraryResponse,
     LabelVolumeResponse,
     LoadDriveResponse,

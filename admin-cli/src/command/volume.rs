@@ -16,9 +16,10 @@ use crate::output::{Output, Rows};
 use crate::resource::{id, name};
 
 mod erase;
+mod inspect;
 mod label;
 
-/// Volumes (cartridges): list, show, health, label, erase, format, verify
+/// Volumes (cartridges): list, show, health, label, erase, format, inspect, verify
 #[derive(Debug, clap::Subcommand)]
 pub enum Command {
     List(List),
@@ -27,6 +28,7 @@ pub enum Command {
     Label(label::Label),
     Erase(erase::Erase),
     Format(erase::Format),
+    Inspect(inspect::Inspect),
     Verify(Verify),
 }
 
@@ -40,6 +42,7 @@ impl Command {
             Self::Label(command) => command.run(out).await,
             Self::Erase(command) => command.run(out).await,
             Self::Format(command) => command.run(out).await,
+            Self::Inspect(command) => command.run(out).await,
             Self::Verify(command) => command.run(out).await,
         }
     }
@@ -123,12 +126,14 @@ pub fn state_word(state: VolumeState) -> &'static str {
 }
 
 fn state(volume: &Volume) -> String {
-    let word = state_word(volume.state());
-    if volume.reserved_by.is_empty() {
-        word.to_owned()
-    } else {
-        format!("{word}, in use by job {}", id(&volume.reserved_by))
+    let mut words = state_word(volume.state()).to_owned();
+    if volume.suspect_time.is_some() {
+        words += ", to be inspected";
     }
+    if !volume.reserved_by.is_empty() {
+        words += &format!(", in use by job {}", id(&volume.reserved_by));
+    }
+    words
 }
 
 fn place(volume: &Volume) -> String {
@@ -196,6 +201,24 @@ fn show(answer: GetVolumeResponse, out: &mut Output) -> Result<(), Failure> {
         ("labelled", human::time(volume.label_time.as_ref())),
         ("last written", human::time(volume.last_write_time.as_ref())),
         ("reuse", volume.reuse_reason.clone()),
+        (
+            "read only",
+            match &volume.suspect_time {
+                Some(_) => format!(
+                    "until it is inspected (taf volume inspect {}): since {} it may hold something else than the catalog says",
+                    volume.barcode,
+                    human::time(volume.suspect_time.as_ref())
+                ),
+                None => String::new(),
+            },
+        ),
+        (
+            "inspected",
+            match &volume.inspect_time {
+                Some(_) => human::time(volume.inspect_time.as_ref()),
+                None => String::new(),
+            },
+        ),
     ] {
         if !value.is_empty() {
             out.line(format!("{key:<13} {}", human::clean(&value)))?;

@@ -13,9 +13,11 @@ pub mod fault;
 pub mod generation;
 pub mod health;
 pub mod index;
+pub mod inspection;
 pub mod instant;
 pub mod mount;
 pub mod plan;
 pub mod retention;
+pub mod trust;
 
 pub use fault::Fault;

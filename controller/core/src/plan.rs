@@ -119,6 +119,8 @@ pub struct Cartridge {
     pub pool: Option<i64>,
     /// Whether it may be appended to.
     pub appendable: bool,
+    /// Whether it could be, but has to be inspected first.
+    pub suspect: bool,
     /// Whether an attempt holds it, or a lost drive may still write to it.
     pub reserved: bool,
     /// Bytes on it.
@@ -146,6 +148,8 @@ pub struct World {
     pub libraries: Vec<Library>,
     /// Cartridges that a job may get.
     pub cartridges: Vec<Cartridge>,
+    /// Why nothing begins now that needs a catalog which is trusted.
+    pub distrusted: Option<String>,
 }
 
 /// What a job gets.
@@ -234,6 +238,9 @@ fn decide(job: &Job, world: &World, taken: &mut Taken) -> Decision {
     if job.running.is_none() && job.cancel_asked {
         return Decision::Cancel { job: job.id };
     }
+    if let Some(why) = world.distrusted.as_ref().filter(|_| job.needs.trust) {
+        return job.wait(why.clone());
+    }
     if let Some(agent) = &job.agent
         && job.running.is_none()
         && !agent.connected
@@ -292,6 +299,11 @@ fn find(
         candidates.retain(|c| c.library.is_some() && c.library == library);
     }
     if candidates.is_empty() {
+        if let Some(barcode) = suspect(&needs.cartridge, world) {
+            return wait(format!(
+                "volume {barcode} is read only until it is inspected: taf volume inspect {barcode}"
+            ));
+        }
         let fault = nothing_fits(&needs.cartridge);
         return match (&needs.cartridge, running) {
             (_, None) => Err(Obstacle::Never(fault)),
@@ -340,6 +352,16 @@ fn candidates<'a>(
             Wanted::Cleaning => c.cleanings_left.is_some_and(|left| left > 0),
         })
         .collect()
+}
+
+/// A volume that would do if it were inspected.
+fn suspect<'a>(wanted: &Wanted, world: &'a World) -> Option<&'a str> {
+    let Wanted::Append { pool, .. } = wanted else {
+        return None;
+    };
+    let fits = |c: &&Cartridge| c.suspect && c.pool == Some(*pool);
+    let barcodes = world.cartridges.iter().filter(fits);
+    barcodes.map(|c| c.barcode.as_str()).min()
 }
 
 /// Whether there is a drive that anything could be done with.

@@ -18,6 +18,7 @@ pub mod report;
 pub mod retention;
 pub mod search;
 mod select;
+pub mod trust;
 pub mod vacuum;
 pub mod verify;
 pub mod view;
@@ -70,6 +71,9 @@ pub enum Error {
     /// The tape file does not begin where the recording ends.
     #[error("{0}")]
     Position(String),
+    /// The catalog may be older than the tapes.
+    #[error("the catalog may be older than the tapes: {0}")]
+    Distrusted(String),
     /// The stream of messages ended with an error, or too early.
     #[error("the stream ended: {0}")]
     Stream(tonic::Status),

@@ -7,8 +7,8 @@ use taf_proto::agent::{
 use taf_proto::path;
 use uuid::Uuid;
 
-use super::Error;
 use super::commit::{PUBLISHED, SUPERSEDED};
+use super::{Error, trust};
 use crate::store::archives;
 use crate::store::assignments::{self, Assignment};
 use crate::store::attempt_volumes;
@@ -145,19 +145,23 @@ pub async fn judge_part(
     is_reserved(&client, &assignment, recording).await?;
     let named = uuid(&request.archive_uuid, "the archive")?;
     let archive = archives::archive_get(&client, named).await?;
-    let reason = match archive {
-        None => "the catalog does not know its archive",
-        Some(archive) => match archive.state.as_str() {
-            "published" => PUBLISHED,
-            "staged"
-                if attempt_volumes::volume_is_given(&client, archive.attempt_id, recording)
-                    .await? =>
-            {
-                ""
-            }
-            "staged" => "its attempt was never given this volume",
-            _ => SUPERSEDED,
-        },
+    let Some(archive) = archive else {
+        let recorded = orphans::recording_get(&client, recording).await?;
+        let barcode = recorded.map_or_else(String::new, |recorded| recorded.barcode);
+        drop(client);
+        // No archive is ever forgotten, so the catalog is not the one that it was written under.
+        let sign = trust::bears_unknown(store, &barcode, named).await?;
+        return Err(Error::Distrusted(sign));
+    };
+    let reason = match archive.state.as_str() {
+        "published" => PUBLISHED,
+        "staged"
+            if attempt_volumes::volume_is_given(&client, archive.attempt_id, recording).await? =>
+        {
+            ""
+        }
+        "staged" => "its attempt was never given this volume",
+        _ => SUPERSEDED,
     };
     Ok(JudgePartResponse {
         current: reason.is_empty(),

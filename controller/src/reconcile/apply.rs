@@ -18,7 +18,7 @@ use uuid::Uuid;
 
 use super::facts::{State, backup_done, from_proto, is_bound, stage, to_proto};
 use super::indexing::CREATOR;
-use super::{Limits, auto_label, cleaning, indexing, operator, reuse};
+use super::{Limits, auto_label, cleaning, distrust, indexing, inspection, operator, reuse};
 use crate::catalog;
 use crate::store::attempts::{self, LiveAttempt};
 use crate::store::jobs::NewTask;
@@ -73,14 +73,24 @@ pub(super) async fn decide_on(
             settle_on(tx, outcome, &mut changed).await?;
         }
     }
-    let (jobs, mut world) = state.planning();
-    for begun in indexing::begin_on(tx, state, &jobs, limits.index_after).await? {
-        changed = true;
-        let taken = world.drives.iter_mut().filter(|d| d.id == begun.drive);
-        taken.for_each(|drive| (drive.busy, drive.working) = (true, true));
-        let taken = world.cartridges.iter_mut();
-        let taken = taken.filter(|cartridge| cartridge.volume == Some(begun.volume));
-        taken.for_each(|cartridge| cartridge.reserved = true);
+    let (mut jobs, mut world) = state.planning();
+    let trusted = state.trust.distrusted.is_none();
+    if trusted {
+        for begun in indexing::begin_on(tx, state, &jobs, limits.index_after).await? {
+            changed = true;
+            let taken = world.drives.iter_mut().filter(|d| d.id == begun.drive);
+            taken.for_each(|drive| (drive.busy, drive.working) = (true, true));
+            let taken = world.cartridges.iter_mut();
+            let taken = taken.filter(|cartridge| cartridge.volume == Some(begun.volume));
+            taken.for_each(|cartridge| cartridge.reserved = true);
+        }
+    }
+    for decision in distrust::forsaken(state) {
+        let (job, _) = decision.subject();
+        jobs.retain(|other| other.id != job);
+        savepoints::savepoint_begin_on(tx).await?;
+        let outcome = decided_on(tx, state, decision).await;
+        settle_on(tx, outcome, &mut changed).await?;
     }
     if limits.auto_clean {
         changed |= cleaning::begin_on(tx, state, &mut world).await?;
@@ -88,9 +98,13 @@ pub(super) async fn decide_on(
     if jobs.is_empty() {
         return Ok(changed);
     }
-    let (mut waits, begun) = reuse::begin_on(tx, state, &jobs, &world, limits.reuse_after).await?;
-    changed |= begun;
-    changed |= auto_label::begin_on(tx, state, &jobs, &world, &mut waits).await?;
+    let mut waits = auto_label::Waits::new();
+    if trusted {
+        let begun;
+        (waits, begun) = reuse::begin_on(tx, state, &jobs, &world, limits.reuse_after).await?;
+        changed |= begun;
+        changed |= auto_label::begin_on(tx, state, &jobs, &world, &mut waits).await?;
+    }
     let decisions = plan::plan(&jobs, &world);
     for drive in plan::to_clear(&jobs, &world, &decisions) {
         savepoints::savepoint_begin_on(tx).await?;
@@ -224,6 +238,10 @@ async fn attempt_on(
     if live.verdict != "none" {
         return end_on(tx, state, live, limits.lease).await;
     }
+    if let Some(verdict) = distrust::verdict(state, live) {
+        pronounce_on(tx, live, &verdict).await?;
+        return Ok(true);
+    }
     let Some(facts) = state.about(live, limits, robots) else {
         return Err(Error::Stale("attempt's drive or volume"));
     };
@@ -248,6 +266,10 @@ async fn attempt_on(
             robots.extend(library);
         }
         Next::ChangeVolume => leave_volume_on(tx, live).await?,
+        Next::Verdict(Verdict::Succeeded { .. }) if live.kind == "inspect" => {
+            let verdict = inspection::verdict_on(tx, state, live).await?;
+            pronounce_on(tx, live, &verdict).await?;
+        }
         Next::Verdict(verdict) => pronounce_on(tx, live, &verdict).await?,
     }
     Ok(true)

@@ -171,6 +171,7 @@ fn drive_work(
         "verify" => Work::Verify(agent::VerifyWork {
             recording: Some(recording?),
         }),
+        "inspect" => Work::Inspect(agent::InspectWork { barcode }),
         "index" => Work::Index(agent::IndexWork {
             recording: Some(recording?),
         }),

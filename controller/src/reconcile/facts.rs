@@ -6,7 +6,7 @@ use std::time::Duration;
 use prost::Message as _;
 use taf_core::attempt::{self, Outcome};
 use taf_core::mount::{Element, ElementKind, Medium};
-use taf_core::{Fault, carry, generation, plan};
+use taf_core::{Fault, carry, generation, plan, trust};
 use taf_proto::{agent, v1};
 use uuid::Uuid;
 
@@ -19,6 +19,7 @@ use crate::store::drives::{self, DriveRow};
 use crate::store::jobs::{self, QueuedJob};
 use crate::store::libraries::{self, ElementRow, LibraryRow};
 use crate::store::streams::{self, Further};
+use crate::store::trust::{Trust, trust_get};
 use crate::store::volumes::{self, PlannedVolume};
 use crate::store::{Error, Transaction, attempt_volumes, cleaning};
 
@@ -51,6 +52,8 @@ pub(super) struct State {
     pub counting: HashSet<i64>,
     /// Waiting backups that have something to compare with: they begin without a drive.
     pub comparing: HashSet<i64>,
+    /// How far the catalog is trusted.
+    pub trust: Trust,
 }
 
 pub(super) async fn load_on(tx: &Transaction<'_>, watching: Duration) -> Result<State, Error> {
@@ -109,7 +112,9 @@ pub(super) async fn load_on(tx: &Transaction<'_>, watching: Duration) -> Result<
         held = attempt_volumes::cartridge_list_held_on(tx).await?;
         cleanings_left = cleaning::cleaning_list(tx).await?;
     }
+    let trust = trust_get(tx).await?;
     Ok(State {
+        trust: trust.ok_or(Error::Corrupt("the installation's row"))?,
         held,
         cleanings_left,
         queued,
@@ -347,7 +352,10 @@ impl State {
             id: live.job_id,
             stream: live.stream,
             needs: match (live.wanted_volume_id, &live.pool) {
-                (None, Some((pool, name))) => plan::Needs::append(*pool, name),
+                (None, Some((pool, name))) => plan::Needs {
+                    trust: true,
+                    ..plan::Needs::append(*pool, name)
+                },
                 (wanted, _) => plan::Needs::volume(wanted.unwrap_or_default()),
             },
             agent: None,
@@ -398,6 +406,7 @@ impl State {
             drives: drives.collect(),
             libraries: self.libraries.values().map(|l| self.library(l)).collect(),
             cartridges: self.cartridges(),
+            distrusted: self.trust.reason().map(trust::wait),
         };
         (jobs, world)
     }
@@ -480,7 +489,9 @@ impl State {
                 volume: volume.map(|v| v.id),
                 barcode: barcode.to_owned(),
                 pool: volume.map(|v| v.pool_id),
-                appendable: volume.is_some_and(|v| v.state == "appendable" && !v.condemned),
+                appendable: volume
+                    .is_some_and(|v| v.state == "appendable" && !v.condemned && !v.suspect),
+                suspect: volume.is_some_and(|v| v.state == "appendable" && v.suspect),
                 reserved: self.held.contains(barcode),
                 byte_count: volume.map_or(0, |v| v.byte_count as u64),
                 // What a drive has read of the medium is truer than what is printed on it.

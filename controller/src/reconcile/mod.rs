@@ -8,8 +8,10 @@ mod apply;
 mod assign;
 mod auto_label;
 mod cleaning;
+mod distrust;
 mod facts;
 mod indexing;
+mod inspection;
 mod needs;
 mod operator;
 mod outlook;
@@ -24,6 +26,7 @@ use uuid::Uuid;
 
 pub use outlook::{Outlook, outlook_on};
 
+use crate::catalog::trust::{self, Witness};
 use crate::session::Registry;
 use crate::store::{Error, Store, attempts, drives, leadership};
 
@@ -60,6 +63,14 @@ pub struct Reconciler {
     reported: HashMap<i64, Instant>,
     counting: indexing::Counting,
     tidying: tidy::Tidying,
+    witness: Witness,
+    settling: Settling,
+}
+
+/// Since when this controller listens, until it has heard every drive that the catalog knows.
+struct Settling {
+    since: Instant,
+    done: bool,
 }
 
 #[derive(Clone, Copy)]
@@ -71,7 +82,13 @@ struct Term {
 
 impl Reconciler {
     /// A reconciler over the store.
-    pub fn new(store: Store, registry: Registry, limits: Limits, installation: Uuid) -> Reconciler {
+    pub fn new(
+        store: Store,
+        registry: Registry,
+        limits: Limits,
+        installation: Uuid,
+        witness: Witness,
+    ) -> Reconciler {
         Reconciler {
             store,
             registry,
@@ -83,6 +100,11 @@ impl Reconciler {
             reported: HashMap::new(),
             counting: indexing::Counting::default(),
             tidying: tidy::Tidying::default(),
+            witness,
+            settling: Settling {
+                since: Instant::now(),
+                done: false,
+            },
         }
     }
 
@@ -116,18 +138,31 @@ impl Reconciler {
         let mut client = self.store.client().await?;
         let tx = client.transaction().await?;
         let Some(term) = self.lead_on(&tx).await? else {
+            let trust = trust::look_on(&tx, &self.witness).await?;
             // Another one decides; who is connected here is shown what it decided.
             if self.registry.is_empty() {
-                return Ok(tx.commit().await?);
+                tx.commit().await?;
+                self.witness.saw(trust.claims.generation);
+                return Ok(());
             }
             let state = facts::load_on(&tx, Duration::ZERO).await?;
             tx.commit().await?;
+            self.witness.saw(trust.claims.generation);
+            if !self.is_settled(&state) {
+                return Ok(());
+            }
             let (sets, _) = assign::sets(&state, self.installation);
             self.registry.publish(&sets, &state.incarnations());
             return Ok(());
         };
+        trust::look_on(&tx, &self.witness).await?;
         drives::unit_expire_on(&tx, self.limits.lease.as_secs_f64()).await?;
         let mut state = facts::load_on(&tx, term.since.elapsed()).await?;
+        if !self.is_settled(&state) {
+            tx.commit().await?;
+            self.witness.saw(state.trust.claims.generation);
+            return Ok(());
+        }
         state.reported = self.note_reported(&state);
         state.counting = self.counting.look(&state, &self.store, &self.registry);
         let changed = apply::decide_on(&tx, &state, self.limits, &mut self.refused).await?;
@@ -140,12 +175,27 @@ impl Reconciler {
             attempts::attempt_bind_on(&tx, binding.attempt, binding.drive, binding.source).await?;
         }
         tx.commit().await?;
-        self.tidying.look(&self.store);
+        self.witness.saw(state.trust.claims.generation);
+        if state.trust.distrusted.is_none() {
+            self.tidying.look(&self.store);
+        }
         self.registry.publish(&sets, &state.incarnations());
         if changed {
             self.registry.wake();
         }
         Ok(())
+    }
+
+    /// Whether every drive that the catalog knows has spoken since this controller listens, or has had the time to. Before that
+    /// nothing is decided and nobody is told to do anything: of two drives the one that comes second may have seen that the
+    /// catalog is old. Who works goes on meanwhile, as while no controller is there.
+    fn is_settled(&mut self, state: &facts::State) -> bool {
+        let since = self.settling.since.elapsed();
+        let heard = |drive: &drives::DriveRow| {
+            drive.connected && drive.silent_seconds < since.as_secs_f64()
+        };
+        self.settling.done |= since >= self.limits.lease || state.drives.values().all(heard);
+        self.settling.done
     }
 
     /// For how long one side's word on each attempt is known.
@@ -174,6 +224,10 @@ impl Reconciler {
         }
         if let Some(number) = leadership::leadership_acquire_on(tx, self.holder).await? {
             tracing::info!(term = number, "this controller reconciles");
+            self.settling = Settling {
+                since: Instant::now(),
+                done: false,
+            };
             self.term = Some(Term {
                 number,
                 since: Instant::now(),

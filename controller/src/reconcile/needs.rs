@@ -2,12 +2,21 @@
 
 use taf_core::carry::To;
 use taf_core::plan::{Needs, Wanted};
+use taf_core::trust;
 
 use super::facts::State;
 use crate::store::jobs::QueuedJob;
 
 /// What the job needs. Its row has what its kind demands; that is the schema's concern.
 pub(super) fn of(job: &QueuedJob, state: &State) -> Needs {
+    Needs {
+        // What a person forces on a catalog that he knows not to be trusted is his decision.
+        trust: trust::rests(&job.kind) && !job.task.forced,
+        ..of_kind(job, state)
+    }
+}
+
+fn of_kind(job: &QueuedJob, state: &State) -> Needs {
     let drive = job.drive_id.unwrap_or_default();
     let library = job.library_id.unwrap_or_default();
     let cartridge = job.cartridge.as_deref();

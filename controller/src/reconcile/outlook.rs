@@ -141,6 +141,7 @@ fn words(step: &Step, job: &QueuedJob, grant: &Grant, drive: &str, elements: &[E
         Step::Scan => "the library looks at all its elements".to_owned(),
         Step::Work => match job.kind.as_str() {
             "label" => format!("label {barcode} if it is blank"),
+            "inspect" => format!("compare {barcode} with the catalog"),
             "erase" if job.task.thorough => format!("erase the whole of {barcode}"),
             "erase" => format!("erase {barcode}"),
             "format" => format!("format {barcode}"),

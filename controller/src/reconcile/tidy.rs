@@ -14,6 +14,7 @@ use tokio::task::JoinSet;
 use crate::catalog::retention;
 use crate::catalog::vacuum::{self, ROWS, Sweep};
 use crate::store::retention::line_list_ruled;
+use crate::store::trust::trust_is_lost;
 use crate::store::{self, Error, Store};
 
 /// How long it rests when there is nothing to do.
@@ -84,6 +85,9 @@ async fn tidy(store: &Store, volumes: bool, looked: &mut Looked) -> Result<(), E
     while let Some(mut sweep) = Sweep::begin(store).await? {
         loop {
             let begun = Instant::now();
+            if trust_is_lost(&store.client().await?).await? {
+                return Ok(());
+            }
             if sweep.step(store, ROWS).await? {
                 break;
             }

@@ -19,6 +19,7 @@ use taf_proto::v1::preview_service_server::PreviewServiceServer;
 use taf_proto::v1::retention_service_server::RetentionServiceServer;
 use taf_proto::v1::source_service_server::SourceServiceServer;
 use taf_proto::v1::system_service_server::SystemServiceServer;
+use taf_proto::v1::trust_service_server::TrustServiceServer;
 use taf_proto::v1::version_service_server::VersionServiceServer;
 use taf_proto::v1::volume_service_server::VolumeServiceServer;
 use tokio_util::sync::CancellationToken;
@@ -26,6 +27,7 @@ use tonic::service::{Routes, RoutesBuilder};
 
 use super::Error;
 use crate::app::App;
+use crate::catalog::trust::Witness;
 use crate::reconcile::{self, Reconciler};
 use crate::services::agent_catalog::AgentCatalog;
 use crate::services::agent_mounts::AgentMounts;
@@ -41,6 +43,7 @@ use crate::services::preview::Previews;
 use crate::services::retention::Retentions;
 use crate::services::source::Sources;
 use crate::services::system::System;
+use crate::services::trust::Trusts;
 use crate::services::version::Versions;
 use crate::services::volume::Volumes;
 use crate::session::{self, Registry};
@@ -103,6 +106,10 @@ pub(super) async fn compose(app: &App, shutdown: &CancellationToken) -> Result<C
             Retentions::new(app.clone(), registry.clone())
         ))
         .add_service(limited!(
+            TrustServiceServer,
+            Trusts::new(app.clone(), registry.clone())
+        ))
+        .add_service(limited!(
             CatalogServiceServer,
             AgentCatalog::new(app.store.clone(), registry.clone())
         ))
@@ -145,6 +152,7 @@ pub(super) async fn compose(app: &App, shutdown: &CancellationToken) -> Result<C
             reuse_after: app.config.reuse_after,
         },
         app.installation,
+        Witness::load(&app.config.home),
     )
     .run(shutdown.clone());
     let housekeeping = housekeeping(app.clone(), shutdown.clone());

@@ -382,6 +382,9 @@ impl From<catalog::Error> for Status {
             Error::Conflict(_) => status::fault(Code::Aborted, "PART_CONFLICT", said),
             Error::Closed(_) => status::fault(Code::FailedPrecondition, "ARCHIVE_CLOSED", said),
             Error::Position(_) => status::fault(Code::FailedPrecondition, "VOLUME_POSITION", said),
+            Error::Distrusted(_) => {
+                status::fault(Code::FailedPrecondition, "CATALOG_DISTRUSTED", said)
+            }
             Error::Stream(status) => status,
         }
     }

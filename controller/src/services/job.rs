@@ -124,6 +124,7 @@ fn message(row: JobRow) -> Job {
         "export" => JobKind::Export,
         "index" => JobKind::Index,
         "verify" => JobKind::Verify,
+        "inspect" => JobKind::Inspect,
         "remove-sources" => JobKind::RemoveSources,
         "remove-extra" => JobKind::RemoveExtra,
         _ => JobKind::Label,

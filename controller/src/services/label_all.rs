@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use super::mutation::Mutation;
 use super::status::{self, Violations};
-use super::{names, volume};
+use super::{names, order, volume};
 use crate::store::jobs::{self, NewTask};
 use crate::store::libraries::{self, Contents, ElementRow, LibraryRow};
 use crate::store::volumes::{self, VolumeRow};
@@ -32,6 +32,7 @@ pub async fn label_all_on(
         name => bad.read("library", names::library_serial(name)),
     };
     bad.check()?;
+    order::is_catalog_trusted_on(tx).await?;
     let pool = Store::pool_get_on(&**tx, pool_name.unwrap_or_default())
         .await?
         .ok_or_else(|| status::not_found(&request.pool))?;
@@ -115,6 +116,10 @@ async fn refusal_on(
     }
     let volume: Option<VolumeRow> = volumes::volume_get(tx, barcode).await?;
     match volume {
+        Some(v) if v.suspect_since.is_some() => refuse(
+            "VOLUME_SUSPECT",
+            "it may hold something else than the catalog says: inspect it first".to_owned(),
+        ),
         Some(v) if v.state != "unlabelled" => {
             let status = volume::living(Some(v), barcode);
             let (reason, _) = taf_peer::faults::reason_of(&status).unwrap_or_default();

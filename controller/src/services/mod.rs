@@ -28,6 +28,7 @@ mod selection;
 pub mod source;
 pub mod status;
 pub mod system;
+pub mod trust;
 pub mod version;
 mod version_type;
 pub mod volume;

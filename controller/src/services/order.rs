@@ -15,6 +15,7 @@ use crate::store::attempts::Task;
 use crate::store::drives::{self, DriveRow};
 use crate::store::jobs::{self, NewTask};
 use crate::store::libraries::{self, ElementRow, LibraryRow};
+use crate::store::trust::{self, Trust};
 use crate::store::volumes::{self, VolumeRow};
 use crate::store::{self, Transaction, cleaning};
 
@@ -31,6 +32,8 @@ pub enum Order<'a> {
         thorough: bool,
         force: bool,
     },
+    /// Compare a volume with the catalog.
+    Inspect { barcode: &'a str },
     /// Bring a cartridge into a drive, or thread what is in it.
     Load {
         drive: &'a str,
@@ -154,6 +157,7 @@ async fn order_on(
             thorough,
             force,
         } => erase_on(tx, barcode, (format, thorough, force), actor).await,
+        Order::Inspect { barcode } => inspect_on(tx, barcode, actor).await,
         Order::Load { drive, barcode } => load_on(tx, drive, barcode, actor).await,
         Order::Unload { drive } => unload_on(tx, drive, actor).await,
         Order::Rewind { drive } => {
@@ -259,6 +263,35 @@ pub async fn is_inside_on(tx: &Transaction<'_>, barcode: &str) -> Result<(), Sta
     ))
 }
 
+/// While the catalog is not trusted, nobody can say that a cartridge is free.
+pub async fn is_catalog_trusted_on(tx: &Transaction<'_>) -> Result<(), Status> {
+    let known = trust::trust_get(tx).await?;
+    match known.as_ref().and_then(Trust::reason) {
+        None => Ok(()),
+        Some(why) => Err(status::precondition(
+            "CATALOG_DISTRUSTED",
+            format!(
+                "the catalog may be older than the tapes ({why}): inspect the volumes first with `taf volume inspect --all`, or use --force"
+            ),
+        )),
+    }
+}
+
+/// The same of one cartridge, which may have to be inspected although the catalog is trusted.
+pub async fn is_trusted_on(tx: &Transaction<'_>, barcode: &str) -> Result<(), Status> {
+    is_catalog_trusted_on(tx).await?;
+    let volume = volumes::volume_get(tx, barcode).await?;
+    if volume.is_some_and(|volume| volume.suspect_since.is_some()) {
+        return Err(status::precondition(
+            "VOLUME_SUSPECT",
+            format!(
+                "volume {barcode} may hold something else than the catalog says: inspect it first with `taf volume inspect {barcode}`, or use --force"
+            ),
+        ));
+    }
+    Ok(())
+}
+
 async fn erase_on(
     tx: &Transaction<'_>,
     barcode: &str,
@@ -267,6 +300,9 @@ async fn erase_on(
 ) -> Result<Vec<Made>, Status> {
     is_inside_on(tx, barcode).await?;
     for_data_on(tx, barcode).await?;
+    if !force {
+        is_trusted_on(tx, barcode).await?;
+    }
     if let Some(job) =
         jobs::job_active_about_on(tx, &["erase", "format", "label"], Some(barcode), None).await?
     {
@@ -300,6 +336,31 @@ async fn erase_on(
     let made = Made {
         barcode: barcode.to_owned(),
         lost,
+        ..Made::default()
+    };
+    one_on(tx, &new, made, actor).await
+}
+
+async fn inspect_on(tx: &Transaction<'_>, barcode: &str, actor: &str) -> Result<Vec<Made>, Status> {
+    let volume = volumes::volume_get(tx, barcode).await?;
+    let volume = volume.ok_or_else(|| status::not_found(&names::volume(barcode)))?;
+    let kinds = ["inspect", "erase", "format", "label"];
+    if let Some(job) = jobs::job_active_about_on(tx, &kinds, Some(barcode), None).await? {
+        return Err(status::precondition(
+            "VOLUME_BUSY",
+            format!(
+                "{} inspects or writes {barcode} already: wait for it",
+                names::job(job)
+            ),
+        ));
+    }
+    let new = NewTask {
+        kind: "inspect",
+        volume_id: Some(volume.id),
+        ..NewTask::default()
+    };
+    let made = Made {
+        barcode: barcode.to_owned(),
         ..Made::default()
     };
     one_on(tx, &new, made, actor).await

@@ -9,6 +9,7 @@ use super::timestamp;
 use crate::app::App;
 use crate::store::jobs::{job_list, job_list_failed};
 use crate::store::system::Counts;
+use crate::store::trust::{Trust, trust_get};
 
 /// Most active jobs in the answer.
 const ACTIVE_MOST: i64 = 100;
@@ -20,8 +21,19 @@ const FAILED_MOST: i64 = 10;
 pub struct System(pub App);
 
 /// What needs a person, with what to do about it.
-fn warnings(counts: &Counts) -> Vec<String> {
+fn warnings(counts: &Counts, trust: Option<&Trust>) -> Vec<String> {
     let mut warnings = Vec::new();
+    let suspects = counts.suspect_volumes;
+    if let Some((since, why)) = trust.and_then(|trust| trust.distrusted.as_ref()) {
+        let since = since.strftime("%Y-%m-%d %H:%M UTC");
+        warnings.push(format!(
+            "the catalog is not trusted since {since}, because {why}: it may be older than the tapes. Nothing is written, nothing expires and nothing is removed until every volume has been inspected, {suspects} are left: taf volume inspect --all. Or answer for it: taf catalog trust"
+        ));
+    } else if suspects > 0 {
+        warnings.push(format!(
+            "{suspects} volumes are read only until they are inspected: taf volume inspect --all"
+        ));
+    }
     if counts.agents == 0 {
         warnings.push("no agent is enrolled: see taf agent enrol --help".to_owned());
     } else if counts.connected_agents < counts.agents {
@@ -62,6 +74,8 @@ impl SystemService for System {
         let counts = store.system_counts().await?;
         let database = store.system_database().await?;
         let client = store.client().await?;
+        let trust = trust_get(&client).await?;
+        let (since, why) = trust.as_ref().and_then(|t| t.distrusted.clone()).unzip();
         let active = job_list(&client, i64::MAX, true, ACTIVE_MOST).await?;
         let failed = job_list_failed(&client, FAILED_MOST).await?;
         Ok(Response::new(GetStatusResponse {
@@ -78,7 +92,10 @@ impl SystemService for System {
             volume_count: counts.volumes as u32,
             version_count: counts.versions as u64,
             last_publish_time: counts.last_published_at.map(timestamp),
-            warnings: warnings(&counts),
+            warnings: warnings(&counts, trust.as_ref()),
+            suspect_volume_count: counts.suspect_volumes as u32,
+            distrust_reason: why.unwrap_or_default(),
+            distrust_time: since.map(timestamp),
         }))
     }
 }

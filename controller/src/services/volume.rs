@@ -3,9 +3,9 @@
 use taf_proto::v1::volume_service_server::VolumeService;
 use taf_proto::v1::{
     EraseMethod, EraseVolumeRequest, EraseVolumeResponse, GetVolumeRequest, GetVolumeResponse,
-    Health, LabelVolumeRequest, LabelVolumeResponse, LabelVolumesRequest, LabelVolumesResponse,
-    ListVolumesRequest, ListVolumesResponse, TapeFile, VerifyVolumeRequest, VerifyVolumeResponse,
-    Volume, VolumeState,
+    Health, InspectVolumeRequest, InspectVolumeResponse, LabelVolumeRequest, LabelVolumeResponse,
+    LabelVolumesRequest, LabelVolumesResponse, ListVolumesRequest, ListVolumesResponse, TapeFile,
+    VerifyVolumeRequest, VerifyVolumeResponse, Volume, VolumeState,
 };
 use tonic::{Request, Response, Status};
 use uuid::Uuid;
@@ -92,6 +92,9 @@ impl Volumes {
         let barcode = &request.barcode;
         order::is_inside_on(&tx, barcode).await?;
         order::for_data_on(&tx, barcode).await?;
+        if !request.force {
+            order::is_trusted_on(&tx, barcode).await?;
+        }
         let fresh = (Uuid::new_v4(), Uuid::new_v4());
         let Some(volume) =
             volumes::volume_open_label_on(&tx, barcode, pool.id, pool.block_size, fresh).await?
@@ -281,6 +284,8 @@ fn message(row: &VolumeRow) -> Volume {
         reserved_by: row.reserved_by.map(names::job).unwrap_or_default(),
         medium_serial: row.medium_serial.clone().unwrap_or_default(),
         health: None,
+        suspect_time: row.suspect_since.map(timestamp),
+        inspect_time: row.inspected_at.map(timestamp),
         free_time: None,
         reuse_time: None,
         reuse_reason: String::new(),
@@ -442,6 +447,30 @@ impl VolumeService for Volumes {
             &request,
         )?;
         let outcome = self.label_all(&mutation, &request).await;
+        if request.dry_run {
+            return outcome.map(Response::new);
+        }
+        mutation.concluded(&self.app.store, outcome).await
+    }
+
+    async fn inspect_volume(
+        &self,
+        request: Request<InspectVolumeRequest>,
+    ) -> Result<Response<InspectVolumeResponse>, Status> {
+        let caller = Caller::of(&request)?.clone();
+        let request = request.into_inner();
+        let barcode =
+            names::volume_barcode(&request.name).map_err(|e| status::invalid("name", e))?;
+        let (action, id) = ("VolumeService.InspectVolume", &request.request_id);
+        let mutation = Mutation::new(&caller, action, request.name.clone(), id, &request)?;
+        let inspect = Order::Inspect { barcode };
+        let answer = |made: &[Made]| InspectVolumeResponse {
+            job: made[0].job(),
+            preview: made[0].preview(),
+        };
+        let (app, registry) = (&self.app, &self.registry);
+        let outcome =
+            order::carry_out(app, registry, &mutation, &inspect, request.dry_run, answer).await;
         if request.dry_run {
             return outcome.map(Response::new);
         }

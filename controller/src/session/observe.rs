@@ -7,6 +7,7 @@ use prost::Message as _;
 use taf_proto::agent::{self, drive_observation::Medium, element, observation::Seen};
 use uuid::Uuid;
 
+use crate::catalog::trust;
 use crate::store::{
     Error, Store,
     attempts::{self, Report},
@@ -29,20 +30,14 @@ const IDLE: &str = "idle";
 /// A unit has said who it is. Returns its place.
 pub(super) async fn connect(
     store: &Store,
-    agent_id: i64,
+    (agent_id, name): (i64, &str),
     incarnation: Uuid,
     hello: &agent::Hello,
 ) -> Result<Option<Unit>, Error> {
+    // Before anything else: it gets work only when it has said what it saw.
     if let Some(highest) = &hello.highest_generation {
-        let raised = store
-            .generation_raise(highest.epoch as i64, highest.counter as i64)
-            .await?;
-        if raised {
-            tracing::warn!(
-                ?highest,
-                "an agent has seen a newer catalog than this one; its generations are passed over"
-            );
-        }
+        let seen = (highest.epoch as i64, highest.counter as i64);
+        trust::heard(store, name, seen).await?;
     }
     let mut client = store.client().await?;
     let tx = client.transaction().await?;

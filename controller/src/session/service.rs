@@ -84,7 +84,7 @@ impl SessionService for Service {
             .await?
             .ok_or_else(|| status::not_found(&names::agent(&name)))?
             .id;
-        let unit = observe::connect(&self.store, agent_id, incarnation, &hello)
+        let unit = observe::connect(&self.store, (agent_id, &name), incarnation, &hello)
             .await?
             .ok_or_else(|| bad_hello("hello must name a unit with its serial number"))?;
         tracing::info!(agent = name, ?unit, "unit connected");

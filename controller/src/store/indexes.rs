@@ -367,7 +367,7 @@ pub async fn index_list_due_on(tx: &Transaction<'_>) -> Result<Vec<Due>, Error> 
                (SELECT max(t.ended_at) FROM attempts AS t WHERE t.drive_id = d.id))::float8, 1e9::float8) \
              FROM volumes AS v JOIN elements AS e ON e.barcode = v.barcode AND e.occupied AND e.kind = 'drive' \
              JOIN libraries AS l ON l.id = e.library_id JOIN drives AS d ON d.serial = e.drive_serial \
-             WHERE v.index_due AND v.index_tries < $1 AND v.state IN ('appendable', 'full') AND l.connected AND d.connected \
+             WHERE v.index_due AND v.index_tries < $1 AND v.state IN ('appendable', 'full') AND v.suspect_since IS NULL AND l.connected AND d.connected \
              AND NOT EXISTS (SELECT 1 FROM attempt_volumes AS a WHERE a.cartridge = v.barcode AND a.held) \
              AND NOT EXISTS (SELECT 1 FROM attempts AS t WHERE t.drive_id = d.id AND t.ended_at IS NULL) \
              AND NOT EXISTS (SELECT 1 FROM jobs AS j WHERE j.volume_id = v.id AND j.kind = 'index' AND j.ended_at IS NULL) \

@@ -68,18 +68,10 @@ impl Store {
             .await?;
         Ok((row.get(0), row.get(1)))
     }
+}
 
-    /// Goes above a generation that an agent has seen, which happens when the catalog is older than the agent. True if it
-    /// was above ours.
-    pub async fn generation_raise(&self, epoch: i64, counter: i64) -> Result<bool, Error> {
-        let client = self.client().await?;
-        let raised = client
-            .execute(
-                "UPDATE installation SET epoch = $1::bigint + 1, generation_counter = 0
-                 WHERE id = 1 AND (epoch < $1::bigint OR (epoch = $1::bigint AND generation_counter < $2::bigint))",
-                &[&epoch, &counter],
-            )
-            .await?;
-        Ok(raised == 1)
-    }
+/// Its id.
+pub async fn installation_uuid_on(tx: &Transaction<'_>) -> Result<Uuid, Error> {
+    let sql = "SELECT installation_uuid FROM installation WHERE id = 1";
+    Ok(tx.query_one(sql, &[]).await?.get(0))
 }

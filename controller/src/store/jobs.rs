@@ -465,6 +465,8 @@ pub struct QueuedJob {
     pub waiting_for: Option<String>,
     /// What a backup was asked to make.
     pub asked_kind: Option<String>,
+    /// When it was asked for.
+    pub created_at: Timestamp,
 }
 
 /// More waiting jobs than any installation has; later ones are looked at when earlier ones have gone.
@@ -476,7 +478,7 @@ pub async fn job_list_queued_on(tx: &Transaction<'_>) -> Result<Vec<QueuedJob>, 
         .query(
             "SELECT j.id, j.kind, j.cancel_asked, p.pool_id, po.pool_name, j.volume_id, j.line_id, \
              a.id, a.agent_name, a.connected, j.waiting_for, j.drive_id, j.library_id, j.cartridge, \
-             j.from_address, j.to_address, j.thorough, j.forced, j.background, j.creator, j.asked_kind FROM jobs j \
+             j.from_address, j.to_address, j.thorough, j.forced, j.background, j.creator, j.asked_kind, j.created_at FROM jobs j \
              LEFT JOIN plans p ON p.id = j.plan_id LEFT JOIN pools po ON po.id = p.pool_id \
              LEFT JOIN agents a ON a.id = j.agent_id \
              WHERE j.state = 'queued' AND j.ended_at IS NULL ORDER BY j.id LIMIT $1::bigint",
@@ -508,6 +510,7 @@ pub async fn job_list_queued_on(tx: &Transaction<'_>) -> Result<Vec<QueuedJob>, 
             background: row.get(18),
             creator: row.get(19),
             asked_kind: row.get(20),
+            created_at: row.get(21),
         })
         .collect())
 }

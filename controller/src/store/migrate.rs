@@ -130,6 +130,11 @@ const MIGRATIONS: &[Migration] = &[
         name: "dictionaries",
         sql: include_str!("../../migrations/0023_dictionaries.sql"),
     },
+    Migration {
+        number: 24,
+        name: "trust",
+        sql: include_str!("../../migrations/0024_trust.sql"),
+    },
 ];
 
 /// The texts of all migrations, in order.

@@ -45,6 +45,7 @@ pub mod statements;
 pub mod streams;
 pub mod system;
 mod tls;
+pub mod trust;
 pub mod verifications;
 pub mod versions;
 pub mod volumes;

@@ -28,7 +28,7 @@ pub async fn volume_list_reusable(
 ) -> Result<Vec<Reusable>, Error> {
     let sql = format!(
         "SELECT id, barcode, freed_at FROM volumes WHERE pool_id = $1 AND state IN ('appendable', 'full') \
-         AND freed_at <= clock_timestamp() - $2::float8 * interval '1 second' AND NOT ({AT_WORK}) ORDER BY freed_at, barcode"
+         AND suspect_since IS NULL AND freed_at <= clock_timestamp() - $2::float8 * interval '1 second' AND NOT ({AT_WORK}) ORDER BY freed_at, barcode"
     );
     let rows = client.query(&sql, &[&pool, &seconds]).await?;
     let reusable = |row: &tokio_postgres::Row| Reusable {
@@ -56,7 +56,7 @@ pub async fn volume_reuse_on(
         "UPDATE volumes SET state = 'labelling', state_reason = NULL, former_recording = recording_uuid, former_end = next_block, \
          recording_uuid = $3, block_size = (SELECT p.block_size FROM pools AS p WHERE p.id = volumes.pool_id), freed_at = NULL, \
          next_tape_file = 0, next_block = 0, byte_count = 0, labelled_at = NULL, written_at = NULL, index_due = false, \
-         index_tries = 0, index_omitted = false WHERE id = $1 AND state IN ('appendable', 'full') \
+         index_tries = 0, index_omitted = false WHERE id = $1 AND state IN ('appendable', 'full') AND suspect_since IS NULL \
          AND freed_at <= clock_timestamp() - $2::float8 * interval '1 second' AND NOT ({AT_WORK}) \
          AND NOT EXISTS (SELECT 1 FROM parts AS x JOIN archives AS a ON a.id = x.archive_id \
          WHERE x.recording_uuid = volumes.recording_uuid AND (a.state IN ('staged', 'closed') \

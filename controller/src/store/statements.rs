@@ -60,6 +60,7 @@ pub const SOURCES: &[(&str, &str)] = &[
     source!("streams.rs"),
     source!("system.rs"),
     source!("tls.rs"),
+    source!("trust.rs"),
     source!("verifications.rs"),
     source!("versions.rs"),
     source!("volumes.rs"),

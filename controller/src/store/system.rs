@@ -19,6 +19,8 @@ pub struct Counts {
     pub appendable_volumes: i64,
     /// Volumes that contradict the catalog.
     pub quarantined_volumes: i64,
+    /// Volumes that have to be inspected before anything is written to them.
+    pub suspect_volumes: i64,
     /// All volumes.
     pub volumes: i64,
     /// Plans.
@@ -41,8 +43,9 @@ impl Store {
                              OR EXISTS (SELECT 1 FROM libraries AS l WHERE l.agent_id = a.id AND l.connected))),
                         (SELECT count(*) FROM drives),
                         (SELECT count(*) FROM drives WHERE connected AND hung_since IS NULL),
-                        (SELECT count(*) FROM volumes WHERE state = 'appendable'),
+                        (SELECT count(*) FROM volumes WHERE state = 'appendable' AND suspect_since IS NULL),
                         (SELECT count(*) FROM volumes WHERE state = 'quarantined'),
+                        (SELECT count(*) FROM volumes WHERE suspect_since IS NOT NULL),
                         (SELECT count(*) FROM volumes),
                         (SELECT count(*) FROM plans WHERE deleted_at IS NULL),
                         (SELECT count(*) FROM versions WHERE state = 'published'),
@@ -57,10 +60,11 @@ impl Store {
             usable_drives: row.get(3),
             appendable_volumes: row.get(4),
             quarantined_volumes: row.get(5),
-            volumes: row.get(6),
-            plans: row.get(7),
-            versions: row.get(8),
-            last_published_at: row.get(9),
+            suspect_volumes: row.get(6),
+            volumes: row.get(7),
+            plans: row.get(8),
+            versions: row.get(9),
+            last_published_at: row.get(10),
         })
     }
 

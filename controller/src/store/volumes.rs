@@ -64,6 +64,10 @@ pub struct VolumeRow {
     pub medium_serial: Option<String>,
     /// Since when nothing that is needed is on it, although it was written.
     pub freed_at: Option<Timestamp>,
+    /// Since when it may hold something else than the catalog says, and has to be inspected.
+    pub suspect_since: Option<Timestamp>,
+    /// When it was inspected last.
+    pub inspected_at: Option<Timestamp>,
 }
 
 const VOLUME_SELECT: &str = "SELECT DISTINCT ON (v.barcode) v.id, v.barcode, v.volume_uuid, v.pool_id, p.pool_name, v.state, v.state_reason, \
@@ -74,7 +78,7 @@ const VOLUME_SELECT: &str = "SELECT DISTINCT ON (v.barcode) v.id, v.barcode, v.v
      t.job_id, e.library_id, l.serial, e.address, d.id, d.serial, \
      (SELECT count(*) FROM elements x JOIN libraries y ON y.id = x.library_id \
        WHERE x.occupied AND x.barcode = v.barcode AND y.connected) AS seen_count, \
-     v.seen_library, v.seen_address, v.seen_at, v.medium_serial, v.freed_at FROM ";
+     v.seen_library, v.seen_address, v.seen_at, v.medium_serial, v.freed_at, v.suspect_since, v.inspected_at FROM ";
 
 const VOLUME_JOINS: &str = " v JOIN pools p ON p.id = v.pool_id \
      LEFT JOIN attempt_volumes h ON h.cartridge = v.barcode AND h.held LEFT JOIN attempts t ON t.id = h.attempt_id \
@@ -115,6 +119,8 @@ fn volume_row(row: &Row) -> VolumeRow {
         seen_at: row.get(25),
         medium_serial: row.get(26),
         freed_at: row.get(27),
+        suspect_since: row.get(28),
+        inspected_at: row.get(29),
     }
 }
 
@@ -177,6 +183,8 @@ pub struct PlannedVolume {
     pub density: Option<u8>,
     /// The recording that may still be on a cartridge which is to be labelled anew, and where it ended: nothing of it is needed.
     pub former: Option<(Uuid, i64)>,
+    /// Whether it has to be inspected before anything is written to it.
+    pub suspect: bool,
 }
 
 /// Every volume that a waiting job could get or that an attempt or job names. Full ones, which are most, are not read.
@@ -186,7 +194,7 @@ pub async fn volume_list_planned_on(tx: &Transaction<'_>) -> Result<Vec<PlannedV
             "SELECT v.id, v.barcode, v.volume_uuid, v.recording_uuid, v.pool_id, p.pool_name, v.state, v.block_size, \
              v.next_tape_file, v.next_block, v.byte_count, \
              EXISTS (SELECT 1 FROM jobs j WHERE j.volume_id = v.id AND j.ended_at IS NULL AND j.kind IN ('erase', 'format')) \
-             AS condemned, v.medium_serial, v.density, v.former_recording, v.former_end \
+             AS condemned, v.medium_serial, v.density, v.former_recording, v.former_end, v.suspect_since IS NOT NULL \
              FROM volumes v JOIN pools p ON p.id = v.pool_id \
              WHERE v.state = 'appendable' \
              OR v.id IN (SELECT h.volume_id FROM attempt_volumes h WHERE h.held AND h.volume_id IS NOT NULL) \
@@ -216,6 +224,7 @@ pub async fn volume_list_planned_on(tx: &Transaction<'_>) -> Result<Vec<PlannedV
                 .get::<_, Option<i16>>(13)
                 .and_then(|code| u8::try_from(code).ok()),
             former: row.get::<_, Option<Uuid>>(14).zip(row.get(15)),
+            suspect: row.get(16),
         })
         .collect())
 }
@@ -380,7 +389,7 @@ pub async fn volume_labelled_on(
         .execute(
             "UPDATE volumes SET state = 'appendable', state_reason = NULL, next_tape_file = 1, next_block = $2, \
              byte_count = 0, labelled_at = clock_timestamp(), medium_serial = $3::varchar, density = $4::smallint, \
-             former_recording = NULL, former_end = NULL, freed_at = NULL \
+             former_recording = NULL, former_end = NULL, freed_at = NULL, suspect_since = NULL \
              WHERE id = $1 AND state = 'labelling'",
             &[&id, &next_block, &cartridge.medium_serial, &density],
         )
@@ -474,7 +483,7 @@ pub async fn volume_erased_on(
         .execute(
             "UPDATE volumes SET state = 'unlabelled', state_reason = $2, recording_uuid = $3, next_tape_file = 0, \
              next_block = 0, byte_count = 0, labelled_at = NULL, written_at = NULL, former_recording = NULL, former_end = NULL, \
-             freed_at = NULL WHERE id = $1 AND state <> 'labelling'",
+             freed_at = NULL, suspect_since = NULL WHERE id = $1 AND state <> 'labelling'",
             &[&id, &clip(reason, 400), &fresh],
         )
         .await?;

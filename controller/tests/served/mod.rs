@@ -207,6 +207,17 @@ impl Served {
     }
 }
 
+/// Changes a database whose controller is away.
+pub async fn sql(url: &str, text: &str) {
+    let (client, connection) = tokio_postgres::connect(url, tokio_postgres::NoTls)
+        .await
+        .unwrap();
+    let driver = tokio::spawn(connection);
+    client.batch_execute("SET search_path = taf").await.unwrap();
+    client.batch_execute(text).await.unwrap();
+    driver.abort();
+}
+
 /// A request that carries an API token.
 pub fn signed<T>(token: &str, message: T) -> Request<T> {
     let mut request = Request::new(message);

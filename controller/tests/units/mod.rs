@@ -3,6 +3,7 @@
 #![allow(dead_code)]
 
 use std::collections::HashSet;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -54,6 +55,16 @@ impl Drop for Unit {
 impl Unit {
     /// A process with this incarnation connects, and stays connected until it is dropped.
     pub fn start(address: &Address, own: &Material, incarnation: Uuid, unit: hello::Unit) -> Self {
+        Self::start_seen(address, own, (incarnation, unit), None)
+    }
+
+    /// The same that has seen what is in this file: an epoch and a counter.
+    pub fn start_seen(
+        address: &Address,
+        own: &Material,
+        (incarnation, unit): (Uuid, hello::Unit),
+        generation_file: Option<PathBuf>,
+    ) -> Self {
         let trust = Trust::Authority(own.authority().clone());
         let expect = Expect::controller(Some(own.identity().installation));
         let tls = client_config(trust, Some(own), expect).unwrap();
@@ -73,7 +84,7 @@ impl Unit {
         };
         let stop = CancellationToken::new();
         Self {
-            session: Session::start(connector, hello, None, stop.clone()),
+            session: Session::start(connector, hello, generation_file, stop.clone()),
             incarnation,
             seen: Mutex::default(),
             stop,

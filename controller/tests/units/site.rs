@@ -1,6 +1,7 @@
 //! A site: a controller, its agents' certificates, and what a person asks of it.
 #![allow(dead_code)]
 
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -22,7 +23,7 @@ use tonic::Status;
 use tonic::transport::Channel;
 use uuid::Uuid;
 
-use super::served::{Served, signed};
+use super::served::{self, Served, signed};
 use super::support;
 use super::units::{
     Address, Library, Robot, Unit, drive_element, drive_unit, slot, source_unit, within,
@@ -142,7 +143,14 @@ impl Site {
 
     /// Stops the controller and starts it anew, at another address; units find it there.
     pub async fn restarted(self) -> Self {
+        self.restarted_after("SELECT 1", |_| ()).await
+    }
+
+    /// The same, with a change to the database and to the controller's home while it is away.
+    pub async fn restarted_after(self, sql: &str, change: impl FnOnce(&Path)) -> Self {
         let (home, url) = self.served.stop().await;
+        served::sql(&url, sql).await;
+        change(home.path());
         let lease = self.lease;
         let served = Served::start_changed(home, url, |config| config.lease = lease).await;
         self.address.lock().unwrap().clone_from(&served.address);

@@ -40,7 +40,7 @@ use crate::seats::Seats;
 use crate::spool::Spool;
 use crate::transfer::Parking;
 use crate::watch::Watch;
-use crate::{indexing, labelling, medium, operate, read, verify, write};
+use crate::{indexing, inspect, labelling, medium, operate, read, verify, write};
 
 /// An idle drive is looked at so often.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -531,6 +531,18 @@ async fn perform(
                 })
                 .await?;
             Ok(Some(Done::Label(done)))
+        }
+        Work::Inspect(work) => {
+            around.gauge.begin(key, &work.barcode, "mounting");
+            let (device, gauge) = (around.device.clone(), around.gauge.clone());
+            let stop = stop.clone();
+            let found = around
+                .block(move || {
+                    let show = |phase: &str| gauge.phase(phase);
+                    device.work(|drive| inspect::inspect(drive, &work, &stop, &show))
+                })
+                .await?;
+            Ok(Some(Done::Inspect(found)))
         }
         Work::Verify(work) => Ok(Some(Done::Verify(
             verify::run(around, key, work, stop).await?,

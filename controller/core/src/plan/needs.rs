@@ -14,6 +14,8 @@ pub struct Needs {
     pub robot: RobotNeed,
     /// Where the robot is to carry the cartridge outside a drive: there must be room.
     pub to: Option<carry::To>,
+    /// Whether it rests while the catalog is not trusted.
+    pub trust: bool,
 }
 
 /// The cartridge that a job needs.
@@ -67,6 +69,7 @@ impl Needs {
             drive,
             robot,
             to: None,
+            trust: false,
         }
     }
 

@@ -43,6 +43,7 @@ fn world(drives: &[Drive], cartridges: &[Cartridge]) -> World {
         drives: drives.to_vec(),
         libraries: vec![library()],
         cartridges: cartridges.to_vec(),
+        distrusted: None,
     }
 }
 
@@ -89,6 +90,7 @@ fn volume(id: i64) -> Cartridge {
         barcode: format!("V{id}"),
         pool: Some(1),
         appendable: true,
+        suspect: false,
         reserved: false,
         byte_count: 0,
         format: None,
@@ -124,6 +126,23 @@ fn a_pool_without_volumes_fails_and_says_how_to_make_one() {
     };
     assert_eq!(fault.reason, "NO_VOLUME");
     assert!(fault.next_step.contains("taf volume label"));
+}
+
+#[test]
+fn what_needs_trust_waits_while_there_is_none_and_a_suspect_volume_is_named() {
+    let mut world = world(&[drive(1)], &[volume(1)]);
+    world.distrusted = Some("the catalog may be old".into());
+    let writes = || Needs {
+        trust: true,
+        ..Needs::append(1, "p")
+    };
+    assert_eq!(why(writes(), &world), "the catalog may be old");
+    assert_eq!(grant(Needs::volume(1), &world).volume, Some(1));
+    world.distrusted = None;
+    assert_eq!(grant(writes(), &world).volume, Some(1));
+    world.cartridges[0].appendable = false;
+    world.cartridges[0].suspect = true;
+    assert!(why(writes(), &world).contains("taf volume inspect V1"));
 }
 
 #[test]
@@ -374,6 +393,7 @@ proptest! {
             cartridges: (1..=volumes)
                 .map(|i| Cartridge { reserved: held >> i & 1 == 1, in_drive: (placed >> i & 1 == 1).then_some(i), ..volume(i) })
                 .collect(),
+            distrusted: None,
         };
         let decisions = plan(&jobs, &world);
         prop_assert_eq!(&decisions, &plan(&jobs, &world));
