@@ -126,14 +126,14 @@ pub fn state_word(state: VolumeState) -> &'static str {
 }
 
 fn state(volume: &Volume) -> String {
-    let mut words = state_word(volume.state()).to_owned();
+    let mut words = vec![state_word(volume.state()).to_owned()];
     if volume.suspect_time.is_some() {
-        words += ", to be inspected";
+        words.push("to be inspected".to_owned());
     }
     if !volume.reserved_by.is_empty() {
-        words += &format!(", in use by job {}", id(&volume.reserved_by));
+        words.push(format!("in use by job {}", id(&volume.reserved_by)));
     }
-    words
+    words.join(", ")
 }
 
 fn place(volume: &Volume) -> String {
