@@ -16,6 +16,7 @@ const BAR: usize = 20;
 pub fn what(job: &Job) -> String {
     match job.kind() {
         JobKind::Backup => format!("{}backup of {}", kind(job), id(&job.plan)),
+        JobKind::Restore if job.target.is_none() => format!("reading of {}", job.version),
         JobKind::Restore => format!("restore of {}", job.version),
         JobKind::Label => format!("label of {}", id(&job.volume)),
         JobKind::Erase => format!("erase of {}", id(&job.volume)),
@@ -224,6 +225,12 @@ pub fn summary(job: &Job) -> String {
             parts.push(format!(
                 "{} on tape",
                 human::size(progress.committed_byte_count)
+            ));
+        }
+        if progress.kept_count > 0 {
+            parts.push(format!(
+                "{} kept",
+                human::counted(progress.kept_count, "entry", "entries")
             ));
         }
         if progress.issue_count > 0 {

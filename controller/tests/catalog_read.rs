@@ -54,7 +54,7 @@ async fn recalled(view: &View, paths: &[&str]) -> (Vec<RecallPart>, Vec<RecallIt
         (parts, items)
     };
     let (found, ()) = tokio::join!(receiving, sending);
-    let (count, _) = recall::count(view, &selection, &[]).await.unwrap();
+    let (count, _) = recall::count(view, &selection, b"", &[]).await.unwrap();
     let chosen = found
         .1
         .iter()
@@ -108,7 +108,11 @@ async fn a_whole_version_comes_in_the_order_of_the_tape() {
     assert_in_tape_order(&items);
     let selection = Selection::resolve(&view, &[]).await.unwrap();
     assert_eq!(
-        recall::count(&view, &selection, &[]).await.unwrap().0.bytes,
+        recall::count(&view, &selection, b"", &[])
+            .await
+            .unwrap()
+            .0
+            .bytes,
         616
     );
     assert_eq!(items[2].hash.len(), 16);
@@ -209,7 +213,11 @@ async fn hard_links_come_where_their_bytes_are_whichever_names_were_chosen() {
         .await
         .unwrap();
     assert_eq!(
-        recall::count(&view, &selection, &[]).await.unwrap().0.bytes,
+        recall::count(&view, &selection, b"", &[])
+            .await
+            .unwrap()
+            .0
+            .bytes,
         100,
         "each inode once"
     );
@@ -463,6 +471,7 @@ async fn an_agent_fetches_its_recall_and_reports_issues_once() {
         agent_id: world.agent_id,
         volume_id: world.volume_id,
         request: &wanted.encode_to_vec(),
+        paths: None,
         entry_count: 1,
         byte_total: 1,
     };

@@ -300,7 +300,9 @@ async fn a_month_of_versions_is_looked_through_fast() {
     let located = located.await.unwrap();
     drop(client);
     let selection = Selection::resolve(&view, &paths).await.unwrap();
-    let (count, needed) = recall::count(&view, &selection, &located).await.unwrap();
+    let (count, needed) = recall::count(&view, &selection, b"", &located)
+        .await
+        .unwrap();
     let planned = begun.elapsed();
     assert_eq!(count.entries, paths.len() as u64);
     let needed = needed.parts().count();

@@ -25,6 +25,8 @@ pub struct Counters {
     pub bytes: AtomicU64,
     /// Bytes of segments sent or taken.
     pub stored: AtomicU64,
+    /// Entries that were there and were kept, as the collision says.
+    pub kept: AtomicU64,
     /// Issues.
     pub issues: AtomicU64,
     now: Mutex<Now>,
@@ -76,6 +78,7 @@ impl Counters {
             byte_count: Self::get(&self.bytes),
             stored_byte_count: Self::get(&self.stored),
             issue_count: Self::get(&self.issues),
+            kept_count: Self::get(&self.kept),
             current_path: (!now.path.is_empty())
                 .then(|| path::from_raw(absolute(above, &now.path))),
             ..v1::Progress::default()

@@ -128,6 +128,7 @@ async fn a_restore_takes_metadata_from_the_page() {
         gid: std::os::unix::fs::MetadataExt::gid(&owner),
         mtime_seconds: 1_234_567_890,
         mtime_nanos: 5,
+        ..EntryStat::default()
     });
     let restored = to.join(std::str::from_utf8(&item.path).unwrap());
     site.set_recall(&table, &items);

@@ -1,8 +1,11 @@
 //! `taf restore`: a version, or paths of it, back onto a host.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
+use std::io::Read as _;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::PathBuf;
 
-use taf_proto::v1::{Collision, RestoreVersionRequest};
+use taf_proto::v1::{self, Collision, OwnerKind, OwnerRule, RestoreVersionRequest};
 
 use super::job::list_issues;
 use crate::client::{Client, request_id};
@@ -10,49 +13,114 @@ use crate::failure::{Exit, Failure};
 use crate::follow::{conclude_quietly, detached, follow, until_ended};
 use crate::human;
 use crate::output::Output;
-use crate::resource::{absolute, absolutes, id, name, version};
+use crate::resource::{absolute, id, name, version};
 
 /// What to do where something already exists.
 #[derive(Debug, Clone, Copy, clap::ValueEnum)]
 enum CollisionWord {
     /// Leave what exists, and list it as an issue
     Never,
-    /// Replace files; a directory never gives way to a file, nor the other way round
+    /// Replace what is older than what the version has
+    IfNewer,
+    /// Replace what is newer than what the version has
+    IfOlder,
+    /// Replace what differs in kind, size or time of modification
+    IfDifferent,
+    /// Replace whatever exists
     Always,
 }
 
-/// Restore a version, or paths of it, and follow it to its end
+impl From<CollisionWord> for Collision {
+    fn from(word: CollisionWord) -> Self {
+        match word {
+            CollisionWord::Never => Self::Never,
+            CollisionWord::IfNewer => Self::IfNewer,
+            CollisionWord::IfOlder => Self::IfOlder,
+            CollisionWord::IfDifferent => Self::IfDifferent,
+            CollisionWord::Always => Self::Always,
+        }
+    }
+}
+
+/// Restore a version, or what of it is named, and follow it to its end
 ///
-/// Every entry keeps its full path below DIR; DIR "/" means the places where it came from. Ctrl-C only ends the
-/// following; taf job cancel stops the job.
+/// A PATH with *, ?, [ or { is a pattern, as in the rules of a source: * matches within a name, ** across directories, and a pattern
+/// without a leading / matches anywhere; re: begins a regular expression. Put it into quotes, or the shell resolves it. Every entry
+/// keeps its full path below DIR, unless it is stripped; DIR "/" means the places where it came from. Directories are shared with
+/// what is there and never give way to a file, nor the other way round; links are never followed. Ctrl-C only ends the following; taf
+/// job cancel stops the job, and the same command with --collision if-different goes on with what is missing.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   taf restore daily --to /srv/restored
   taf restore daily@3 /srv/files/report.odt /srv/files/plans --to /srv/restored
-  taf restore daily /srv/files --to / --collision always
+  taf restore daily '/srv/files/**/*.odt' 're:/2025-[0-9]+/' --to /srv/restored
+  taf restore daily --at \"3 days ago\" --files-from list --to /srv/restored
+  taf restore daily /srv/files --to / --collision if-newer
+  taf restore daily /srv/files --strip-prefix /srv/files --to /srv/copy --prefix /old
+  taf restore daily /home/alice --to /srv --map-owner alice=bob --map-group 1000=users
   taf restore daily --to /srv/restored --dry-run
+  taf restore daily /srv/files --verify-only
   taf restore replica --to /srv/replica --collision always --delete --dry-run
   taf restore replica --to /srv/replica --collision always --delete")]
+#[allow(clippy::struct_excessive_bools)] // switches of a command line
 pub struct Restore {
-    /// PLAN for its newest version, PLAN@N, PLAN@aN for an archive, or lines/L/versions/N
+    /// PLAN for its newest version, PLAN@N, PLAN@aN for an archive, \"PLAN@3 days ago\", or lines/L/versions/N
     #[arg(value_name = "PLAN[@N]")]
     version: String,
-    /// Absolute paths to restore, directories with all below them; everything if none
+    /// Absolute paths to restore, directories with all below them, or patterns; everything if none
     #[arg(value_name = "PATH")]
     paths: Vec<OsString>,
+    /// The version that was the newest at a moment, as in \"3 days ago\" or \"2026-11-20 14:00\"
+    #[arg(long, value_name = "MOMENT")]
+    at: Option<String>,
+    /// Further paths from a file (- is standard input), one a line, never patterns
+    #[arg(long, value_name = "FILE")]
+    files_from: Option<PathBuf>,
+    /// Paths of --files-from end with a zero byte, not with a line
+    #[arg(long, requires = "files_from")]
+    null: bool,
     /// Absolute directory on the agent's host to write below
-    #[arg(long, value_name = "DIR")]
-    to: OsString,
+    #[arg(long, value_name = "DIR", required_unless_present = "verify_only")]
+    to: Option<OsString>,
     /// Agent to write on; where it came from if not given
     #[arg(long)]
     agent: Option<String>,
     /// What to do where something already exists
     #[arg(long, value_enum, default_value = "never")]
     collision: CollisionWord,
+    /// Leave out so many leading components of every path; all that is restored must have them in common
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 0,
+        conflicts_with = "strip_prefix"
+    )]
+    strip: u32,
+    /// Leave out this leading directory of every path; all that is restored must be below it
+    #[arg(long, value_name = "DIR")]
+    strip_prefix: Option<OsString>,
+    /// Put every path, when it is stripped, below this directory of DIR
+    #[arg(long, value_name = "DIR")]
+    prefix: Option<OsString>,
+    /// Give the files of one user to another, by name (as the host that writes knows it) or number
+    #[arg(long, value_name = "FROM=TO")]
+    map_owner: Vec<String>,
+    /// Give the files of one group to another
+    #[arg(long, value_name = "FROM=TO")]
+    map_group: Vec<String>,
+    /// Read such mappings from a file: lines \"user alice=bob\" and \"group 100=users\"; # begins a comment
+    #[arg(long, value_name = "FILE")]
+    owner_map: Option<PathBuf>,
+    /// Give everything that no mapping is about to this user, group, or both
+    #[arg(long, value_name = "USER[:GROUP]")]
+    owner: Option<String>,
     /// Make the target equal: once all is restored, remove what is below the restored directories and not in the version. See it first
     /// with --dry-run
     #[arg(long)]
     delete: bool,
+    /// Write nothing: read it all from tape and hold it against the catalog
+    #[arg(long, conflicts_with_all = ["to", "delete", "collision", "prefix", "owner", "owner_map", "map_owner", "map_group"])]
+    verify_only: bool,
     /// Only say what would be done
     #[arg(long)]
     dry_run: bool,
@@ -64,23 +132,12 @@ pub struct Restore {
 impl Restore {
     /// Runs it.
     pub async fn run(self, out: &mut Output) -> Result<Exit, Failure> {
-        let (paths, target) = (absolutes(&self.paths)?, absolute(&self.to)?);
+        let request = self.request()?;
+        let text = at_moment(&self.version, self.at.as_deref())?;
         let client = Client::signed_in().await?;
-        let collision = match self.collision {
-            CollisionWord::Never => Collision::Never,
-            CollisionWord::Always => Collision::Always,
-        };
         let request = RestoreVersionRequest {
-            version: version(&client, &self.version).await?,
-            paths,
-            agent: self
-                .agent
-                .map_or_else(String::new, |agent| name("agents", &agent)),
-            target: Some(target),
-            collision: collision.into(),
-            dry_run: self.dry_run,
-            request_id: request_id(),
-            delete_extra: self.delete,
+            version: version(&client, &text).await?,
+            ..request
         };
         let answer = client
             .versions()
@@ -98,7 +155,8 @@ impl Restore {
         } else {
             let volumes: Vec<_> = answer.volumes.iter().map(|volume| id(volume)).collect();
             out.line(format!(
-                "would restore {}, {}; volumes in order: {}",
+                "would {} {}, {}; volumes in order: {}",
+                if self.verify_only { "read" } else { "restore" },
                 human::counted(answer.entry_count, "entry", "entries"),
                 human::size(answer.byte_count),
                 if volumes.is_empty() {
@@ -115,5 +173,224 @@ impl Restore {
         let job = until_ended(&client, &answer.job).await?;
         list_issues(&client, &answer.job, out).await?;
         conclude_quietly(&job)
+    }
+
+    /// What is asked for, but for the version.
+    fn request(&self) -> Result<RestoreVersionRequest, Failure> {
+        let (mut paths, patterns) = told_apart(&self.paths)?;
+        if let Some(file) = &self.files_from {
+            paths.extend(listed(&read(file)?, self.null)?);
+            if paths.is_empty() && patterns.is_empty() {
+                return Err(Failure::usage(
+                    format!("{} names no path", file.display()),
+                    "leave --files-from out to restore everything",
+                ));
+            }
+        }
+        let optional = |given: &Option<OsString>| given.as_deref().map(absolute).transpose();
+        Ok(RestoreVersionRequest {
+            version: String::new(),
+            paths,
+            patterns,
+            agent: self
+                .agent
+                .as_deref()
+                .map_or_else(String::new, |agent| name("agents", agent)),
+            target: optional(&self.to)?,
+            collision: Collision::from(self.collision).into(),
+            dry_run: self.dry_run,
+            request_id: request_id(),
+            delete_extra: self.delete,
+            strip_components: self.strip,
+            strip_prefix: optional(&self.strip_prefix)?,
+            prefix: optional(&self.prefix)?,
+            owner_rules: self.owner_rules()?,
+            verify_only: self.verify_only,
+        })
+    }
+
+    fn owner_rules(&self) -> Result<Vec<OwnerRule>, Failure> {
+        let mut rules = Vec::new();
+        for (kind, given) in [
+            (OwnerKind::User, &self.map_owner),
+            (OwnerKind::Group, &self.map_group),
+        ] {
+            for text in given {
+                rules.push(owner_rule(kind, text)?);
+            }
+        }
+        if let Some(file) = &self.owner_map {
+            let text = String::from_utf8_lossy(&read(file)?).into_owned();
+            rules.extend(owner_lines(&text)?);
+        }
+        if let Some(owner) = &self.owner {
+            let (user, group) = owner.split_once(':').unwrap_or((owner, ""));
+            for (kind, to) in [(OwnerKind::User, user), (OwnerKind::Group, group)] {
+                if !to.is_empty() {
+                    rules.push(OwnerRule {
+                        kind: kind.into(),
+                        from: "*".into(),
+                        to: to.into(),
+                    });
+                }
+            }
+        }
+        Ok(rules)
+    }
+}
+
+/// The version's text with the moment that was given apart from it.
+fn at_moment(text: &str, at: Option<&str>) -> Result<String, Failure> {
+    match at {
+        None => Ok(text.to_owned()),
+        Some(_) if text.contains(['@', '/']) && !text.starts_with("plans/") => Err(Failure::usage(
+            format!("{text} says which version, and so does --at"),
+            "write the plan's name alone before --at",
+        )),
+        Some(at) => Ok(format!("{text}@{at}")),
+    }
+}
+
+/// Paths, and what is a pattern.
+fn told_apart(given: &[OsString]) -> Result<(Vec<v1::Path>, Vec<String>), Failure> {
+    let (mut paths, mut patterns) = (Vec::new(), Vec::new());
+    for text in given {
+        let raw = text.as_bytes();
+        let pattern = raw.starts_with(b"re:") || raw.iter().any(|byte| b"*?[{\\".contains(byte));
+        match text.to_str() {
+            Some(text) if pattern => patterns.push(text.to_owned()),
+            // What is no text can be no pattern.
+            _ => paths.push(bare(absolute(text)?)),
+        }
+    }
+    Ok((paths, patterns))
+}
+
+/// The paths that a file has, one a line or with zero bytes behind them.
+fn listed(bytes: &[u8], null: bool) -> Result<Vec<v1::Path>, Failure> {
+    let end = if null { 0 } else { b'\n' };
+    let lines = bytes.split(|&byte| byte == end);
+    lines
+        .filter(|line| !line.is_empty())
+        .map(|line| absolute(OsStr::from_bytes(line)).map(bare))
+        .collect()
+}
+
+/// Once is enough: lists of paths are long.
+fn bare(path: v1::Path) -> v1::Path {
+    v1::Path {
+        display: String::new(),
+        ..path
+    }
+}
+
+fn read(file: &PathBuf) -> Result<Vec<u8>, Failure> {
+    let read = if file.as_os_str() == "-" {
+        let mut bytes = Vec::new();
+        std::io::stdin().read_to_end(&mut bytes).map(|_| bytes)
+    } else {
+        std::fs::read(file)
+    };
+    read.map_err(|error| {
+        Failure::usage(
+            format!("{} can't be read: {error}", file.display()),
+            "name a file that this user can read",
+        )
+    })
+}
+
+fn owner_rule(kind: OwnerKind, text: &str) -> Result<OwnerRule, Failure> {
+    match text.split_once('=') {
+        Some((from, to)) if !from.is_empty() && !to.is_empty() => Ok(OwnerRule {
+            kind: kind.into(),
+            from: from.to_owned(),
+            to: to.to_owned(),
+        }),
+        _ => Err(Failure::usage(
+            format!("{text} does not say whose things become whose"),
+            "write it as alice=bob, or 1000=2000",
+        )),
+    }
+}
+
+fn owner_lines(text: &str) -> Result<Vec<OwnerRule>, Failure> {
+    let lines = text.lines().map(str::trim);
+    lines
+        .filter(|line| !line.is_empty() && !line.starts_with('#'))
+        .map(|line| match line.split_once(char::is_whitespace) {
+            Some(("user", rule)) => owner_rule(OwnerKind::User, rule.trim()),
+            Some(("group", rule)) => owner_rule(OwnerKind::Group, rule.trim()),
+            _ => Err(Failure::usage(
+                format!("the line \"{line}\" is about neither a user nor a group"),
+                "write lines as user alice=bob and group 100=users",
+            )),
+        })
+        .collect()
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn patterns_are_told_from_paths() {
+        let given: Vec<OsString> = ["/srv/a b", "/srv/*.pdf", "re:x$", "*.c", "/srv//x/"]
+            .map(OsString::from)
+            .into();
+        let (paths, patterns) = told_apart(&given).unwrap();
+        let paths: Vec<_> = paths.iter().map(|path| path.raw.clone()).collect();
+        assert_eq!(paths, [&b"/srv/a b"[..], b"/srv/x"]);
+        assert_eq!(patterns, ["/srv/*.pdf", "re:x$", "*.c"]);
+        assert!(told_apart(&["srv/a".into()]).unwrap_err().usage);
+    }
+
+    #[test]
+    fn lists_have_any_bytes_and_no_patterns() {
+        let raw = |bytes: &[u8], null| {
+            let paths = listed(bytes, null).unwrap();
+            paths
+                .iter()
+                .map(|path| path.raw.to_vec())
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(
+            raw(b"/a*\n\n/b\xff\n", false),
+            [b"/a*".to_vec(), b"/b\xff".to_vec()]
+        );
+        assert_eq!(raw(b"/a\nb\0/c", true), [b"/a\nb".to_vec(), b"/c".to_vec()]);
+        assert!(listed(b"a\n", false).unwrap_err().usage);
+    }
+
+    #[test]
+    fn owners_are_mapped_one_by_one_from_a_file_and_all() {
+        let rules = owner_lines("# us\nuser alice=bob\n group  100=users \n").unwrap();
+        let told: Vec<_> = rules
+            .iter()
+            .map(|rule| (rule.kind(), rule.from.as_str(), rule.to.as_str()))
+            .collect();
+        assert_eq!(
+            told,
+            [
+                (OwnerKind::User, "alice", "bob"),
+                (OwnerKind::Group, "100", "users")
+            ]
+        );
+        for wrong in ["alice=bob", "user alice", "user =bob", "other a=b"] {
+            assert!(owner_lines(wrong).unwrap_err().usage, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_moment_is_said_once() {
+        assert_eq!(at_moment("daily", None).unwrap(), "daily");
+        let at = Some("3 days ago");
+        assert_eq!(at_moment("daily", at).unwrap(), "daily@3 days ago");
+        assert_eq!(
+            at_moment("plans/daily", at).unwrap(),
+            "plans/daily@3 days ago"
+        );
+        assert!(at_moment("daily@3", at).unwrap_err().usage);
+        assert!(at_moment("lines/1/versions/2", at).unwrap_err().usage);
     }
 }

@@ -11,6 +11,7 @@ pub mod commit;
 pub mod extra;
 pub mod index;
 pub mod lifecycle;
+mod matching;
 pub mod recall;
 mod records;
 pub mod removal;
@@ -27,6 +28,7 @@ mod walk;
 pub use lifecycle::{
     Opened, foresee, is_complete_on, kind, open_stream_on, open_version_on, publish_on,
 };
+pub use matching::Patterns;
 pub use select::Selection;
 pub use view::View;
 
@@ -43,6 +45,9 @@ pub enum Error {
     /// The version has nothing at this path.
     #[error("the version has no {}", taf_proto::path::display(.0))]
     NotFound(Vec<u8>),
+    /// The version has nothing that this pattern matches.
+    #[error("nothing in the version matches {0}: `taf find` shows what there is")]
+    NoMatch(String),
     /// A page in the catalog can't be read.
     #[error("the listing of {} in the catalog is damaged: {cause}; read it again from tape", taf_proto::path::display(.directory))]
     Damaged {

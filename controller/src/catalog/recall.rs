@@ -14,8 +14,10 @@ use taf_proto::agent::fetch_recall_response::Message;
 use taf_proto::agent::{
     Ancestor, EntryStat, FetchRecallResponse, RecallItem, RecallItems, RecallPart,
 };
+use taf_proto::v1::EntryKind;
 use tokio::sync::mpsc;
 
+use super::select::covers;
 use super::{Error, Selection, View, view};
 use crate::store::parts::{self, Located};
 
@@ -23,6 +25,8 @@ use crate::store::parts::{self, Located};
 const ITEMS: usize = 1_000;
 /// Bytes of paths at which a message is sent.
 const PATH_BYTES: usize = 1 << 20;
+/// Directories above what was chosen that are looked up at once.
+const ANCESTORS: usize = 1_000;
 /// Most items that are sorted in memory.
 const SORTED: u64 = 100_000;
 
@@ -73,10 +77,12 @@ impl<'a> Needed<'a> {
     }
 }
 
-/// Counts a selection, and says which of the version's parts it needs.
+/// Counts a selection, and says which of the version's parts it needs. `target` is the directory that becomes the target itself, and
+/// is no entry.
 pub async fn count<'a>(
     view: &View,
     selection: &Selection,
+    target: &[u8],
     parts: &'a [Located],
 ) -> Result<(Count, Needed<'a>), Error> {
     let mut needed = Needed::none(parts);
@@ -84,7 +90,8 @@ pub async fn count<'a>(
     let mut linked = HashSet::new();
     let mut pages = selection.pages(view);
     while let Some(page) = pages.next().await? {
-        if let Some(header) = page.header.as_ref().filter(|_| !page.directory.is_empty()) {
+        let header = page.header.as_ref();
+        if let Some(header) = header.filter(|_| !covers(&page.directory, target)) {
             count.entries += 1;
             needed.take(header.place, header.tar_length);
         }
@@ -371,7 +378,20 @@ fn item(page: &Page, entry: &Entry) -> RecallItem {
             gid: entry.gid,
             mtime_seconds: entry.mtime.seconds,
             mtime_nanos: entry.mtime.nanos,
+            size: entry.size,
+            kind: kind(entry.kind).into(),
         }),
+    }
+}
+
+fn kind(kind: Kind) -> EntryKind {
+    match kind {
+        Kind::File => EntryKind::File,
+        Kind::Directory => EntryKind::Directory,
+        Kind::Symlink => EntryKind::Symlink,
+        Kind::Fifo => EntryKind::Fifo,
+        Kind::CharDevice => EntryKind::CharDevice,
+        Kind::BlockDevice => EntryKind::BlockDevice,
     }
 }
 
@@ -390,17 +410,22 @@ async fn ancestors(
     selection: &Selection,
     out: &mut Outgoing<'_>,
 ) -> Result<(), Error> {
-    for path in selection.ancestors() {
-        let client = view.client().await?;
-        let page = view.first_chunk(&client, &path).await?;
-        drop(client);
-        let stat = page.and_then(|page| page.header).unwrap_or_default();
-        out.put(RecallItem {
-            path: path.into(),
-            ancestor: Some(metadata(&stat)),
-            ..RecallItem::default()
-        })
-        .await;
+    let paths: Vec<Vec<u8>> = selection.ancestors().collect();
+    for some in paths.chunks(ANCESTORS) {
+        let directories: Vec<&[u8]> = some.iter().map(Vec::as_slice).collect();
+        let found = view.stat_all(&directories).await?;
+        for (path, found) in some.iter().zip(found) {
+            let stat = match found {
+                Some(view::Found::Directory(stat)) => stat,
+                _ => DirectoryStat::default(),
+            };
+            out.put(RecallItem {
+                path: Bytes::copy_from_slice(path),
+                ancestor: Some(metadata(&stat)),
+                ..RecallItem::default()
+            })
+            .await;
+        }
     }
     Ok(())
 }

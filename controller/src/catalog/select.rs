@@ -3,11 +3,12 @@
 use std::collections::{BTreeSet, VecDeque};
 use std::iter::Peekable;
 
+use taf_format::entry::Kind;
 use taf_format::key;
 use taf_format::page::Page;
 
 use super::walk::Walk;
-use super::{Error, View, view};
+use super::{Error, View, browse, view};
 
 /// Paths looked up at once.
 const PATHS: usize = 4_000;
@@ -56,6 +57,46 @@ impl Selection {
         Ok(Self { roots })
     }
 
+    /// Whether all that is chosen is this directory or below it.
+    pub fn is_within(&self, directory: &[u8]) -> bool {
+        let within = |root: &Root| {
+            covers(directory, &root.path) && (root.directory || root.path != directory)
+        };
+        self.roots.iter().all(within)
+    }
+
+    /// The first so many components of the paths of all that is chosen, if they are the same for all of it.
+    pub async fn leading(&self, view: &View, components: usize) -> Result<Option<Vec<u8>>, Error> {
+        let Some(first) = self.roots.first() else {
+            return Ok(None);
+        };
+        let mut names = first.path.split(|&byte| byte == b'/');
+        let mut leading: Vec<u8> = Vec::new();
+        let mut depth = 0;
+        for name in names.by_ref().take(components).filter(|n| !n.is_empty()) {
+            leading = view::join(&leading, name);
+            depth += 1;
+        }
+        if depth < components && !(first.directory && self.roots.len() == 1) {
+            return Ok(None);
+        }
+        if depth == components {
+            return Ok(self.is_within(&leading).then_some(leading));
+        }
+        // What only leads to the paths of a source has nothing else in it.
+        while depth < components {
+            let found = browse::list(view, &leading, None, 2).await?;
+            match found.unwrap_or_default().entries.as_slice() {
+                [only] if only.kind == Kind::Directory => {
+                    leading = view::join(&leading, &only.name);
+                    depth += 1;
+                }
+                _ => return Ok(None),
+            }
+        }
+        Ok(Some(leading))
+    }
+
     /// The directories above what is chosen, each before those below it; the root is not among them.
     pub fn ancestors(&self) -> impl Iterator<Item = Vec<u8>> + use<> {
         let mut above = BTreeSet::new();
@@ -88,7 +129,7 @@ impl Selection {
     }
 }
 
-fn covers(above: &[u8], path: &[u8]) -> bool {
+pub(super) fn covers(above: &[u8], path: &[u8]) -> bool {
     above.is_empty()
         || path
             .strip_prefix(above)

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use bytes::Bytes;
 use prost::Message as _;
 use taf_proto::agent::{self, Assignment, AssignmentKey, Generation, assignment::Work};
 use taf_proto::v1::{self, CompressionMethod};
@@ -237,6 +238,10 @@ fn source_work(
             target: request.target,
             entry_count: live.totals.0 as u64,
             byte_count: live.totals.1 as u64,
+            strip_prefix: relative(request.strip_prefix.as_ref()),
+            prefix: relative(request.prefix.as_ref()),
+            owner_rules: request.owner_rules,
+            verify_only: request.verify_only,
         }));
     }
     if live.kind == "remove-extra" {
@@ -244,6 +249,8 @@ fn source_work(
         return Some(Work::RemoveExtra(agent::RemoveExtraWork {
             target: request.target,
             list_only: request.dry_run,
+            strip_prefix: relative(request.strip_prefix.as_ref()),
+            prefix: relative(request.prefix.as_ref()),
         }));
     }
     if live.kind == "remove-sources" {
@@ -274,6 +281,13 @@ fn source_work(
             _ => state.first_of(live.job_id)?.id as u64,
         },
     }))
+}
+
+/// A path that was checked when it was asked for, without the leading slash.
+fn relative(path: Option<&v1::Path>) -> Bytes {
+    let raw = path.and_then(|path| taf_proto::path::to_raw(path).ok());
+    let raw = raw.unwrap_or_default();
+    Bytes::copy_from_slice(raw.strip_prefix(b"/").unwrap_or(&raw))
 }
 
 fn archive(live: &LiveAttempt, installation: Uuid) -> Option<agent::Archive> {

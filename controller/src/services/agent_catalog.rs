@@ -64,9 +64,17 @@ impl AgentCatalog {
             .map_err(|e| status::internal("a restore can't be read", &e))?;
         let view = View::open_restored(&self.store, line, version).await?;
         let view = view.ok_or_else(|| status::not_found(&super::names::version(line, version)))?;
-        let raw = |chosen: &v1::Path| path::to_raw(chosen).map(|raw| raw.to_vec());
-        let paths: Result<Vec<Vec<u8>>, _> = wanted.paths.iter().map(raw).collect();
-        let paths = paths.map_err(|e| status::internal("a restore's paths can't be read", &e))?;
+        let client = self.store.client().await?;
+        let chosen = assignments::assignment_paths(&client, assignment.job_id).await?;
+        drop(client);
+        let paths = if let Some(chosen) = chosen {
+            super::restore::chosen_paths(&chosen)
+        } else {
+            // A job of before paths were kept by themselves.
+            let raw = |chosen: &v1::Path| path::to_raw(chosen).map(|raw| raw.to_vec());
+            let paths: Result<Vec<Vec<u8>>, _> = wanted.paths.iter().map(raw).collect();
+            paths.map_err(|e| status::internal("a restore's paths can't be read", &e))?
+        };
         let selection = Selection::resolve(&view, &paths).await?;
         Ok((view, selection))
     }
@@ -372,6 +380,12 @@ impl From<catalog::Error> for Status {
                 "PATH_NOT_FOUND",
                 said,
                 &[("path", &path::display(&path))],
+            ),
+            Error::NoMatch(pattern) => status::fault_with(
+                Code::NotFound,
+                "PATTERN_NOT_FOUND",
+                said,
+                &[("pattern", &pattern)],
             ),
             Error::Damaged { .. } => status::fault(Code::DataLoss, "LISTING_DAMAGED", said),
             Error::Invalid(_) => status::fault(Code::InvalidArgument, "INVALID_MESSAGE", said),

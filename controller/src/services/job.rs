@@ -258,6 +258,7 @@ fn counted(progress: &mut Progress, source: Option<&[u8]>, drive: Option<&[u8]>)
             progress.file_count = done.file_count;
             progress.directory_count = done.directory_count;
             progress.byte_count = done.byte_count;
+            progress.kept_count = done.kept_count;
         }
         Some(agent::result::Done::Remove(done)) => {
             progress.file_count = done.file_count;

@@ -3,18 +3,27 @@
 use prost::Message as _;
 use taf_peer::identity::Role;
 use taf_proto::path;
-use taf_proto::v1::{Collision, RestoreVersionRequest, RestoreVersionResponse};
-use tonic::Status;
+use taf_proto::v1::{
+    self, Collision, OwnerKind, OwnerRule, RestoreVersionRequest, RestoreVersionResponse,
+};
+use tonic::{Code, Status};
 
 use super::mutation::Mutation;
 use super::names;
 use super::status::{self, Violations};
 use super::version::{Versions, no_parts, readable, relative, volumes};
-use crate::catalog::{Selection, View, extra, recall};
+use crate::catalog::{Patterns, Selection, View, extra, recall};
 use crate::store::jobs::{self, NewRestore};
 use crate::store::removals::{self, NewExtra};
 use crate::store::versions::Version;
 use crate::store::{self, expiry};
+
+/// Most components that can be left out.
+const COMPONENTS_MOST: u32 = 1_000;
+/// Most rules of owners.
+const RULES_MOST: usize = 10_000;
+/// Longest name of an owner, bytes.
+const NAME_MOST: usize = 256;
 
 impl Versions {
     pub(super) async fn restore(
@@ -35,10 +44,11 @@ impl Versions {
             }
         }
         let view = View::of(&self.app.store, &version).await?;
-        let selection = Selection::resolve(&view, &wanted.paths).await?;
-        let (count, needed) = recall::count(&view, &selection, &parts).await?;
+        let chosen = wanted.choose(&view).await?;
+        let selection = &chosen.selection;
+        let (count, needed) = recall::count(&view, selection, &chosen.strip, &parts).await?;
         if request.delete_extra {
-            self.may_delete_extra(&view, &selection, &version, &wanted)
+            self.may_delete_extra(&view, &chosen, &version, &wanted)
                 .await?;
         }
         let mut answer = RestoreVersionResponse {
@@ -47,26 +57,13 @@ impl Versions {
             byte_count: count.bytes,
             volumes: volumes(needed.parts()),
         };
-        let kept = RestoreVersionRequest {
-            version: request.version.clone(),
-            paths: wanted
-                .paths
-                .iter()
-                .map(|relative| path::from_raw([b"/", relative.as_slice()].concat()))
-                .collect(),
-            agent: names::agent(&agent),
-            target: Some(path::from_raw(wanted.target)),
-            collision: wanted.collision.into(),
-            dry_run: request.dry_run,
-            request_id: String::new(),
-            delete_extra: request.delete_extra,
-        };
+        let kept = wanted.kept(request, names::agent(&agent), &chosen.strip);
         let Some(mutation) = mutation else {
             return Ok(answer);
         };
         if request.dry_run {
             return self
-                .list_extra(mutation, &version, agent_id, &kept, answer)
+                .list_extra(mutation, &version, agent_id, &kept, &chosen, answer)
                 .await;
         }
         // Of what has no bytes on tape the first volume will do.
@@ -83,12 +80,14 @@ impl Versions {
         if !expiry::version_use_on(&tx, version.line_id, version.version).await? {
             return Err(status::not_found(&request.version));
         }
+        let paths = chosen.kept();
         let new = NewRestore {
             line_id: version.line_id,
             version: version.version,
             agent_id,
             volume_id: volume,
             request: &kept.encode_to_vec(),
+            paths: paths.as_deref(),
             entry_count: store::bigint(count.entries)?,
             byte_total: store::bigint(count.bytes)?,
         };
@@ -103,10 +102,13 @@ impl Versions {
     async fn may_delete_extra(
         &self,
         view: &View,
-        selection: &Selection,
+        chosen: &Chosen,
         version: &Version,
         wanted: &Wanted,
     ) -> Result<(), Status> {
+        let Chosen {
+            selection, strip, ..
+        } = chosen;
         let taken = extra::Taken::of(view).await?;
         if let Some(directory) = extra::unknown(view, selection, &taken).await? {
             return Err(status::precondition(
@@ -118,7 +120,7 @@ impl Versions {
             ));
         }
         // There is more there than the version was asked to hold: what rules left out, what could not be read, what is mounted.
-        if wanted.target == b"/" {
+        if wanted.is_at_origin(strip) {
             return Err(status::precondition(
                 "DELETE_AT_ORIGIN",
                 format!(
@@ -137,6 +139,7 @@ impl Versions {
         version: &Version,
         agent_id: i64,
         request: &RestoreVersionRequest,
+        chosen: &Chosen,
         mut answer: RestoreVersionResponse,
     ) -> Result<RestoreVersionResponse, Status> {
         let mut client = self.app.store.client().await?;
@@ -148,11 +151,13 @@ impl Versions {
         if !expiry::version_use_on(&tx, version.line_id, version.version).await? {
             return Err(status::not_found(&request.version));
         }
+        let paths = chosen.kept();
         let new = NewExtra {
             line_id: version.line_id,
             version: version.version,
             agent_id,
             request: &request.encode_to_vec(),
+            paths: paths.as_deref(),
             cause: None,
         };
         let job = removals::job_create_extra_on(&tx, &new, mutation.actor()).await?;
@@ -185,12 +190,39 @@ impl Versions {
     }
 }
 
-/// What a restore asks for, read once.
+/// What a restore asks for, read once. Paths are without slash at either end; empty is the root.
 struct Wanted {
-    /// Without slash at either end; empty is the root.
     paths: Vec<Vec<u8>>,
-    target: Vec<u8>,
+    patterns: Patterns,
+    strip_components: usize,
+    strip_prefix: Option<Vec<u8>>,
+    prefix: Vec<u8>,
+    /// With a slash in front; none if nothing is written.
+    target: Option<Vec<u8>>,
     collision: Collision,
+}
+
+/// What of a version is meant.
+struct Chosen {
+    /// Without slashes at the ends; none means everything.
+    paths: Vec<Vec<u8>>,
+    selection: Selection,
+    /// The directory that is left out of every path.
+    strip: Vec<u8>,
+}
+
+impl Chosen {
+    /// The paths as they are kept with the job: each with a zero byte behind it.
+    fn kept(&self) -> Option<Vec<u8>> {
+        let zero = |path: &Vec<u8>| [path.as_slice(), b"\0"].concat();
+        (!self.paths.is_empty()).then(|| self.paths.iter().flat_map(zero).collect())
+    }
+}
+
+/// The paths that were kept with a job.
+pub(super) fn chosen_paths(kept: &[u8]) -> Vec<Vec<u8>> {
+    let kept = kept.strip_suffix(b"\0").unwrap_or(kept);
+    kept.split(|&byte| byte == 0).map(<[u8]>::to_vec).collect()
 }
 
 impl Wanted {
@@ -200,9 +232,48 @@ impl Wanted {
         for (at, path) in request.paths.iter().enumerate() {
             paths.extend(bad.read(&format!("paths[{at}]"), relative(Some(path))));
         }
-        let target = bad
-            .read("target", relative(request.target.as_ref()))
-            .unwrap_or_default();
+        let patterns = Patterns::read(&request.patterns).map_err(|(at, why)| {
+            let field = match request.patterns.get(at) {
+                Some(_) => format!("patterns[{at}]"),
+                None => "patterns".to_owned(),
+            };
+            status::invalid(&field, why)
+        })?;
+        let mut optional = |field: &str, given: Option<&v1::Path>| {
+            given.and_then(|given| bad.read(field, relative(Some(given))))
+        };
+        let strip_prefix = optional("strip_prefix", request.strip_prefix.as_ref());
+        let prefix = optional("prefix", request.prefix.as_ref()).unwrap_or_default();
+        let target = match &request.target {
+            None if request.verify_only => None,
+            given => Some(
+                bad.read("target", relative(given.as_ref()))
+                    .unwrap_or_default(),
+            ),
+        };
+        if request.strip_components > 0 && strip_prefix.is_some() {
+            bad.add(
+                "strip_components",
+                "can't be given together with strip_prefix",
+            );
+        }
+        if request.strip_components > COMPONENTS_MOST {
+            bad.add(
+                "strip_components",
+                format!("must be at most {COMPONENTS_MOST}"),
+            );
+        }
+        if request.verify_only && request.delete_extra {
+            bad.add("verify_only", "can't be given together with delete_extra");
+        }
+        if request.owner_rules.len() > RULES_MOST {
+            bad.add("owner_rules", format!("must be at most {RULES_MOST} rules"));
+        }
+        for (at, rule) in request.owner_rules.iter().enumerate() {
+            if let Err(why) = owner_rule(rule) {
+                bad.add(format!("owner_rules[{at}]"), why);
+            }
+        }
         let collision = Collision::try_from(request.collision).unwrap_or_else(|_| {
             bad.add("collision", "must be a value of Collision");
             Collision::Unspecified
@@ -210,8 +281,169 @@ impl Wanted {
         bad.check()?;
         Ok(Self {
             paths,
-            target: [b"/", target.as_slice()].concat(),
+            patterns,
+            strip_components: request.strip_components as usize,
+            strip_prefix,
+            prefix,
+            target: target.map(|target| [b"/", target.as_slice()].concat()),
             collision,
         })
+    }
+
+    /// What of the version it means.
+    async fn choose(&self, view: &View) -> Result<Chosen, Status> {
+        let mut paths = self.paths.clone();
+        paths.extend(self.patterns.resolve(view).await?);
+        if let (Some(strip), true) = (&self.strip_prefix, paths.is_empty()) {
+            paths.push(strip.clone());
+        }
+        let selection = Selection::resolve(view, &paths).await?;
+        let strip = match &self.strip_prefix {
+            Some(strip) if !selection.is_within(strip) => {
+                return Err(ambiguous(format!(
+                    "not all that is chosen is below {}: choose paths that are, or strip less",
+                    path::display(&[b"/", strip.as_slice()].concat())
+                )));
+            }
+            Some(strip) => strip.clone(),
+            None if self.strip_components == 0 => Vec::new(),
+            None => {
+                let leading = selection.leading(view, self.strip_components).await?;
+                leading.ok_or_else(|| {
+                    ambiguous(format!(
+                        "the first {} components are not the same for all that is chosen, so what is left of two paths could be the same: choose paths that have them in common, or strip less",
+                        self.strip_components
+                    ))
+                })?
+            }
+        };
+        Ok(Chosen {
+            paths,
+            selection,
+            strip,
+        })
+    }
+
+    /// Whether everything goes to where it came from.
+    fn is_at_origin(&self, strip: &[u8]) -> bool {
+        let target = self.target.as_deref().unwrap_or_default();
+        let below = [target.strip_suffix(b"/").unwrap_or(target), &self.prefix].join(&b'/');
+        let below = below.strip_suffix(b"/").unwrap_or(&below);
+        below.strip_prefix(b"/").unwrap_or(below) == strip
+    }
+
+    /// What is kept of the request: checked, and without its paths.
+    fn kept(
+        &self,
+        request: &RestoreVersionRequest,
+        agent: String,
+        strip: &[u8],
+    ) -> RestoreVersionRequest {
+        let rooted = |relative: &[u8]| path::from_raw([b"/", relative].concat());
+        RestoreVersionRequest {
+            version: request.version.clone(),
+            paths: Vec::new(),
+            patterns: Vec::new(),
+            agent,
+            target: self.target.clone().map(path::from_raw),
+            collision: self.collision.into(),
+            dry_run: request.dry_run,
+            request_id: String::new(),
+            delete_extra: request.delete_extra,
+            strip_components: 0,
+            strip_prefix: Some(rooted(strip)),
+            prefix: Some(rooted(&self.prefix)),
+            owner_rules: request.owner_rules.clone(),
+            verify_only: request.verify_only,
+        }
+    }
+}
+
+fn ambiguous(message: String) -> Status {
+    status::fault(Code::InvalidArgument, "STRIP_AMBIGUOUS", message)
+}
+
+fn owner_rule(rule: &OwnerRule) -> Result<(), String> {
+    if !matches!(rule.kind(), OwnerKind::User | OwnerKind::Group) {
+        return Err("must be about users or groups".to_owned());
+    }
+    for name in [&rule.from, &rule.to] {
+        if name.is_empty() || name.len() > NAME_MOST || name.contains(|c: char| c.is_control()) {
+            return Err(format!("must have names of 1 to {NAME_MOST} bytes"));
+        }
+        let is_number = name.bytes().all(|byte| byte.is_ascii_digit());
+        // The greatest means nobody in particular to the kernel.
+        if is_number && name.parse::<u32>().is_ok_and(|id| id == u32::MAX) {
+            return Err(format!("{name} is the number of nobody"));
+        }
+        if is_number && name.parse::<u32>().is_err() {
+            return Err(format!("{name} is no number of a user or group"));
+        }
+    }
+    if rule.to == "*" {
+        return Err("must say whose things become".to_owned());
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_origin_is_known_however_it_is_written() {
+        let at = |target: &str, prefix: &str, strip: &str| {
+            let wanted = Wanted {
+                paths: Vec::new(),
+                patterns: Patterns::read(&[]).unwrap(),
+                strip_components: 0,
+                strip_prefix: None,
+                prefix: prefix.into(),
+                target: Some(target.into()),
+                collision: Collision::Never,
+            };
+            wanted.is_at_origin(strip.as_bytes())
+        };
+        assert!(at("/", "", "") && at("/srv/a", "", "srv/a") && at("/srv", "a", "srv/a"));
+        assert!(at("/", "srv", "srv"));
+        assert!(!at("/x", "", "") && !at("/", "x", "") && !at("/", "", "srv"));
+        assert!(!at("/srv/b", "", "srv/a"));
+    }
+
+    #[test]
+    fn owners_are_names_or_numbers() {
+        let rule = |from: &str, to: &str| {
+            owner_rule(&OwnerRule {
+                kind: OwnerKind::User.into(),
+                from: from.into(),
+                to: to.into(),
+            })
+        };
+        for (from, to) in [("alice", "bob"), ("1000", "2000"), ("*", "0")] {
+            rule(from, to).unwrap();
+        }
+        for (from, to) in [
+            ("", "bob"),
+            ("alice", ""),
+            ("alice", "*"),
+            ("4294967295", "1"),
+            ("1", "4294967296"),
+            ("a\nb", "1"),
+        ] {
+            assert!(rule(from, to).is_err(), "{from:?} {to:?}");
+        }
+        assert!(owner_rule(&OwnerRule::default()).is_err());
+    }
+
+    #[test]
+    fn chosen_paths_are_kept_byte_for_byte() {
+        for paths in [vec![&b"srv/a b"[..], b"srv/\xff\n"], vec![b""]] {
+            let kept: Vec<u8> = paths
+                .iter()
+                .flat_map(|path| [*path, b"\0"].concat())
+                .collect();
+            assert_eq!(chosen_paths(&kept), paths);
+        }
     }
 }

@@ -93,3 +93,13 @@ pub async fn assignment_selection(
     let sql = "SELECT s.paths FROM jobs AS j JOIN plans AS p ON p.id = j.plan_id JOIN sources AS s ON s.id = p.source_id WHERE j.id = $1";
     Ok(client.query_opt(sql, &[&job]).await?.map(|row| row.get(0)))
 }
+
+/// The chosen paths of a restore, as they were kept; none of a job that has them in its request.
+pub async fn assignment_paths(
+    client: &impl GenericClient,
+    job: i64,
+) -> Result<Option<Vec<u8>>, Error> {
+    let sql = "SELECT restore_paths FROM jobs WHERE id = $1";
+    let row = client.query_opt(sql, &[&job]).await?;
+    Ok(row.and_then(|row| row.get(0)))
+}

@@ -39,8 +39,10 @@ pub struct NewRestore<'a> {
     pub agent_id: i64,
     /// Volume that is needed first.
     pub volume_id: i64,
-    /// Encoded `taf.v1.RestoreVersionRequest`.
+    /// Encoded `taf.v1.RestoreVersionRequest`, without its paths.
     pub request: &'a [u8],
+    /// Chosen paths.
+    pub paths: Option<&'a [u8]>,
     /// Entries in all.
     pub entry_count: i64,
     /// Bytes in all.
@@ -56,8 +58,8 @@ pub async fn job_create_restore_on(
     let row = tx
         .query_one(
             "INSERT INTO jobs (kind, state, creator, line_id, version, agent_id, volume_id, restore_request, \
-             entry_count, byte_total, created_at) \
-             VALUES ('restore', 'queued', $1, $2, $3, $4, $5, $6, $7, $8, clock_timestamp()) RETURNING id",
+             entry_count, byte_total, restore_paths, created_at) \
+             VALUES ('restore', 'queued', $1, $2, $3, $4, $5, $6, $7, $8, $9::bytea, clock_timestamp()) RETURNING id",
             &[
                 &creator,
                 &new.line_id,
@@ -67,6 +69,7 @@ pub async fn job_create_restore_on(
                 &new.request,
                 &new.entry_count,
                 &new.byte_total,
+                &new.paths,
             ],
         )
         .await?;

@@ -135,6 +135,11 @@ const MIGRATIONS: &[Migration] = &[
         name: "trust",
         sql: include_str!("../../migrations/0024_trust.sql"),
     },
+    Migration {
+        number: 25,
+        name: "paths of a restore",
+        sql: include_str!("../../migrations/0025_restore.sql"),
+    },
 ];
 
 /// The texts of all migrations, in order.

@@ -158,8 +158,10 @@ pub struct NewExtra<'a> {
     pub version: i64,
     /// Source agent whose files they are.
     pub agent_id: i64,
-    /// Encoded `taf.v1.RestoreVersionRequest`.
+    /// Encoded `taf.v1.RestoreVersionRequest`, without its paths.
     pub request: &'a [u8],
+    /// Chosen paths.
+    pub paths: Option<&'a [u8]>,
     /// The restore that begins it by itself.
     pub cause: Option<i64>,
 }
@@ -172,8 +174,8 @@ pub async fn job_create_extra_on(
 ) -> Result<i64, Error> {
     let row = tx
         .query_one(
-            "INSERT INTO jobs (kind, state, creator, line_id, version, agent_id, restore_request, cause_job, created_at) \
-             VALUES ('remove-extra', 'queued', $1, $2, $3, $4, $5, $6::bigint, clock_timestamp()) RETURNING id",
+            "INSERT INTO jobs (kind, state, creator, line_id, version, agent_id, restore_request, cause_job, restore_paths, created_at) \
+             VALUES ('remove-extra', 'queued', $1, $2, $3, $4, $5, $6::bigint, $7::bytea, clock_timestamp()) RETURNING id",
             &[
                 &creator,
                 &new.line_id,
@@ -181,6 +183,7 @@ pub async fn job_create_extra_on(
                 &new.agent_id,
                 &new.request,
                 &new.cause,
+                &new.paths,
             ],
         )
         .await?;
@@ -189,17 +192,19 @@ pub async fn job_create_extra_on(
 
 /// Begins the removal of what is extra that was to follow a restore, if it has done what it was for.
 pub async fn extra_follow_on(tx: &Transaction<'_>, restore: i64) -> Result<Option<i64>, Error> {
-    let sql = "SELECT line_id, version, agent_id, restore_request, creator FROM jobs WHERE id = $1 AND kind = 'restore' \
+    let sql = "SELECT line_id, version, agent_id, restore_request, creator, restore_paths FROM jobs WHERE id = $1 AND kind = 'restore' \
                AND state IN ('succeeded', 'succeeded-with-issues')";
     let Some(row) = tx.query_opt(sql, &[&restore]).await? else {
         return Ok(None);
     };
     let request: Vec<u8> = row.get(3);
+    let paths: Option<Vec<u8>> = row.get(5);
     let new = NewExtra {
         line_id: row.get(0),
         version: row.get(1),
         agent_id: row.get(2),
         request: &request,
+        paths: paths.as_deref(),
         cause: Some(restore),
     };
     let creator: String = row.get(4);

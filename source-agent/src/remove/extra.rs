@@ -19,6 +19,7 @@ use super::{AHEAD, Told, fetch, reason};
 use crate::backup::Context;
 use crate::fault::{self, Error};
 use crate::progress::{Counters, absolute};
+use crate::restore::mapping::Mapping;
 use crate::restore::target;
 use crate::restore::target_path;
 use crate::restore::write::{Allowed, Permit};
@@ -39,6 +40,7 @@ pub async fn run(context: Context<'_>, work: &RemoveExtraWork) -> Result<RemoveD
     if !Path::new(OsStr::from_bytes(&raw)).exists() {
         return Ok(done(&context.counters));
     }
+    let mapping = Mapping::new(&work.strip_prefix, &work.prefix)?;
     let config = context.config.clone();
     let mut own = config.exclude.clone();
     own.push(config.state.clone());
@@ -59,6 +61,7 @@ pub async fn run(context: Context<'_>, work: &RemoveExtraWork) -> Result<RemoveD
         let mut extra = Extra {
             remover: Remover::new(place.directory),
             permit: place.permit,
+            mapping,
             target: raw,
             own,
             really: !work.list_only,
@@ -84,6 +87,7 @@ pub async fn run(context: Context<'_>, work: &RemoveExtraWork) -> Result<RemoveD
 struct Extra {
     remover: Remover,
     permit: Permit,
+    mapping: Mapping,
     /// Absolute.
     target: Vec<u8>,
     /// What stays whatever is asked: the agent's own.
@@ -100,18 +104,20 @@ impl Extra {
             if self.stop.is_cancelled() {
                 return Err(Error::Stopped);
             }
-            let names = match self.remover.names(&listing.path) {
+            let Some(place) = self.mapping.directory(&listing.path) else {
+                continue;
+            };
+            let names = match self.remover.names(&place) {
                 Ok(Some(names)) => names,
                 // It could not be restored, which the restore has said.
                 Ok(None) => continue,
                 Err(error) => {
-                    self.told
-                        .stays(&listing.path, reason(&error), error.to_string());
+                    self.told.stays(&place, reason(&error), error.to_string());
                     continue;
                 }
             };
             for name in names.iter().filter(|name| is_extra(name, &listing)) {
-                self.one(&taf_tree::path::join(&listing.path, name))?;
+                self.one(&taf_tree::path::join(&place, name))?;
             }
         }
         if self.stop.is_cancelled() {

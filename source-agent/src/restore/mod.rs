@@ -3,10 +3,13 @@
 //! Owns the passes and the bounds. The planner asks for ranges, the receiver makes segments of them, the writer makes
 //! files; each is bounded by the next, and no file is ever held whole. Damage costs the entries that it touches.
 
+pub(crate) mod mapping;
+mod owners;
 mod parts;
 mod plan;
 mod recall;
 mod receive;
+mod sieve;
 mod tape;
 pub(crate) mod target;
 mod window;
@@ -17,16 +20,19 @@ use std::sync::Arc;
 
 use taf_proto::agent::{RecallItem, RestoreDone, RestoreWork};
 use taf_proto::{path, v1};
-use taf_tree::{Collision, Target, Unpacker};
+use taf_tree::{Collision, Lookout, Target, Unpacker};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+use self::mapping::Mapping;
+use self::owners::Owners;
 use self::parts::Parts;
 use self::plan::{Left, Outlets};
 use self::recall::Items;
+use self::sieve::Sieve;
 use self::tape::Tape;
 use self::window::Window;
-use self::write::Writer;
+use self::write::{Outlet, Writer};
 use crate::backup::Context;
 use crate::fault::{self, Error};
 use crate::ordered;
@@ -46,22 +52,15 @@ pub async fn run(context: Context<'_>, work: &RestoreWork) -> Result<RestoreDone
         .worker
         .as_ref()
         .ok_or_else(|| fault::protocol("the restore names no drive"))?;
-    let raw = target_path(work.target.as_ref())?;
-    let collision = match work.collision() {
-        v1::Collision::Always => Collision::Always,
-        v1::Collision::Never | v1::Collision::Unspecified => Collision::Never,
+    let (outlet, sieve) = if work.verify_only {
+        (Outlet::nowhere(), None)
+    } else {
+        let (outlet, sieve) = open(&context, work).await?;
+        (outlet, Some(sieve))
     };
-    let config = context.config.clone();
-    let place = tokio::task::spawn_blocking(move || target::open(&config, &raw))
-        .await
-        .map_err(|error| fault::internal(error.to_string()))??;
-    let writer = Writer::new(
-        Unpacker::new(Target::new(place.directory, collision)),
-        place.permit,
-        context.issues.clone(),
-        Arc::clone(&context.counters),
-    );
-    let fetching = recall::fetch(context.controller.clone(), context.key);
+    let counters = Arc::clone(&context.counters);
+    let writer = Writer::new(outlet, context.issues.clone(), counters);
+    let fetching = recall::fetch(context.controller.clone(), context.key, sieve);
     let fetched = context.stop.run_until_cancelled(fetching).await;
     let (parts, items) = fetched.unwrap_or(Err(Error::Stopped))?;
     let passes = Passes {
@@ -93,7 +92,49 @@ pub async fn run(context: Context<'_>, work: &RestoreWork) -> Result<RestoreDone
         directory_count: Counters::get(&counters.directories),
         byte_count: Counters::get(&counters.bytes),
         issue_count: Counters::get(&counters.issues),
+        kept_count: Counters::get(&counters.kept),
     })
+}
+
+/// Opens the target of a restore that writes: for the writer, and for looking at what is there already.
+async fn open(context: &Context<'_>, work: &RestoreWork) -> Result<(Outlet, Sieve), Error> {
+    let raw = target_path(work.target.as_ref())?;
+    let collision = collision(work.collision());
+    let mapping = Mapping::new(&work.strip_prefix, &work.prefix)?;
+    let (config, rules) = (context.config.clone(), work.owner_rules.clone());
+    let opening = tokio::task::spawn_blocking(move || {
+        let again = target::open(&config, &raw)?;
+        let place = target::open(&config, &raw)?;
+        Ok::<_, Error>((place, again, Owners::new(&rules)?))
+    });
+    let (place, again, owners) = opening
+        .await
+        .map_err(|error| fault::internal(error.to_string()))??;
+    let outlet = Outlet::Below {
+        unpacker: Box::new(Unpacker::new(Target::new(place.directory, collision))),
+        permit: place.permit,
+        mapping: mapping.clone(),
+        owners,
+    };
+    let sieve = Sieve {
+        lookout: Lookout::new(again.directory, collision),
+        collision,
+        mapping,
+        permit: again.permit,
+        issues: context.issues.clone(),
+        counters: Arc::clone(&context.counters),
+    };
+    Ok((outlet, sieve))
+}
+
+fn collision(asked: v1::Collision) -> Collision {
+    match asked {
+        v1::Collision::Never | v1::Collision::Unspecified => Collision::Never,
+        v1::Collision::IfNewer => Collision::IfNewer,
+        v1::Collision::IfOlder => Collision::IfOlder,
+        v1::Collision::IfDifferent => Collision::IfDifferent,
+        v1::Collision::Always => Collision::Always,
+    }
 }
 
 /// The target's raw path.

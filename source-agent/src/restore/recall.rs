@@ -18,6 +18,7 @@ use tonic::transport::Channel;
 use tonic::{Status, Streaming};
 
 use super::parts::Parts;
+use super::sieve::Sieve;
 use crate::fault::{self, Error};
 
 /// Largest message: one segment table, and room.
@@ -30,6 +31,7 @@ const RETRY: (Duration, Duration) = (Duration::from_millis(200), Duration::from_
 pub struct Items {
     waiting: VecDeque<RecallItem>,
     recall: Option<Recall>,
+    sieve: Option<Sieve>,
 }
 
 /// The stream, taken up again where it broke. Whoever waits for it too long stops waiting: it never gives up by itself.
@@ -47,7 +49,11 @@ struct Recall {
 }
 
 /// Fetches the parts, and the items as far as they are asked for.
-pub async fn fetch(controller: Channel, key: AssignmentKey) -> Result<(Parts, Items), Error> {
+pub async fn fetch(
+    controller: Channel,
+    key: AssignmentKey,
+    mut sieve: Option<Sieve>,
+) -> Result<(Parts, Items), Error> {
     let mut recall = Recall {
         client: CatalogServiceClient::new(controller).max_decoding_message_size(MESSAGE_LIMIT),
         request: FetchRecallRequest { key: Some(key) },
@@ -63,8 +69,9 @@ pub async fn fetch(controller: Channel, key: AssignmentKey) -> Result<(Parts, It
             Message::Part(part) => parts.add(&part)?,
             Message::Items(some) => {
                 let items = Items {
-                    waiting: some.items.into(),
+                    waiting: sift(&mut sieve, some.items).await?.into(),
                     recall: Some(recall),
+                    sieve,
                 };
                 return Ok((parts, items));
             }
@@ -79,6 +86,7 @@ impl Items {
         Self {
             waiting: items.into(),
             recall: None,
+            sieve: None,
         }
     }
 
@@ -93,13 +101,32 @@ impl Items {
             };
             match recall.next().await? {
                 None => self.recall = None,
-                Some(Message::Items(some)) => self.waiting.extend(some.items),
+                Some(Message::Items(some)) => {
+                    self.waiting
+                        .extend(sift(&mut self.sieve, some.items).await?);
+                }
                 Some(Message::Part(_)) => {
                     return Err(fault::protocol("a part came behind the first item"));
                 }
             }
         }
     }
+}
+
+/// Leaves out what need not be read, on a thread that may wait for the disk.
+async fn sift(sieve: &mut Option<Sieve>, items: Vec<RecallItem>) -> Result<Vec<RecallItem>, Error> {
+    let Some(mut taken) = sieve.take() else {
+        return Ok(items);
+    };
+    let sifting = tokio::task::spawn_blocking(move || {
+        let left = taken.sift(items);
+        (taken, left)
+    });
+    let (taken, left) = sifting
+        .await
+        .map_err(|error| fault::internal(error.to_string()))?;
+    *sieve = Some(taken);
+    Ok(left)
 }
 
 impl Recall {

@@ -13,6 +13,8 @@ use taf_tree::{Unpacker, Warning, write};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+use super::mapping::Mapping;
+use super::owners::Owners;
 use super::plan::{Needs, Order};
 use super::window::Window;
 use crate::fault::{Error, fault};
@@ -21,6 +23,8 @@ use crate::progress::Counters;
 
 /// Warnings of one kind that are told one by one.
 const WARNINGS_MOST: u64 = 1_000;
+/// Bytes that are proved at a time.
+const PROVED_AT_A_TIME: usize = 256 << 10;
 
 /// Says whether a raw path below the target may be written; an error ends the restore.
 pub type Permit = Box<dyn Fn(&[u8]) -> Result<Allowed, Error> + Send>;
@@ -40,10 +44,48 @@ enum Placed {
     Damaged(String),
 }
 
+/// Where the members go.
+pub enum Outlet {
+    /// Below a directory, each where the permit lets it.
+    Below {
+        /// Puts them there.
+        unpacker: Box<Unpacker>,
+        /// Says what may be written.
+        permit: Permit,
+        /// Says where.
+        mapping: Mapping,
+        /// Says whose they become.
+        owners: Owners,
+    },
+    /// Nowhere: they are read and proved. The buffer is for their bytes.
+    Nowhere(Vec<u8>),
+}
+
+impl Outlet {
+    /// Proves only.
+    pub fn nowhere() -> Self {
+        Self::Nowhere(vec![0; PROVED_AT_A_TIME])
+    }
+
+    /// The place of an item, none if it has none.
+    fn place(&self, path: &[u8]) -> Option<Vec<u8>> {
+        match self {
+            Self::Below { mapping, .. } => mapping.place(path),
+            Self::Nowhere(_) => Some(path.to_vec()),
+        }
+    }
+
+    fn permits(&self, path: &[u8]) -> Result<Allowed, Error> {
+        match self {
+            Self::Below { permit, .. } => permit(path),
+            Self::Nowhere(_) => Ok(Allowed::Write),
+        }
+    }
+}
+
 /// Puts items in their places.
 pub struct Writer {
-    unpacker: Unpacker,
-    permit: Permit,
+    outlet: Outlet,
     issues: Issues,
     counters: Arc<Counters>,
     /// Places of files with several names, and the name that was restored.
@@ -91,16 +133,10 @@ enum Carried {
 }
 
 impl Writer {
-    /// Writes by `unpacker` what `permit` lets pass.
-    pub fn new(
-        unpacker: Unpacker,
-        permit: Permit,
-        issues: Issues,
-        counters: Arc<Counters>,
-    ) -> Self {
+    /// Writes to an outlet.
+    pub fn new(outlet: Outlet, issues: Issues, counters: Arc<Counters>) -> Self {
         Self {
-            unpacker,
-            permit,
+            outlet,
             issues,
             counters,
             carried: HashMap::new(),
@@ -123,28 +159,28 @@ impl Writer {
             if stop.is_cancelled() {
                 return Err(Error::Stopped);
             }
-            let keep = (self.permit)(&item.path)? == Allowed::Keep;
-            self.counters.path(&item.path);
-            match (needs, item.ancestor) {
-                (Needs::Segments { last, .. }, _) if keep => window.pass(last),
-                _ if keep => {}
-                (_, Some(ancestor)) => {
-                    let made = self
-                        .unpacker
-                        .target()
-                        .missing_directory(&item.path, &metadata(&ancestor));
-                    self.settle(&item.path, made)?;
+            let place = match self.outlet.place(&item.path) {
+                Some(place) if self.outlet.permits(&place)? == Allowed::Write => place,
+                _ => {
+                    if let Needs::Segments { last, .. } = needs {
+                        window.pass(last);
+                    }
+                    continue;
                 }
-                (Needs::Nothing, None) => self.further_name(item)?,
-                (Needs::Missing(reason), None) => self.damaged(&item, &reason),
+            };
+            self.counters.path(&place);
+            match (needs, item.ancestor) {
+                (_, Some(ancestor)) => self.missing_directory(&place, &ancestor)?,
+                (Needs::Nothing, None) => self.further_name(item, &place)?,
+                (Needs::Missing(reason), None) => self.damaged(&item, &place, &reason),
                 (Needs::Segments { first, last }, None) => {
-                    let placed = self.member(&item, &mut window, first, last)?;
+                    let placed = self.member(&item, &place, &mut window, first, last)?;
                     window.pass(last);
                     if window.ended() {
                         return Err(Error::Stopped);
                     }
                     if let Placed::Damaged(reason) = placed {
-                        self.damaged(&item, &reason);
+                        self.damaged(&item, &place, &reason);
                     }
                 }
             }
@@ -159,14 +195,17 @@ impl Writer {
 
     /// Gives directories their metadata, and waits until everything is on the disk.
     pub fn finish(mut self) -> Result<(), Error> {
+        let Outlet::Below { unpacker, .. } = &mut self.outlet else {
+            return Ok(());
+        };
         let (issues, warned) = (self.issues.clone(), &mut self.warned);
-        let finished = self.unpacker.finish(|warning| match warning {
+        let finished = unpacker.finish(|warning| match warning {
             Ok(warning) => warned.warn(&issues, &warning),
             Err(error) => issues.put_blocking(b"", reason(&error), error.to_string()),
         });
         self.warned.sum_up(&issues);
         finished
-            .and_then(|()| self.unpacker.target().sync())
+            .and_then(|()| unpacker.target().sync())
             .map_err(|error| {
                 fault(
                     "TARGET_FAILED",
@@ -176,9 +215,24 @@ impl Writer {
             })
     }
 
+    /// A directory on the way to what was asked for.
+    fn missing_directory(&mut self, place: &[u8], ancestor: &Ancestor) -> Result<(), Error> {
+        let Outlet::Below {
+            unpacker, owners, ..
+        } = &mut self.outlet
+        else {
+            return Ok(());
+        };
+        let mut meta = metadata(ancestor);
+        owners.apply(&mut meta);
+        let made = unpacker.target().missing_directory(place, &meta);
+        self.settle(place, made)
+    }
+
     fn member(
         &mut self,
         item: &RecallItem,
+        path: &[u8],
         window: &mut Window,
         first: u64,
         last: u64,
@@ -203,9 +257,16 @@ impl Writer {
             overrule(&mut member.meta, stat);
         }
         let expected = (!item.hash.is_empty()).then_some(&item.hash[..]);
-        let unpacked =
-            self.unpacker
-                .member(&item.path, &member, &mut MemberData(&mut decoder), expected);
+        let data = &mut MemberData(&mut decoder);
+        let unpacked = match &mut self.outlet {
+            Outlet::Below {
+                unpacker, owners, ..
+            } => {
+                owners.apply(&mut member.meta);
+                unpacker.member(path, &member, data, expected)
+            }
+            Outlet::Nowhere(buffer) => Unpacker::prove(buffer, &member, data, expected),
+        };
         let carried = match unpacked {
             Ok(outcome) => {
                 let left_out = outcome
@@ -224,11 +285,11 @@ impl Writer {
                 if left_out {
                     Carried::NotThere
                 } else {
-                    Carried::At(item.path.to_vec())
+                    Carried::At(path.to_vec())
                 }
             }
             Err(unpack::Error::Write(error)) => {
-                self.settle(&item.path, Err(error))?;
+                self.settle(path, Err(error))?;
                 Carried::NotThere
             }
             Err(error) => return damaged(error.to_string()),
@@ -239,12 +300,12 @@ impl Writer {
         Ok(Placed::Done)
     }
 
-    fn further_name(&mut self, item: RecallItem) -> Result<(), Error> {
+    fn further_name(&mut self, item: RecallItem, path: &[u8]) -> Result<(), Error> {
         let place = (item.archive_ordinal, item.tar_offset);
         let existing = match self.carried.get(&place) {
-            Some(Carried::At(path)) => path.clone(),
+            Some(Carried::At(existing)) => existing.clone(),
             Some(Carried::Damaged) => {
-                self.damaged(&item, "the name that carries its bytes is damaged");
+                self.damaged(&item, path, "the name that carries its bytes is damaged");
                 return Ok(());
             }
             Some(Carried::NotThere) => {
@@ -252,18 +313,25 @@ impl Writer {
                 return Ok(());
             }
             None => {
-                self.damaged(&item, "the catalog names no entry that carries its bytes");
+                self.damaged(
+                    &item,
+                    path,
+                    "the catalog names no entry that carries its bytes",
+                );
                 return Ok(());
             }
         };
-        let linked = self.unpacker.target().hard_link(&item.path, &existing);
+        let linked = match &mut self.outlet {
+            Outlet::Below { unpacker, .. } => unpacker.target().hard_link(path, &existing),
+            Outlet::Nowhere(_) => Ok(()),
+        };
         if linked.is_ok() {
             Counters::add(&self.counters.files, 1);
         }
-        self.settle(&item.path, linked)
+        self.settle(path, linked)
     }
 
-    fn damaged(&mut self, item: &RecallItem, reason: &str) {
+    fn damaged(&mut self, item: &RecallItem, path: &[u8], reason: &str) {
         if item.link_group != 0 {
             let place = (item.archive_ordinal, item.tar_offset);
             // A name that was restored stays what others are linked to.
@@ -276,12 +344,16 @@ impl Writer {
                 })
                 .or_insert(Carried::Damaged);
         }
-        self.issues.put_blocking(&item.path, "DAMAGED", reason);
+        self.issues.put_blocking(path, "DAMAGED", reason);
     }
 
     /// An issue for what could not be written; a fault if nothing else could be either.
     fn settle(&mut self, path: &[u8], result: Result<(), write::Error>) -> Result<(), Error> {
         let Err(error) = result else { return Ok(()) };
+        if let write::Error::Kept { .. } = error {
+            Counters::add(&self.counters.kept, 1);
+            return Ok(());
+        }
         if let write::Error::Io {
             source: Errno::NOSPC | Errno::DQUOT | Errno::ROFS,
             ..
@@ -303,7 +375,7 @@ impl Writer {
 fn reason(error: &write::Error) -> &'static str {
     match error {
         write::Error::Path { .. } => "PATH_REFUSED",
-        write::Error::Exists { .. } => "EXISTS",
+        write::Error::Exists { .. } | write::Error::Kept { .. } => "EXISTS",
         write::Error::Conflict { .. } => "CONFLICT",
         write::Error::Replaced { .. } => "REPLACED",
         write::Error::Overrun { .. }

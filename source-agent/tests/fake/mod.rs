@@ -635,6 +635,7 @@ impl Site {
             collision: collision.into(),
             entry_count: 1,
             byte_count: 1,
+            ..RestoreWork::default()
         };
         self.assign(assignment::Work::Restore(work))
     }

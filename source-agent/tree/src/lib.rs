@@ -29,4 +29,4 @@ pub use issue::{Issue, IssueKind};
 pub use remove::Remover;
 pub use unpack::Unpacker;
 pub use walk::{Event, Walk};
-pub use write::{Collision, FileWriter, Target, Warning, WarningKind};
+pub use write::{Collision, Facts, FileWriter, Lookout, Target, Warning, WarningKind};

@@ -93,11 +93,7 @@ impl Unpacker {
                     file.write(&self.buffer[..read])?;
                 }
                 let digest = digest.finish();
-                if let (Some(expected), Some(found)) = (expected, &digest)
-                    && !found.starts_with(expected)
-                {
-                    return Err(Error::Content);
-                }
+                check(expected, digest.as_ref())?;
                 let warnings = file.finish()?;
                 return Ok(Outcome { warnings, digest });
             }
@@ -112,6 +108,47 @@ impl Unpacker {
         })
     }
 
+    /// Reads a member as [`Unpacker::member`] does, and puts it nowhere.
+    ///
+    /// # Errors
+    /// Those of its bytes.
+    pub fn prove(
+        buffer: &mut [u8],
+        member: &Member,
+        data: &mut impl Read,
+        expected: Option<&[u8]>,
+    ) -> Result<Outcome, Error> {
+        let extents = match &member.content {
+            Content::Sparse { extents, .. } => Some(extents.as_slice()),
+            Content::Data { .. } => None,
+            Content::HardLink { .. } => return Ok(Outcome::default()),
+        };
+        if member.meta.kind != Kind::File {
+            return Ok(Outcome::default());
+        }
+        let mut digest = Digest::new(member.meta.size, extents);
+        let mut left = extents.map_or(member.meta.size, |extents| {
+            extents.iter().map(|extent| extent.length).sum()
+        });
+        while left > 0 {
+            match data.read(buffer) {
+                Ok(0) => return Err(Error::Read(io::ErrorKind::UnexpectedEof.into())),
+                Ok(read) => {
+                    digest.update(&buffer[..read]);
+                    left = left.saturating_sub(read as u64);
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(Error::Read(error)),
+            }
+        }
+        let digest = digest.finish();
+        check(expected, digest.as_ref())?;
+        Ok(Outcome {
+            warnings: Vec::new(),
+            digest,
+        })
+    }
+
     /// Gives the directories their metadata; to be called once, after everything else. See
     /// [`Target::finish_directories`].
     pub fn finish(
@@ -119,6 +156,14 @@ impl Unpacker {
         warn: impl FnMut(Result<Warning, write::Error>),
     ) -> Result<(), write::Error> {
         self.target.finish_directories(warn)
+    }
+}
+
+/// Whether the content is what it should be, as far as both are known.
+fn check(expected: Option<&[u8]>, found: Option<&[u8; 32]>) -> Result<(), Error> {
+    match (expected, found) {
+        (Some(expected), Some(found)) if !found.starts_with(expected) => Err(Error::Content),
+        _ => Ok(()),
     }
 }
 

@@ -7,7 +7,7 @@ use rustix::fs::{AtFlags, Mode, OFlags, ftruncate, openat, unlinkat};
 use rustix::io::{Errno, pwrite};
 use taf_format::entry::{Extent, Metadata};
 
-use super::{Collision, Error, Warning, apply, place};
+use super::{Error, Warning, apply, place};
 use crate::metadata::Handle;
 use crate::path;
 
@@ -24,7 +24,8 @@ pub struct FileWriter {
     extents: Vec<Extent>,
     current: usize,
     done: u64,
-    collision: Collision,
+    /// Whether what is there gives way.
+    replace: bool,
 }
 
 impl FileWriter {
@@ -34,7 +35,7 @@ impl FileWriter {
         path: &[u8],
         meta: &Metadata,
         extents: Option<&[Extent]>,
-        collision: Collision,
+        replace: bool,
     ) -> Result<Self, Error> {
         let whole = [Extent {
             offset: 0,
@@ -60,7 +61,7 @@ impl FileWriter {
             extents: extents.to_vec(),
             current: 0,
             done: 0,
-            collision,
+            replace,
         })
     }
 
@@ -123,7 +124,7 @@ impl FileWriter {
             &self.temporary,
             name,
             &self.path,
-            self.collision,
+            self.replace,
         )?;
         self.temporary.clear();
         Ok(warnings)

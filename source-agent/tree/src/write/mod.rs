@@ -6,6 +6,7 @@
 
 mod apply;
 pub(crate) mod beneath;
+mod collision;
 mod deferred;
 mod file;
 
@@ -22,21 +23,12 @@ use rustix::io::Errno;
 use taf_format::entry::{Extent, Kind, Metadata};
 
 use self::beneath::Beneath;
+pub use self::collision::{Collision, Facts, Lookout};
 use self::deferred::{Deferred, Identity};
 pub use self::file::FileWriter;
 use crate::issue::words;
 use crate::metadata::{self, Handle};
 use crate::path;
-
-/// What happens where an entry of that name is already there. Directories are always shared: they take what is
-/// restored into them, and the metadata that goes with them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Collision {
-    /// What is there stays: [`Error::Exists`].
-    Never,
-    /// What is there is replaced in one step, unless it is a directory.
-    Always,
-}
 
 /// What could not be kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -80,6 +72,12 @@ pub enum Error {
     /// Something is there, and it was said to stay.
     #[error("{path} exists and was left as it is")]
     Exists {
+        /// As shown to people.
+        path: String,
+    },
+    /// Something is there, and the entry is not to take its place, as [`Collision`] says.
+    #[error("{path} exists and was kept")]
+    Kept {
         /// As shown to people.
         path: String,
     },
@@ -244,9 +242,16 @@ impl Target {
         meta: &Metadata,
         extents: Option<&[Extent]>,
     ) -> Result<FileWriter, Error> {
-        let directory = self.vacant(path)?.0;
+        let place = self.vacant(path, meta.into())?;
         let temporary = self.temporary();
-        FileWriter::new(directory, temporary, path, meta, extents, self.collision)
+        FileWriter::new(
+            place.directory,
+            temporary,
+            path,
+            meta,
+            extents,
+            place.replace,
+        )
     }
 
     /// Makes a symbolic link to `meta.link_target`, which may be anything.
@@ -305,8 +310,19 @@ impl Target {
 
     /// Makes `path` another name of `existing`, which was restored below this target before.
     pub fn hard_link(&mut self, path: &[u8], existing: &[u8]) -> Result<(), Error> {
+        beneath::check(path)?;
         let (from, old) = self.beneath.parent(existing)?;
-        let (directory, name) = self.vacant(path)?;
+        let facts = statat(from.as_fd(), old, AtFlags::SYMLINK_NOFOLLOW)
+            .map(|stat| Facts::of(&stat))
+            .map_err(|error| Error::at("examine", existing, error))?;
+        let facts = facts.ok_or_else(|| Error::Replaced {
+            path: path::display(existing),
+        })?;
+        let Place {
+            directory,
+            name,
+            replace,
+        } = self.vacant(path, facts)?;
         let temporary = self.temporary();
         linkat(
             from.as_fd(),
@@ -316,7 +332,7 @@ impl Target {
             AtFlags::empty(),
         )
         .map_err(|error| Error::at("link", path, error))?;
-        let placed = place(directory.as_fd(), &temporary, name, path, self.collision);
+        let placed = place(directory.as_fd(), &temporary, name, path, replace);
         // Also when it was placed: renaming onto another name of the same inode leaves both.
         let _ = unlinkat(directory.as_fd(), &temporary[..], AtFlags::empty());
         placed
@@ -364,22 +380,30 @@ impl Target {
         }
     }
 
-    /// The parent and name for a new entry, refused if something is there that stays.
-    fn vacant<'p>(&mut self, path: &'p [u8]) -> Result<(Arc<OwnedFd>, &'p [u8]), Error> {
+    /// The place for a new entry, refused if something is there that stays.
+    fn vacant<'p>(&mut self, path: &'p [u8], entry: Facts) -> Result<Place<'p>, Error> {
         let (directory, name) = self.beneath.parent(path)?;
-        match statat(directory.as_fd(), name, AtFlags::SYMLINK_NOFOLLOW) {
-            Err(Errno::NOENT) => Ok((directory, name)),
-            Err(error) => Err(Error::at("examine", path, error)),
+        let shown = || path::display(path);
+        let replace = match statat(directory.as_fd(), name, AtFlags::SYMLINK_NOFOLLOW) {
+            // Whatever comes there meanwhile was not judged.
+            Err(Errno::NOENT) => self.collision == Collision::Always,
+            Err(error) => return Err(Error::at("examine", path, error)),
             Ok(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::Directory => {
-                Err(Error::Conflict {
-                    path: path::display(path),
-                })
+                return Err(Error::Conflict { path: shown() });
             }
-            Ok(_) if self.collision == Collision::Never => Err(Error::Exists {
-                path: path::display(path),
-            }),
-            Ok(_) => Ok((directory, name)),
-        }
+            Ok(_) if self.collision == Collision::Never => {
+                return Err(Error::Exists { path: shown() });
+            }
+            Ok(stat) if !self.collision.replaces(&stat, entry) => {
+                return Err(Error::Kept { path: shown() });
+            }
+            Ok(_) => true,
+        };
+        Ok(Place {
+            directory,
+            name,
+            replace,
+        })
     }
 
     /// Makes what is neither file nor directory with `make`, gives it its metadata and then its name.
@@ -389,7 +413,11 @@ impl Target {
         meta: &Metadata,
         make: impl FnOnce(BorrowedFd<'_>, &[u8]) -> Result<(), Errno>,
     ) -> Result<Vec<Warning>, Error> {
-        let (directory, name) = self.vacant(path)?;
+        let Place {
+            directory,
+            name,
+            replace,
+        } = self.vacant(path, meta.into())?;
         let temporary = self.temporary();
         make(directory.as_fd(), &temporary).map_err(|error| Error::at("create", path, error))?;
         let located = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
@@ -397,13 +425,21 @@ impl Target {
             .map_err(|error| Error::at("examine", path, error))
             .and_then(|fd| apply::apply(own(fd.as_fd(), path, meta.kind)?, path, meta))
             .and_then(|warnings| {
-                place(directory.as_fd(), &temporary, name, path, self.collision).map(|()| warnings)
+                place(directory.as_fd(), &temporary, name, path, replace).map(|()| warnings)
             });
         if finished.is_err() {
             let _ = unlinkat(directory.as_fd(), &temporary[..], AtFlags::empty());
         }
         finished
     }
+}
+
+/// Where a new entry goes.
+struct Place<'p> {
+    directory: Arc<OwnedFd>,
+    name: &'p [u8],
+    /// Whether what is there gives way.
+    replace: bool,
 }
 
 /// Device and inode.
@@ -430,11 +466,12 @@ fn place(
     temporary: &[u8],
     name: &[u8],
     path: &[u8],
-    collision: Collision,
+    replace: bool,
 ) -> Result<(), Error> {
-    let placed = match collision {
-        Collision::Always => renameat(directory, temporary, directory, name),
-        Collision::Never => match renameat_with(
+    let placed = if replace {
+        renameat(directory, temporary, directory, name)
+    } else {
+        match renameat_with(
             directory,
             temporary,
             directory,
@@ -447,10 +484,10 @@ fn place(
                     .and_then(|()| unlinkat(directory, temporary, AtFlags::empty()))
             }
             other => other,
-        },
+        }
     };
     placed.map_err(|error| match error {
-        Errno::EXIST if collision == Collision::Never => Error::Exists {
+        Errno::EXIST if !replace => Error::Exists {
             path: path::display(path),
         },
         Errno::EXIST | Errno::NOTEMPTY => Error::Conflict {
