@@ -8,14 +8,14 @@ use std::time::Duration;
 use taf_peer::tls::{Expect, Trust, client_config};
 use taf_peer::{MESSAGE_LIMIT, channel};
 use taf_proto::v1::{
-    catalog_service_client::CatalogServiceClient, device_service_client::DeviceServiceClient,
-    enrolment_service_client::EnrolmentServiceClient, health_service_client::HealthServiceClient,
-    identity_service_client::IdentityServiceClient, job_service_client::JobServiceClient,
-    plan_service_client::PlanServiceClient, pool_service_client::PoolServiceClient,
-    preview_service_client::PreviewServiceClient, retention_service_client::RetentionServiceClient,
-    source_service_client::SourceServiceClient, system_service_client::SystemServiceClient,
-    trust_service_client::TrustServiceClient, version_service_client::VersionServiceClient,
-    volume_service_client::VolumeServiceClient,
+    catalog_service_client::CatalogServiceClient, check_service_client::CheckServiceClient,
+    device_service_client::DeviceServiceClient, enrolment_service_client::EnrolmentServiceClient,
+    health_service_client::HealthServiceClient, identity_service_client::IdentityServiceClient,
+    job_service_client::JobServiceClient, plan_service_client::PlanServiceClient,
+    pool_service_client::PoolServiceClient, preview_service_client::PreviewServiceClient,
+    retention_service_client::RetentionServiceClient, source_service_client::SourceServiceClient,
+    system_service_client::SystemServiceClient, trust_service_client::TrustServiceClient,
+    version_service_client::VersionServiceClient, volume_service_client::VolumeServiceClient,
 };
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::service::Interceptor;
@@ -97,6 +97,8 @@ services! {
     devices: DeviceServiceClient,
     /// What drives and volumes are worth.
     health: HealthServiceClient,
+    /// Whether the catalog holds together.
+    check: CheckServiceClient,
     /// Whether the catalog is trusted.
     trust: TrustServiceClient,
     /// The whole.

@@ -206,4 +206,6 @@ fn whatever_is_killed_comes_back() {
     for index in 0..scene.versions.len() {
         scene.restore(index, 1000).unwrap();
     }
+    let checked = scene.system.taf(&["catalog", "check"]).unwrap();
+    checked.expect(0).unwrap();
 }

@@ -117,6 +117,7 @@ fn a_backup_goes_on_over_what_expired_and_what_is_kept_comes_back() {
         },
     )
     .unwrap();
+    taf(&system, &["catalog", "check"]);
     let held = system.taf(&["version", "expire", "daily@4"]).unwrap();
     assert!(held.stderr.contains("last good version"), "{}", held.stderr);
 }

@@ -176,6 +176,7 @@ fn yesterdays_database_writes_nothing_and_destroys_nothing_of_today() {
     let status = system.json(&["status"]).unwrap();
     assert!(status["distrust_time"].is_null(), "{status}");
     taf(&system, &["run", "daily", "--type", "full"]);
+    taf(&system, &["catalog", "check"]);
     let restored = system.restore("daily", &[], "restored", &tree).unwrap();
     ensure_equal(&tree, &restored).unwrap();
 }

@@ -1,13 +1,15 @@
 //! `taf catalog`: the catalog as a whole.
 
+mod check;
 mod trust;
 
 use crate::failure::{Exit, Failure};
 use crate::output::Output;
 
-/// The catalog as a whole: trust, distrust
+/// The catalog as a whole: check, distrust, trust
 #[derive(Debug, clap::Subcommand)]
 pub enum Command {
+    Check(check::Check),
     Distrust(trust::Distrust),
     Trust(trust::Trust),
 }
@@ -16,6 +18,7 @@ impl Command {
     /// Runs it.
     pub async fn run(self, out: &mut Output) -> Result<Exit, Failure> {
         match self {
+            Self::Check(command) => command.run(out).await,
             Self::Distrust(command) => command.run(out).await,
             Self::Trust(command) => command.run(out).await,
         }

@@ -205,14 +205,6 @@ async fn count_with(
             needs.merge(found);
         }
     }
-    let need = |(part, need): (Part, taf_core::catalog::Need)| Need {
-        version: part.version as u64,
-        archive_ordinal: part.archive_ordinal,
-        part_number: part.part_number,
-        row_count: need.rows,
-        entry_count: need.entries,
-        byte_count: need.bytes,
-    };
     let mut own = ClosingRecord {
         needs: needs.iter().map(need).collect(),
         ..ClosingRecord::default()
@@ -307,7 +299,20 @@ fn tally(bodies: &[PageRow], decoder: &mut Decoder, spans: &[Span], living: &mut
     found
 }
 
-fn span(row: &PartSpan) -> Span {
+/// What a version needs of a part, as closing records have it.
+pub(super) fn need((part, need): (Part, taf_core::catalog::Need)) -> Need {
+    Need {
+        version: part.version as u64,
+        archive_ordinal: part.archive_ordinal,
+        part_number: part.part_number,
+        row_count: need.rows,
+        entry_count: need.entries,
+        byte_count: need.bytes,
+    }
+}
+
+/// Where a part lies in its archive.
+pub(super) fn span(row: &PartSpan) -> Span {
     Span {
         part: Part {
             version: row.version,

@@ -6,6 +6,7 @@
 
 pub mod base;
 pub mod browse;
+pub mod check;
 pub mod closing;
 pub mod commit;
 pub mod extra;

@@ -56,7 +56,7 @@ fn unneeded(standing: &[Standing]) -> Vec<i64> {
 }
 
 /// The versions whose rows must stay.
-fn stay(standing: &[Standing]) -> Vec<Protected> {
+pub(super) fn stay(standing: &[Standing]) -> Vec<Protected> {
     let published = standing.iter().filter(|v| !v.staged);
     let published: Vec<Published> = published
         .map(|v| Published {

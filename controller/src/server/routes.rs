@@ -8,6 +8,7 @@ use taf_proto::agent::mount_service_server::MountServiceServer;
 use taf_proto::agent::preview_service_server::PreviewServiceServer as AgentPreviewServiceServer;
 use taf_proto::agent::session_service_server::SessionServiceServer;
 use taf_proto::v1::catalog_service_server::CatalogServiceServer as PublicCatalogServiceServer;
+use taf_proto::v1::check_service_server::CheckServiceServer;
 use taf_proto::v1::device_service_server::DeviceServiceServer;
 use taf_proto::v1::enrolment_service_server::EnrolmentServiceServer;
 use taf_proto::v1::health_service_server::HealthServiceServer;
@@ -32,6 +33,7 @@ use crate::reconcile::{self, Reconciler};
 use crate::services::agent_catalog::AgentCatalog;
 use crate::services::agent_mounts::AgentMounts;
 use crate::services::catalog::Catalogs;
+use crate::services::check::Checks;
 use crate::services::device::Devices;
 use crate::services::enrolment::Enrolment;
 use crate::services::health::Healths;
@@ -105,6 +107,7 @@ pub(super) async fn compose(app: &App, shutdown: &CancellationToken) -> Result<C
             RetentionServiceServer,
             Retentions::new(app.clone(), registry.clone())
         ))
+        .add_service(limited!(CheckServiceServer, Checks(app.clone())))
         .add_service(limited!(
             TrustServiceServer,
             Trusts::new(app.clone(), registry.clone())

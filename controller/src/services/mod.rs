@@ -4,6 +4,7 @@
 pub mod agent_catalog;
 pub mod agent_mounts;
 pub mod catalog;
+pub mod check;
 pub mod device;
 pub mod enrolment;
 pub mod health;

@@ -13,6 +13,7 @@ pub mod assignments;
 pub mod attempt_volumes;
 pub mod attempts;
 pub mod audit;
+pub mod checks;
 pub mod cleaning;
 pub mod closings;
 pub mod dictionaries;

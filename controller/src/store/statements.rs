@@ -28,6 +28,7 @@ pub const SOURCES: &[(&str, &str)] = &[
     source!("attempt_volumes.rs"),
     source!("attempts.rs"),
     source!("audit.rs"),
+    source!("checks.rs"),
     source!("cleaning.rs"),
     source!("closings.rs"),
     source!("dictionaries.rs"),
