@@ -2,7 +2,6 @@
 //! where that follows from the rest.
 #![allow(clippy::unwrap_used, missing_docs)]
 
-#[allow(dead_code)]
 #[path = "support/runs.rs"]
 mod runs;
 mod support;
