@@ -20,6 +20,8 @@ pub struct Reader<'a> {
     barcode: &'a str,
     block_size: u64,
     buffer: Vec<u8>,
+    /// The block that is in the buffer, and its length.
+    held: Option<(u64, usize)>,
     course: Course<'a, Fault>,
     truncated: Option<String>,
 }
@@ -37,6 +39,7 @@ impl<'a> Reader<'a> {
             barcode,
             block_size: u64::from(block_size),
             buffer: vec![0; block_size as usize],
+            held: None,
             course: Course::new(Sought::Blocks, prove),
             truncated: None,
         }
@@ -96,6 +99,13 @@ impl<'a> Reader<'a> {
 
     /// Reads one block into the buffer, on the way to `end`: its length, or why it is lost.
     pub fn block(&mut self, block: u64, end: u64) -> Result<Result<usize, String>, Fault> {
+        // A range mostly ends in the middle of a block, in which the next one begins: no drive goes back for that.
+        if let Some((held, length)) = self.held
+            && held == block
+        {
+            return Ok(Ok(length));
+        }
+        self.held = None;
         let found = self.course.read(self.drive, &mut self.buffer, block, end);
         if let (None, Some(first)) = (&self.truncated, self.course.ended()) {
             self.truncated = Some(format!(
@@ -104,7 +114,10 @@ impl<'a> Reader<'a> {
             ));
         }
         match found {
-            Ok(Found::Read(Read::Block(length))) => Ok(Ok(length)),
+            Ok(Found::Read(Read::Block(length))) => {
+                self.held = Some((block, length));
+                Ok(Ok(length))
+            }
             Ok(Found::Read(_) | Found::Longer(_)) => {
                 Ok(Err(format!("there is no such block {block}")))
             }

@@ -151,3 +151,32 @@ fn a_drive_that_reads_nothing_any_more_ends_it() {
     }
     assert_eq!(ended.as_deref(), Some("VOLUME_UNREADABLE"));
 }
+
+#[test]
+fn ranges_that_meet_within_a_block_take_no_step_back() {
+    let mut tape = tape();
+    let prove = |_: &mut dyn Drive, _: &Error| Ok(());
+    let mut reader = Reader::new(&mut tape.drive, "A", BLOCK as u32, &prove);
+    let half = BLOCK as u64 / 2;
+    let mut got = Vec::new();
+    let mut back = Vec::new();
+    for number in 0..10 {
+        let range = ReadRange {
+            byte_offset: number * 5 * half,
+            length: 5 * half,
+            ..range(0, 1)
+        };
+        let mut take = |response: ReadResponse| match response.message.unwrap() {
+            read_response::Message::Chunk(chunk) => {
+                got.extend_from_slice(&chunk.data);
+                true
+            }
+            other => panic!("{other:?}"),
+        };
+        assert!(reader.range(&range, &mut take).unwrap());
+        let drive = &tape.rig.library.drives()[0];
+        back.push(drive.lock().stats().locates_backward);
+    }
+    assert!(got == (0..25).flat_map(block).collect::<Vec<u8>>());
+    assert_eq!(back[0], back[9], "only to the beginning");
+}
