@@ -38,7 +38,9 @@ async fn recalled(view: &View, paths: &[&str]) -> (Vec<RecallPart>, Vec<RecallIt
     let sent = selection.clone();
     let (sender, mut receiver) = tokio::sync::mpsc::channel(1);
     let sending = async move {
-        recall::stream(view, &sent, &sender).await.unwrap();
+        recall::stream(view, &sent, &recall::Preference::default(), &sender)
+            .await
+            .unwrap();
     };
     let receiving = async {
         let (mut parts, mut items) = (Vec::new(), Vec::new());
@@ -469,7 +471,7 @@ async fn an_agent_fetches_its_recall_and_reports_issues_once() {
         line_id: world.line,
         version: 1,
         agent_id: world.agent_id,
-        volume_id: world.volume_id,
+        volumes: &[world.volume_id],
         request: &wanted.encode_to_vec(),
         paths: None,
         entry_count: 1,
@@ -483,7 +485,10 @@ async fn an_agent_fetches_its_recall_and_reports_issues_once() {
 
     let service = AgentCatalog::new(world.store.clone(), Registry::default());
     let mut stream = service
-        .fetch_recall(as_agent(FetchRecallRequest { key: Some(key) }))
+        .fetch_recall(as_agent(FetchRecallRequest {
+            key: Some(key),
+            volume_order: Vec::new(),
+        }))
         .await
         .unwrap()
         .into_inner();

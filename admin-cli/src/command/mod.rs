@@ -19,6 +19,7 @@ mod ls;
 mod order;
 mod plan;
 mod pool;
+mod recall;
 mod restore;
 mod retention;
 mod run;

@@ -8,12 +8,12 @@ use std::path::PathBuf;
 use taf_proto::v1::{self, Collision, OwnerKind, OwnerRule, RestoreVersionRequest};
 
 use super::job::list_issues;
+use super::recall;
 use crate::client::{Client, request_id};
 use crate::failure::{Exit, Failure};
 use crate::follow::{conclude_quietly, detached, follow, until_ended};
-use crate::human;
 use crate::output::Output;
-use crate::resource::{absolute, id, name, version};
+use crate::resource::{absolute, name, version};
 
 /// What to do where something already exists.
 #[derive(Debug, Clone, Copy, clap::ValueEnum)]
@@ -121,7 +121,8 @@ pub struct Restore {
     /// Write nothing: read it all from tape and hold it against the catalog
     #[arg(long, conflicts_with_all = ["to", "delete", "collision", "prefix", "owner", "owner_map", "map_owner", "map_group"])]
     verify_only: bool,
-    /// Only say what would be done
+    /// Only say what would be done: the volumes in the order in which they are read, where each of them is, how much is read of it and
+    /// about how long that takes
     #[arg(long)]
     dry_run: bool,
     /// Do not wait for the end
@@ -153,18 +154,8 @@ impl Restore {
         if out.json() {
             out.message("RestoreVersionResponse", &answer)?;
         } else {
-            let volumes: Vec<_> = answer.volumes.iter().map(|volume| id(volume)).collect();
-            out.line(format!(
-                "would {} {}, {}; volumes in order: {}",
-                if self.verify_only { "read" } else { "restore" },
-                human::counted(answer.entry_count, "entry", "entries"),
-                human::size(answer.byte_count),
-                if volumes.is_empty() {
-                    "none".to_owned()
-                } else {
-                    volumes.join(" ")
-                }
-            ))?;
+            let verb = if self.verify_only { "read" } else { "restore" };
+            recall::show(&answer, verb, out)?;
         }
         if answer.job.is_empty() {
             return Ok(Exit::Done);

@@ -137,13 +137,15 @@ fn state(volume: &Volume) -> String {
 }
 
 fn place(volume: &Volume) -> String {
-    match (volume.location.as_str(), volume.last_location.as_str()) {
+    let seen = volume.last_seen_time.as_ref();
+    where_it_is(&volume.location, &volume.last_location, seen)
+}
+
+/// Where a volume is, or was before it went.
+pub fn where_it_is(location: &str, last: &str, seen: Option<&prost_types::Timestamp>) -> String {
+    match (location, last) {
         ("", "") => "not seen".to_owned(),
-        ("", last) => format!(
-            "outside; {} until {}",
-            place_words(last),
-            human::time(volume.last_seen_time.as_ref())
-        ),
+        ("", last) => format!("outside; {} until {}", place_words(last), human::time(seen)),
         (location, _) => place_words(location),
     }
 }

@@ -66,6 +66,7 @@ fn goes_on(job: &Job, due: &Due) -> bool {
     let with_it = match &job.needs.cartridge {
         Wanted::Append { pool, .. } => due.appendable && *pool == due.pool,
         Wanted::Volume(wanted) => *wanted == due.volume,
+        Wanted::AnyOf(wanted) => wanted.contains(&due.volume),
         Wanted::Barcode(wanted) => *wanted == due.barcode,
         Wanted::Whatever => true,
         Wanted::Cleaning => false,

@@ -17,6 +17,7 @@ pub mod inspection;
 pub mod instant;
 pub mod mount;
 pub mod plan;
+pub mod recall;
 pub mod retention;
 pub mod trust;
 

@@ -137,6 +137,8 @@ pub struct Cartridge {
     pub in_mail_slot: bool,
     /// Drive that the library shows it in.
     pub in_drive: Option<i64>,
+    /// Where it was before it went, for people.
+    pub last_place: Option<String>,
 }
 
 /// All that jobs are planned on.
@@ -316,6 +318,7 @@ fn find(
     // Where it is saves a move; the fullest first fills one tape before the next is begun.
     candidates.sort_by_key(|c| {
         (
+            turn(&needs.cartridge, c),
             c.in_drive.is_none(),
             std::cmp::Reverse(c.byte_count),
             c.barcode.clone(),
@@ -329,6 +332,17 @@ fn find(
         }
     }
     Err(first.unwrap_or_else(|| Obstacle::Never(nothing_fits(&needs.cartridge))))
+}
+
+/// Which turn a cartridge has among those that are read one after the other.
+fn turn(wanted: &Wanted, cartridge: &Cartridge) -> usize {
+    match wanted {
+        Wanted::AnyOf(ids) => {
+            let is = |id: &i64| cartridge.volume == Some(*id);
+            ids.iter().position(is).unwrap_or(ids.len())
+        }
+        _ => 0,
+    }
 }
 
 /// The cartridges that would do, wherever they are.
@@ -348,6 +362,7 @@ fn candidates<'a>(
                 c.pool == Some(*pool) && c.appendable && !running.is_some_and(used)
             }
             Wanted::Volume(id) => c.volume == Some(*id),
+            Wanted::AnyOf(ids) => c.volume.is_some_and(|id| ids.contains(&id)),
             Wanted::Barcode(barcode) => c.barcode == *barcode,
             Wanted::Cleaning => c.cleanings_left.is_some_and(|left| left > 0),
         })
@@ -400,7 +415,7 @@ fn nothing_fits(wanted: &Wanted) -> Fault {
                 "label a blank cartridge with `taf volume label BARCODE --pool {pool_name}`; `taf library` shows what is in the slots"
             ),
         ),
-        Wanted::Volume(_) | Wanted::Whatever => Fault::new(
+        Wanted::Volume(_) | Wanted::AnyOf(_) | Wanted::Whatever => Fault::new(
             "VOLUME_GONE",
             "the volume is not in the catalog any more",
             "choose another version with `taf versions`",
@@ -485,8 +500,12 @@ fn with_cartridge(
     let barcode = &cartridge.barcode;
     is_free(cartridge, taken)?;
     let Some(library) = cartridge.library else {
+        let place = match &cartridge.last_place {
+            Some(place) => format!(" ({place})"),
+            None => String::new(),
+        };
         return wait(format!(
-            "volume {barcode} is in no library: put it into a slot"
+            "volume {barcode} is in no library{place}: put it into a slot"
         ));
     };
     if cartridge.twice && needs.to.is_none() {

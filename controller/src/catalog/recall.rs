@@ -16,6 +16,7 @@ use taf_proto::agent::{
 };
 use taf_proto::v1::EntryKind;
 use tokio::sync::mpsc;
+use uuid::Uuid;
 
 use super::select::covers;
 use super::{Error, Selection, View, view};
@@ -39,11 +40,21 @@ pub struct Count {
     pub bytes: u64,
 }
 
-/// Which of a version's parts hold something of a selection.
+/// Which of a version's parts hold something of a selection, and how much.
 #[derive(Debug)]
 pub struct Needed<'a> {
     parts: &'a [Located],
-    hit: Vec<bool>,
+    takes: Vec<Take>,
+}
+
+/// What is needed of a part.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Take {
+    /// Entries that begin in it, all names of a file as one.
+    pub entries: u64,
+    /// Bytes of tar.
+    pub tar_bytes: u64,
+    hit: bool,
 }
 
 impl<'a> Needed<'a> {
@@ -51,7 +62,7 @@ impl<'a> Needed<'a> {
     fn none(parts: &'a [Located]) -> Self {
         Self {
             parts,
-            hit: vec![false; parts.len()],
+            takes: vec![Take::default(); parts.len()],
         }
     }
 
@@ -62,18 +73,58 @@ impl<'a> Needed<'a> {
         let first = self.parts.partition_point(|part| {
             (part.archive_ordinal as u32, part.end_tar_offset as u64) <= begin
         });
-        for (part, hit) in self.parts.iter().zip(&mut self.hit).skip(first) {
-            if (part.archive_ordinal as u32, part.first_tar_offset as u64) >= end {
+        let parts = self.parts.iter().zip(&mut self.takes).skip(first);
+        for (index, (part, take)) in parts.enumerate() {
+            let part_begin = (part.archive_ordinal as u32, part.first_tar_offset as u64);
+            if part_begin >= end {
                 return;
             }
-            *hit = true;
+            let part_end = (part.end_tar_offset as u64).min(end.1);
+            take.hit = true;
+            take.entries += u64::from(index == 0);
+            take.tar_bytes += part_end.saturating_sub(part_begin.1.max(begin.1));
         }
     }
 
     /// The parts, in the order of their bytes.
     pub fn parts(&self) -> impl Iterator<Item = &'a Located> + '_ {
-        let hit = self.parts.iter().zip(&self.hit).filter(|(_, hit)| **hit);
-        hit.map(|(part, _)| part)
+        self.takes().map(|(part, _)| part)
+    }
+
+    /// The parts, and what is needed of each.
+    pub fn takes(&self) -> impl Iterator<Item = (&'a Located, Take)> + '_ {
+        let both = self.parts.iter().zip(&self.takes);
+        both.filter(|(_, take)| take.hit)
+            .map(|(part, take)| (part, *take))
+    }
+}
+
+/// In which order volumes are read if nothing else says so: as the archives come to them.
+#[derive(Debug, Clone, Default)]
+pub struct Preference {
+    /// Recordings that were told in this order already.
+    pub given: Vec<Uuid>,
+    /// The volume that is in place.
+    pub first: Option<i64>,
+    /// Volumes that are nowhere to be had: they come last.
+    pub away: HashSet<i64>,
+}
+
+impl Preference {
+    /// The volumes of parts, each once, in the order in which they are read.
+    pub fn order<'p>(&self, parts: impl IntoIterator<Item = &'p Located>) -> Vec<i64> {
+        let mut volumes: Vec<(i64, Uuid)> = Vec::new();
+        for part in parts {
+            if !volumes.iter().any(|(id, _)| *id == part.volume_id) {
+                volumes.push((part.volume_id, part.recording));
+            }
+        }
+        volumes.sort_by_key(|(id, recording)| {
+            let told = self.given.iter().position(|given| given == recording);
+            let told = told.unwrap_or(usize::MAX);
+            (told, self.first != Some(*id), self.away.contains(id))
+        });
+        volumes.into_iter().map(|(id, _)| id).collect()
     }
 }
 
@@ -97,8 +148,8 @@ pub async fn count<'a>(
         }
         for entry in page.entries.iter().filter(|entry| is_item(entry)) {
             count.entries += 1;
-            needed.take(entry.place, entry.tar_length);
             if entry.link_group == 0 || linked.insert(entry.place) {
+                needed.take(entry.place, entry.tar_length);
                 count.bytes += entry.size;
             }
         }
@@ -116,13 +167,14 @@ fn is_item(entry: &Entry) -> bool {
 pub async fn stream(
     view: &View,
     selection: &Selection,
+    preference: &Preference,
     sender: &mpsc::Sender<Result<FetchRecallResponse, tonic::Status>>,
 ) -> Result<(), Error> {
     let client = view.client().await?;
     let parts =
         parts::part_list_of_version(&client, view.scope.line_id, view.scope.version).await?;
     drop(client);
-    let order = Order::of(&parts);
+    let order = Order::of(&parts, preference);
     for &at in &order.parts {
         let part = &parts[at];
         let client = view.client().await?;
@@ -202,8 +254,8 @@ pub async fn stream(
 /// Where an item comes: the run of parts that it begins in, and its place. What has no place comes first.
 type Rank = (usize, Option<Place>);
 
-/// The order in which parts are read: volume after volume, each once, in the order in which the archives first come to them; on
-/// a volume from its beginning to its end. A run is what follows each other of one archive: within it, pages are in the order
+/// The order in which parts are read: volume after volume, each once, in the order in which the archives first come to them, or as a
+/// [`Preference`] says (a file that crosses volumes then has its later one mounted again); on a volume from its beginning to its end. A run is what follows each other of one archive: within it, pages are in the order
 /// of the tape by themselves.
 struct Order {
     /// Indexes of parts, in this order.
@@ -216,13 +268,8 @@ struct Order {
 
 impl Order {
     /// The order of these parts, which are in the order of their archives.
-    fn of(parts: &[Located]) -> Self {
-        let mut volumes: Vec<i64> = Vec::new();
-        for part in parts {
-            if !volumes.contains(&part.volume_id) {
-                volumes.push(part.volume_id);
-            }
-        }
+    fn of(parts: &[Located], preference: &Preference) -> Self {
+        let volumes = preference.order(parts);
         let volume = |part: &Located| volumes.iter().position(|id| *id == part.volume_id);
         let mut order: Vec<usize> = (0..parts.len()).collect();
         order.sort_by_key(|&at| (volume(&parts[at]), parts[at].tape_file));
@@ -471,11 +518,11 @@ mod tests {
     fn part(archive_ordinal: i32, part_number: i32, volume_id: i64, tape_file: i64) -> Located {
         Located {
             archive_ordinal,
-            archive_uuid: uuid::Uuid::nil(),
+            archive_uuid: Uuid::nil(),
             part_number,
             volume_id,
             barcode: String::new(),
-            recording: uuid::Uuid::nil(),
+            recording: Uuid::from_u128(volume_id as u128),
             block_size: 0,
             tape_file,
             first_block: 0,
@@ -495,7 +542,7 @@ mod tests {
             part(2, 1, 11, 2),
             part(3, 1, 10, 3),
         ];
-        let order = Order::of(&parts);
+        let order = Order::of(&parts, &Preference::default());
         assert_eq!(order.parts, [0, 1, 4, 2, 3]);
         assert_eq!(order.runs, [0, 0, 2, 3, 1]);
         let run = |archive_ordinal, tar_offset| {
@@ -510,6 +557,48 @@ mod tests {
             [0, 0, 2, 3, 1]
         );
         assert_eq!(order.run(&parts, None), 0);
+        // The first volume is away: what it has comes last, and in its own order.
+        let away = Preference {
+            away: HashSet::from([10]),
+            ..Preference::default()
+        };
+        let order = Order::of(&parts, &away);
+        assert_eq!(order.parts, [2, 3, 0, 1, 4]);
+        assert_eq!(order.runs, [2, 2, 0, 1, 3]);
+    }
+
+    #[test]
+    fn what_was_told_stays_then_comes_what_is_in_place_then_what_is_at_hand() {
+        let parts = [1, 2, 3, 4].map(|volume| part(1, volume as i32, volume, 1));
+        let told = |preference: &Preference| preference.order(&parts);
+        let mut preference = Preference::default();
+        assert_eq!(told(&preference), [1, 2, 3, 4]);
+        preference.away = HashSet::from([1, 3]);
+        assert_eq!(told(&preference), [2, 4, 1, 3]);
+        preference.first = Some(3);
+        assert_eq!(told(&preference), [3, 2, 4, 1]);
+        preference.given = [4, 1].map(Uuid::from_u128).to_vec();
+        assert_eq!(told(&preference), [4, 1, 3, 2]);
+    }
+
+    #[test]
+    fn what_is_needed_of_each_part_adds_up() {
+        let parts = [part(1, 1, 10, 1), part(1, 2, 11, 1), part(2, 1, 11, 2)];
+        let mut needed = Needed::none(&parts);
+        let at = |archive_ordinal, tar_offset| {
+            Some(Place {
+                archive_ordinal,
+                tar_offset,
+            })
+        };
+        needed.take(at(1, 90), 30);
+        needed.take(at(1, 150), 10);
+        needed.take(None, 10);
+        let told: Vec<_> = needed
+            .takes()
+            .map(|(part, take)| (part.volume_id, take.entries, take.tar_bytes))
+            .collect();
+        assert_eq!(told, [(10, 1, 10), (11, 1, 30)]);
     }
 
     #[test]

@@ -9,7 +9,7 @@ use taf_format::page::{self, Decoder, DirectoryStat, Entry, Page};
 
 use super::Error;
 use crate::store::pages::{self, PageRow, Scope};
-use crate::store::{Client, GenericClient, Store, dictionaries, versions};
+use crate::store::{Client, GenericClient, Store, dictionaries, parts, versions};
 
 /// A published version.
 #[derive(Debug, Clone)]
@@ -70,6 +70,16 @@ impl View {
             scope,
             decoder: Arc::new(Mutex::new(Decoder::new(known))),
         })
+    }
+
+    /// The volumes that it needs.
+    pub async fn volumes(&self, client: &impl GenericClient) -> Result<Vec<i64>, Error> {
+        let (line, version) = (self.scope.line_id, self.scope.version);
+        let parts = parts::part_list_of_version(client, line, version).await?;
+        let mut volumes: Vec<i64> = parts.iter().map(|part| part.volume_id).collect();
+        volumes.sort_unstable();
+        volumes.dedup();
+        Ok(volumes)
     }
 
     /// Decodes a row.

@@ -283,7 +283,14 @@ async fn decided_on(
     match decision {
         Decision::Wait { job, stream, why } => {
             match state.waiting_attempt(job, stream) {
-                Some(live) => attempts::attempt_wait_on(tx, live.id, Some(&why)).await?,
+                Some(live) => {
+                    attempts::attempt_wait_on(tx, live.id, Some(&why)).await?;
+                    // Who has nothing in memory there holds no drive while it waits: others may need it, or what is in it.
+                    if live.drive_id.is_some() && !is_bound(live) {
+                        attempts::attempt_drive_leave_on(tx, live.id).await?;
+                        return Ok(true);
+                    }
+                }
                 None => jobs::job_wait_on(tx, job, &why).await?,
             }
             return Ok(false);

@@ -508,6 +508,7 @@ impl State {
                 in_drive: place
                     .and_then(|p| p.drive_serial)
                     .and_then(|serial| rows.get(serial).copied()),
+                last_place: volume.and_then(PlannedVolume::last_place),
             }
         };
         let volumes: HashMap<&str, &PlannedVolume> = self

@@ -51,6 +51,7 @@ fn of_kind(job: &QueuedJob, state: &State) -> Needs {
         ("move", ..) => carry(To::Element(job.task.to_address.unwrap_or_default() as u32)),
         ("import", ..) => carry(To::Slot),
         ("export", ..) => carry(To::MailSlot),
+        ("restore", ..) if !job.volumes.is_empty() => Needs::any_of(job.volumes.clone()),
         (_, Some((pool, name)), None) => Needs::append(*pool, name),
         (_, _, Some(volume)) => Needs::volume(volume),
         (_, None, None) => Needs::cartridge(cartridge.unwrap_or_default()),

@@ -1,6 +1,7 @@
 //! `taf.agent.v1.CatalogService`: what agents give to and take from the catalog. Every call is fenced by the certificate's
 //! agent, the attempt and its generation.
 
+use bytes::Bytes;
 use prost::Message as _;
 use taf_proto::agent::catalog_service_server::CatalogService;
 use taf_proto::agent::{
@@ -26,7 +27,7 @@ use crate::catalog::{
     self, Error, Selection, View, base, commit, extra, index, recall, removal, verify,
 };
 use crate::session::Registry;
-use crate::store::{Store, assignments, attempt_volumes, versions};
+use crate::store::{Store, assignments, attempt_volumes, versions, volumes};
 
 /// Messages of a recall that wait for a slow agent: a few megabytes at most.
 const AHEAD: usize = 4;
@@ -48,7 +49,7 @@ impl AgentCatalog {
         &self,
         agent: &str,
         request: &FetchRecallRequest,
-    ) -> Result<(View, Selection), Status> {
+    ) -> Result<(View, Selection, i64), Status> {
         let client = self.store.client().await?;
         let assignment =
             report::assignment(&client, request.key.as_ref(), agent, Side::Source).await?;
@@ -76,7 +77,27 @@ impl AgentCatalog {
             paths.map_err(|e| status::internal("a restore's paths can't be read", &e))?
         };
         let selection = Selection::resolve(&view, &paths).await?;
-        Ok((view, selection))
+        Ok((view, selection, assignment.attempt_id))
+    }
+
+    /// In which order a restore reads its volumes: as it was told before, beginning with what is in place, and last what can't be had.
+    async fn preference(
+        &self,
+        view: &View,
+        attempt: i64,
+        told: &[Bytes],
+    ) -> Result<recall::Preference, Status> {
+        let client = self.store.client().await?;
+        let given: Result<Vec<_>, _> = told
+            .iter()
+            .map(|it| report::uuid(it, "a recording"))
+            .collect();
+        let volumes = view.volumes(&client).await?;
+        Ok(recall::Preference {
+            given: given?,
+            first: attempt_volumes::volume_held(&client, attempt).await?,
+            away: volumes::volume_list_away(&client, &volumes).await?,
+        })
     }
 
     async fn removal(
@@ -278,10 +299,14 @@ impl CatalogService for AgentCatalog {
         request: Request<FetchRecallRequest>,
     ) -> Result<Response<Self::FetchRecallStream>, Status> {
         let agent = Caller::agent(&request)?.id.clone();
-        let (view, selection) = self.recall(&agent, request.get_ref()).await?;
+        let request = request.into_inner();
+        let (view, selection, attempt) = self.recall(&agent, &request).await?;
+        let preference = self
+            .preference(&view, attempt, &request.volume_order)
+            .await?;
         let (sender, receiver) = mpsc::channel(AHEAD);
         tokio::spawn(async move {
-            if let Err(error) = recall::stream(&view, &selection, &sender).await {
+            if let Err(error) = recall::stream(&view, &selection, &preference, &sender).await {
                 // Nobody to tell if the agent has gone.
                 let _ = sender.send(Err(error.into())).await;
             }
@@ -296,11 +321,12 @@ impl CatalogService for AgentCatalog {
         request: Request<FetchListingsRequest>,
     ) -> Result<Response<Self::FetchListingsStream>, Status> {
         let agent = Caller::agent(&request)?.id.clone();
-        let (view, selection) = self
+        let (view, selection, _) = self
             .recall(
                 &agent,
                 &FetchRecallRequest {
                     key: request.get_ref().key,
+                    volume_order: Vec::new(),
                 },
             )
             .await?;

@@ -21,6 +21,7 @@ pub mod password;
 pub mod plan;
 pub mod pool;
 pub mod preview;
+mod recall_plan;
 mod removal;
 mod restore;
 pub mod retention;

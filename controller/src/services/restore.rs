@@ -9,9 +9,9 @@ use taf_proto::v1::{
 use tonic::{Code, Status};
 
 use super::mutation::Mutation;
-use super::names;
 use super::status::{self, Violations};
-use super::version::{Versions, no_parts, readable, relative, volumes};
+use super::version::{Versions, no_parts, readable, relative};
+use super::{names, recall_plan};
 use crate::catalog::{Patterns, Selection, View, extra, recall};
 use crate::store::jobs::{self, NewRestore};
 use crate::store::removals::{self, NewExtra};
@@ -51,12 +51,11 @@ impl Versions {
             self.may_delete_extra(&view, &chosen, &version, &wanted)
                 .await?;
         }
-        let mut answer = RestoreVersionResponse {
-            job: String::new(),
-            entry_count: count.entries,
-            byte_count: count.bytes,
-            volumes: volumes(needed.parts()),
-        };
+        let client = self.app.store.client().await?;
+        let (mut needs, mut answer) = recall_plan::plan(&client, &needed).await?;
+        drop(client);
+        answer.entry_count = count.entries;
+        answer.byte_count = count.bytes;
         let kept = wanted.kept(request, names::agent(&agent), &chosen.strip);
         let Some(mutation) = mutation else {
             return Ok(answer);
@@ -67,10 +66,10 @@ impl Versions {
                 .await;
         }
         // Of what has no bytes on tape the first volume will do.
-        let first = needed.parts().next().or(parts.first());
-        let Some(volume) = first.map(|part| part.volume_id) else {
-            return Err(no_parts(&request.version));
-        };
+        if needs.is_empty() {
+            let first = parts.first().ok_or_else(|| no_parts(&request.version))?;
+            needs.push(first.volume_id);
+        }
         let mut client = self.app.store.client().await?;
         let tx = client.transaction().await.map_err(store::Error::from)?;
         if let Some(answer) = mutation.begin_on(&tx).await? {
@@ -85,7 +84,7 @@ impl Versions {
             line_id: version.line_id,
             version: version.version,
             agent_id,
-            volume_id: volume,
+            volumes: &needs,
             request: &kept.encode_to_vec(),
             paths: paths.as_deref(),
             entry_count: store::bigint(count.entries)?,

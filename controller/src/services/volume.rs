@@ -241,7 +241,7 @@ pub(super) fn state(stored: &str) -> VolumeState {
     }
 }
 
-fn message(row: &VolumeRow) -> Volume {
+pub(super) fn message(row: &VolumeRow) -> Volume {
     // Nobody can tell which of the two is the volume, so neither is used while both are there.
     let (state, state_reason) = if row.seen_count > 1 {
         (

@@ -111,6 +111,12 @@ pub async fn volume_locate(
     Ok(row.map(|row| (row.get(0), row.get(1))))
 }
 
+/// The volume that an attempt holds.
+pub async fn volume_held(client: &impl GenericClient, attempt: i64) -> Result<Option<i64>, Error> {
+    let sql = "SELECT min(volume_id) AS id FROM attempt_volumes WHERE attempt_id = $1 AND held";
+    Ok(client.query_one(sql, &[&attempt]).await?.get(0))
+}
+
 /// The volume of a recording that holds parts which the version that a job restores needs.
 pub async fn volume_of_version_on(
     tx: &Transaction<'_>,

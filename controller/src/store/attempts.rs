@@ -337,6 +337,18 @@ pub async fn attempt_volume_leave_on(
     Error::expect_one(rows, "attempt")
 }
 
+/// An attempt that waits for its next volume leaves its drive to others.
+pub async fn attempt_drive_leave_on(tx: &Transaction<'_>, id: i64) -> Result<(), Error> {
+    let rows = tx
+        .execute(
+            "UPDATE attempts SET drive_id = NULL WHERE id = $1 AND ended_at IS NULL AND verdict = 'none' \
+             AND waiting_since IS NOT NULL AND drive_incarnation IS NULL",
+            &[&id],
+        )
+        .await?;
+    Error::expect_one(rows, "attempt")
+}
+
 /// The attempt goes on with this volume in this drive. [`Error::Exists`] if another attempt holds either; with `beside` one must be at
 /// work there.
 pub async fn attempt_volume_next_on(

@@ -37,8 +37,8 @@ pub struct NewRestore<'a> {
     pub version: i64,
     /// Source agent that writes.
     pub agent_id: i64,
-    /// Volume that is needed first.
-    pub volume_id: i64,
+    /// Volumes that are needed, in order.
+    pub volumes: &'a [i64],
     /// Encoded `taf.v1.RestoreVersionRequest`, without its paths.
     pub request: &'a [u8],
     /// Chosen paths.
@@ -65,7 +65,7 @@ pub async fn job_create_restore_on(
                 &new.line_id,
                 &new.version,
                 &new.agent_id,
-                &new.volume_id,
+                &new.volumes.first(),
                 &new.request,
                 &new.entry_count,
                 &new.byte_total,
@@ -73,7 +73,15 @@ pub async fn job_create_restore_on(
             ],
         )
         .await?;
-    Ok(row.get(0))
+    let id: i64 = row.get(0);
+    let ordinals: Vec<i32> = (1..).take(new.volumes.len()).collect();
+    tx.execute(
+        "INSERT INTO job_volumes (job_id, ordinal, volume_id) \
+         SELECT $1::bigint, unnest($2::integer[]), unnest($3::bigint[])",
+        &[&id, &ordinals, &new.volumes],
+    )
+    .await?;
+    Ok(id)
 }
 
 /// What an operator's job is made from.
@@ -470,6 +478,8 @@ pub struct QueuedJob {
     pub asked_kind: Option<String>,
     /// When it was asked for.
     pub created_at: Timestamp,
+    /// Volumes that a restore needs, in order.
+    pub volumes: Vec<i64>,
 }
 
 /// More waiting jobs than any installation has; later ones are looked at when earlier ones have gone.
@@ -481,7 +491,8 @@ pub async fn job_list_queued_on(tx: &Transaction<'_>) -> Result<Vec<QueuedJob>, 
         .query(
             "SELECT j.id, j.kind, j.cancel_asked, p.pool_id, po.pool_name, j.volume_id, j.line_id, \
              a.id, a.agent_name, a.connected, j.waiting_for, j.drive_id, j.library_id, j.cartridge, \
-             j.from_address, j.to_address, j.thorough, j.forced, j.background, j.creator, j.asked_kind, j.created_at FROM jobs j \
+             j.from_address, j.to_address, j.thorough, j.forced, j.background, j.creator, j.asked_kind, j.created_at, \
+             (SELECT array_agg(x.volume_id ORDER BY x.ordinal) FROM job_volumes x WHERE x.job_id = j.id) AS needed FROM jobs j \
              LEFT JOIN plans p ON p.id = j.plan_id LEFT JOIN pools po ON po.id = p.pool_id \
              LEFT JOIN agents a ON a.id = j.agent_id \
              WHERE j.state = 'queued' AND j.ended_at IS NULL ORDER BY j.id LIMIT $1::bigint",
@@ -514,6 +525,7 @@ pub async fn job_list_queued_on(tx: &Transaction<'_>) -> Result<Vec<QueuedJob>, 
             creator: row.get(19),
             asked_kind: row.get(20),
             created_at: row.get(21),
+            volumes: row.get::<_, Option<Vec<i64>>>(22).unwrap_or_default(),
         })
         .collect())
 }

@@ -140,6 +140,11 @@ const MIGRATIONS: &[Migration] = &[
         name: "paths of a restore",
         sql: include_str!("../../migrations/0025_restore.sql"),
     },
+    Migration {
+        number: 26,
+        name: "volumes of a job",
+        sql: include_str!("../../migrations/0026_job_volumes.sql"),
+    },
 ];
 
 /// The texts of all migrations, in order.

@@ -185,6 +185,21 @@ pub struct PlannedVolume {
     pub former: Option<(Uuid, i64)>,
     /// Whether it has to be inspected before anything is written to it.
     pub suspect: bool,
+    /// Library and element where it was before it went, and when that was seen.
+    pub seen: (Option<String>, Option<i32>, Option<Timestamp>),
+}
+
+impl PlannedVolume {
+    /// Where it was before it went, for people.
+    pub fn last_place(&self) -> Option<String> {
+        let (library, address, at) = &self.seen;
+        let (address, library) = ((*address)?, library.as_ref()?);
+        let place = format!("it was in element {address} of library {library}");
+        Some(match at {
+            Some(at) => format!("{place} until {}", at.strftime("%Y-%m-%d %H:%M UTC")),
+            None => place,
+        })
+    }
 }
 
 /// Every volume that a waiting job could get or that an attempt or job names. Full ones, which are most, are not read.
@@ -194,12 +209,14 @@ pub async fn volume_list_planned_on(tx: &Transaction<'_>) -> Result<Vec<PlannedV
             "SELECT v.id, v.barcode, v.volume_uuid, v.recording_uuid, v.pool_id, p.pool_name, v.state, v.block_size, \
              v.next_tape_file, v.next_block, v.byte_count, \
              EXISTS (SELECT 1 FROM jobs j WHERE j.volume_id = v.id AND j.ended_at IS NULL AND j.kind IN ('erase', 'format')) \
-             AS condemned, v.medium_serial, v.density, v.former_recording, v.former_end, v.suspect_since IS NOT NULL \
+             AS condemned, v.medium_serial, v.density, v.former_recording, v.former_end, v.suspect_since IS NOT NULL, \
+             v.seen_library, v.seen_address, v.seen_at \
              FROM volumes v JOIN pools p ON p.id = v.pool_id \
              WHERE v.state = 'appendable' \
              OR v.id IN (SELECT h.volume_id FROM attempt_volumes h WHERE h.held AND h.volume_id IS NOT NULL) \
              OR v.id IN (SELECT t.wanted_volume_id FROM attempts t WHERE t.ended_at IS NULL AND t.wanted_volume_id IS NOT NULL) \
              OR v.id IN (SELECT j.volume_id FROM jobs j WHERE j.ended_at IS NULL AND j.volume_id IS NOT NULL) \
+             OR v.id IN (SELECT x.volume_id FROM job_volumes x JOIN jobs j ON j.id = x.job_id WHERE j.ended_at IS NULL) \
              ORDER BY v.id",
             &[],
         )
@@ -225,8 +242,21 @@ pub async fn volume_list_planned_on(tx: &Transaction<'_>) -> Result<Vec<PlannedV
                 .and_then(|code| u8::try_from(code).ok()),
             former: row.get::<_, Option<Uuid>>(14).zip(row.get(15)),
             suspect: row.get(16),
+            seen: (row.get(17), row.get(18), row.get(19)),
         })
         .collect())
+}
+
+/// Those of some volumes that no connected library shows where a robot takes them from.
+pub async fn volume_list_away(
+    client: &impl GenericClient,
+    volumes: &[i64],
+) -> Result<HashSet<i64>, Error> {
+    let sql = "SELECT v.id FROM volumes AS v WHERE v.id = ANY($1::bigint[]) AND NOT EXISTS \
+               (SELECT 1 FROM elements AS x JOIN libraries AS y ON y.id = x.library_id \
+               WHERE x.occupied AND x.barcode = v.barcode AND y.connected AND x.kind <> 'mail-slot')";
+    let rows = client.query(sql, &[&volumes]).await?;
+    Ok(rows.iter().map(|row| row.get(0)).collect())
 }
 
 /// A tape file of a volume, as the catalog knows it.

@@ -56,7 +56,10 @@ pub async fn fetch(
 ) -> Result<(Parts, Items), Error> {
     let mut recall = Recall {
         client: CatalogServiceClient::new(controller).max_decoding_message_size(MESSAGE_LIMIT),
-        request: FetchRecallRequest { key: Some(key) },
+        request: FetchRecallRequest {
+            key: Some(key),
+            volume_order: Vec::new(),
+        },
         stream: None,
         taken: 0,
         repeated: 0,
@@ -66,7 +69,13 @@ pub async fn fetch(
     let mut parts = Parts::default();
     while let Some(message) = recall.next().await? {
         match message {
-            Message::Part(part) => parts.add(&part)?,
+            Message::Part(part) => {
+                let told = &mut recall.request.volume_order;
+                if !told.contains(&part.recording_uuid) {
+                    told.push(part.recording_uuid.clone());
+                }
+                parts.add(&part)?;
+            }
             Message::Items(some) => {
                 let items = Items {
                     waiting: sift(&mut sieve, some.items).await?.into(),
@@ -174,7 +183,11 @@ impl Recall {
         if let Some(stream) = &mut self.stream {
             return stream.message().await;
         }
-        let stream = self.client.fetch_recall(self.request).await?.into_inner();
+        let stream = self
+            .client
+            .fetch_recall(self.request.clone())
+            .await?
+            .into_inner();
         self.repeated = 0;
         self.stream.insert(stream).message().await
     }

@@ -32,6 +32,8 @@ pub enum Wanted {
     },
     /// This very volume.
     Volume(i64),
+    /// One of these volumes, the earlier the better: all will be needed, one after the other.
+    AnyOf(Vec<i64>),
     /// The cartridge with this barcode; the catalog need not know it.
     Barcode(String),
     /// Any cleaning cartridge that is not used up.
@@ -89,6 +91,11 @@ impl Needs {
     pub fn volume(id: i64) -> Needs {
         let wanted = Wanted::Volume(id);
         Needs::new(wanted, DriveNeed::Any, RobotNeed::OfCartridge)
+    }
+
+    /// To read these volumes one after the other, in any drive, beginning with one that can be had.
+    pub fn any_of(ids: Vec<i64>) -> Needs {
+        Needs::new(Wanted::AnyOf(ids), DriveNeed::Any, RobotNeed::OfCartridge)
     }
 
     /// To write a cartridge that the catalog need not know, in any drive.

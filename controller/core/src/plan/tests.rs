@@ -99,6 +99,7 @@ fn volume(id: i64) -> Cartridge {
         twice: false,
         in_mail_slot: false,
         in_drive: None,
+        last_place: None,
     }
 }
 

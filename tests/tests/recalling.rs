@@ -1,0 +1,289 @@
+//! How a restore goes about its volumes, by what the emulator counts: each mounted once and read forwards, only what is needed of it;
+//! one that is missing is named and waited for, and nobody else waits with it.
+//!
+//! The long form: `TAF_RECALL_PART=4000000000 cargo nextest run -p taf-tests --test recalling` has one part of so many bytes.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use taf_emulator::control::{Order, Report};
+use taf_emulator::drive::Stats;
+use taf_tests::patience::until;
+use taf_tests::said::number;
+use taf_tests::system::{Options, System, below};
+use taf_tests::trees::build_random;
+
+const PATIENCE: Duration = Duration::from_mins(2);
+/// Bytes of a segment of what no compressor shrinks, and of its header and records.
+const SEGMENT: u64 = (4 << 20) + (64 << 10);
+
+fn counted(system: &System) -> Stats {
+    let report: Report = serde_json::from_value(system.order(&Order::Stat).unwrap()).unwrap();
+    assert_eq!(report.drives.len(), 1);
+    report.drives[0].counters
+}
+
+/// Takes what is in the drive home.
+fn unload(system: &System) {
+    let drives = system.json(&["drive", "list"]).unwrap();
+    let drive = drives["drives"][0]["name"].as_str().unwrap().to_owned();
+    let drive = drive.strip_prefix("drives/").unwrap();
+    // Nothing may be in it.
+    system.taf(&["drive", "unload", drive]).unwrap();
+}
+
+fn ids(list: &serde_json::Value) -> Vec<String> {
+    let id = |name: &serde_json::Value| name.as_str().unwrap().replace("volumes/", "");
+    list.as_array().unwrap().iter().map(id).collect()
+}
+
+struct Scene {
+    system: System,
+    tree: PathBuf,
+    /// The volumes of the version, in order.
+    volumes: Vec<String>,
+}
+
+impl Scene {
+    /// A thousand files on three volumes or more.
+    fn set() -> Self {
+        let system = System::start(Options {
+            drives: 1,
+            cartridges: 4,
+            capacity: "8400000".into(),
+            emulator: [
+                "--buffer",
+                "2MiB",
+                "--early-warning",
+                "500000",
+                "--mail-slots",
+                "1",
+            ]
+            .map(str::to_owned)
+            .into(),
+            ..Options::default()
+        })
+        .unwrap();
+        let tree = system.data().join("tree");
+        build_random(&tree, 3, 1_000, 20_000).unwrap();
+        for cartridge in 1..=4 {
+            system
+                .label(&format!("TAF{cartridge:03}L8"), "default")
+                .unwrap();
+        }
+        system.plan("many", &tree, "default").unwrap();
+        system.taf(&["run", "many"]).unwrap().expect(0).unwrap();
+        let versions = system.json(&["versions", "--plan", "many"]).unwrap();
+        let volumes = ids(&versions["versions"][0]["volumes"]);
+        assert_eq!(volumes.len(), 3, "{volumes:?}");
+        Self {
+            system,
+            tree,
+            volumes,
+        }
+    }
+
+    fn arguments(&self, into: &Path) -> Vec<String> {
+        let pattern = self.tree.join("**/file-*[02468]").display().to_string();
+        let to = into.display().to_string();
+        ["restore", "many", &pattern, "--to", &to]
+            .map(str::to_owned)
+            .into()
+    }
+
+    /// What the restore of every second file says, with further words.
+    fn half(&self, into: &Path, further: &[&str]) -> serde_json::Value {
+        let arguments = self.arguments(into);
+        let mut arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+        arguments.extend(further);
+        self.system.json(&arguments).unwrap()
+    }
+
+    fn is_restored(&self, into: &Path) {
+        let restored = below(into, &self.tree);
+        let mut found = 0;
+        for folder in fs::read_dir(&restored).unwrap() {
+            for file in fs::read_dir(folder.unwrap().path()).unwrap() {
+                let path = file.unwrap().path();
+                let origin = self.tree.join(path.strip_prefix(&restored).unwrap());
+                assert!(fs::read(&path).unwrap() == fs::read(origin).unwrap());
+                found += 1;
+            }
+        }
+        assert_eq!(found, 500);
+    }
+
+    fn job(&self, name: &str) -> serde_json::Value {
+        self.system
+            .json(&["job", "show", name.strip_prefix("jobs/").unwrap()])
+            .unwrap()
+    }
+
+    /// Follows a job to its good end.
+    fn ends(&self, name: &str) -> serde_json::Value {
+        let watch = [
+            "job",
+            "watch",
+            name.strip_prefix("jobs/").unwrap(),
+            "--json",
+        ];
+        let said = self.system.taf(&watch).unwrap();
+        said.expect(0).unwrap().json().unwrap()
+    }
+
+    fn five_hundred_files_take_three_mounts_and_no_step_back(&self) {
+        let folder = self.system.restored("half").unwrap();
+        unload(&self.system);
+        let plan = self.half(&folder, &["--dry-run"]);
+        assert_eq!(ids(&plan["volumes"]), self.volumes, "{plan}");
+        assert_eq!(plan["mount_count"], 3, "{plan}");
+        let recall = plan["recall"].as_array().unwrap();
+        let entries: u64 = recall.iter().map(|v| number(&v["entry_count"])).sum();
+        assert_eq!(entries, 500, "{plan}");
+        for volume in recall {
+            assert!(volume["location"].as_str().unwrap().contains("/slots/"));
+            assert!(number(&volume["byte_count"]) > 500_000, "{plan}");
+            assert_eq!(volume["missing"], false, "{plan}");
+        }
+        let before = counted(&self.system);
+        let job = self.half(&folder, &[]);
+        let after = counted(&self.system);
+        self.is_restored(&folder);
+        // The numbers are the catalog's.
+        let progress = &job["progress"];
+        assert_eq!(number(&progress["file_count"]), 500);
+        assert_eq!(number(&plan["entry_count"]), 500);
+        assert_eq!(number(&progress["byte_count"]), number(&plan["byte_count"]));
+        assert_eq!(ids(&job["volumes"]), self.volumes);
+        assert_eq!(after.mounts - before.mounts, 3);
+        let back = after.locates_backward - before.locates_backward;
+        assert_eq!(back, after.rewinds - before.rewinds, "{before:?} {after:?}");
+    }
+
+    fn take_out(&self, name: &str) {
+        let done = |words: &[&str]| self.system.taf(words).unwrap().expect(0).unwrap();
+        unload(&self.system);
+        done(&["library", "export", name]);
+        let taken = Order::MailTake { name: name.into() };
+        self.system.order(&taken).unwrap();
+        done(&["library", "inventory"]);
+    }
+
+    fn bring_in(&self, name: &str) {
+        let done = |words: &[&str]| self.system.taf(words).unwrap().expect(0).unwrap();
+        let put = Order::MailPut { name: name.into() };
+        self.system.order(&put).unwrap();
+        done(&["library", "inventory"]);
+        done(&["library", "import", "--all"]);
+    }
+
+    fn a_missing_volume_is_waited_for_and_holds_up_nobody(&self) {
+        let missing = &self.volumes[0];
+        self.take_out(missing);
+        let folder = self.system.restored("waits").unwrap();
+        let plan = self.half(&folder, &["--dry-run"]);
+        let mut order = self.volumes.clone();
+        order.rotate_left(1);
+        assert_eq!(ids(&plan["volumes"]), order, "{plan}");
+        let last = &plan["recall"][2];
+        assert_eq!(last["missing"], true, "{plan}");
+        assert!(last["last_location"].as_str().unwrap().contains("/slots/"));
+
+        let said = self.half(&folder, &["--detach"]);
+        let waits = said["job"].as_str().unwrap().to_owned();
+        // Everything else of it is read first.
+        let reason = until("what it waits for", PATIENCE, || {
+            let job = self.job(&waits);
+            let why = job["waiting_for"].as_str().unwrap().to_owned();
+            let last = ids(&job["volumes"]).len() == 2 && why.contains(missing.as_str());
+            Ok(last.then_some(why))
+        })
+        .unwrap();
+        assert!(reason.contains("it was in element"), "{reason}");
+        assert_eq!(ids(&self.job(&waits)["volumes"]), order[..2]);
+        // It holds neither the drive nor what it has read.
+        let other = self.system.restored("other").unwrap();
+        let path = self.tree.join("folder-00009/file-0000999");
+        let path = path.display().to_string();
+        let to = other.display().to_string();
+        self.system
+            .taf(&["restore", "many", &path, "--to", &to])
+            .unwrap()
+            .expect(0)
+            .unwrap();
+        assert_eq!(self.job(&waits)["state"], "JOB_STATE_RUNNING");
+        self.bring_in(missing);
+        let job = self.ends(&waits);
+        assert_eq!(number(&job["progress"]["file_count"]), 500);
+        self.is_restored(&folder);
+    }
+
+    /// With one drive, two restores of the same volumes and one of another take turns; none fails.
+    fn several_restores_share_one_drive(&self) {
+        let folders = ["one", "two"].map(|name| self.system.restored(name).unwrap());
+        let jobs = folders.each_ref().map(|folder| {
+            let said = self.half(folder, &["--detach"]);
+            said["job"].as_str().unwrap().to_owned()
+        });
+        for (job, folder) in jobs.iter().zip(&folders) {
+            let job = self.ends(job);
+            let used = ids(&job["volumes"]);
+            assert!(used.len() >= 3, "{used:?}");
+            self.is_restored(folder);
+        }
+    }
+}
+
+#[test]
+fn volumes_are_read_once_forwards_and_waited_for() {
+    let scene = Scene::set();
+    scene.five_hundred_files_take_three_mounts_and_no_step_back();
+    scene.a_missing_volume_is_waited_for_and_holds_up_nobody();
+    scene.several_restores_share_one_drive();
+}
+
+#[test]
+fn the_end_of_a_large_part_is_reached_by_one_locate() {
+    let bytes: usize = std::env::var("TAF_RECALL_PART").map_or(60_000_000, |text| {
+        text.parse().expect("TAF_RECALL_PART is a number of bytes")
+    });
+    let system = System::start(Options {
+        drives: 1,
+        capacity: (bytes * 2).to_string(),
+        ..Options::default()
+    })
+    .unwrap();
+    let tree = system.data().join("tree");
+    build_random(&tree, 4, bytes / 1_000_000, 1_000_000).unwrap();
+    let size = (bytes * 2).to_string();
+    system
+        .taf(&["pool", "create", "large", "--part-size", &size])
+        .unwrap()
+        .expect(0)
+        .unwrap();
+    system.label("TAF001L8", "large").unwrap();
+    system.plan("large", &tree, "large").unwrap();
+    system.taf(&["run", "large"]).unwrap().expect(0).unwrap();
+    unload(&system);
+    let last = format!(
+        "folder-{:05}/file-{:07}",
+        (bytes / 1_000_000 - 1) / 100,
+        bytes / 1_000_000 - 1
+    );
+    let path = tree.join(&last).display().to_string();
+    let before = counted(&system);
+    let restored = system
+        .restore("large", &[&path], "last", &tree.join(&last))
+        .unwrap();
+    let after = counted(&system);
+    assert!(fs::read(restored).unwrap() == fs::read(tree.join(&last)).unwrap());
+    println!("{before:?}\n{after:?}");
+    assert_eq!(after.mounts - before.mounts, 1);
+    // To the label's end at most, and to the segment.
+    assert_eq!(after.locates_forward - before.locates_forward, 1);
+    // The label is not data; the last piece is read to its block's end.
+    let label = 1 << 20;
+    assert!(after.bytes_read - before.bytes_read <= 3 * SEGMENT + label);
+}
