@@ -10,15 +10,22 @@ mod units;
 #[path = "support/world.rs"]
 mod world;
 
+use served::{reason, signed};
 use site::{Site, VOLUME};
 use taf_peer::faults::reason_of;
 use taf_proto::agent::assignment::Work;
 use taf_proto::agent::catalog_service_client::CatalogServiceClient;
 use taf_proto::agent::result::Done;
 use taf_proto::agent::{
-    DamagedFile, FetchVerificationRequest, ReportVerificationRequest, VerifyDone,
+    AssignmentKey, DamagedFile, FetchVerificationRequest, Recording, ReportVerificationRequest,
+    VerifyDone,
 };
-use taf_proto::v1::{JobKind, JobState};
+use taf_proto::v1::version_service_client::VersionServiceClient;
+use taf_proto::v1::volume_service_client::VolumeServiceClient;
+use taf_proto::v1::{
+    JobKind, JobState, VerifyVersionRequest, VerifyVolumeRequest, VerifyVolumeResponse,
+};
+use tonic::Status;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_volume_is_verified_part_by_part_and_damage_is_named_and_dated() {
@@ -99,4 +106,122 @@ async fn a_volume_is_verified_part_by_part_and_damage_is_named_and_dated() {
             assert_eq!(issues, 0);
         }
     }
+}
+
+/// What a verification that is under way is to read: tape files in their order, and for how long.
+async fn to_read(site: &Site, key: AssignmentKey, recording: &Recording) -> (Vec<u64>, u64) {
+    let channel = site.served.channel(Some(&site.tape)).await;
+    let request = FetchVerificationRequest {
+        key: Some(key),
+        recording_uuid: recording.recording_uuid.clone(),
+    };
+    let mut catalog = CatalogServiceClient::new(channel);
+    let answers = catalog.fetch_verification(request).await.unwrap();
+    let mut answers = answers.into_inner();
+    let (mut files, mut limit) = (Vec::new(), 0);
+    while let Some(answer) = answers.message().await.unwrap() {
+        files.push(answer.part.unwrap().tape_file);
+        limit = answer.time_limit_seconds;
+    }
+    (files, limit)
+}
+
+async fn asked(site: &Site, request: VerifyVolumeRequest) -> Result<VerifyVolumeResponse, Status> {
+    let request = VerifyVolumeRequest {
+        name: format!("volumes/{VOLUME}"),
+        ..request
+    };
+    let mut service = VolumeServiceClient::new(site.served.channel(None).await);
+    let answer = service.verify_volume(signed(&site.token, request)).await?;
+    Ok(answer.into_inner())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sample_is_chosen_by_its_seed_and_never_counts_as_the_whole() {
+    let site = Site::new().await;
+    let units = site.units().await;
+    let job = site.run("daily").await;
+    let (key, work) = units.drive.given_write().await;
+    let (source_key, _) = units.source.given().await;
+    let done = site.commit_some(key, &work, 2, 0..2).await;
+    units.source.finish(source_key, Some(Done::Backup(done)));
+    units.drive.finish(key, Some(Done::Write(site::written(2))));
+    let version = site.succeeded(&job).await.version;
+
+    let of = |sample_percent, seconds, seed| VerifyVolumeRequest {
+        sample_percent,
+        time_limit: (seconds > 0).then_some(prost_types::Duration { seconds, nanos: 0 }),
+        seed,
+        ..VerifyVolumeRequest::default()
+    };
+    for bad in [of(101, 0, 0), of(5, 60, 0), of(5, 0, u64::MAX)] {
+        assert_eq!(reason(asked(&site, bad).await), "INVALID_FIELDS");
+    }
+    let first = asked(&site, of(1, 0, 0)).await.unwrap();
+    assert_eq!((first.part_count, first.total_part_count), (1, 2));
+    assert!(first.seed > 0);
+    let again = VerifyVolumeRequest {
+        validate_only: true,
+        ..of(1, 0, first.seed)
+    };
+    let again = asked(&site, again).await.unwrap();
+    assert_eq!(again.byte_count, first.byte_count);
+    let (key, work) = units.drive.given().await;
+    let Work::Verify(verify) = work else {
+        panic!("nothing to verify: {work:?}")
+    };
+    let recording = verify.recording.unwrap();
+    let (files, limit) = to_read(&site, key, &recording).await;
+    assert_eq!((files.len(), limit), (1, 0));
+    let report = ReportVerificationRequest {
+        key: Some(key),
+        recording_uuid: recording.recording_uuid.clone(),
+        tape_file: files[0],
+        ..ReportVerificationRequest::default()
+    };
+    let channel = site.served.channel(Some(&site.tape)).await;
+    let mut catalog = CatalogServiceClient::new(channel);
+    catalog.report_verification(report).await.unwrap();
+    let done = VerifyDone {
+        part_count: 1,
+        ..VerifyDone::default()
+    };
+    units.drive.finish(key, Some(Done::Verify(done)));
+    let ended = site.succeeded(&first.job).await;
+    let sample = ended.sample.unwrap();
+    assert_eq!((sample.seed, sample.percent), (first.seed, 1));
+    let proved = site.files(VOLUME).await;
+    let proved = proved.iter().filter(|file| file.verify_time.is_some());
+    assert_eq!(proved.count(), 1);
+    let shown = site.versions().await.remove(0);
+    assert_eq!(shown.verify_time, None, "a sample is no proof of the whole");
+
+    // Within limited time: all of them, from one on.
+    let request = VerifyVersionRequest {
+        name: version,
+        time_limit: Some(prost_types::Duration {
+            seconds: 60,
+            nanos: 0,
+        }),
+        seed: 11,
+        ..VerifyVersionRequest::default()
+    };
+    let mut versions = VersionServiceClient::new(site.served.channel(None).await);
+    let answer = versions.verify_version(signed(&site.token, request)).await;
+    let answer = answer.unwrap().into_inner();
+    assert_eq!((answer.part_count, answer.seed), (2, 11));
+    let (key, _) = units.drive.given().await;
+    let (files, limit) = to_read(&site, key, &recording).await;
+    let mut sorted = files.clone();
+    sorted.sort_unstable();
+    assert_eq!((sorted, limit), (vec![1, 2], 60));
+    let begin = 1 + taf_core::sampling::first(2, 11) as u64;
+    assert_eq!(files[0], begin);
+    let done = VerifyDone {
+        part_count: 1,
+        ..VerifyDone::default()
+    };
+    units.drive.finish(key, Some(Done::Verify(done)));
+    let ended = site.succeeded(&answer.jobs[0]).await;
+    assert_eq!(ended.sample.unwrap().time_limit.unwrap().seconds, 60);
 }

@@ -10,6 +10,7 @@
 mod check;
 
 use std::sync::mpsc;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use taf_drive::{Drive, Error as DriveError};
@@ -50,10 +51,14 @@ pub async fn run(
         .ok_or_else(|| protocol("an assignment without a recording"))?;
     around.gauge.begin(key, &recording.barcode, "mounting");
     read::begin(around, key, &recording, stop).await?;
-    let parts = fetch(around, key, &recording).await?;
+    let (parts, limit) = fetch(around, key, &recording).await?;
     around.gauge.phase("verifying");
     let mut done = VerifyDone::default();
-    for run in runs(parts) {
+    let begun = Instant::now();
+    for run in runs(parts, limit.is_some()) {
+        if limit.is_some_and(|limit| begun.elapsed() >= limit) {
+            break;
+        }
         let (task, parts) = (around.clone(), run.clone());
         let (recording_, stopping) = (recording.clone(), stop.clone());
         let (read, found) = around
@@ -88,8 +93,8 @@ async fn fetch(
     around: &Surroundings,
     key: AssignmentKey,
     recording: &Recording,
-) -> Result<Vec<VerifyPart>, Fault> {
-    let fetched = std::sync::Mutex::new(Vec::new());
+) -> Result<(Vec<VerifyPart>, Option<Duration>), Fault> {
+    let fetched = std::sync::Mutex::new((Vec::new(), None));
     commit::persist("fetching what is to be verified", || async {
         let request = FetchVerificationRequest {
             key: Some(key),
@@ -97,9 +102,11 @@ async fn fetch(
         };
         let mut catalog = around.link.catalog();
         let mut messages = catalog.fetch_verification(request).await?.into_inner();
-        let mut parts = Vec::new();
+        let mut parts = (Vec::new(), None);
         while let Some(message) = messages.message().await? {
-            parts.extend(message.part);
+            let limit = message.time_limit_seconds;
+            parts.1 = (limit > 0).then(|| Duration::from_secs(limit));
+            parts.0.extend(message.part);
         }
         *fetched
             .lock()
@@ -112,16 +119,17 @@ async fn fetch(
         .unwrap_or_else(std::sync::PoisonError::into_inner))
 }
 
-/// Parts that follow each other, in an archive and on the tape.
-fn runs(parts: Vec<VerifyPart>) -> Vec<Vec<VerifyPart>> {
+/// Parts that follow each other, in an archive and on the tape; each `alone` if it may be the last one.
+fn runs(parts: Vec<VerifyPart>, alone: bool) -> Vec<Vec<VerifyPart>> {
     let mut runs: Vec<Vec<VerifyPart>> = Vec::new();
     for part in parts {
         match runs.last_mut() {
             Some(run)
-                if run.last().is_some_and(|before| {
-                    before.archive_uuid == part.archive_uuid
-                        && before.part_number + 1 == part.part_number
-                }) =>
+                if !alone
+                    && run.last().is_some_and(|before| {
+                        before.archive_uuid == part.archive_uuid
+                            && before.part_number + 1 == part.part_number
+                    }) =>
             {
                 run.push(part);
             }

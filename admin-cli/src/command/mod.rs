@@ -23,6 +23,7 @@ mod recall;
 mod restore;
 mod retention;
 mod run;
+mod sample;
 mod source;
 mod stat;
 mod status;

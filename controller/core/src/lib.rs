@@ -19,6 +19,7 @@ pub mod mount;
 pub mod plan;
 pub mod recall;
 pub mod retention;
+pub mod sampling;
 pub mod trust;
 
 pub use fault::Fault;

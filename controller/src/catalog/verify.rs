@@ -1,6 +1,7 @@
 //! Verifying: what a drive's worker is to read back, and what it found.
 
 use bytes::Bytes;
+use taf_core::sampling;
 use taf_proto::agent::{FetchVerificationRequest, ReportVerificationRequest, VerifyPart};
 
 use super::Error;
@@ -14,12 +15,12 @@ const NAMED: usize = 1_000;
 /// Numbers of issues that one tape file may use, so that a report that comes again has the same.
 const NUMBERS: i64 = 2_000;
 
-/// The parts that a verify assignment is to read.
+/// The parts that a verify assignment is to read, in their order, and for how many seconds at most; 0 for as long as it takes.
 pub async fn parts(
     store: &Store,
     agent: &str,
     request: &FetchVerificationRequest,
-) -> Result<Vec<VerifyPart>, Error> {
+) -> Result<(Vec<VerifyPart>, u64), Error> {
     let client = store.client().await?;
     let assignment = report::assignment(&client, request.key.as_ref(), agent, Side::Tape).await?;
     let wanted = verifications::job_part_ids(&client, assignment.job_id).await?;
@@ -27,7 +28,15 @@ pub async fn parts(
     report::is_reserved(&client, &assignment, recording).await?;
     let parts = verifications::verifiable_list(&client, recording).await?;
     let wanted = |part: &Verifiable| wanted.binary_search(&part.id).is_ok();
-    Ok(parts.into_iter().filter(wanted).map(message).collect())
+    let mut parts: Vec<VerifyPart> = parts.into_iter().filter(wanted).map(message).collect();
+    let sample = verifications::job_sample(&client, assignment.job_id).await?;
+    let limited = sample.and_then(|sample| Some((sample.seed, sample.seconds?)));
+    let Some((seed, seconds)) = limited else {
+        return Ok((parts, 0));
+    };
+    let first = sampling::first(parts.len(), seed);
+    parts.rotate_left(first);
+    Ok((parts, seconds as u64))
 }
 
 fn message(part: Verifiable) -> VerifyPart {

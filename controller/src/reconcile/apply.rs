@@ -483,9 +483,9 @@ async fn pronounce_on(
             let done = done.ok_or(Error::Corrupt("a backup's result"))?;
             let (line, version, kind) = catalog::publish_on(tx, &done).await?;
             if kind == Kind::Archive {
-                let jobs =
-                    verifications::version_verify_on(tx, line, version, Some(live.job_id), CREATOR)
-                        .await?;
+                let volumes = verifications::version_verifiable(tx, line, version).await?;
+                let (of, why) = ((line, version), (Some(live.job_id), None));
+                let jobs = verifications::version_verify_on(tx, of, &volumes, why, CREATOR).await?;
                 tracing::info!(job = live.job_id, ?jobs, "verifies the archive");
             }
         }

@@ -204,10 +204,16 @@ impl CatalogService for AgentCatalog {
         request: Request<FetchVerificationRequest>,
     ) -> Result<Response<Self::FetchVerificationStream>, Status> {
         let agent = Caller::agent(&request)?.id.clone();
-        let parts = verify::parts(&self.store, &agent, request.get_ref()).await?;
+        let (parts, time_limit_seconds) =
+            verify::parts(&self.store, &agent, request.get_ref()).await?;
         let messages: Vec<_> = parts
             .into_iter()
-            .map(|part| Ok(FetchVerificationResponse { part: Some(part) }))
+            .map(|part| {
+                Ok(FetchVerificationResponse {
+                    part: Some(part),
+                    time_limit_seconds,
+                })
+            })
             .collect();
         Ok(Response::new(futures::stream::iter(messages)))
     }

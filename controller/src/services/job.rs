@@ -191,6 +191,13 @@ fn message(row: JobRow) -> Job {
         alerts: Vec::new(),
         streams: Vec::new(),
         cause_job: row.cause.map(names::job).unwrap_or_default(),
+        sample: row.sample.map(|sample| v1::JobSample {
+            seed: sample.seed,
+            percent: sample.percent.unwrap_or(0) as u32,
+            time_limit: sample
+                .seconds
+                .map(|seconds| prost_types::Duration { seconds, nanos: 0 }),
+        }),
         follow_up_jobs: row.follow_ups.iter().map(|id| names::job(*id)).collect(),
     }
 }

@@ -26,6 +26,7 @@ mod removal;
 mod restore;
 pub mod retention;
 mod reuse;
+mod sample;
 mod selection;
 pub mod source;
 pub mod status;

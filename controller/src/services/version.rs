@@ -1,5 +1,7 @@
 //! Versions: what there is and what is in it. Nothing here needs a tape.
 
+use std::collections::HashSet;
+
 use prost::Message as _;
 use taf_core::catalog::Kind as VersionKind;
 use taf_core::instant::Day;
@@ -19,7 +21,7 @@ use super::mutation::Mutation;
 use super::paging::Page;
 use super::retention::Keeping;
 use super::status;
-use super::{PAGE_DEFAULT, PAGE_MOST, moments, names, removal, timestamp, version_type};
+use super::{PAGE_DEFAULT, PAGE_MOST, moments, names, removal, sample, timestamp, version_type};
 use crate::access::Caller;
 use crate::app::App;
 use crate::catalog::view::Found;
@@ -28,7 +30,7 @@ use crate::session::Registry;
 use crate::store::lines;
 use crate::store::parts::{self, Located};
 use crate::store::removals::{self, NewRemoval};
-use crate::store::verifications;
+use crate::store::verifications::{self, PartsOfVolume};
 use crate::store::versions::{self, Version};
 use crate::store::{self, expiry};
 
@@ -71,6 +73,11 @@ impl Versions {
         mutation: &Mutation,
         request: &VerifyVersionRequest,
     ) -> Result<VerifyVersionResponse, Status> {
+        let of = sample::read(
+            request.sample_percent,
+            request.time_limit.as_ref(),
+            request.seed,
+        )?;
         let (version, _) = self.version("name", &request.name).await?;
         readable(&request.name, &version)?;
         let mut client = self.app.store.client().await?;
@@ -81,21 +88,36 @@ impl Versions {
             return Ok(answer);
         }
         let (line, number) = (version.line_id, version.version);
-        let volumes = verifications::version_verifiable(&tx, line, number).await?;
+        let mut volumes = verifications::version_verifiable(&tx, line, number).await?;
         if volumes.is_empty() {
             return Err(no_parts(&request.name));
         }
+        let counted = |volumes: &[PartsOfVolume]| {
+            let counts = volumes.iter().map(|volume| volume.parts.len() as u64);
+            counts.sum::<u64>()
+        };
+        let all = counted(&volumes);
+        let parts = volumes.iter().flat_map(|volume| volume.parts.clone());
+        let parts = sample::choose(parts.collect(), |(_, bytes)| *bytes, of);
+        let chosen: HashSet<i64> = parts.into_iter().map(|(id, _)| id).collect();
+        for volume in &mut volumes {
+            volume.parts.retain(|(id, _)| chosen.contains(id));
+        }
+        volumes.retain(|volume| !volume.parts.is_empty());
         let mut answer = VerifyVersionResponse {
             jobs: Vec::new(),
-            part_count: volumes.iter().map(|volume| volume.parts.len() as u64).sum(),
-            byte_count: volumes.iter().map(|volume| volume.bytes as u64).sum(),
+            part_count: counted(&volumes),
+            byte_count: volumes.iter().map(|volume| volume.bytes() as u64).sum(),
             volumes: volumes.iter().map(|v| names::volume(&v.barcode)).collect(),
+            total_part_count: all,
+            seed: of.map_or(0, |of| of.seed),
         };
         if request.validate_only {
             return Ok(answer);
         }
+        let (which, actor) = ((line, number), mutation.actor());
         let jobs =
-            verifications::version_verify_on(&tx, line, number, None, mutation.actor()).await?;
+            verifications::version_verify_on(&tx, which, &volumes, (None, of), actor).await?;
         answer.jobs = jobs.into_iter().map(names::job).collect();
         mutation.finish_on(&tx, &answer).await?;
         tx.commit().await.map_err(store::Error::from)?;

@@ -16,7 +16,7 @@ use super::mutation::Mutation;
 use super::order::{self, Made, Order};
 use super::paging::Page;
 use super::status::{self, Violations};
-use super::{PAGE_DEFAULT, PAGE_MOST, names, reuse, timestamp};
+use super::{PAGE_DEFAULT, PAGE_MOST, names, reuse, sample, timestamp};
 use crate::access::Caller;
 use crate::app::App;
 use crate::reconcile;
@@ -141,9 +141,11 @@ impl Volumes {
     ) -> Result<VerifyVolumeResponse, Status> {
         let barcode =
             names::volume_barcode(&request.name).map_err(|e| status::invalid("name", e))?;
-        if request.sample_percent > 100 {
-            return Err(status::invalid("sample_percent", "must be from 0 to 100"));
-        }
+        let of = sample::read(
+            request.sample_percent,
+            request.time_limit.as_ref(),
+            request.seed,
+        )?;
         let mut client = self.app.store.client().await?;
         let tx = client.transaction().await.map_err(store::Error::from)?;
         if !request.validate_only
@@ -155,7 +157,8 @@ impl Volumes {
             .await?
             .ok_or_else(|| status::not_found(&request.name))?;
         let parts = verifications::verifiable_list(&tx, volume.recording_uuid).await?;
-        let chosen = sample(parts, request.sample_percent);
+        let all = parts.len();
+        let chosen = sample::choose(parts, |part: &Verifiable| part.byte_count, of);
         let bytes: i64 = chosen.iter().map(|part| part.byte_count).sum();
         if chosen.is_empty() {
             return Err(status::precondition(
@@ -167,6 +170,8 @@ impl Volumes {
             job: String::new(),
             part_count: chosen.len() as u64,
             byte_count: bytes as u64,
+            total_part_count: all as u64,
+            seed: of.map_or(0, |of| of.seed),
         };
         if request.validate_only {
             return Ok(answer);
@@ -176,6 +181,7 @@ impl Volumes {
             volume_id: volume.id,
             parts: &ids,
             bytes,
+            sample: of,
             ..NewVerification::default()
         };
         let job = verifications::job_create_verify_on(&tx, &new, mutation.actor()).await?;
@@ -185,27 +191,6 @@ impl Volumes {
         self.registry.wake();
         Ok(answer)
     }
-}
-
-/// The parts that make up this share of the bytes, those first whose verification is longest ago; in the order of the tape.
-fn sample(mut parts: Vec<Verifiable>, percent: u32) -> Vec<Verifiable> {
-    if percent == 0 || percent == 100 {
-        return parts;
-    }
-    let total: i64 = parts.iter().map(|part| part.byte_count).sum();
-    let wanted = i128::from(total) * i128::from(percent) / 100;
-    parts.sort_by_key(|part| (part.verified_at, part.tape_file));
-    let mut taken = 0_i128;
-    let mut chosen: Vec<Verifiable> = Vec::new();
-    for part in parts {
-        if taken >= wanted && !chosen.is_empty() {
-            break;
-        }
-        taken += i128::from(part.byte_count);
-        chosen.push(part);
-    }
-    chosen.sort_by_key(|part| part.tape_file);
-    chosen
 }
 
 /// Why a volume of the catalog is not labelled again.

@@ -8,6 +8,7 @@ use taf_core::catalog::{Kind, Opening};
 use tokio_postgres::Row;
 
 use super::attempts::Task;
+use super::verifications::SampleOf;
 use super::{Error, GenericClient, Transaction, clip};
 
 /// Adds a backup of a plan. The caller has made sure that none is active.
@@ -340,6 +341,8 @@ pub struct JobRow {
     pub committed_bytes: Option<i64>,
     /// Issues of the newest attempt.
     pub issue_count: i64,
+    /// Of a verification that reads a sample only.
+    pub sample: Option<SampleOf>,
     /// When it was asked for.
     pub created_at: Timestamp,
     /// When it began.
@@ -359,7 +362,8 @@ const JOB_SELECT: &str = "SELECT j.id, j.kind, j.state, p.plan_name, j.line_id, 
      l.serial, j.from_address, j.to_address, \
      (SELECT sum(x.byte_count) FROM archives r JOIN parts x ON x.archive_id = r.id WHERE r.attempt_id = t.id)::bigint AS committed_bytes, \
      t.drive_result, j.asked_kind, j.version_kind, j.promotion, j.cause_job, \
-     (SELECT array_agg(x.id ORDER BY x.id) FROM jobs x WHERE x.cause_job = j.id) AS follow_ups \
+     (SELECT array_agg(x.id ORDER BY x.id) FROM jobs x WHERE x.cause_job = j.id) AS follow_ups, \
+     j.sample_seed, j.sample_percent, j.time_limit_seconds \
      FROM jobs j \
      LEFT JOIN attempts t ON t.id = (SELECT max(x.id) FROM attempts x WHERE x.job_id = j.id AND x.stream = 0) \
      LEFT JOIN plans p ON p.id = j.plan_id \
@@ -405,6 +409,11 @@ fn job_row(row: &Row) -> JobRow {
         estimated_files: row.get(18),
         estimated_bytes: row.get(19),
         issue_count: row.get(20),
+        sample: row.get::<_, Option<i64>>(36).map(|seed| SampleOf {
+            seed: seed as u64,
+            percent: row.get(37),
+            seconds: row.get(38),
+        }),
         created_at: row.get(21),
         started_at: row.get(22),
         ended_at: row.get(23),

@@ -145,6 +145,11 @@ const MIGRATIONS: &[Migration] = &[
         name: "volumes of a job",
         sql: include_str!("../../migrations/0026_job_volumes.sql"),
     },
+    Migration {
+        number: 27,
+        name: "samples",
+        sql: include_str!("../../migrations/0027_samples.sql"),
+    },
 ];
 
 /// The texts of all migrations, in order.

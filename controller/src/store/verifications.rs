@@ -57,6 +57,17 @@ pub async fn verifiable_list(
     Ok(rows.iter().map(verifiable).collect())
 }
 
+/// How a verification reads a part of what it could read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SampleOf {
+    /// Seed of the choice, up to `i64::MAX`.
+    pub seed: u64,
+    /// Share of the bytes in percent.
+    pub percent: Option<i32>,
+    /// For how many seconds it reads.
+    pub seconds: Option<i64>,
+}
+
 /// What a verification reads, and why.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct NewVerification<'a> {
@@ -70,6 +81,8 @@ pub struct NewVerification<'a> {
     pub version: Option<(i64, i64)>,
     /// The job that begins it by itself.
     pub cause: Option<i64>,
+    /// Set if it reads only a part.
+    pub sample: Option<SampleOf>,
 }
 
 /// Adds a job that verifies parts of a volume.
@@ -79,10 +92,14 @@ pub async fn job_create_verify_on(
     creator: &str,
 ) -> Result<i64, Error> {
     let (line, version) = new.version.unzip();
+    let seed = new.sample.map(|sample| sample.seed as i64);
+    let percent = new.sample.and_then(|sample| sample.percent);
+    let seconds = new.sample.and_then(|sample| sample.seconds);
     let row = tx
         .query_one(
-            "INSERT INTO jobs (kind, state, creator, volume_id, byte_total, line_id, version, cause_job, created_at) \
-             VALUES ('verify', 'queued', $1, $2, $3, $4::bigint, $5::bigint, $6::bigint, clock_timestamp()) RETURNING id",
+            "INSERT INTO jobs (kind, state, creator, volume_id, byte_total, line_id, version, cause_job, sample_seed, sample_percent, \
+             time_limit_seconds, created_at) VALUES ('verify', 'queued', $1, $2, $3, $4::bigint, $5::bigint, $6::bigint, $7::bigint, \
+             $8::integer, $9::bigint, clock_timestamp()) RETURNING id",
             &[
                 &creator,
                 &new.volume_id,
@@ -90,6 +107,9 @@ pub async fn job_create_verify_on(
                 &line,
                 &version,
                 &new.cause,
+                &seed,
+                &percent,
+                &seconds,
             ],
         )
         .await?;
@@ -109,10 +129,15 @@ pub struct PartsOfVolume {
     pub volume_id: i64,
     /// Its barcode.
     pub barcode: String,
-    /// Rows of the parts.
-    pub parts: Vec<i64>,
-    /// Bytes in them.
-    pub bytes: i64,
+    /// Row and bytes of each part.
+    pub parts: Vec<(i64, i64)>,
+}
+
+impl PartsOfVolume {
+    /// Bytes in all of them.
+    pub fn bytes(&self) -> i64 {
+        self.parts.iter().map(|(_, bytes)| bytes).sum()
+    }
 }
 
 /// The parts that a published version needs, by volume, in the order in which its archives come to them.
@@ -134,36 +159,47 @@ pub async fn version_verifiable(
                 volume_id,
                 barcode: row.get(2),
                 parts: Vec::new(),
-                bytes: 0,
             });
             volumes.len() - 1
         });
-        volumes[at].parts.push(row.get(0));
-        volumes[at].bytes += row.get::<_, i64>(3);
+        volumes[at].parts.push((row.get(0), row.get(3)));
     }
     Ok(volumes)
 }
 
-/// Adds the jobs that verify a published version, one for each volume. `cause` begins them by itself.
+/// Adds the jobs that verify these parts of a published version, one for each volume. `cause` begins them by itself.
 pub async fn version_verify_on(
     tx: &Transaction<'_>,
-    line: i64,
-    version: i64,
-    cause: Option<i64>,
+    (line, version): (i64, i64),
+    volumes: &[PartsOfVolume],
+    (cause, sample): (Option<i64>, Option<SampleOf>),
     creator: &str,
 ) -> Result<Vec<i64>, Error> {
     let mut jobs = Vec::new();
-    for volume in version_verifiable(tx, line, version).await? {
+    for volume in volumes {
+        let parts: Vec<i64> = volume.parts.iter().map(|(id, _)| *id).collect();
         let new = NewVerification {
             volume_id: volume.volume_id,
-            parts: &volume.parts,
-            bytes: volume.bytes,
+            parts: &parts,
+            bytes: volume.bytes(),
             version: Some((line, version)),
             cause,
+            sample,
         };
         jobs.push(job_create_verify_on(tx, &new, creator).await?);
     }
     Ok(jobs)
+}
+
+/// How a job reads a part of what it could read, if it does.
+pub async fn job_sample(client: &impl GenericClient, job: i64) -> Result<Option<SampleOf>, Error> {
+    let sql = "SELECT sample_seed, sample_percent, time_limit_seconds FROM jobs WHERE id = $1 AND sample_seed IS NOT NULL";
+    let row = client.query_opt(sql, &[&job]).await?;
+    Ok(row.map(|row| SampleOf {
+        seed: row.get::<_, i64>(0) as u64,
+        percent: row.get(1),
+        seconds: row.get(2),
+    }))
 }
 
 /// The parts that a job verifies.

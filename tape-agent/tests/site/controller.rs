@@ -470,9 +470,12 @@ impl CatalogService for Told {
     ) -> Result<Response<Self::FetchVerificationStream>, Status> {
         self.answer()?;
         let parts = self.to_verify.lock().unwrap().clone();
-        let parts = parts
-            .into_iter()
-            .map(|part| Ok(FetchVerificationResponse { part: Some(part) }));
+        let parts = parts.into_iter().map(|part| {
+            Ok(FetchVerificationResponse {
+                part: Some(part),
+                ..FetchVerificationResponse::default()
+            })
+        });
         Ok(Response::new(Box::pin(futures::stream::iter(parts))))
     }
 

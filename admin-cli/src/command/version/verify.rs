@@ -3,6 +3,7 @@
 use taf_proto::v1::VerifyVersionRequest;
 
 use crate::client::{Client, request_id};
+use crate::command::sample::Sample;
 use crate::failure::{Exit, Failure};
 use crate::follow::{detached, detached_all, follow, worse};
 use crate::human;
@@ -11,17 +12,21 @@ use crate::resource::{id, version};
 
 /// Read what a version needs back from tape and prove every segment and every file; damaged files are named
 ///
-/// Nothing is written. One job for each volume. Each part is dated in the catalog: `taf versions` shows since when all parts of a
-/// version are proved. Exit status 3 says that something is damaged. An archive is verified by itself when it has been written.
+/// Nothing is written. One job for each volume. Each part that was read is dated in the catalog: `taf versions` shows since when all
+/// parts of a version are proved, and after a sample still shows nothing if some never were. Exit status 3 says that something is damaged. An archive is verified by itself when it has been written.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   taf version verify daily
   taf version verify daily@3 --dry-run
+  taf version verify daily --sample 5%  some of its parts, chosen at random
+  taf version verify daily --for 30m    on each of its volumes as much as can be read in half an hour
   taf version verify films@a1           the first archive of plan films")]
 pub struct Verify {
     /// PLAN for its newest version, PLAN@N, PLAN@aN for an archive, or lines/L/versions/N
     #[arg(value_name = "PLAN[@N]")]
     version: String,
+    #[command(flatten)]
+    sample: Sample,
     /// Only say what would be read
     #[arg(long)]
     dry_run: bool,
@@ -36,6 +41,9 @@ impl Verify {
         let client = Client::signed_in().await?;
         let request = VerifyVersionRequest {
             name: version(&client, &self.version).await?,
+            sample_percent: self.sample.percent(),
+            time_limit: self.sample.time_limit(),
+            seed: self.sample.seed(),
             validate_only: self.dry_run,
             request_id: request_id(),
         };
@@ -44,6 +52,8 @@ impl Verify {
             .verify_version(request)
             .await?
             .into_inner();
+        let (chosen, all) = (answer.part_count, answer.total_part_count);
+        self.sample.tell(&self.version, chosen, all, answer.seed);
         if self.dry_run {
             if out.json() {
                 out.message("VerifyVersionResponse", &answer)?;
