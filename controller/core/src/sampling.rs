@@ -12,7 +12,7 @@ pub struct Sample {
     pub percent: u32,
 }
 
-/// Numbers that look random (SplitMix64, Steele and others 2014).
+/// Numbers that look random (`SplitMix64`, Steele and others 2014).
 struct Numbers(u64);
 
 impl Numbers {
