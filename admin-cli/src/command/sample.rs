@@ -26,10 +26,10 @@ impl FromStr for Percent {
 #[derive(Debug, Clone, Copy, clap::Args)]
 pub struct Sample {
     /// Only about this share, in whole parts that are chosen at random
-    #[arg(long, value_name = "PERCENT")]
-    sample: Option<Percent>,
+    #[arg(long = "sample", value_name = "PERCENT")]
+    share: Option<Percent>,
     /// Only for so long on each volume, from a part on that is chosen at random
-    #[arg(long = "for", value_name = "TIME", conflicts_with = "sample")]
+    #[arg(long = "for", value_name = "TIME", conflicts_with = "share")]
     limit: Option<Span>,
     /// The same choice as that of the verification which said this number
     #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u64).range(1..=i64::MAX as u64))]
@@ -39,7 +39,7 @@ pub struct Sample {
 impl Sample {
     /// Share in percent, 0 for all.
     pub fn percent(self) -> u32 {
-        self.sample.map_or(0, |Percent(percent)| percent)
+        self.share.map_or(0, |Percent(percent)| percent)
     }
 
     /// For how long it reads.
