@@ -23,6 +23,9 @@ use crate::identity::{self, Identity, Role};
 use crate::material::{self, Material};
 use crate::secret_file;
 
+/// The DNS name that every controller's certificate bears, for clients that can only verify a host's name: other people's programs.
+/// Ours go by the identity alone.
+pub const CONTROLLER_NAME: &str = "taf-controller";
 /// The authority's certificate, PEM, for everybody.
 pub const CERTIFICATE_FILE: &str = "authority.pem";
 /// The authority's key, wrapped by the cluster key.
@@ -296,6 +299,10 @@ impl Authority {
                 ExtendedKeyUsagePurpose::ServerAuth,
             ],
         };
+        if identity.role == Role::Controller {
+            let name = CONTROLLER_NAME.try_into()?;
+            params.subject_alt_names.push(SanType::DnsName(name));
+        }
         params.use_authority_key_identifier_extension = true;
         let issuer = Issuer::from_ca_cert_der(&self.certificate, &self.key)?;
         let leaf = params.signed_by(key, &issuer)?;
