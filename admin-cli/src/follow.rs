@@ -5,7 +5,7 @@ use std::io::IsTerminal as _;
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
-use taf_proto::v1::{Fault, Issue, Job, JobState, ListIssuesRequest, WatchJobRequest};
+use taf_proto::v1::{Fault, Issue, Job, JobKind, JobState, ListIssuesRequest, WatchJobRequest};
 use tonic::{Code, Status};
 
 use crate::client::{Client, read};
@@ -41,8 +41,11 @@ pub async fn follow(client: &Client, name: &str, out: &mut Output) -> Result<Exi
             ));
             return Ok(Exit::Failed);
         };
-        let this = conclude(client, &job, out).await;
-        exit = worse(exit, this);
+        // What it read for its backup is told with that one.
+        if job.kind() != JobKind::Feed {
+            let this = conclude(client, &job, out).await;
+            exit = worse(exit, this);
+        }
         ahead.extend(job.follow_up_jobs);
     }
     exit

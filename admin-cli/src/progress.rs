@@ -37,6 +37,7 @@ pub fn what(job: &Job) -> String {
         JobKind::Verify => format!("verification of {} on {}", job.version, id(&job.volume)),
         JobKind::RemoveSources => format!("removal of the sources of {}", job.version),
         JobKind::RemoveExtra => format!("removal of what {} does not have", job.version),
+        JobKind::Feed => format!("reading of {} for job {}", job.version, id(&job.cause_job)),
         JobKind::Unspecified => "job".to_owned(),
     }
 }
@@ -210,6 +211,7 @@ pub fn summary(job: &Job) -> String {
                 | JobKind::Verify
                 | JobKind::RemoveSources
                 | JobKind::RemoveExtra
+                | JobKind::Feed
         )
     {
         parts.push(human::counted(progress.file_count, "file", "files"));

@@ -159,6 +159,7 @@ impl PlanService for Controller {
         self.0.here()?;
         Ok(Response::new(api::RunPlanResponse {
             job: "jobs/7".into(),
+            ..api::RunPlanResponse::default()
         }))
     }
 

@@ -38,7 +38,8 @@ async fn recalled(view: &View, paths: &[&str]) -> (Vec<RecallPart>, Vec<RecallIt
     let sent = selection.clone();
     let (sender, mut receiver) = tokio::sync::mpsc::channel(1);
     let sending = async move {
-        recall::stream(view, &sent, &recall::Preference::default(), &sender)
+        let preference = recall::Preference::default();
+        recall::stream(view, &sent, recall::Archives::All, &preference, &sender)
             .await
             .unwrap();
     };
@@ -487,7 +488,7 @@ async fn an_agent_fetches_its_recall_and_reports_issues_once() {
     let mut stream = service
         .fetch_recall(as_agent(FetchRecallRequest {
             key: Some(key),
-            volume_order: Vec::new(),
+            ..FetchRecallRequest::default()
         }))
         .await
         .unwrap()

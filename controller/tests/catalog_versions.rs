@@ -210,7 +210,7 @@ async fn what_an_attempt_left_is_gone_on_with_and_counts() {
     tree.files.insert(b"a/2".to_vec(), (7, 0));
     let attempt = world.attempt_at(Kind::Full).await;
     let opening = attempt.opened.opening;
-    assert!(opening.resumes && opening.has_base());
+    assert!(opening.resumes && opening.begins_alone());
     assert_eq!((opening.version, opening.parent, opening.floor), (1, 0, 1));
     let staged = fetch(&world, attempt.key, BaseKind::Staged).await.unwrap();
     assert_eq!(staged.len() as i64, staged_before);

@@ -32,6 +32,7 @@ use crate::config::Config;
 use crate::fault::{self, Error};
 use crate::issues;
 use crate::progress::{self, Counters};
+use crate::synthetic::{self, Feeds};
 use crate::{remove, restore};
 
 /// Issues get this long to arrive after their job was stopped.
@@ -61,6 +62,8 @@ struct Agent {
     session: Session,
     /// Backups that further streams may join.
     groups: Groups,
+    /// Feeds that wait for their backups.
+    feeds: Feeds,
 }
 
 /// Runs until `stop`.
@@ -97,6 +100,7 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), StartErr
         controller,
         session,
         groups: Groups::default(),
+        feeds: Feeds::default(),
     });
     agent.work(&stop).await;
     Ok(())
@@ -205,6 +209,14 @@ impl Agent {
                     ..v1::Progress::default()
                 },
             ),
+            Some(Work::Feed(work)) => (
+                Vec::new(),
+                v1::Progress {
+                    estimated_file_count: work.entry_count,
+                    estimated_byte_count: work.byte_count,
+                    ..v1::Progress::default()
+                },
+            ),
             Some(Work::RemoveExtra(work)) => (
                 restore::target_path(work.target.as_ref()).unwrap_or_default(),
                 v1::Progress::default(),
@@ -229,7 +241,7 @@ impl Agent {
         };
         let observing = progress::observe(&self.session, key, &counters, &above, known);
         let outcome = tokio::select! {
-            outcome = perform(context, assignment.work, &self.groups) => outcome,
+            outcome = perform(context, assignment.work, &self.groups, &self.feeds) => outcome,
             () = observing => Err(Error::Stopped),
         };
         self.groups.close(key.attempt);
@@ -311,8 +323,22 @@ fn may_be_joined(assignment: &Assignment) -> bool {
     }
 }
 
-async fn perform(context: Context<'_>, work: Option<Work>, groups: &Groups) -> Result<Done, Error> {
+async fn perform(
+    context: Context<'_>,
+    work: Option<Work>,
+    groups: &Groups,
+    feeds: &Feeds,
+) -> Result<Done, Error> {
     match work {
+        Some(Work::Backup(work)) if work.synthetic => {
+            let stop = context.stop.clone();
+            let running = Box::pin(synthetic::run(context, &work, feeds));
+            let done = stop.run_until_cancelled(running).await;
+            done.unwrap_or(Err(Error::Stopped)).map(Done::Backup)
+        }
+        Some(Work::Feed(work)) => synthetic::lend(&context, &work, feeds)
+            .await
+            .map(Done::Restore),
         Some(Work::Backup(work)) => {
             let stop = context.stop.clone();
             let running = Box::pin(backup::run(context, &work, groups));

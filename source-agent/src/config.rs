@@ -53,6 +53,8 @@ pub struct Config {
     /// Absolute paths that are always left out, with all below them. `state` is one without being named.
     #[serde(default)]
     pub exclude: Vec<PathBuf>,
+    /// Folder for what a synthetic full has to keep meanwhile; `state` unless given.
+    pub spool: Option<PathBuf>,
     /// Logs as JSON.
     #[serde(default)]
     pub log_json: bool,
@@ -83,6 +85,9 @@ impl Config {
         }
         if !is_plain(&config.state) {
             faults.push("state must be an absolute path without . and ..".into());
+        }
+        if config.spool.as_ref().is_some_and(|path| !is_plain(path)) {
+            faults.push("spool must be an absolute path without . and ..".into());
         }
         if !(1..=READERS_MAX).contains(&config.readers) {
             faults.push(format!("readers must be from 1 to {READERS_MAX}"));

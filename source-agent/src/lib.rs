@@ -16,3 +16,4 @@ pub mod ordered;
 pub mod progress;
 mod remove;
 pub mod restore;
+mod synthetic;

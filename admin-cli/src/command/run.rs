@@ -1,13 +1,14 @@
 //! `taf run`: a backup, now.
 
-use taf_proto::v1::RunPlanRequest;
+use taf_proto::v1::{RunPlanRequest, RunPlanResponse, VersionType};
 
-use super::version_type::Type;
+use super::version_type::{Type, word};
 use crate::client::{Client, request_id};
 use crate::failure::{Exit, Failure};
 use crate::follow::{detached, follow};
+use crate::human;
 use crate::output::Output;
-use crate::resource::name;
+use crate::resource::{id, name};
 
 /// Run a plan now, and follow it to its end
 ///
@@ -18,7 +19,10 @@ use crate::resource::name;
   taf run daily --type incremental
   taf run films --type archive  (verified as soon as it is written)
   taf run films --type archive --remove-sources --empty-directories
+  taf run daily --type synthetic-full --dry-run  (which volumes it would read, and what room it would need)
+  taf run daily --type synthetic-full            (a new full version from the tapes, while the source is at rest)
   taf run daily --detach        (prints the job's name and goes)")]
+#[allow(clippy::struct_excessive_bools, clippy::struct_field_names)] // flags, as people write them
 pub struct Run {
     /// Name of the plan
     plan: String,
@@ -34,6 +38,9 @@ pub struct Run {
     /// Of a removal: remove directories, too, that become empty
     #[arg(long, requires = "remove_sources")]
     empty_directories: bool,
+    /// Only check, and say what would be made and what that takes
+    #[arg(long, conflicts_with = "detach")]
+    dry_run: bool,
     /// Do not wait for the end
     #[arg(long)]
     detach: bool,
@@ -50,11 +57,45 @@ impl Run {
             remove_sources: self.remove_sources,
             copies: self.copies.unwrap_or_default(),
             remove_empty_directories: self.empty_directories,
+            validate_only: self.dry_run,
         };
-        let job = client.plans().run_plan(request).await?.into_inner().job;
+        let answer = client.plans().run_plan(request).await?.into_inner();
+        if self.dry_run {
+            return foretell(&answer, out);
+        }
+        let job = answer.job;
         if self.detach {
             return detached(&job, out);
         }
         follow(&client, &job, out).await
     }
+}
+
+/// Says what would be done.
+fn foretell(answer: &RunPlanResponse, out: &mut Output) -> Result<Exit, Failure> {
+    if out.json() {
+        out.message("RunPlanResponse", answer)?;
+        return Ok(Exit::Done);
+    }
+    let made = answer.version_type();
+    let why = match answer.promotion_reason.as_str() {
+        "" => String::new(),
+        why => format!(" ({why})"),
+    };
+    out.line(format!("would make a version of type {}{why}", word(made)))?;
+    if made != VersionType::SyntheticFull {
+        return Ok(Exit::Done);
+    }
+    let volumes: Vec<&str> = answer.volumes.iter().map(|name| id(name)).collect();
+    out.line(format!(
+        "would copy {}, {}, and write them to other volumes of the pool; volumes in order: {}",
+        human::counted(answer.entry_count, "entry", "entries"),
+        human::size(answer.byte_count),
+        volumes.join(" ")
+    ))?;
+    out.line(format!(
+        "would need two drives, and {} of disk on the source agent's host",
+        human::size(answer.spool_byte_count)
+    ))?;
+    Ok(Exit::Done)
 }

@@ -17,6 +17,8 @@ pub enum Type {
     Mirror,
     /// Everything selected, on a line of its own that nothing builds on; verified as soon as it is written, kept until told otherwise
     Archive,
+    /// Everything that the newest version has, copied from tape to tape without a look at the source; it takes two drives
+    SyntheticFull,
 }
 
 impl Type {
@@ -29,6 +31,7 @@ impl Type {
             Some(Self::Differential) => VersionType::Differential,
             Some(Self::Mirror) => VersionType::Mirror,
             Some(Self::Archive) => VersionType::Archive,
+            Some(Self::SyntheticFull) => VersionType::SyntheticFull,
         }
     }
 }

@@ -8,5 +8,7 @@ mod opening;
 mod rows;
 
 pub use needs::{Extent, Need, Needs, Part, Span};
-pub use opening::{Base, Head, Kind, Line, Opening, Promotion, Share, Staged, open};
+pub use opening::{
+    Base, Head, Kind, Line, NoSynthesis, Opening, Promotion, Share, Staged, open, synthesis,
+};
 pub use rows::{Compared, Protected, Published, protected, resolve, stays};

@@ -44,6 +44,15 @@ pub async fn foresee(
     line_id: i64,
     asked: Kind,
 ) -> Result<Opening, Error> {
+    Ok(open(asked, &line_of(client, line_id, asked).await?))
+}
+
+/// What is known of a line for a run that is asked to make `asked`.
+pub async fn line_of(
+    client: &impl GenericClient,
+    line_id: i64,
+    asked: Kind,
+) -> Result<Line, Error> {
     let (head, full) = lines::line_heads(client, line_id).await?;
     let number = head.map_or(0, |head| head.base.version) + 1;
     let mut staged = None;
@@ -64,13 +73,12 @@ pub async fn foresee(
         }
         _ => None,
     };
-    let line = Line {
+    Ok(Line {
         head,
         full,
         staged,
         share,
-    };
-    Ok(open(asked, &line))
+    })
 }
 
 /// A kind from its stored name.

@@ -10,6 +10,7 @@ pub mod check;
 pub mod closing;
 pub mod commit;
 pub mod extra;
+pub mod feed;
 pub mod index;
 pub mod lifecycle;
 mod matching;
@@ -27,7 +28,7 @@ pub mod view;
 mod walk;
 
 pub use lifecycle::{
-    Opened, foresee, is_complete_on, kind, open_stream_on, open_version_on, publish_on,
+    Opened, foresee, is_complete_on, kind, line_of, open_stream_on, open_version_on, publish_on,
 };
 pub use matching::Patterns;
 pub use select::Selection;

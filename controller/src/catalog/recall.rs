@@ -5,7 +5,7 @@
 //! builds on others has its bytes in several archives, so its pages are gone through several times, each time for the items of
 //! some archives. Memory grows with the number of hard links and with nothing else.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 
 use bytes::Bytes;
 use taf_format::entry::Kind;
@@ -19,6 +19,7 @@ use tokio::sync::mpsc;
 use uuid::Uuid;
 
 use super::select::covers;
+use super::walk::Walk;
 use super::{Error, Selection, View, view};
 use crate::store::parts::{self, Located};
 
@@ -38,6 +39,36 @@ pub struct Count {
     pub entries: u64,
     /// Apparent bytes, each inode once.
     pub bytes: u64,
+}
+
+/// What of a version is recalled, by the archives that have it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Archives {
+    /// Whichever.
+    #[default]
+    All,
+    /// Only what is in this one, by its ordinal.
+    Only(u32),
+    /// All but that.
+    Without(u32),
+}
+
+impl Archives {
+    fn has(self, ordinal: u32) -> bool {
+        match self {
+            Self::All => true,
+            Self::Only(one) => one == ordinal,
+            Self::Without(one) => one != ordinal,
+        }
+    }
+
+    /// What is nowhere is of no use to who copies.
+    fn holds(self, place: Option<Place>) -> bool {
+        match place {
+            Some(place) => self.has(place.archive_ordinal),
+            None => self == Self::All,
+        }
+    }
 }
 
 /// Which of a version's parts hold something of a selection, and how much.
@@ -157,6 +188,30 @@ pub async fn count<'a>(
     Ok((count, needed))
 }
 
+/// Bytes of tar that a version has in each archive, by ordinal: each inode once.
+pub async fn shares(view: &View) -> Result<BTreeMap<u32, u64>, Error> {
+    let mut shares: BTreeMap<u32, u64> = BTreeMap::new();
+    let mut linked = HashSet::new();
+    let mut pages = Walk::below(view, b"");
+    while let Some(page) = pages.next().await? {
+        let header = page
+            .header
+            .iter()
+            .map(|header| (header.place, header.tar_length));
+        let entries = page.entries.iter().filter(|entry| {
+            is_item(entry) && (entry.link_group == 0 || linked.insert(entry.place))
+        });
+        let entries = entries.map(|entry| (entry.place, entry.tar_length));
+        for (place, length) in header.chain(entries) {
+            if let Some(place) = place {
+                let share = shares.entry(place.archive_ordinal).or_default();
+                *share = share.saturating_add(length);
+            }
+        }
+    }
+    Ok(shares)
+}
+
 /// Directories come from their own pages; what has no bytes on tape was an issue when it was backed up.
 fn is_item(entry: &Entry) -> bool {
     entry.kind != Kind::Directory && entry.place.is_some()
@@ -167,12 +222,14 @@ fn is_item(entry: &Entry) -> bool {
 pub async fn stream(
     view: &View,
     selection: &Selection,
+    archives: Archives,
     preference: &Preference,
     sender: &mpsc::Sender<Result<FetchRecallResponse, tonic::Status>>,
 ) -> Result<(), Error> {
     let client = view.client().await?;
-    let parts =
+    let mut parts =
         parts::part_list_of_version(&client, view.scope.line_id, view.scope.version).await?;
+    parts.retain(|part| archives.has(part.archive_ordinal as u32));
     drop(client);
     let order = Order::of(&parts, preference);
     for &at in &order.parts {
@@ -211,13 +268,16 @@ pub async fn stream(
         gone: false,
     };
     ancestors(view, selection, &mut out).await?;
-    let (links, counts) = survey(view, selection, &parts, &order).await?;
+    let (links, counts) = survey(view, selection, archives, &parts, &order).await?;
     let mut links = links.into_iter().peekable();
     for pass in passes(&counts) {
         let mut sorted = Vec::new();
         let mut pages = selection.pages(view);
         while let Some(page) = pages.next().await? {
             for (place, item) in items(&page) {
+                if !archives.holds(place) {
+                    continue;
+                }
                 let run = order.run(&parts, place);
                 if !pass.runs.contains(&run) {
                     continue;
@@ -342,6 +402,7 @@ fn passes(counts: &[u64]) -> Vec<Pass> {
 async fn survey(
     view: &View,
     selection: &Selection,
+    archives: Archives,
     parts: &[Located],
     order: &Order,
 ) -> Result<(Vec<(Rank, RecallItem)>, Vec<u64>), Error> {
@@ -349,11 +410,12 @@ async fn survey(
     let mut counts = vec![0; order.count.max(1)];
     let mut pages = selection.pages(view);
     while let Some(page) = pages.next().await? {
-        for place in places(&page) {
+        for place in places(&page).filter(|place| archives.holds(*place)) {
             counts[order.run(parts, place)] += 1;
         }
         let linked = page.entries.iter();
-        for entry in linked.filter(|entry| is_item(entry) && entry.link_group != 0) {
+        let linked = linked.filter(|entry| is_item(entry) && entry.link_group != 0);
+        for entry in linked.filter(|entry| archives.holds(entry.place)) {
             let rank = (order.run(parts, entry.place), entry.place);
             links.push((rank, item(&page, entry)));
         }

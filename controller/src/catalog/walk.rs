@@ -9,7 +9,7 @@ use taf_format::key;
 use taf_format::page::Page;
 
 use super::{Error, View};
-use crate::store::pages::{self, END, Key};
+use crate::store::pages::{self, END, Key, PageRow};
 
 /// Keys fetched at once.
 const KEYS: i64 = 4_000;
@@ -28,7 +28,7 @@ pub(super) struct Walk {
     keys: VecDeque<Key>,
     /// Shortened and other long keys that share their first bytes, in the order of the walk.
     group: VecDeque<Key>,
-    pages: VecDeque<Page>,
+    pages: VecDeque<(PageRow, Page)>,
 }
 
 impl Walk {
@@ -49,10 +49,15 @@ impl Walk {
 
     /// The next page.
     pub(super) async fn next(&mut self) -> Result<Option<Page>, Error> {
+        Ok(self.next_row().await?.map(|(_, page)| page))
+    }
+
+    /// The next page, and as it is stored.
+    pub(super) async fn next_row(&mut self) -> Result<Option<(PageRow, Page)>, Error> {
         loop {
-            if let Some(page) = self.pages.pop_front() {
+            if let Some((row, page)) = self.pages.pop_front() {
                 if self.is_wanted(&page) {
-                    return Ok(Some(page));
+                    return Ok(Some((row, page)));
                 }
                 continue;
             }
@@ -69,10 +74,14 @@ impl Walk {
         self.directory.is_empty() || rest.is_some_and(|rest| rest.is_empty() || rest[0] == b'/')
     }
 
-    async fn bodies(&self, keys: &[Key]) -> Result<Vec<Page>, Error> {
+    async fn bodies(&self, keys: &[Key]) -> Result<Vec<(PageRow, Page)>, Error> {
         let client = self.view.client().await?;
         let rows = pages::page_bodies(&client, self.view.scope.line_id, keys).await?;
-        rows.iter().map(|row| self.view.decode(row)).collect()
+        let decoded = |row: PageRow| {
+            let page = self.view.decode(&row)?;
+            Ok((row, page))
+        };
+        rows.into_iter().map(decoded).collect()
     }
 
     async fn next_keys(&mut self) -> Result<Vec<Key>, Error> {
@@ -132,7 +141,7 @@ impl Walk {
             }
             let keys: Vec<Key> = self.keys.drain(..same).collect();
             let pages = self.bodies(&keys).await?;
-            for (page, (chunk, version)) in pages.iter().zip(keys) {
+            for ((_, page), (chunk, version)) in pages.iter().zip(keys) {
                 found.push((whole_key(page), chunk[key::KEPT..].to_vec(), version));
             }
             if self.keys.is_empty() && !self.fetch().await? {

@@ -20,6 +20,7 @@ use super::facts::{State, backup_done, from_proto, is_bound, stage, to_proto};
 use super::indexing::CREATOR;
 use super::{Limits, auto_label, cleaning, distrust, indexing, inspection, operator, reuse};
 use crate::catalog;
+use crate::services::names;
 use crate::store::attempts::{self, LiveAttempt};
 use crate::store::jobs::NewTask;
 use crate::store::volumes::{self, Cartridge};
@@ -71,6 +72,17 @@ pub(super) async fn decide_on(
             savepoints::savepoint_begin_on(tx).await?;
             let outcome = condemn_on(tx, live, &error).await;
             settle_on(tx, outcome, &mut changed).await?;
+        }
+    }
+    for job in &state.queued {
+        if let Some(before) = state.feed_before(job.id) {
+            let why = format!(
+                "another synthetic full to end, whose feed is {}",
+                names::job(before.job_id)
+            );
+            if job.waiting_for.as_deref() != Some(why.as_str()) {
+                jobs::job_wait_on(tx, job.id, &why).await?;
+            }
         }
     }
     let (mut jobs, mut world) = state.planning();
@@ -373,7 +385,7 @@ async fn start_on(
     if let (Some(line), Some(asked)) = (queued.line_id, &queued.asked_kind) {
         let asked = catalog::kind(asked)?;
         let opened = catalog::open_version_on(tx, line, attempt, job, asked).await?;
-        if grant.drive.is_none() && !opened.opening.has_base() {
+        if grant.drive.is_none() && !opened.opening.begins_alone() {
             // What it was to be compared with has gone since it was planned; it is planned again.
             return Err(Error::Stale("base"));
         }

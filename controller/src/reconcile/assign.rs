@@ -165,7 +165,7 @@ fn drive_work(
             continues: live.volumes.len() > 1,
             beside: state.sharers(live).map(|other| other.id as u64).collect(),
         }),
-        "restore" => Work::Read(agent::ReadWork {
+        "restore" | "feed" => Work::Read(agent::ReadWork {
             recording: Some(recording?),
             peer_agent_id,
         }),
@@ -244,6 +244,18 @@ fn source_work(
             verify_only: request.verify_only,
         }));
     }
+    if live.kind == "feed" {
+        let feed = state.feed(live.job_id)?;
+        return Some(Work::Feed(agent::FeedWork {
+            worker,
+            // Until the backup has begun nobody takes what it reads.
+            backup_attempt: state.first_of(feed.backup)?.id as u64,
+            streamed_archive: feed.streamed_archive as u32,
+            spool_byte_count: feed.spool_bytes as u64,
+            entry_count: live.totals.0 as u64,
+            byte_count: live.totals.1 as u64,
+        }));
+    }
     if live.kind == "remove-extra" {
         let request = v1::RestoreVersionRequest::decode(live.restore_request.as_deref()?).ok()?;
         return Some(Work::RemoveExtra(agent::RemoveExtraWork {
@@ -268,7 +280,8 @@ fn source_work(
     Some(Work::Backup(agent::BackupWork {
         archive: Some(archive(live, installation)?),
         // With a base it asks for a drive when it has something to store.
-        worker: worker.filter(|_| base.is_none()),
+        worker: worker.filter(|_| base.is_none() && !of.synthetic),
+        synthetic: of.synthetic,
         compression_level: of.compression_level,
         compression_threads: of.compression_threads,
         compression_method: CompressionMethod::from(of.compression_method).into(),

@@ -16,6 +16,7 @@ use crate::catalog;
 use crate::session::Unit;
 use crate::store::attempts::{self, LiveAttempt, Task};
 use crate::store::drives::{self, DriveRow};
+use crate::store::feeds::{self, Feed};
 use crate::store::jobs::{self, QueuedJob};
 use crate::store::libraries::{self, ElementRow, LibraryRow};
 use crate::store::streams::{self, Further};
@@ -50,10 +51,12 @@ pub(super) struct State {
     pub reported: HashMap<i64, Duration>,
     /// Attempts whose version is being counted: they are not decided yet.
     pub counting: HashSet<i64>,
-    /// Waiting backups that have something to compare with: they begin without a drive.
+    /// Waiting backups that have something to compare with, or to copy: they begin without a drive.
     pub comparing: HashSet<i64>,
     /// How far the catalog is trusted.
     pub trust: Trust,
+    /// Feeds under way, and those of backups under way, the oldest first.
+    pub feeds: Vec<Feed>,
 }
 
 pub(super) async fn load_on(tx: &Transaction<'_>, watching: Duration) -> Result<State, Error> {
@@ -74,6 +77,7 @@ pub(super) async fn load_on(tx: &Transaction<'_>, watching: Duration) -> Result<
     let libraries = libraries::library_list(tx, "", ALL).await?;
     // They are many, and only who is about to start or to take a step asks for them.
     let streams = streams::stream_list_live_on(tx).await?;
+    let feeds = feeds::feed_list_live_on(tx).await?;
     let mut elements = HashMap::new();
     let between = |a: &LiveAttempt| a.verdict == "none" && a.step_kind == "none";
     let dirty = drives.iter().any(|d| d.clean_due);
@@ -101,7 +105,7 @@ pub(super) async fn load_on(tx: &Transaction<'_>, watching: Duration) -> Result<
         if let (Some(line), Some(asked)) = (job.line_id, &job.asked_kind)
             && catalog::foresee(tx, line, catalog::kind(asked)?)
                 .await?
-                .has_base()
+                .begins_alone()
         {
             comparing.insert(job.id);
         }
@@ -130,6 +134,7 @@ pub(super) async fn load_on(tx: &Transaction<'_>, watching: Duration) -> Result<
         reported: HashMap::new(),
         counting: HashSet::new(),
         comparing,
+        feeds,
     })
 }
 
@@ -336,13 +341,41 @@ impl State {
             .get(&live.job_id)
             .map_or(&[][..], Vec::as_slice);
         let with = |verdict: &'static str| others.iter().filter(move |o| o.verdict == verdict);
+        let failed = with("failed").next();
         attempt::Share::First {
             open: with("none").count(),
             with_issues: with("succeeded-with-issues").next().is_some(),
-            fault: with("failed")
-                .next()
-                .map(|other| fault_of(other.fault.as_deref())),
+            fault: failed
+                .map(|other| fault_of(other.fault.as_deref()))
+                .or_else(|| self.feed_of(live.job_id).and_then(without)),
         }
+    }
+
+    /// The feed of a synthetic full.
+    pub(super) fn feed_of(&self, backup: i64) -> Option<&Feed> {
+        self.feeds.iter().find(|feed| feed.backup == backup)
+    }
+
+    /// A feed under way, by its own job.
+    pub(super) fn feed(&self, job: i64) -> Option<&Feed> {
+        self.feeds.iter().find(|feed| feed.job_id == job)
+    }
+
+    /// Whether nobody needs a feed any more: its backup has ended, and not well.
+    fn is_in_vain(&self, feed: &Feed) -> bool {
+        let decided = self.first_of(feed.backup);
+        ["failed", "cancelled"].contains(&feed.backup_state.as_str())
+            || decided.is_some_and(|live| ["failed", "cancelled"].contains(&live.verdict.as_str()))
+    }
+
+    /// The feed that an older one keeps from beginning: each holds a drive for as long as its backup waits for another one.
+    pub(super) fn feed_before(&self, job: i64) -> Option<&Feed> {
+        let first = self
+            .feeds
+            .iter()
+            .find(|feed| ["queued", "running"].contains(&feed.state.as_str()))?;
+        let waits = self.feed(job).is_some() && first.job_id != job;
+        waits.then_some(first)
     }
 
     /// Facts for the planner.
@@ -365,10 +398,12 @@ impl State {
                 drive: live.drive_id,
                 seat: live.seat,
                 bound: is_bound(live),
-                used: live.volumes.clone(),
+                used: self.not_to_write(live),
             }),
         });
-        let queued = self.queued.iter().map(|job| plan::Job {
+        let in_vain = |job: i64| self.feed(job).is_some_and(|feed| self.is_in_vain(feed));
+        let ready = |job: &&QueuedJob| self.feed_before(job.id).is_none() || in_vain(job.id);
+        let queued = self.queued.iter().filter(ready).map(|job| plan::Job {
             id: job.id,
             stream: 0,
             needs: needs::of(job, self),
@@ -376,7 +411,7 @@ impl State {
                 name: name.clone(),
                 connected: *connected,
             }),
-            cancel_asked: job.cancel_asked,
+            cancel_asked: job.cancel_asked || in_vain(job.id),
             background: job.background,
             running: None,
         });
@@ -409,6 +444,16 @@ impl State {
             distrusted: self.trust.reason().map(trust::wait),
         };
         (jobs, world)
+    }
+
+    /// Volumes that an attempt gets no more: those that it has had, and those that it copies from. The one would wait for the other
+    /// else, and a volume with both would stay for as long as the new version is kept.
+    fn not_to_write(&self, live: &LiveAttempt) -> Vec<i64> {
+        let mut volumes = live.volumes.clone();
+        if let Some(feed) = self.feed_of(live.job_id) {
+            volumes.extend(&feed.volumes);
+        }
+        volumes
     }
 
     /// The attempts at a drive.
@@ -610,7 +655,10 @@ impl State {
                 self.sharers(attempt)
                     .any(|other| is_at_work(other) && same(other))
             }),
-            cancel_asked: attempt.cancel_asked,
+            cancel_asked: attempt.cancel_asked
+                || self
+                    .feed(attempt.job_id)
+                    .is_some_and(|feed| self.is_in_vain(feed)),
             barcode,
             waiting_for: attempt.waiting_for.as_deref().unwrap_or_default(),
             volume_wait_millis: limits.volume_wait.as_millis() as u64,
@@ -723,7 +771,26 @@ fn is_at_work(attempt: &LiveAttempt) -> bool {
 
 /// Whether an attempt can't leave its drive's worker: of a backup that holds what is not on tape yet.
 pub(super) fn is_bound(attempt: &LiveAttempt) -> bool {
-    attempt.kind != "restore" && attempt.drive_id.is_some()
+    kind(attempt) != attempt::Kind::Restore && attempt.drive_id.is_some()
+}
+
+/// Why a backup can't have what its feed was to read.
+fn without(feed: &Feed) -> Option<Fault> {
+    match (feed.state.as_str(), &feed.fault) {
+        ("failed", Some(fault)) => Some(Fault {
+            message: format!(
+                "reading what it is put together from failed: {}",
+                fault.message
+            ),
+            ..fault.clone()
+        }),
+        ("cancelled", _) => Some(Fault::new(
+            "FEED_CANCELLED",
+            "the job that reads what it is put together from was cancelled",
+            "run it again; the older versions are as they were",
+        )),
+        _ => None,
+    }
 }
 
 /// What a drive says of its medium.
@@ -745,7 +812,7 @@ pub(super) fn kind(attempt: &LiveAttempt) -> attempt::Kind {
 pub(super) fn kind_of(kind: &str, task: &Task, has_robot: bool) -> attempt::Kind {
     match kind {
         "backup" => attempt::Kind::Backup,
-        "restore" => attempt::Kind::Restore,
+        "restore" | "feed" => attempt::Kind::Restore,
         "label" => attempt::Kind::Label,
         "index" => attempt::Kind::Index,
         "verify" => attempt::Kind::Verify,

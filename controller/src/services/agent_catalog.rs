@@ -8,12 +8,13 @@ use taf_proto::agent::{
     ClaimDriveRequest, ClaimDriveResponse, CommitIndexRequest, CommitIndexResponse,
     CommitPartRequest, CommitPartResponse, FetchBaseRequest, FetchBaseResponse,
     FetchDictionariesRequest, FetchDictionariesResponse, FetchIndexRequest, FetchIndexResponse,
-    FetchListingsRequest, FetchListingsResponse, FetchRecallRequest, FetchRecallResponse,
-    FetchRemovalsRequest, FetchRemovalsResponse, FetchSelectionRequest, FetchSelectionResponse,
-    FetchVerificationRequest, FetchVerificationResponse, JudgePartRequest, JudgePartResponse,
-    LocateVolumeRequest, LocateVolumeResponse, ReportIssuesRequest, ReportIssuesResponse,
-    ReportOrphanRequest, ReportOrphanResponse, ReportVerificationRequest,
-    ReportVerificationResponse, ReportVolumeRequest, ReportVolumeResponse, Worker,
+    FetchListingsRequest, FetchListingsResponse, FetchPagesRequest, FetchPagesResponse,
+    FetchRecallRequest, FetchRecallResponse, FetchRemovalsRequest, FetchRemovalsResponse,
+    FetchSelectionRequest, FetchSelectionResponse, FetchVerificationRequest,
+    FetchVerificationResponse, JudgePartRequest, JudgePartResponse, LocateVolumeRequest,
+    LocateVolumeResponse, ReportIssuesRequest, ReportIssuesResponse, ReportOrphanRequest,
+    ReportOrphanResponse, ReportVerificationRequest, ReportVerificationResponse,
+    ReportVolumeRequest, ReportVolumeResponse, Worker,
 };
 use taf_proto::{path, v1};
 use tokio::sync::mpsc;
@@ -22,11 +23,13 @@ use tonic::{Code, Request, Response, Status, Streaming};
 
 use super::{selection, status};
 use crate::access::Caller;
+use crate::catalog::recall::Archives;
 use crate::catalog::report::{self, Side};
 use crate::catalog::{
-    self, Error, Selection, View, base, commit, extra, index, recall, removal, verify,
+    self, Error, Selection, View, base, commit, extra, feed, index, recall, removal, verify,
 };
 use crate::session::Registry;
+use crate::store::assignments::Assignment;
 use crate::store::{Store, assignments, attempt_volumes, versions, volumes};
 
 /// Messages of a recall that wait for a slow agent: a few megabytes at most.
@@ -54,6 +57,11 @@ impl AgentCatalog {
         let assignment =
             report::assignment(&client, request.key.as_ref(), agent, Side::Source).await?;
         drop(client);
+        if assignment.kind == "feed" {
+            let view = self.fed(&assignment).await?;
+            let selection = Selection::resolve(&view, &[]).await?;
+            return Ok((view, selection, assignment.attempt_id));
+        }
         let (Some(line), Some(version), Some(wanted)) = (
             assignment.line_id,
             assignment.version,
@@ -98,6 +106,19 @@ impl AgentCatalog {
             first: attempt_volumes::volume_held(&client, attempt).await?,
             away: volumes::volume_list_away(&client, &volumes).await?,
         })
+    }
+
+    /// The version that a feed reads.
+    async fn fed(&self, assignment: &Assignment) -> Result<View, Status> {
+        let (true, Some(line), Some(version)) = (
+            assignment.kind == "feed" && assignment.live,
+            assignment.line_id,
+            assignment.version,
+        ) else {
+            return Err(Error::Invalid("the assignment is no feed under way".into()).into());
+        };
+        let view = View::open_restored(&self.store, line, version).await?;
+        view.ok_or_else(|| status::not_found(&super::names::version(line, version)))
     }
 
     async fn removal(
@@ -307,12 +328,53 @@ impl CatalogService for AgentCatalog {
         let agent = Caller::agent(&request)?.id.clone();
         let request = request.into_inner();
         let (view, selection, attempt) = self.recall(&agent, &request).await?;
-        let preference = self
-            .preference(&view, attempt, &request.volume_order)
-            .await?;
+        let archives = match &request {
+            FetchRecallRequest {
+                archive_ordinal: 0, ..
+            } => Archives::All,
+            FetchRecallRequest {
+                archive_ordinal,
+                without_archive: true,
+                ..
+            } => Archives::Without(*archive_ordinal),
+            FetchRecallRequest {
+                archive_ordinal, ..
+            } => Archives::Only(*archive_ordinal),
+        };
+        let preference = match archives {
+            // It is copied in the order of its bytes, wherever they are.
+            Archives::Only(_) => recall::Preference::default(),
+            _ => {
+                self.preference(&view, attempt, &request.volume_order)
+                    .await?
+            }
+        };
         let (sender, receiver) = mpsc::channel(AHEAD);
         tokio::spawn(async move {
-            if let Err(error) = recall::stream(&view, &selection, &preference, &sender).await {
+            let streamed = recall::stream(&view, &selection, archives, &preference, &sender);
+            if let Err(error) = streamed.await {
+                // Nobody to tell if the agent has gone.
+                let _ = sender.send(Err(error.into())).await;
+            }
+        });
+        Ok(Response::new(ReceiverStream::new(receiver)))
+    }
+
+    type FetchPagesStream = ReceiverStream<Result<FetchPagesResponse, Status>>;
+
+    async fn fetch_pages(
+        &self,
+        request: Request<FetchPagesRequest>,
+    ) -> Result<Response<Self::FetchPagesStream>, Status> {
+        let agent = Caller::agent(&request)?.id.clone();
+        let client = self.store.client().await?;
+        let key = request.get_ref().key.as_ref();
+        let assignment = report::assignment(&client, key, &agent, Side::Source).await?;
+        drop(client);
+        let view = self.fed(&assignment).await?;
+        let (sender, receiver) = mpsc::channel(AHEAD);
+        tokio::spawn(async move {
+            if let Err(error) = feed::stream(&view, &sender).await {
                 // Nobody to tell if the agent has gone.
                 let _ = sender.send(Err(error.into())).await;
             }
@@ -332,7 +394,7 @@ impl CatalogService for AgentCatalog {
                 &agent,
                 &FetchRecallRequest {
                     key: request.get_ref().key,
-                    volume_order: Vec::new(),
+                    ..FetchRecallRequest::default()
                 },
             )
             .await?;

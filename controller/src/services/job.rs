@@ -127,6 +127,7 @@ fn message(row: JobRow) -> Job {
         "inspect" => JobKind::Inspect,
         "remove-sources" => JobKind::RemoveSources,
         "remove-extra" => JobKind::RemoveExtra,
+        "feed" => JobKind::Feed,
         _ => JobKind::Label,
     };
     let state = match row.state.as_str() {

@@ -30,6 +30,7 @@ mod sample;
 mod selection;
 pub mod source;
 pub mod status;
+mod synthesis;
 pub mod system;
 pub mod trust;
 pub mod version;

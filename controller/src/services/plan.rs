@@ -15,9 +15,12 @@ use tonic::{Request, Response, Status};
 use super::mutation::Mutation;
 use super::paging::Page;
 use super::status::{self, Violations};
-use super::{PAGE_DEFAULT, PAGE_MOST, mask, names, removal, retention, timestamp, version_type};
+use super::{
+    PAGE_DEFAULT, PAGE_MOST, mask, names, removal, retention, synthesis, timestamp, version_type,
+};
 use crate::access::Caller;
 use crate::app::App;
+use crate::catalog;
 use crate::session::Registry;
 use crate::store::jobs::{job_active_of_plan_on, job_create_backup_on};
 use crate::store::plans::{NewPlan, Plan};
@@ -124,6 +127,12 @@ impl<'a> Asked<'a> {
             .read("plan.type", version_type::asked(plan.r#type))
             .flatten()
             .unwrap_or(Kind::Full);
+        if kind == Kind::SyntheticFull {
+            bad.add(
+                "plan.type",
+                "must not be a synthetic full: a plan that only copies what it has never sees a change; ask for one with `taf run PLAN --type synthetic-full`",
+            );
+        }
         if plan.mirror_living_percent > 100 {
             bad.add(
                 "plan.mirror_living_percent",
@@ -328,8 +337,25 @@ impl Plans {
         let asked = version_type::asked(request.r#type).map_err(|e| status::invalid("type", e))?;
         removal::check_copies(request.copies).map_err(|e| status::invalid("copies", e))?;
         let mut client = self.app.store.client().await?;
+        if !request.validate_only && asked == Some(Kind::SyntheticFull) {
+            // Counting takes a while: a repeated request does not do it again.
+            let tx = client.transaction().await.map_err(store::Error::from)?;
+            if let Some(answer) = mutation.begin_on(&tx).await? {
+                return Ok(answer);
+            }
+        }
+        let prepared = match asked {
+            Some(Kind::SyntheticFull) => {
+                let plan = self.app.store.plan_get(id).await?;
+                let plan = plan.ok_or_else(|| status::not_found(&request.name))?;
+                Some(synthesis::prepare(&self.app.store, &plan).await?)
+            }
+            _ => None,
+        };
         let tx = client.transaction().await.map_err(store::Error::from)?;
-        if let Some(answer) = mutation.begin_on(&tx).await? {
+        if !request.validate_only
+            && let Some(answer) = mutation.begin_on(&tx).await?
+        {
             return Ok(answer);
         }
         // Held until the end: of two runs at a time one finds the other's job.
@@ -344,22 +370,41 @@ impl Plans {
             .ok_or_else(|| status::not_found(&names::source(&plan.source)))?;
         let asked = asked.unwrap_or(plan.kind);
         let line = Store::plan_line_on(&tx, &plan, asked == Kind::Archive).await?;
+        let opening = catalog::foresee(&tx, line, asked).await?;
+        let mut answer = RunPlanResponse {
+            version_type: version_type::message(opening.kind).into(),
+            promotion_reason: opening
+                .promotion
+                .map(|why| why.to_string())
+                .unwrap_or_default(),
+            ..RunPlanResponse::default()
+        };
+        if let Some(prepared) = &prepared {
+            prepared.check_on(&tx, &plan).await?;
+            prepared.tell(&mut answer);
+        }
+        if request.remove_sources && asked != Kind::Archive {
+            return Err(status::invalid(
+                "remove_sources",
+                "must not be set unless an archive is made: only what is archived and verified is removed",
+            ));
+        }
+        if request.validate_only {
+            return Ok(answer);
+        }
         let job =
             job_create_backup_on(&tx, plan.id, line, source.agent_id, asked, mutation.actor())
                 .await?;
+        if let Some(prepared) = &prepared {
+            prepared
+                .begin_on(&tx, job, source.agent_id, mutation.actor())
+                .await?;
+        }
         if request.remove_sources {
-            if asked != Kind::Archive {
-                return Err(status::invalid(
-                    "remove_sources",
-                    "must not be set unless an archive is made: only what is archived and verified is removed",
-                ));
-            }
             let removal = removal::following(request.copies, request.remove_empty_directories);
             job_then_removes_on(&tx, job, &removal.encode_to_vec()).await?;
         }
-        let answer = RunPlanResponse {
-            job: names::job(job),
-        };
+        answer.job = names::job(job);
         mutation.finish_on(&tx, &answer).await?;
         tx.commit().await.map_err(store::Error::from)?;
         self.registry.wake();
@@ -476,6 +521,9 @@ impl PlanService for Plans {
             &request,
         )?;
         let outcome = self.run(&mutation, &request).await;
+        if request.validate_only {
+            return outcome.map(Response::new);
+        }
         mutation.concluded(&self.app.store, outcome).await
     }
 }

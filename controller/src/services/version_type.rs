@@ -29,6 +29,9 @@ pub fn asked(value: i32) -> Result<Option<Kind>, String> {
         Ok(VersionType::Differential) => Ok(Some(Kind::Differential)),
         Ok(VersionType::Mirror) => Ok(Some(Kind::Mirror)),
         Ok(VersionType::Archive) => Ok(Some(Kind::Archive)),
-        _ => Err("must be full, incremental, differential, mirror or archive".to_owned()),
+        Ok(VersionType::SyntheticFull) => Ok(Some(Kind::SyntheticFull)),
+        Err(_) => Err(
+            "must be full, incremental, differential, mirror, archive or synthetic full".to_owned(),
+        ),
     }
 }

@@ -117,6 +117,7 @@ pub struct SourceAgent {
 }
 
 /// The archive of a backup's attempt, with how it is made.
+#[allow(clippy::struct_excessive_bools)] // facts, each by itself
 pub struct ArchiveOf {
     /// Row.
     pub id: i64,
@@ -134,6 +135,8 @@ pub struct ArchiveOf {
     pub floor: i64,
     /// Of a differential: it is compared with that one, too.
     pub differential: bool,
+    /// Whether it is put together from what its feed reads.
+    pub synthetic: bool,
     /// Whether earlier attempts left parts that count.
     pub resumes: bool,
     /// Plan's name.
@@ -167,9 +170,10 @@ const LIVE_SELECT: &str = "SELECT t.id, t.job_id, j.kind, j.cancel_asked, t.epoc
      extract(epoch FROM clock_timestamp() - t.waiting_since)::float8, t.waiting_for, po.id, po.pool_name, \
      v.cartridge, t.library_id, t.worked, j.from_address, j.to_address, j.thorough, j.forced, \
      COALESCE(w.parent, 0), COALESCE(w.floor, 0), COALESCE(w.kind = 'differential', false), \
-     EXISTS (SELECT 1 FROM archives o WHERE o.line_id = r.line_id AND o.version = r.version AND o.state = 'closed'), t.stream, p.streams, \
+     EXISTS (SELECT 1 FROM archives o WHERE o.line_id = r.line_id AND o.version = r.version AND o.state = 'closed'), t.stream, \
+     CASE WHEN w.kind = 'synthetic-full' THEN 1 ELSE p.streams END AS streams, \
      t.seat, COALESCE(po.sources_per_drive, 1), s.ignore_ctime, s.ignore_inode, s.always_compare_content, j.removal, \
-     p.compression_method \
+     p.compression_method, COALESCE(w.kind = 'synthetic-full', false) AS synthetic \
      FROM attempts t JOIN jobs j ON j.id = t.job_id \
      LEFT JOIN agents a ON a.id = t.agent_id \
      LEFT JOIN archives r ON r.attempt_id = t.id \
@@ -238,6 +242,7 @@ fn live_attempt(row: &Row) -> LiveAttempt {
             parent: row.get(49),
             floor: row.get(50),
             differential: row.get(51),
+            synthetic: row.get("synthetic"),
             resumes: row.get(52),
             plan: row.get(30),
             source: row.get(31),
@@ -251,7 +256,7 @@ fn live_attempt(row: &Row) -> LiveAttempt {
                 always_compare_content: row.get(59),
             },
             part_size: row.get(35),
-            streams: row.get(54),
+            streams: row.get("streams"),
         }),
     }
 }

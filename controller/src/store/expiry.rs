@@ -67,7 +67,7 @@ pub async fn version_list_standing(
     line: i64,
 ) -> Result<Vec<Standing>, Error> {
     let sql = "SELECT v.version, v.floor, v.state = 'staged', v.expired_at IS NULL OR EXISTS (SELECT 1 FROM jobs AS j \
-               WHERE j.kind IN ('restore', 'remove-sources', 'remove-extra') AND j.ended_at IS NULL AND j.line_id = v.line_id AND j.version = v.version) AS kept, \
+               WHERE j.kind IN ('restore', 'remove-sources', 'remove-extra', 'feed') AND j.ended_at IS NULL AND j.line_id = v.line_id AND j.version = v.version) AS kept, \
                v.parent, v.kind = 'differential', v.pages_gone, v.vacuumed_at IS NOT NULL FROM versions AS v \
                WHERE v.line_id = $1 ORDER BY v.version";
     let rows = client.query(sql, &[&line]).await?;

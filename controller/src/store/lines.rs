@@ -61,6 +61,17 @@ pub async fn line_heads(
     Ok((Some(head), full))
 }
 
+/// The line of a plan on a source; archives have another one.
+pub async fn line_of_plan(
+    client: &impl GenericClient,
+    plan_id: i64,
+    source_id: i64,
+) -> Result<i64, Error> {
+    let sql = "SELECT id FROM lines WHERE plan_id = $1 AND source_id = $2 AND NOT archives";
+    let row = client.query_opt(sql, &[&plan_id, &source_id]).await?;
+    Ok(row.ok_or(Error::Corrupt("a plan has no line"))?.get(0))
+}
+
 /// Takes the ordinal of the next archive.
 pub async fn line_take_ordinal_on(tx: &Transaction<'_>, id: i64) -> Result<i32, Error> {
     let row = tx

@@ -150,6 +150,11 @@ const MIGRATIONS: &[Migration] = &[
         name: "samples",
         sql: include_str!("../../migrations/0027_samples.sql"),
     },
+    Migration {
+        number: 28,
+        name: "feed",
+        sql: include_str!("../../migrations/0028_feed.sql"),
+    },
 ];
 
 /// The texts of all migrations, in order.

@@ -21,6 +21,7 @@ pub mod drives;
 pub mod enrolment;
 pub mod error;
 pub mod expiry;
+pub mod feeds;
 pub mod indexes;
 pub mod installation;
 pub mod issues;

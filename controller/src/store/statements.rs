@@ -36,6 +36,7 @@ pub const SOURCES: &[(&str, &str)] = &[
     source!("enrolment.rs"),
     source!("error.rs"),
     source!("expiry.rs"),
+    source!("feeds.rs"),
     source!("indexes.rs"),
     source!("installation.rs"),
     source!("issues.rs"),

@@ -198,9 +198,16 @@ pub async fn recalled(world: &World, version: i64) -> (Vec<u32>, Vec<RecallItem>
     let selection = Selection::resolve(&view, &[]).await.unwrap();
     let (sender, mut receiver) = tokio::sync::mpsc::channel(1);
     let sending = async move {
-        recall::stream(&view, &selection, &recall::Preference::default(), &sender)
-            .await
-            .unwrap();
+        let preference = recall::Preference::default();
+        recall::stream(
+            &view,
+            &selection,
+            recall::Archives::All,
+            &preference,
+            &sender,
+        )
+        .await
+        .unwrap();
     };
     let receiving = async {
         let (mut archives, mut items) = (Vec::new(), Vec::new());

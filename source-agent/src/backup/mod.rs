@@ -82,6 +82,9 @@ pub async fn run(
     }
     let options = select::options(&context, work.one_file_system).await?;
     let given = drive::given(&context, work).await?;
+    if given.is_none() {
+        context.counters.phase("comparing");
+    }
     context.dictionaries = base::dictionaries(context.controller.clone(), context.key).await?;
     let walk = Walk::new(options).map_err(|error| fault::internal(error.to_string()))?;
     // Ends the threads however this function is left.
@@ -92,7 +95,8 @@ pub async fn run(
     // A drive that waits already gets its archive.
     mode.always |= given.is_some();
     let Some(group) = groups.get(context.key.attempt) else {
-        return stream(&context, work, given, steps, mode, Arc::default(), stop).await;
+        let packing = packing(&context, work, steps, mode, Arc::default())?;
+        return stream(&context, work, given, packing, stop).await;
     };
     group.compares(mode.against);
     let lane = group
@@ -207,25 +211,38 @@ async fn together(
     stop: CancellationToken,
 ) -> Result<BackupDone, Error> {
     let member = group.member();
-    let links = Arc::clone(&group.links);
+    let packing = packing(context, work, lane, mode, Arc::clone(&group.links));
     let outcome = tokio::select! {
-        done = stream(context, work, given, lane, mode, links, stop) => done,
+        done = async { stream(context, work, given, packing?, stop).await } => done,
         error = group.failed() => Err(error),
     };
     member.settle(outcome)
 }
 
-/// Packs steps into the archive of one stream and sends it, until it is committed.
-async fn stream(
+/// What makes an archive of a walk's steps.
+fn packing(
     context: &Context<'_>,
     work: &BackupWork,
-    given: Option<Opened<dial::Write>>,
     steps: impl Iterator<Item = Step> + Send + 'static,
     mode: Mode,
     links: Arc<Links>,
+) -> Result<impl FnOnce(Outlets<'_>) -> Result<Totals, pack::Error> + Send + 'static, Error> {
+    let (identity, dictionaries) = (identity(work)?, context.dictionaries.clone());
+    Ok(
+        move |outlets: Outlets<'_>| {
+            pack::pack(steps, identity, mode, &links, dictionaries, outlets)
+        },
+    )
+}
+
+/// Packs the archive of one stream and sends it, until it is committed.
+pub(crate) async fn stream(
+    context: &Context<'_>,
+    work: &BackupWork,
+    given: Option<Opened<dial::Write>>,
+    pack: impl FnOnce(Outlets<'_>) -> Result<Totals, pack::Error> + Send + 'static,
     stop: CancellationToken,
 ) -> Result<BackupDone, Error> {
-    let identity = identity(work)?;
     let threads = match usize::try_from(work.compression_threads) {
         Ok(0) | Err(_) => std::thread::available_parallelism().map_or(1, usize::from),
         Ok(threads) => threads,
@@ -250,7 +267,6 @@ async fn stream(
     let (begins, begun) = oneshot::channel();
     let mut packing = tokio::task::spawn_blocking({
         let (issues, counters) = (context.issues.clone(), Arc::clone(&context.counters));
-        let dictionaries = context.dictionaries.clone();
         let mut begins = Some(begins);
         move || {
             let outlets = Outlets {
@@ -265,7 +281,7 @@ async fn stream(
                 counters: &counters,
                 stop: &stop,
             };
-            pack::pack(steps, identity, mode, &links, dictionaries, outlets)
+            pack(outlets)
         }
     });
     let done = |totals: Totals| BackupDone {
@@ -283,7 +299,6 @@ async fn stream(
     let opened = if let Some(opened) = given {
         opened
     } else {
-        context.counters.phase("comparing");
         if begun.await.is_err() {
             return send::totals(packing.await).map(done);
         }
@@ -306,7 +321,7 @@ async fn stream(
     Ok(done(sent))
 }
 
-fn identity(work: &BackupWork) -> Result<Identity, Error> {
+pub(crate) fn identity(work: &BackupWork) -> Result<Identity, Error> {
     let archive = work
         .archive
         .as_ref()

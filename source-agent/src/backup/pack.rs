@@ -8,6 +8,7 @@
 //! Of a backup with several streams each has a packer of its own, on a thread of its own; they share nothing but the table of
 //! files with several names.
 
+mod copies;
 mod dictionaries;
 mod names;
 mod pages;
@@ -25,6 +26,7 @@ use taf_tree::walk::Item;
 use taf_tree::{Digest, Issue, IssueKind, OpenFile};
 use tokio_util::sync::CancellationToken;
 
+pub use self::copies::{Copies, Missing, copy};
 use self::dictionaries::Needed;
 use super::ahead::{compare, extents};
 use super::links::{Carried, Carrier, Links, Met};
@@ -49,9 +51,12 @@ pub enum Error {
     /// The walk died.
     #[error("the walk ended before it was done; see the log")]
     WalkLost,
-    /// The base can't be had.
+    /// The base, or what is copied, can't be had.
     #[error("{0}")]
     Base(fault::Error),
+    /// Files that are to be copied can't be read back.
+    #[error("{0} files can't be read back")]
+    Damaged(u64),
     /// A segment or record is impossible.
     #[error("a segment can't be made: {0}")]
     Segment(#[from] taf_format::segment::Error),
@@ -115,30 +120,15 @@ impl Mode {
 }
 
 /// Packs `steps` into the archive `identity`. `links` are the backup's, `dictionaries` its line's.
-pub fn pack<'a>(
+pub fn pack(
     steps: impl Iterator<Item = Step>,
     identity: Identity,
     mode: Mode,
-    links: &'a Links,
+    links: &Links,
     dictionaries: Dictionaries,
-    outlets: Outlets<'a>,
+    outlets: Outlets<'_>,
 ) -> Result<Totals, Error> {
-    let ordinal = identity.archive_ordinal;
-    let dictionaries = Needed::new(ordinal, dictionaries);
-    let mut packer = Packer {
-        out: outlets,
-        cutter: Cutter::new(identity),
-        begun: false,
-        mode,
-        encoder: dictionaries.encoder()?,
-        dictionaries,
-        ordinal,
-        links,
-        open: Vec::new(),
-        rows: VecDeque::new(),
-        totals: Totals::default(),
-        buffer: Vec::new(),
-    };
+    let mut packer = Packer::new(identity, mode, links, dictionaries, outlets)?;
     for step in steps {
         if packer.out.stop.is_cancelled() {
             return Err(Error::Stopped);
@@ -181,7 +171,7 @@ impl Source {
     }
 }
 
-struct Packer<'a> {
+struct Packer<'a, 'l> {
     out: Outlets<'a>,
     cutter: Cutter,
     begun: bool,
@@ -189,16 +179,46 @@ struct Packer<'a> {
     encoder: Encoder,
     dictionaries: Needed,
     ordinal: u32,
-    links: &'a Links,
+    links: &'l Links,
     /// The directories entered and not yet left; `None` when the page is written, or can't be.
     open: Vec<Option<OpenListing>>,
     /// What the base has of the directory entered last, and no chunk was held against yet.
     rows: VecDeque<Arc<Row>>,
     totals: Totals,
     buffer: Vec<u8>,
+    /// Entries that could not be copied. From the first one on nothing more is written: the others are only looked for.
+    damaged: u64,
 }
 
-impl Packer<'_> {
+impl<'a, 'l> Packer<'a, 'l> {
+    fn new(
+        identity: Identity,
+        mode: Mode,
+        links: &'l Links,
+        dictionaries: Dictionaries,
+        out: Outlets<'a>,
+    ) -> Result<Self, Error> {
+        let ordinal = identity.archive_ordinal;
+        let dictionaries = Needed::new(ordinal, dictionaries);
+        Ok(Self {
+            out,
+            cutter: Cutter::new(identity),
+            begun: false,
+            mode,
+            encoder: dictionaries.encoder()?,
+            dictionaries,
+            ordinal,
+            links,
+            open: Vec::new(),
+            rows: VecDeque::new(),
+            totals: Totals::default(),
+            buffer: Vec::new(),
+            damaged: 0,
+        })
+    }
+}
+
+impl Packer<'_, '_> {
     fn enter(&mut self, entered: Entered) -> Result<(), Error> {
         self.end_page(true)?;
         let Entered {
@@ -442,7 +462,9 @@ impl Packer<'_> {
             archive_ordinal: self.ordinal,
             tar_offset: self.cutter.tar_offset(),
         };
-        self.cutter.entry_starts(tar_length)?;
+        if self.damaged == 0 {
+            self.cutter.entry_starts(tar_length)?;
+        }
         Ok(place)
     }
 
@@ -455,6 +477,9 @@ impl Packer<'_> {
     }
 
     fn push(&mut self, bytes: &[u8]) -> Result<(), Error> {
+        if self.damaged > 0 {
+            return Ok(());
+        }
         self.begins();
         for piece in bytes.chunks(PUSH) {
             self.cutter.push_tar(piece);
@@ -468,6 +493,9 @@ impl Packer<'_> {
     }
 
     fn put(&mut self, record: &Record) -> Result<(), Error> {
+        if self.damaged > 0 {
+            return Ok(());
+        }
         self.begins();
         self.cutter.push_record(record)?;
         self.hand_on()
@@ -481,6 +509,9 @@ impl Packer<'_> {
     }
 
     fn finish(mut self) -> Result<Totals, Error> {
+        if self.damaged > 0 {
+            return Err(Error::Damaged(self.damaged));
+        }
         if !self.begun && !self.mode.always {
             self.totals.unchanged = true;
             return Ok(self.totals);

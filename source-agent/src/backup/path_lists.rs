@@ -97,6 +97,7 @@ mod tests {
             remove_allowed: Vec::new(),
             readers: 1,
             exclude: Vec::new(),
+            spool: None,
             log_json: false,
         };
         let list = |name: &str| top.join(name).into_os_string().into_encoded_bytes();

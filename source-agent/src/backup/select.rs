@@ -232,6 +232,7 @@ mod tests {
             remove_allowed: Vec::new(),
             readers: 1,
             exclude: vec!["/somewhere/scratch/".into()],
+            spool: None,
             log_json: false,
         }
     }

@@ -70,6 +70,13 @@ pub(super) fn totals(
         Ok(Ok(totals)) => Ok(totals),
         Ok(Err(pack::Error::Stopped)) => Err(Error::Stopped),
         Ok(Err(pack::Error::Base(error))) => Err(error),
+        Ok(Err(pack::Error::Damaged(count))) => Err(fault::fault(
+            "DAMAGED",
+            format!(
+                "{count} files of the version that is copied can't be read back from tape, and a full version without them must not be: nothing is published"
+            ),
+            "the job's issues name them; try again, in another drive if that may be the cause, or make a full version from the source",
+        )),
         Ok(Err(error)) => Err(fault::internal(error.to_string())),
         Err(error) => Err(fault::internal(format!("packing failed: {error}"))),
     }

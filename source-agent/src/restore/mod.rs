@@ -5,43 +5,36 @@
 
 pub(crate) mod mapping;
 mod owners;
-mod parts;
-mod plan;
-mod recall;
-mod receive;
+pub(crate) mod parts;
+pub(crate) mod pass;
+pub(crate) mod plan;
+pub(crate) mod recall;
+pub(crate) mod receive;
 mod sieve;
-mod tape;
+pub(crate) mod tape;
 pub(crate) mod target;
-mod window;
+pub(crate) mod window;
 pub(crate) mod write;
 
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use taf_proto::agent::{RecallItem, RestoreDone, RestoreWork};
+use taf_proto::agent::{FetchRecallRequest, RecallItem, RestoreDone, RestoreWork};
 use taf_proto::{path, v1};
 use taf_tree::{Collision, Lookout, Target, Unpacker};
-use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use self::mapping::Mapping;
 use self::owners::Owners;
 use self::parts::Parts;
-use self::plan::{Left, Outlets};
+use self::plan::Left;
 use self::recall::Items;
 use self::sieve::Sieve;
 use self::tape::Tape;
-use self::window::Window;
 use self::write::{Outlet, Writer};
 use crate::backup::Context;
 use crate::fault::{self, Error};
-use crate::ordered;
 use crate::progress::Counters;
-
-/// Items between planner and writer.
-const ORDERS: usize = 4096;
-/// Threads that decompress.
-const THREADS: usize = 2;
 
 /// Does the work.
 ///
@@ -60,7 +53,11 @@ pub async fn run(context: Context<'_>, work: &RestoreWork) -> Result<RestoreDone
     };
     let counters = Arc::clone(&context.counters);
     let writer = Writer::new(outlet, context.issues.clone(), counters);
-    let fetching = recall::fetch(context.controller.clone(), context.key, sieve);
+    let wanted = FetchRecallRequest {
+        key: Some(context.key),
+        ..FetchRecallRequest::default()
+    };
+    let fetching = recall::fetch(context.controller.clone(), wanted, sieve);
     let fetched = context.stop.run_until_cancelled(fetching).await;
     let (parts, items) = fetched.unwrap_or(Err(Error::Stopped))?;
     let passes = Passes {
@@ -68,8 +65,8 @@ pub async fn run(context: Context<'_>, work: &RestoreWork) -> Result<RestoreDone
             context.own,
             context.controller.clone(),
             context.key,
-            parts.volumes(),
             worker.clone(),
+            parts.volumes(),
         ),
         parts: &parts,
         counters: Arc::clone(&context.counters),
@@ -204,44 +201,30 @@ impl Passes<'_> {
         linked: &mut HashSet<(u32, u64)>,
     ) -> (Option<Writer>, Result<Left, Error>) {
         self.counters.phase("mounting");
-        let pool = ordered::pool(
-            "decompress",
-            THREADS,
-            THREADS,
-            || (),
-            |(), raw| receive::open(raw),
-        );
-        let (feed, drain) = match pool {
-            Ok(pool) => pool,
-            Err(error) => {
-                let error = fault::internal(format!("threads can't be started: {error}"));
-                return (Some(writer), Err(error));
-            }
+        let (inlets, taken, window) = match pass::open() {
+            Ok(opened) => opened,
+            Err(error) => return (Some(writer), Err(error)),
         };
-        let (orders, taken) = mpsc::channel(ORDERS);
-        let (pending, announced) = mpsc::unbounded_channel();
         let writing = tokio::task::spawn_blocking({
             let stop = self.stop.clone();
             move || {
-                let result = writer.pass(taken, Window::new(drain), &stop);
+                let result = writer.pass(taken, window, &stop);
                 (writer, result)
             }
         });
-        let outlets = Outlets { orders, pending };
-        let planning = plan::plan(items, self.parts, linked, outlets);
-        let receiving = receive::receive(&mut self.tape, announced, feed, &self.counters);
-        let (planned, received, written) = tokio::join!(
-            self.stop.run_until_cancelled(planning),
-            self.stop.run_until_cancelled(receiving),
-            writing
-        );
+        let from = pass::From {
+            tape: &mut self.tape,
+            parts: self.parts,
+            counters: &self.counters,
+            stop: &self.stop,
+        };
+        let ((planned, received), written) =
+            tokio::join!(pass::read(inlets, from, items, linked), writing);
         self.tape.close();
         let (writer, written) = match written {
             Ok(both) => both,
             Err(error) => return (None, Err(fault::internal(error.to_string()))),
         };
-        let planned = planned.unwrap_or(Err(Error::Stopped));
-        let received = received.unwrap_or(Err(Error::Stopped));
         // What the writer met is the cause, unless it only saw that nothing came any more.
         let outcome = match (written, received) {
             (Err(error @ Error::Fault(_)), _) | (_, Err(error)) => Err(error),

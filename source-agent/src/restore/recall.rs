@@ -11,8 +11,7 @@ use taf_peer::backoff::Backoff;
 use taf_peer::faults;
 use taf_proto::agent::catalog_service_client::CatalogServiceClient;
 use taf_proto::agent::{
-    AssignmentKey, FetchRecallRequest, FetchRecallResponse, RecallItem,
-    fetch_recall_response::Message,
+    FetchRecallRequest, FetchRecallResponse, RecallItem, fetch_recall_response::Message,
 };
 use tonic::transport::Channel;
 use tonic::{Status, Streaming};
@@ -51,15 +50,12 @@ struct Recall {
 /// Fetches the parts, and the items as far as they are asked for.
 pub async fn fetch(
     controller: Channel,
-    key: AssignmentKey,
+    request: FetchRecallRequest,
     mut sieve: Option<Sieve>,
 ) -> Result<(Parts, Items), Error> {
     let mut recall = Recall {
         client: CatalogServiceClient::new(controller).max_decoding_message_size(MESSAGE_LIMIT),
-        request: FetchRecallRequest {
-            key: Some(key),
-            volume_order: Vec::new(),
-        },
+        request,
         stream: None,
         taken: 0,
         repeated: 0,

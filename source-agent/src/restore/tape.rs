@@ -6,6 +6,7 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use taf_peer::backoff::Backoff;
 use taf_peer::faults;
 use taf_peer::material::Material;
@@ -28,14 +29,18 @@ pub struct Tape<'a> {
     own: &'a Material,
     controller: Channel,
     key: AssignmentKey,
-    volumes: &'a [Volume],
+    /// Those of the pass under way, by their numbers.
+    volumes: Vec<Volume>,
+    /// All that the drive may have for us, also from an earlier pass.
+    known: Vec<Volume>,
     /// The worker whose drive has, or had last, one of the volumes for us.
     worker: Worker,
     open: Option<Open>,
 }
 
 struct Open {
-    volume: usize,
+    /// The recording in place.
+    recording: Bytes,
     call: Opened<dial::Read>,
 }
 
@@ -45,22 +50,38 @@ impl<'a> Tape<'a> {
         own: &'a Material,
         controller: Channel,
         key: AssignmentKey,
-        volumes: &'a [Volume],
         worker: Worker,
+        volumes: &[Volume],
     ) -> Self {
-        Self {
+        let mut tape = Self {
             own,
             controller,
             key,
-            volumes,
+            volumes: Vec::new(),
+            known: Vec::new(),
             worker,
             open: None,
+        };
+        tape.turn_to(volumes);
+        tape
+    }
+
+    /// From now on volumes are numbered so.
+    pub fn turn_to(&mut self, volumes: &[Volume]) {
+        self.volumes = volumes.to_vec();
+        for volume in volumes {
+            if !self.known.contains(volume) {
+                self.known.push(volume.clone());
+            }
         }
     }
 
     /// Whether this volume is in place.
     pub fn has(&self, volume: usize) -> bool {
-        self.open.as_ref().is_some_and(|open| open.volume == volume)
+        let wanted = &self.volumes[volume].recording;
+        self.open
+            .as_ref()
+            .is_some_and(|open| open.recording == *wanted)
     }
 
     /// Waits until this volume is in place, however long that takes: whether it takes too long is the controller's to say.
@@ -68,18 +89,18 @@ impl<'a> Tape<'a> {
     /// # Errors
     /// As [`dial::open`]; a volume that the restore has nothing on.
     pub async fn mount(&mut self, volume: usize) -> Result<(), Error> {
-        let wanted = &self.volumes[volume];
+        let wanted = self.volumes[volume].clone();
         loop {
             let open = match self.open.take() {
                 Some(open) => open,
                 None => self.dial().await?,
             };
-            if open.volume == volume {
+            if open.recording == wanted.recording {
                 self.open = Some(open);
                 return Ok(());
             }
             tracing::info!(
-                from = self.volumes[open.volume].barcode,
+                from = self.barcode(&open.recording),
                 to = wanted.barcode,
                 "the restore goes on with another volume"
             );
@@ -100,19 +121,31 @@ impl<'a> Tape<'a> {
                     return Err(Error::Fault(fault));
                 }
             }
-            self.worker = self.locate(wanted).await?;
+            self.worker = self.locate(&wanted).await?;
         }
     }
 
     async fn dial(&self) -> Result<Open, Error> {
         let (call, recording) = dial::open::<dial::Read>(self.own, &self.worker, self.key).await?;
         // A restore that has nothing to read needs no drive, so there is a volume.
-        let volume = self
-            .volumes
+        if !self
+            .known
             .iter()
-            .position(|volume| volume.recording == recording)
-            .ok_or_else(|| fault::protocol("the drive has a volume that is not of this version"))?;
-        Ok(Open { volume, call })
+            .any(|volume| volume.recording == recording)
+        {
+            return Err(fault::protocol(
+                "the drive has a volume that is not of this version",
+            ));
+        }
+        Ok(Open { recording, call })
+    }
+
+    fn barcode(&self, recording: &Bytes) -> &str {
+        let known = self
+            .known
+            .iter()
+            .find(|known| known.recording == *recording);
+        known.map_or("", |known| known.barcode.as_str())
     }
 
     /// Where the volume is, as soon as it is there.

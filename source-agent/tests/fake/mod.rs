@@ -134,6 +134,7 @@ impl CatalogService for FakeCatalog {
     type FetchBaseStream = Answers<FetchBaseResponse>;
     type FetchRemovalsStream = Answers<FetchRemovalsResponse>;
     type FetchListingsStream = Answers<FetchListingsResponse>;
+    type FetchPagesStream = Answers<FetchPagesResponse>;
 
     async fn commit_part(
         &self,
@@ -239,6 +240,13 @@ impl CatalogService for FakeCatalog {
             answers.push(Err(Status::unavailable("the controller goes down")));
         }
         Ok(Response::new(Box::pin(futures::stream::iter(answers))))
+    }
+
+    async fn fetch_pages(
+        &self,
+        _: Request<FetchPagesRequest>,
+    ) -> Result<Response<Self::FetchPagesStream>, Status> {
+        Err(Status::unimplemented(""))
     }
 
     async fn fetch_listings(
@@ -526,6 +534,7 @@ impl Site {
             remove_allowed: Vec::new(),
             readers: 3,
             exclude: Vec::new(),
+            spool: None,
             log_json: false,
         };
         let running = stop.clone();

@@ -602,6 +602,7 @@ async fn perform(
         | Work::Restore(_)
         | Work::Remove(_)
         | Work::RemoveExtra(_)
+        | Work::Feed(_)
         | Work::Move(_)
         | Work::Scan(_) => Err(fault(
             "WRONG_UNIT",

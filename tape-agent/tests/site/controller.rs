@@ -356,6 +356,7 @@ impl CatalogService for Told {
     type FetchBaseStream = Answers<FetchBaseResponse>;
     type FetchRemovalsStream = Answers<FetchRemovalsResponse>;
     type FetchListingsStream = Answers<FetchListingsResponse>;
+    type FetchPagesStream = Answers<FetchPagesResponse>;
 
     async fn commit_part(
         &self,
@@ -521,6 +522,13 @@ impl CatalogService for Told {
         _: Request<FetchRecallRequest>,
     ) -> Result<Response<Self::FetchRecallStream>, Status> {
         Err(Status::unimplemented("tape agents take no recalls"))
+    }
+
+    async fn fetch_pages(
+        &self,
+        _: Request<FetchPagesRequest>,
+    ) -> Result<Response<Self::FetchPagesStream>, Status> {
+        Err(Status::unimplemented(""))
     }
 
     async fn fetch_listings(

@@ -183,9 +183,10 @@ pub struct Opening {
 }
 
 impl Opening {
-    /// Whether there is something to compare with: then the source agent begins alone, and may never need a drive.
-    pub fn has_base(&self) -> bool {
-        self.parent != 0 || self.resumes
+    /// Whether the source agent begins alone, and may never need a drive: there is something to compare with, or a synthetic full
+    /// waits for what its feed reads.
+    pub fn begins_alone(&self) -> bool {
+        self.parent != 0 || self.resumes || self.kind == Kind::SyntheticFull
     }
 }
 
@@ -202,9 +203,11 @@ pub fn open(asked: Kind, line: &Line) -> Opening {
         Some(head) if asked.wants_base() && promotion.is_none() => (head.base.version, head.floor),
         _ => (0, version),
     };
-    let resumes = line.staged.is_some_and(|staged| {
-        staged.whole && (staged.kind, staged.parent, staged.floor) == (kind, parent, floor)
-    });
+    // What a synthetic full copies is all read again in any case: it begins anew.
+    let resumes = kind != Kind::SyntheticFull
+        && line.staged.is_some_and(|staged| {
+            staged.whole && (staged.kind, staged.parent, staged.floor) == (kind, parent, floor)
+        });
     Opening {
         version,
         kind,
@@ -212,6 +215,26 @@ pub fn open(asked: Kind, line: &Line) -> Opening {
         floor,
         promotion,
         resumes,
+    }
+}
+
+/// Why a synthetic full can't be made, or need not be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NoSynthesis {
+    /// The newest version is a full one of its own.
+    Full,
+    /// The newest version can't be had, for this reason.
+    Unreadable(Promotion),
+}
+
+/// What keeps a line's head from being put together as a synthetic full.
+pub fn synthesis(line: &Line) -> Result<Head, NoSynthesis> {
+    if let Some(why) = obstacle(Kind::SyntheticFull, line) {
+        return Err(NoSynthesis::Unreadable(why));
+    }
+    match line.head {
+        Some(head) if head.floor < head.base.version => Ok(head),
+        _ => Err(NoSynthesis::Full),
     }
 }
 
@@ -285,7 +308,7 @@ mod tests {
                 (opening.version, opening.kind, opening.parent, opening.floor),
                 (8, kind, 7, 4)
             );
-            assert!(opening.has_base() && opening.promotion.is_none());
+            assert!(opening.begins_alone() && opening.promotion.is_none());
         }
         for kind in [Kind::Full, Kind::Archive, Kind::SyntheticFull] {
             let opening = open(kind, &line());
@@ -293,7 +316,9 @@ mod tests {
                 (opening.version, opening.kind, opening.parent, opening.floor),
                 (8, kind, 0, 8)
             );
-            assert!(!opening.has_base() && opening.promotion.is_none());
+            let alone = kind == Kind::SyntheticFull;
+            assert_eq!(opening.begins_alone(), alone);
+            assert!(opening.promotion.is_none());
         }
     }
 
@@ -372,6 +397,36 @@ mod tests {
     }
 
     #[test]
+    fn a_synthetic_full_needs_a_head_that_builds_on_others_and_can_be_read() {
+        assert_eq!(synthesis(&line()), Ok(line().head.unwrap()));
+        let mut full = line();
+        full.head.as_mut().unwrap().floor = 7;
+        assert_eq!(synthesis(&full), Err(NoSynthesis::Full));
+        let mut lost = line();
+        lost.head.as_mut().unwrap().base.lost = true;
+        let unreadable = |why| Err(NoSynthesis::Unreadable(why));
+        assert_eq!(synthesis(&lost), unreadable(Promotion::BaseLost));
+        let nothing = unreadable(Promotion::NoVersion);
+        assert_eq!(synthesis(&Line::default()), nothing);
+    }
+
+    #[test]
+    fn a_synthetic_full_that_died_begins_anew() {
+        let staged = Staged {
+            kind: Kind::SyntheticFull,
+            parent: 0,
+            floor: 8,
+            whole: true,
+        };
+        let with = Line {
+            staged: Some(staged),
+            ..line()
+        };
+        let opening = open(Kind::SyntheticFull, &with);
+        assert!(!opening.resumes && opening.begins_alone());
+    }
+
+    #[test]
     fn an_expired_head_is_still_built_on_until_its_rows_go() {
         let mut line = line();
         line.head.as_mut().unwrap().base.kept = false;
@@ -417,6 +472,6 @@ mod tests {
             whole: true,
         };
         let opening = open(Kind::Full, &with(full));
-        assert!(opening.resumes && opening.has_base() && opening.parent == 0);
+        assert!(opening.resumes && opening.begins_alone() && opening.parent == 0);
     }
 }

@@ -11,7 +11,7 @@ use crate::backup::links::Carrier;
 use crate::backup::listing::OpenListing;
 use crate::backup::step::{Found, Kept};
 
-impl Packer<'_> {
+impl Packer<'_, '_> {
     /// An entry whose bytes are where the base has them.
     pub(super) fn kept(&mut self, kept: Kept) -> Result<(), Error> {
         let Kept { mut entry, link } = kept;
@@ -88,7 +88,7 @@ impl Packer<'_> {
     }
 
     /// A hard link; false, with an issue, if there can be none.
-    fn link_member(
+    pub(super) fn link_member(
         &mut self,
         path: &[u8],
         meta: &mut Metadata,

@@ -7,7 +7,7 @@ use taf_format::record;
 use super::{Error, Packer};
 use crate::backup::merge::{Carry, Row};
 
-impl Packer<'_> {
+impl Packer<'_, '_> {
     /// A chunk of the directory entered last: written if the base has not the same. What the base has between it and the one
     /// before is gone.
     pub(super) fn page(&mut self, page: &Page) -> Result<(), Error> {
@@ -75,7 +75,7 @@ impl Packer<'_> {
         }
     }
 
-    fn write_page(&mut self, page: &Page) -> Result<(), Error> {
+    pub(super) fn write_page(&mut self, page: &Page) -> Result<(), Error> {
         let encoded = self.encoder.encode(page)?;
         self.put_page(record::Page {
             chunk: encoded.chunk.into(),

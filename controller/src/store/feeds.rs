@@ -1,0 +1,111 @@
+//! Feeds: jobs that read what a synthetic full is put together from. Each is begun with its backup, and ends with it.
+
+use taf_core::Fault;
+
+use super::{Error, GenericClient, Transaction};
+
+/// What a feed is made from.
+#[derive(Debug, Clone, Copy)]
+pub struct NewFeed {
+    /// Line of the version that is read.
+    pub line_id: i64,
+    /// The version.
+    pub version: i64,
+    /// Source agent that puts the new version together.
+    pub agent_id: i64,
+    /// Volume that is needed first.
+    pub volume_id: i64,
+    /// Ordinal of the archive that is not spooled.
+    pub streamed_archive: i32,
+    /// Bytes that are spooled.
+    pub spool_bytes: i64,
+    /// Entries in all.
+    pub entry_count: i64,
+    /// Bytes in all.
+    pub byte_total: i64,
+    /// The backup.
+    pub backup: i64,
+}
+
+/// Adds a feed.
+pub async fn job_create_feed_on(
+    tx: &Transaction<'_>,
+    new: &NewFeed,
+    creator: &str,
+) -> Result<i64, Error> {
+    let row = tx
+        .query_one(
+            "INSERT INTO jobs (kind, state, creator, line_id, version, agent_id, volume_id, streamed_archive, spool_bytes, \
+             entry_count, byte_total, cause_job, created_at) \
+             VALUES ('feed', 'queued', $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, clock_timestamp()) RETURNING id",
+            &[
+                &creator,
+                &new.line_id,
+                &new.version,
+                &new.agent_id,
+                &new.volume_id,
+                &new.streamed_archive,
+                &new.spool_bytes,
+                &new.entry_count,
+                &new.byte_total,
+                &new.backup,
+            ],
+        )
+        .await?;
+    Ok(row.get(0))
+}
+
+/// A feed of which, or of whose backup, the end has not come.
+#[derive(Debug, Clone)]
+pub struct Feed {
+    /// Its job.
+    pub job_id: i64,
+    /// The backup's job.
+    pub backup: i64,
+    /// State of its job.
+    pub state: String,
+    /// Why it failed.
+    pub fault: Option<Fault>,
+    /// State of the backup's job.
+    pub backup_state: String,
+    /// Ordinal of the archive that is not spooled.
+    pub streamed_archive: i32,
+    /// Bytes that are spooled.
+    pub spool_bytes: i64,
+    /// Volumes that the version needs which is read.
+    pub volumes: Vec<i64>,
+}
+
+/// Feeds that concern anybody, the oldest first.
+pub async fn feed_list_live_on(tx: &Transaction<'_>) -> Result<Vec<Feed>, Error> {
+    let sql = "SELECT f.id, f.cause_job, f.state, f.fault_reason, f.fault_message, f.fault_next_step, b.state AS backup_state, \
+               f.streamed_archive, f.spool_bytes, \
+               (SELECT array_agg(DISTINCT x.volume_id) FROM version_parts AS n JOIN parts AS x ON x.id = n.part_id \
+               WHERE n.line_id = f.line_id AND n.version = f.version) AS volumes \
+               FROM jobs AS f JOIN jobs AS b ON b.id = f.cause_job WHERE f.kind = 'feed' \
+               AND (f.ended_at IS NULL OR b.ended_at IS NULL) ORDER BY f.id";
+    let rows = tx.query(sql, &[]).await?;
+    let feed = |row: &tokio_postgres::Row| Feed {
+        job_id: row.get(0),
+        backup: row.get(1),
+        state: row.get(2),
+        fault: row.get::<_, Option<String>>(3).map(|reason| Fault {
+            reason,
+            message: row.get::<_, Option<String>>(4).unwrap_or_default(),
+            next_step: row.get::<_, Option<String>>(5).unwrap_or_default(),
+        }),
+        backup_state: row.get(6),
+        streamed_archive: row.get(7),
+        spool_bytes: row.get(8),
+        volumes: row.get::<_, Option<Vec<i64>>>(9).unwrap_or_default(),
+    };
+    Ok(rows.iter().map(feed).collect())
+}
+
+/// How many drives could do any work, and how many there are.
+pub async fn drive_count_usable(client: &impl GenericClient) -> Result<(i64, i64), Error> {
+    let sql = "SELECT count(CASE WHEN connected AND down_reason IS NULL AND hung_since IS NULL THEN 1 ELSE NULL END) AS usable, \
+               count(*) AS known FROM drives";
+    let row = client.query_one(sql, &[]).await?;
+    Ok((row.get(0), row.get(1)))
+}
