@@ -199,6 +199,19 @@ fn left(progress: &Progress) -> Option<Duration> {
     known.then(|| Duration::from_secs(rest / progress.bytes_per_second))
 }
 
+/// How many issues there are, by reason if that is known.
+pub fn issues(progress: &Progress) -> String {
+    let counts = progress.issue_counts.iter();
+    let reasons: Vec<String> = counts
+        .map(|of| format!("{} {}", of.reason, human::count(of.count)))
+        .collect();
+    let all = human::counted(progress.issue_count, "issue", "issues");
+    match reasons.as_slice() {
+        [] => all,
+        reasons => format!("{all} ({})", reasons.join(", ")),
+    }
+}
+
 /// What came of it, in numbers.
 pub fn summary(job: &Job) -> String {
     let mut parts = Vec::new();
@@ -236,7 +249,7 @@ pub fn summary(job: &Job) -> String {
             ));
         }
         if progress.issue_count > 0 {
-            parts.push(human::counted(progress.issue_count, "issue", "issues"));
+            parts.push(issues(progress));
         }
     }
     if let Some(took) = took {
@@ -368,6 +381,22 @@ mod tests {
         assert_eq!(
             summary(&job),
             "job 7: backup of daily succeeded with issues: 1,200 files, 0 directories, 1.00 GiB, 1 issue, in 1m 04s (16.0 MiB/s)"
+        );
+        job.kind = JobKind::Restore.into();
+        job.target = Some(taf_proto::path::from_raw(&b"/"[..]));
+        job.version = "lines/1/versions/2".into();
+        let progress = job.progress.as_mut().unwrap();
+        progress.kept_count = 1_000;
+        progress.issue_count = 3;
+        progress.issue_counts = [("DAMAGED", 1), ("EXISTS", 2)]
+            .map(|(reason, count)| taf_proto::v1::IssueCount {
+                reason: reason.into(),
+                count,
+            })
+            .into();
+        assert_eq!(
+            summary(&job),
+            "job 7: restore of lines/1/versions/2 succeeded with issues: 1,200 files, 0 directories, 1.00 GiB, 1,000 entries kept, 3 issues (DAMAGED 1, EXISTS 2), in 1m 04s (16.0 MiB/s)"
         );
     }
 }

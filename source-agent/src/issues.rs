@@ -53,6 +53,7 @@ pub fn queue(counters: Arc<Counters>, above: &[u8]) -> (Issues, Queue) {
 impl Issues {
     fn issue(&self, path: &[u8], reason: &str, message: String) -> v1::Issue {
         Counters::add(&self.counters.issues, 1);
+        self.counters.reason(reason, 1);
         v1::Issue {
             path: Some(path::from_raw(absolute(&self.above, path))),
             reason: reason.to_owned(),

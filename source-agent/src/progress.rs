@@ -1,6 +1,6 @@
 //! How far a job is: counters that its threads add to, and the observations made from them.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -29,6 +29,8 @@ pub struct Counters {
     pub kept: AtomicU64,
     /// Issues.
     pub issues: AtomicU64,
+    /// Issues by reason, also those that are only summed up.
+    reasons: Mutex<BTreeMap<String, u64>>,
     now: Mutex<Now>,
 }
 
@@ -47,6 +49,22 @@ impl Counters {
     /// Reads one of the counters.
     pub fn get(counter: &AtomicU64) -> u64 {
         counter.load(Relaxed)
+    }
+
+    /// Counts issues of a reason.
+    pub fn reason(&self, reason: &str, count: u64) {
+        let mut reasons = self.reasons.lock().unwrap_or_else(PoisonError::into_inner);
+        *reasons.entry(reason.to_owned()).or_default() += count;
+    }
+
+    /// Issues by reason.
+    pub fn reasons(&self) -> Vec<v1::IssueCount> {
+        let reasons = self.reasons.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = |(reason, count): (&String, &u64)| v1::IssueCount {
+            reason: reason.clone(),
+            count: *count,
+        };
+        reasons.iter().map(count).collect()
     }
 
     /// What the job does now.

@@ -4,14 +4,17 @@
 //! The long form: `TAF_RECALL_PART=4000000000 cargo nextest run -p taf-tests --test recalling` has one part of so many bytes.
 #![allow(clippy::unwrap_used, missing_docs)]
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use taf_emulator::control::{Order, Report};
 use taf_emulator::drive::Stats;
+use taf_emulator::faults::{At, Fault};
+use taf_scsi::sense::Key;
 use taf_tests::patience::until;
-use taf_tests::said::number;
+use taf_tests::said::{number, objects};
 use taf_tests::system::{Options, System, below};
 use taf_tests::trees::build_random;
 
@@ -246,7 +249,7 @@ fn volumes_are_read_once_forwards_and_waited_for() {
 
 #[test]
 fn the_end_of_a_large_part_is_reached_by_one_locate() {
-    let bytes: usize = std::env::var("TAF_RECALL_PART").map_or(60_000_000, |text| {
+    let bytes: usize = std::env::var("TAF_RECALL_PART").map_or(40_000_000, |text| {
         text.parse().expect("TAF_RECALL_PART is a number of bytes")
     });
     let system = System::start(Options {
@@ -286,4 +289,63 @@ fn the_end_of_a_large_part_is_reached_by_one_locate() {
     // The label is not data; the last piece is read to its block's end.
     let label = 1 << 20;
     assert!(after.bytes_read - before.bytes_read <= 3 * SEGMENT + label);
+    damage_costs_what_it_touches(&system, &tree);
+}
+
+/// Of files that can't be read all are named, by a verification and a restore alike; all others come back.
+fn damage_costs_what_it_touches(system: &System, tree: &Path) {
+    let volume = system.json(&["volume", "show", "TAF001L8"]).unwrap();
+    let files = objects(&volume, "number").into_iter();
+    let mut parts = files.filter(|file| file["kind"] == "part");
+    let part = parts.next_back().unwrap();
+    let fault = Fault {
+        barcode: Some("TAF001L8".into()),
+        object: Some(number(&part["first_block"]) + 20),
+        objects: 3,
+        times: 0,
+        ..Fault::sense(At::Read, Key::MediumError, (0x11, 0x00))
+    };
+    system.order(&Order::FaultAdd { fault }).unwrap();
+    let plan = ["restore", "large", "--verify-only", "--dry-run"];
+    let plan = system.json(&plan).unwrap();
+    let folder = system.restored("damaged").unwrap();
+    let (to, strip) = (folder.display().to_string(), tree.display().to_string());
+    let said = |words: &[&str]| {
+        let words = [&["restore", "large", "--json"], words].concat();
+        let job = system
+            .taf(&words)
+            .unwrap()
+            .expect(3)
+            .unwrap()
+            .json()
+            .unwrap();
+        let progress = &job["progress"];
+        let damaged = &progress["issue_counts"][0];
+        assert_eq!(damaged["reason"], "DAMAGED", "{job}");
+        assert_eq!(number(&damaged["count"]), number(&progress["issue_count"]));
+        let done = ["file_count", "directory_count", "issue_count"].map(|of| number(&progress[of]));
+        (done, job)
+    };
+    let ([files, directories, verified], _) = said(&["--verify-only"]);
+    assert!(verified > 0 && verified < files, "{verified} of {files}");
+    assert_eq!(files + directories + verified, number(&plan["entry_count"]));
+    let ([restored, _, missed], job) = said(&["--to", &to, "--strip-prefix", &strip]);
+    assert_eq!((restored, missed), (files, verified));
+    let id = job["name"].as_str().unwrap().replace("jobs/", "");
+    let issues = system.json(&["job", "issues", &id]).unwrap();
+    let lost: BTreeSet<PathBuf> = objects(&issues, "reason")
+        .iter()
+        .map(|issue| issue["path"]["display"].as_str().unwrap().into())
+        .collect();
+    assert_eq!(lost.len() as u64, missed);
+    for file in fs::read_dir(tree.join("folder-00000")).unwrap() {
+        let file = file.unwrap().path();
+        let copy = folder.join(file.strip_prefix(tree).unwrap());
+        if lost.contains(&copy) {
+            assert!(!copy.exists(), "{}", copy.display());
+        } else {
+            assert!(fs::read(&copy).unwrap() == fs::read(&file).unwrap());
+        }
+    }
+    system.order(&Order::FaultClear).unwrap();
 }

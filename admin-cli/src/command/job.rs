@@ -189,8 +189,11 @@ fn show(job: &Job, out: &mut Output) -> Result<(), Failure> {
             ("bytes", human::size(p.byte_count)),
             ("stored", human::size(p.stored_byte_count)),
             ("on tape", human::size(p.committed_byte_count)),
-            ("issues", human::count(p.issue_count)),
+            ("issues", progress::issues(p)),
         ]);
+        if p.kept_count > 0 {
+            lines.push(("kept", human::counted(p.kept_count, "entry", "entries")));
+        }
         if let Some(flow) = &p.drive_flow {
             lines.extend(if progress::ended(job) {
                 flow::outcome(flow)

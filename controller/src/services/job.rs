@@ -267,6 +267,7 @@ fn counted(progress: &mut Progress, source: Option<&[u8]>, drive: Option<&[u8]>)
             progress.directory_count = done.directory_count;
             progress.byte_count = done.byte_count;
             progress.kept_count = done.kept_count;
+            progress.issue_counts = done.issue_counts;
         }
         Some(agent::result::Done::Remove(done)) => {
             progress.file_count = done.file_count;

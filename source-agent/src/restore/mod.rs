@@ -90,6 +90,7 @@ pub async fn run(context: Context<'_>, work: &RestoreWork) -> Result<RestoreDone
         byte_count: Counters::get(&counters.bytes),
         issue_count: Counters::get(&counters.issues),
         kept_count: Counters::get(&counters.kept),
+        issue_counts: counters.reasons(),
     })
 }
 

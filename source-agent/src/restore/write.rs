@@ -113,11 +113,14 @@ impl Warned {
         }
     }
 
-    fn sum_up(&self, issues: &Issues) {
+    fn sum_up(&self, issues: &Issues, counters: &Counters) {
         for (kind, count) in &self.counts {
             if let Some(further) = count.checked_sub(WARNINGS_MOST).filter(|&more| more > 0) {
                 let what = format!("the same is so of {further} further entries");
-                issues.put_blocking(b"", issues::warning_reason(*kind), what);
+                let reason = issues::warning_reason(*kind);
+                issues.put_blocking(b"", reason, what);
+                // One of them was just counted.
+                counters.reason(reason, further - 1);
             }
         }
     }
@@ -203,7 +206,7 @@ impl Writer {
             Ok(warning) => warned.warn(&issues, &warning),
             Err(error) => issues.put_blocking(b"", reason(&error), error.to_string()),
         });
-        self.warned.sum_up(&issues);
+        self.warned.sum_up(&issues, &self.counters);
         finished
             .and_then(|()| unpacker.target().sync())
             .map_err(|error| {

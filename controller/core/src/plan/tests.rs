@@ -478,3 +478,29 @@ fn a_further_stream_takes_what_nobody_else_wants() {
     let none = world(&[busy, drive(2)], &[reserved]);
     assert_eq!(started(&plan(&[stream], &none)[0]), None);
 }
+
+#[test]
+fn a_restore_begins_with_the_first_of_its_volumes_that_can_be_had() {
+    let needs = || Needs::any_of(vec![2, 3, 1]);
+    let of = |places: [Option<i64>; 3]| {
+        let cartridges = (1..).zip(places).map(|(id, library)| Cartridge {
+            library,
+            ..volume(id)
+        });
+        world(&[drive(1)], &cartridges.collect::<Vec<_>>())
+    };
+    let granted = |places| grant(needs(), &of(places)).volume;
+    assert_eq!(granted([Some(1), Some(1), Some(1)]), Some(2));
+    assert_eq!(granted([Some(1), None, Some(1)]), Some(3));
+    assert_eq!(granted([Some(1), None, None]), Some(1));
+    // Of those that are all away it names the first, and where that was.
+    let mut away = of([None, None, None]);
+    let said = why(needs(), &away);
+    assert_eq!(said, "volume V2 is in no library: put it into a slot");
+    away.cartridges[1].last_place = Some("it was in element 7 of library L".into());
+    let said = why(needs(), &away);
+    assert!(
+        said.contains("(it was in element 7 of library L)"),
+        "{said}"
+    );
+}
