@@ -182,6 +182,29 @@ async fn a_whole_volume_is_proved_file_by_file_across_its_parts() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn when_the_time_is_up_no_further_part_is_begun_and_what_was_read_counts() {
+    let (mut site, _worker, recording, parts) = written(None).await;
+    let mut wanted: Vec<VerifyPart> = parts.iter().map(wanted).collect();
+    wanted.rotate_left(1);
+    let first = wanted[0].tape_file;
+    site.controller.verify_for(wanted, 1);
+    let key = site.assign(Work::Verify(VerifyWork {
+        recording: Some(recording.clone()),
+    }));
+    let result = site.result(key).await;
+    let Some(Done::Verify(done)) = result.done else {
+        panic!("{result:?}");
+    };
+    assert_eq!((done.part_count, done.issue_count), (1, 0));
+    let reports = site.controller.verified();
+    assert_eq!(reports.len(), 1);
+    assert_eq!(
+        (reports[0].tape_file, reports[0].damage.as_str()),
+        (first, "")
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_file_that_is_not_what_was_backed_up_is_named() {
     let (mut site, _worker, recording, parts) = written(Some(17)).await;
     let (done, reports) = verified(&mut site, &recording, &parts).await;

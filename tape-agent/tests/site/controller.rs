@@ -5,6 +5,7 @@ use std::pin::Pin;
 use std::result::Result;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures::{Stream, StreamExt as _};
@@ -58,8 +59,8 @@ struct Told {
     to_tell: Arc<Mutex<Vec<fetch_index_response::Message>>>,
     away_at_commit: watch::Receiver<bool>,
     tells_all: Arc<AtomicBool>,
-    /// What the next verification is to read.
-    to_verify: Arc<Mutex<Vec<VerifyPart>>>,
+    /// What the next verification is to read, and for how many seconds.
+    to_verify: Arc<Mutex<(Vec<VerifyPart>, u64)>>,
     /// Archives whose parts are current when they are found.
     open_archives: Arc<Mutex<Vec<Bytes>>>,
 }
@@ -144,7 +145,12 @@ impl Controller {
 
     /// What the next verification is to read.
     pub fn verify(&self, parts: Vec<VerifyPart>) {
-        *self.told.to_verify.lock().unwrap() = parts;
+        *self.told.to_verify.lock().unwrap() = (parts, 0);
+    }
+
+    /// The same for so many seconds, which are over when the first part is taken.
+    pub fn verify_for(&self, parts: Vec<VerifyPart>, seconds: u64) {
+        *self.told.to_verify.lock().unwrap() = (parts, seconds);
     }
 
     /// Parts of this archive are current when they are found on tape.
@@ -470,11 +476,11 @@ impl CatalogService for Told {
         _: Request<FetchVerificationRequest>,
     ) -> Result<Response<Self::FetchVerificationStream>, Status> {
         self.answer()?;
-        let parts = self.to_verify.lock().unwrap().clone();
-        let parts = parts.into_iter().map(|part| {
+        let (parts, time_limit_seconds) = self.to_verify.lock().unwrap().clone();
+        let parts = parts.into_iter().map(move |part| {
             Ok(FetchVerificationResponse {
                 part: Some(part),
-                ..FetchVerificationResponse::default()
+                time_limit_seconds,
             })
         });
         Ok(Response::new(Box::pin(futures::stream::iter(parts))))
@@ -485,6 +491,8 @@ impl CatalogService for Told {
         request: Request<ReportVerificationRequest>,
     ) -> Result<Response<ReportVerificationResponse>, Status> {
         self.answer()?;
+        let limit = self.to_verify.lock().unwrap().1;
+        tokio::time::sleep(Duration::from_secs(limit)).await;
         self.note(Event::Verified(request.into_inner()));
         Ok(Response::new(ReportVerificationResponse {}))
     }
