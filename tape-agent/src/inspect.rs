@@ -37,6 +37,7 @@ pub fn inspect(
                     found.installation_uuid = label.installation_uuid.as_bytes().to_vec().into();
                     found.volume_uuid = label.volume_uuid.as_bytes().to_vec().into();
                     found.recording_uuid = label.recording_uuid.as_bytes().to_vec().into();
+                    found.block_size = label.block_size;
                     let said = |error: &Error| of_drive(error, "finding the end of", barcode);
                     found.label_end_block = drive.position().map_err(|e| said(&e))?.block;
                     drive.locate_end_of_data().map_err(|e| said(&e))?;

@@ -156,6 +156,14 @@ fn yesterdays_database_writes_nothing_and_destroys_nothing_of_today() {
     for differs in [kept, given_up] {
         assert!(volume(&system, differs)["suspect_time"].is_string());
     }
+    // What is on a cartridge is true: the recording that the catalog had on this one is gone.
+    let version = system
+        .json(&["version", "list", "--plan", "other"])
+        .unwrap();
+    assert!(
+        version.to_string().contains("the recording is gone"),
+        "{version}"
+    );
     assert_eq!(images(&system, &all), today);
     assert_eq!(written(&system), bytes, "nothing was written anywhere");
 

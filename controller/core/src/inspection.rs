@@ -37,6 +37,47 @@ pub enum Found<Id> {
     },
 }
 
+/// What is on a cartridge instead of the recording that the catalog has there: that one is gone for good, whoever did it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Instead<Id> {
+    /// Nothing.
+    Nothing,
+    /// Another recording of the same volume, of which nothing is known but where its label ends.
+    Recording {
+        /// It.
+        recording: Id,
+        /// Logical block behind the label.
+        label_end_block: u64,
+    },
+}
+
+/// Whether the recording that the catalog has is gone, and what is there instead.
+pub fn instead<Id: PartialEq + Copy>(
+    expected: &Expected<Id>,
+    found: &Found<Id>,
+) -> Option<Instead<Id>> {
+    expected.end_block?;
+    match found {
+        Found::Blank => Some(Instead::Nothing),
+        Found::Label {
+            installation,
+            volume,
+            recording,
+            label_end_block,
+            ..
+        } if *installation == expected.installation
+            && *volume == expected.volume
+            && *recording != expected.recording =>
+        {
+            Some(Instead::Recording {
+                recording: *recording,
+                label_end_block: *label_end_block,
+            })
+        }
+        Found::Foreign(_) | Found::Label { .. } => None,
+    }
+}
+
 /// How they differ, for people; `None` if they do not.
 pub fn difference<Id: PartialEq>(expected: &Expected<Id>, found: &Found<Id>) -> Option<String> {
     let Some(known_end) = expected.end_block else {
@@ -78,13 +119,24 @@ pub fn difference<Id: PartialEq>(expected: &Expected<Id>, found: &Found<Id>) -> 
     }
 }
 
+/// Why the inspection of a suspect volume fails that is blank.
+pub fn blank(barcode: &str) -> Fault {
+    Fault::new(
+        "VOLUME_DIFFERS",
+        format!("volume {barcode} is not what the catalog said: it is blank"),
+        format!(
+            "the catalog has it as blank from now on, and what needed it as lost; label it with `taf volume label {barcode} --pool POOL` to use it"
+        ),
+    )
+}
+
 /// Why an inspection fails.
 pub fn differs(barcode: &str, difference: &str) -> Fault {
     Fault::new(
         "VOLUME_DIFFERS",
         format!("volume {barcode} is not what the catalog says: {difference}"),
         format!(
-            "it stays read only, and what the catalog knows of it can be restored; `taf volume erase {barcode} --force` gives up what is on it"
+            "it stays read only. `taf catalog rebuild {barcode}` reads from it what the catalog lacks; inspect it again then. `taf volume erase {barcode} --force` gives up what is on it"
         ),
     )
 }
@@ -125,6 +177,31 @@ mod tests {
             let told = difference(&KNOWN, &found).unwrap_or_default();
             assert!(told.contains(word), "{found:?}: {told}");
         }
+    }
+
+    #[test]
+    fn a_recording_is_gone_if_the_same_cartridge_bears_another_or_none() {
+        let gone = instead(&KNOWN, &label(1, 2, 9, 40));
+        let recording = Instead::Recording {
+            recording: 9,
+            label_end_block: 4,
+        };
+        assert_eq!(gone, Some(recording));
+        assert_eq!(instead(&KNOWN, &Found::Blank), Some(Instead::Nothing));
+        for other in [
+            label(1, 2, 3, 40),
+            label(1, 2, 3, 99),
+            label(1, 9, 9, 40),
+            label(9, 2, 9, 40),
+            Found::Foreign("a tar archive".into()),
+        ] {
+            assert_eq!(instead(&KNOWN, &other), None, "{other:?}");
+        }
+        let unlabelled = Expected {
+            end_block: None,
+            ..KNOWN
+        };
+        assert_eq!(instead(&unlabelled, &label(1, 2, 9, 40)), None);
     }
 
     #[test]

@@ -2,14 +2,16 @@
 
 use prost::Message as _;
 use taf_core::attempt::Verdict;
-use taf_core::inspection::{self, Expected, Found};
+use taf_core::inspection::{self, Expected, Found, Instead};
 use taf_proto::agent::{self, InspectDone, result::Done};
 use uuid::Uuid;
 
 use super::facts::State;
+use crate::services::names;
 use crate::store::attempts::LiveAttempt;
-use crate::store::trust::volume_inspected_on;
-use crate::store::{Error, Transaction, installation, volumes};
+use crate::store::trust::{volume_inspected_on, volume_replaced_on};
+use crate::store::volumes::PlannedVolume;
+use crate::store::{Error, Transaction, installation, versions, volumes};
 
 /// The verdict on an inspection whose drive has done its part: it failed if what is there is not what the catalog says. Else the
 /// volume may be written again.
@@ -28,9 +30,26 @@ pub(super) async fn verdict_on(
         recording: known.recording_uuid,
         end_block: labelled.then_some(known.next_block as u64),
     };
-    if let Some(difference) = inspection::difference(&expected, &found(&done)) {
-        let fault = inspection::differs(&known.barcode, &difference);
-        return Ok(Verdict::Failed(fault));
+    let (barcode, found) = (&known.barcode, found(&done));
+    if let Some(serial) = &known.medium_serial
+        && !done.medium_serial.is_empty()
+        && *serial != done.medium_serial
+    {
+        let difference = format!(
+            "its cartridge has serial number {}, and that of the volume is {serial}",
+            done.medium_serial
+        );
+        return Ok(Verdict::Failed(inspection::differs(barcode, &difference)));
+    }
+    if let Some(difference) = inspection::difference(&expected, &found) {
+        // Nobody doubts that a volume which was trusted all along is what it was; a person is to look at it.
+        if let Some(instead) = inspection::instead(&expected, &found).filter(|_| known.suspect) {
+            replaced_on(tx, live, known, instead, done.block_size).await?;
+            if instead == Instead::Nothing {
+                return Ok(Verdict::Failed(inspection::blank(barcode)));
+            }
+        }
+        return Ok(Verdict::Failed(inspection::differs(barcode, &difference)));
     }
     let cartridge = volumes::Cartridge::reported(&done.medium_serial, 0);
     if labelled {
@@ -38,6 +57,37 @@ pub(super) async fn verdict_on(
     }
     volume_inspected_on(tx, held.id).await?;
     Ok(Verdict::Succeeded { with_issues: false })
+}
+
+/// The recording that the catalog has is not on the cartridge any more: what needs it is lost. What is there instead is not known yet.
+async fn replaced_on(
+    tx: &Transaction<'_>,
+    live: &LiveAttempt,
+    known: &PlannedVolume,
+    instead: Instead<Uuid>,
+    block_size: u32,
+) -> Result<(), Error> {
+    let barcode = &known.barcode;
+    let reason = format!(
+        "an inspection of volume {barcode} ({}) found that the recording is gone",
+        names::job(live.job_id)
+    );
+    versions::version_lost_on(tx, known.recording_uuid, &reason).await?;
+    tracing::warn!(barcode, ?instead, "a recording is gone");
+    match instead {
+        Instead::Nothing => {
+            volumes::volume_erased_on(tx, known.id, Uuid::new_v4(), "an inspection found it blank")
+                .await
+        }
+        Instead::Recording {
+            recording,
+            label_end_block,
+        } => {
+            let size =
+                i32::try_from(block_size).map_err(|_| Error::Corrupt("an inspection's result"))?;
+            volume_replaced_on(tx, known.id, recording, size, label_end_block as i64).await
+        }
+    }
 }
 
 fn done(live: &LiveAttempt) -> Option<InspectDone> {

@@ -2,6 +2,7 @@
 
 use jiff::Timestamp;
 use taf_core::trust::{self, Claims, Generation};
+use uuid::Uuid;
 
 use super::{Error, GenericClient, Transaction, clip};
 
@@ -112,6 +113,24 @@ pub async fn job_list_resting(client: &impl GenericClient) -> Result<Vec<i64>, E
         trust::rests(kind) && !(kind == "backup" && state == "queued")
     };
     Ok(rows.iter().filter(ends).map(|row| row.get(0)).collect())
+}
+
+/// Another recording is on a suspect volume than the catalog has, and nothing of it is known but where its label ends.
+pub async fn volume_replaced_on(
+    tx: &Transaction<'_>,
+    id: i64,
+    recording: Uuid,
+    block_size: i32,
+    next_block: i64,
+) -> Result<(), Error> {
+    let sql = "UPDATE volumes SET state = 'appendable', state_reason = NULL, recording_uuid = $2, block_size = $4, next_tape_file = 1, next_block = $3, \
+               byte_count = 0, labelled_at = clock_timestamp(), written_at = NULL, former_recording = NULL, former_end = NULL, \
+               freed_at = NULL, index_due = false, index_tries = 0, index_omitted = false \
+               WHERE id = $1 AND suspect_since IS NOT NULL AND state NOT IN ('labelling', 'unlabelled')";
+    let rows = tx
+        .execute(sql, &[&id, &recording, &next_block, &block_size])
+        .await?;
+    Error::expect_one(rows, "volume")
 }
 
 /// What is on a volume is what the catalog says.
