@@ -1,5 +1,6 @@
 //! Synthetic fulls on a whole system: the newest version is copied from tape to tape while the source is not there, comes back as it
-//! was, is built on like a full, and lets the older volumes go; what can't be read is named, and nothing is published.
+//! was, is built on like a full, and lets the older volumes go; what can't be read is named, and nothing is published, nor if somebody
+//! is killed.
 //!
 //! `TAF_SYNTHETIC_SEEDS` random courses are played, one if it is not set.
 #![allow(clippy::unwrap_used, missing_docs)]
@@ -18,19 +19,18 @@ use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
 use serde_json::Value;
 use taf_emulator::control::Order;
-use taf_emulator::faults::{At, Fault};
+use taf_emulator::faults::{At, Do, Fault};
 use taf_scsi::sense::Key;
 use taf_tests::patience::until;
 use taf_tests::said::{number, objects, values};
-use taf_tests::system::{Options, System, below};
+use taf_tests::system::{Options, Process, System, below};
 use taf_tests::trees::ensure_equal;
 
 const OLD: &str = "TAF001L8";
 const NEW: &str = "TAF002L8";
 
-fn system(drives: u16) -> System {
+fn system() -> System {
     let system = System::start(Options {
-        drives,
         controller: "reuse_after = \"0s\"\n".into(),
         ..Options::default()
     })
@@ -138,7 +138,7 @@ fn course(system: &System, plan: &str, seed: u64) -> (PathBuf, PathBuf) {
 
 #[test]
 fn the_newest_version_is_copied_without_its_source_and_built_on() {
-    let system = system(2);
+    let system = system();
     let seeds: u64 = std::env::var("TAF_SYNTHETIC_SEEDS")
         .ok()
         .map_or(1, |seeds| seeds.parse().unwrap());
@@ -237,8 +237,8 @@ fn jobs(system: &System, kind: &str) -> Vec<Value> {
 }
 
 #[test]
-fn what_cant_be_read_is_named_and_nothing_is_published() {
-    let system = system(2);
+fn what_cant_be_read_is_named_and_who_is_killed_leaves_nothing() {
+    let mut system = system();
     let tree = system.data().join("tree");
     fs::create_dir(&tree).unwrap();
     for file in 0..40 {
@@ -275,8 +275,13 @@ fn what_cant_be_read_is_named_and_nothing_is_published() {
     assert!((20..=34).contains(&named), "{named} are named: {issues}");
     assert_eq!(system.versions("tree").unwrap().len(), 2);
 
-    // Once it can be read it is made, anew; and the older versions are as they were.
     system.order(&Order::FaultClear).unwrap();
+    is_refused(&system);
+    is_killed(&mut system);
+
+    // Once it can be read it is made, anew, by whatever method the plan has now; and the older versions are as they were.
+    let method = ["plan", "update", "tree", "--compression", "gzip"];
+    system.taf(&method).unwrap().expect(0).unwrap();
     run(&system, "tree", "synthetic-full");
     for (version, into) in [("tree@2", "older"), ("tree@3", "newer")] {
         let restored = system.restore(version, &[], into, &tree).unwrap();
@@ -287,25 +292,43 @@ fn what_cant_be_read_is_named_and_nothing_is_published() {
     assert_eq!(states[0], "JOB_STATE_SUCCEEDED", "{feeds:?}");
 }
 
-#[test]
-fn it_takes_two_drives_and_something_to_put_together() {
-    let system = system(1);
-    let tree = system.data().join("tree");
-    fs::create_dir(&tree).unwrap();
-    fs::write(tree.join("file"), "some").unwrap();
-    system.plan("tree", &tree, "default").unwrap();
-    refused(&system, "tree", "TWO_DRIVES_NEEDED");
-    let create = [
-        "plan",
-        "create",
-        "always",
-        "--source",
-        "tree",
-        "--pool",
-        "default",
-        "--type",
-        "synthetic-full",
-    ];
-    let said = system.taf(&create).unwrap().expect(1).unwrap();
+/// It takes two drives, and is no type for every run.
+fn is_refused(system: &System) {
+    let drives = system.json(&["drive", "list"]).unwrap();
+    let drive = objects(&drives, "state")[0]["name"].as_str().unwrap();
+    let drive = drive.rsplit('/').next().unwrap();
+    let order = |words: &[&str]| system.taf(words).unwrap().expect(0).unwrap();
+    order(&["drive", "down", drive, "--because", "a test"]);
+    refused(system, "tree", "TWO_DRIVES_NEEDED");
+    order(&["drive", "up", drive]);
+    let said = system.taf(&["plan", "update", "tree", "--type", "synthetic-full"]);
+    let said = said.unwrap().expect(1).unwrap();
     assert!(said.stderr.contains("never sees a change"), "{said}");
+}
+
+/// The source agent dies while it copies.
+fn is_killed(system: &mut System) {
+    let fault = Fault {
+        barcode: Some(NEW.into()),
+        ..Fault::doing(At::Write, Do::Hang)
+    };
+    system.order(&Order::FaultAdd { fault }).unwrap();
+    let running = system.start_taf(&["run", "tree", "--type", "synthetic-full"]);
+    until("a drive that writes", Duration::from_mins(1), || {
+        let drives = system.json(&["drive", "list"])?;
+        let mut drives = objects(&drives, "phase").into_iter();
+        Ok(drives
+            .any(|drive| drive["phase"] == "writing")
+            .then_some(()))
+    })
+    .unwrap();
+    system.kill(Process::SourceAgent).unwrap();
+    system.order(&Order::FaultClear).unwrap();
+    system.order(&Order::Release { unit: None }).unwrap();
+    system.begin(Process::SourceAgent).unwrap();
+    let said = running.unwrap().wait(Duration::from_mins(1)).unwrap();
+    let said = said.expect(1).unwrap();
+    assert!(said.stderr.contains("SOURCE_LOST"), "{said}");
+    system.until_ready().unwrap();
+    assert_eq!(system.versions("tree").unwrap().len(), 2);
 }

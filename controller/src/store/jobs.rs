@@ -353,7 +353,9 @@ pub struct JobRow {
 
 const JOB_SELECT: &str = "SELECT j.id, j.kind, j.state, p.plan_name, j.line_id, j.version, a.agent_name, \
      COALESCE(v.barcode, j.cartridge), d.serial, j.restore_request, \
-     COALESCE(j.waiting_for, t.waiting_for, (SELECT min(x.waiting_for) FROM attempts x WHERE x.job_id = j.id)) AS waits, j.fault_reason, j.fault_message, j.fault_next_step, \
+     COALESCE(j.waiting_for, t.waiting_for, (SELECT min(x.waiting_for) FROM attempts x WHERE x.job_id = j.id), \
+     (SELECT min(COALESCE(f.waiting_for, x.waiting_for)) FROM jobs f LEFT JOIN attempts x ON x.job_id = f.id AND x.ended_at IS NULL \
+     WHERE f.cause_job = j.id AND f.kind = 'feed' AND f.ended_at IS NULL)) AS waits, j.fault_reason, j.fault_message, j.fault_next_step, \
      j.creator, t.step_kind, t.progress, t.drive_progress, \
      COALESCE(j.entry_count, e.file_count) AS estimated_files, COALESCE(j.byte_total, e.byte_count) AS estimated_bytes, \
      (SELECT count(*) FROM issues i WHERE i.attempt_id = t.id) AS issue_count, \

@@ -314,3 +314,24 @@ fn full(error: &io::Error) -> Error {
          the older versions are as they were",
     )
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn reason(error: Error) -> String {
+        error.into_fault().reason
+    }
+
+    #[test]
+    fn a_disk_that_is_too_small_is_told_before_a_tape_is_moved() {
+        let folder = tempfile::tempdir().unwrap();
+        has_room(folder.path(), 0).unwrap();
+        has_room(folder.path(), 1).unwrap();
+        let small = has_room(folder.path(), u64::MAX / 2).unwrap_err();
+        assert_eq!(reason(small), "SPOOL_TOO_SMALL");
+        let gone = has_room(&folder.path().join("gone"), 1).unwrap_err();
+        assert_eq!(reason(gone), "SPOOL_UNUSABLE");
+    }
+}

@@ -1,0 +1,252 @@
+//! Synthetic fulls and their feeds: two jobs that hold a drive each, and stand and fall together. A whole controller with units made
+//! up for the test.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+mod served;
+#[path = "units/site.rs"]
+mod site;
+mod support;
+mod units;
+#[allow(dead_code)]
+#[path = "support/world.rs"]
+mod world;
+
+use site::{AT_DRIVE, DRIVE, Site, Units, VOLUME, written};
+use taf_proto::agent::assignment::Work;
+use taf_proto::agent::catalog_service_client::CatalogServiceClient;
+use taf_proto::agent::drive_observation::Medium;
+use taf_proto::agent::result::Done;
+use taf_proto::agent::{
+    AssignmentKey, BackupDone, Element, FeedWork, FetchPagesRequest, FetchRecallRequest,
+    RestoreDone, fetch_recall_response::Message,
+};
+use taf_proto::v1::{JobState, VersionType};
+use units::{Library, Unit, drive_element, drive_unit, slot, within};
+use uuid::Uuid;
+
+const SECOND: &str = "TAF002L9";
+const OTHER_DRIVE: &str = "D2";
+
+struct Scene {
+    site: Site,
+    units: Units,
+    other: Unit,
+}
+
+/// Two drives, the volume in the first one; a plan with a full and an incremental in which nothing changed.
+async fn scene() -> Scene {
+    let site = Site::new().await;
+    let library = Library::new(elements(false));
+    let other = Unit::start(
+        &site.address,
+        &site.tape,
+        Uuid::new_v4(),
+        drive_unit(OTHER_DRIVE),
+    );
+    let units = Units {
+        robot: library.worker(&site.address, &site.tape),
+        library,
+        drive: site.drive(),
+        source: site.source(),
+    };
+    for unit in [&units.robot.unit, &units.drive, &other, &units.source] {
+        unit.connected().await;
+    }
+    site.drive_until(|d| d.barcode == VOLUME).await;
+    let scene = Scene { site, units, other };
+    scene.two_versions("daily").await;
+    scene
+}
+
+fn elements(second: bool) -> Vec<Element> {
+    vec![
+        drive_element(AT_DRIVE, DRIVE, VOLUME, 1000),
+        drive_element(AT_DRIVE + 1, OTHER_DRIVE, "", 0),
+        slot(1000, ""),
+        slot(1001, if second { SECOND } else { "" }),
+    ]
+}
+
+/// A synthetic full under way, of which the feed reads.
+struct Begun {
+    job: String,
+    feed_job: String,
+    backup: AssignmentKey,
+    feed: AssignmentKey,
+    work: FeedWork,
+    read: AssignmentKey,
+}
+
+impl Scene {
+    async fn two_versions(&self, plan: &str) {
+        self.site.backed_up(&self.units, plan).await;
+        let job = self.site.run_as(plan, VersionType::Incremental).await;
+        let (key, _) = self.units.source.given().await;
+        let unchanged = BackupDone {
+            unchanged: true,
+            ..BackupDone::default()
+        };
+        self.units.source.finish(key, Some(Done::Backup(unchanged)));
+        self.site.succeeded(&job).await;
+        // Indexes have tests of their own.
+        let sql = "UPDATE volumes SET index_due = false";
+        self.site.served.sql(sql).await;
+    }
+
+    /// A run whose feed has its volume in place.
+    async fn begun(&self) -> Begun {
+        let job = self.site.run_as("daily", VersionType::SyntheticFull).await;
+        let source = &self.units.source;
+        let (backup, Work::Backup(work)) = source.given().await else {
+            panic!("no backup")
+        };
+        assert!(work.synthetic && work.worker.is_none() && work.base.is_none());
+        let (read, Work::Read(_)) = self.units.drive.given().await else {
+            panic!("nothing is read")
+        };
+        self.units.drive.show_drive(None, Medium::Loaded, "reading");
+        let (feed, Work::Feed(work)) = source.given().await else {
+            panic!("no feed")
+        };
+        let shown = self.site.job(&job).await;
+        assert_eq!(shown.follow_up_jobs.len(), 1, "{shown:#?}");
+        Begun {
+            job,
+            feed_job: shown.follow_up_jobs[0].clone(),
+            backup,
+            feed,
+            work,
+            read,
+        }
+    }
+
+    /// The drive that reads ends what was withdrawn.
+    async fn stop_reading(&self, begun: &Begun) {
+        self.units.drive.withdrawn(&begun.read).await;
+        self.units.drive.fail(begun.read, "STOPPED");
+    }
+
+    async fn state(&self, job: &str) -> JobState {
+        self.site.ended(job).await.state()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_drive_reads_and_another_one_writes_to_another_volume() {
+    let scene = scene().await;
+    let begun = scene.begun().await;
+    assert_eq!(begun.work.backup_attempt, begun.backup.attempt);
+    assert_eq!(begun.work.streamed_archive, 1);
+    assert_eq!(begun.work.spool_byte_count, 0);
+    let channel = scene.site.served.channel(Some(&scene.site.files)).await;
+    let mut catalog = CatalogServiceClient::new(channel);
+    let key = Some(begun.feed);
+    let pages = catalog.fetch_pages(FetchPagesRequest { key }).await;
+    let mut pages = pages.unwrap().into_inner();
+    let mut chunks = Vec::new();
+    while let Some(message) = pages.message().await.unwrap() {
+        chunks.extend(message.pages.into_iter().map(|page| page.chunk));
+    }
+    assert!(chunks.len() == 3 && chunks.is_sorted(), "{chunks:?}");
+    // What is streamed and what is spooled is everything, and nothing twice.
+    let mut counts = Vec::new();
+    for without_archive in [false, true] {
+        let request = FetchRecallRequest {
+            key,
+            archive_ordinal: 1,
+            without_archive,
+            ..FetchRecallRequest::default()
+        };
+        let mut stream = catalog.fetch_recall(request).await.unwrap().into_inner();
+        let (mut parts, mut items) = (0, 0);
+        while let Some(message) = stream.message().await.unwrap() {
+            match message.message.unwrap() {
+                Message::Part(_) => parts += 1,
+                Message::Items(some) => items += some.items.len(),
+            }
+        }
+        counts.push((parts, items > 0));
+    }
+    assert_eq!(counts, [(1, true), (0, false)]);
+
+    // There is room on the volume that is read, and nobody writes there.
+    let asked = scene.site.claim(begun.backup).await.unwrap_err();
+    assert_eq!(asked.code(), tonic::Code::Unavailable);
+    let waits = |job: &taf_proto::v1::Job| job.waiting_for.contains("volume of pool default");
+    scene.site.until(&begun.job, waits).await;
+    scene.site.volume_row(SECOND).await;
+    scene.units.library.put(elements(true));
+    scene.units.library.show(&scene.units.robot.unit);
+    let (write, work) = scene.other.given_write().await;
+    assert_eq!(work.recording.as_ref().unwrap().barcode, SECOND);
+    let done = scene.site.commit(write, &work).await;
+    let restored = Done::Restore(RestoreDone::default());
+    scene.units.source.finish(begun.feed, Some(restored));
+    scene
+        .units
+        .source
+        .finish(begun.backup, Some(Done::Backup(done)));
+    scene.other.finish(write, Some(Done::Write(written(1))));
+    scene.site.succeeded(&begun.job).await;
+    scene.stop_reading(&begun).await;
+    scene.site.succeeded(&begun.feed_job).await;
+    let version = scene.site.versions().await.remove(0);
+    assert_eq!(version.r#type(), VersionType::SyntheticFull);
+    assert_eq!((version.number, version.full_number), (3, 3));
+    assert_eq!(version.volumes, [format!("volumes/{SECOND}")]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backup_fails_for_the_reason_of_its_feed_and_a_feed_ends_with_its_backup() {
+    let scene = scene().await;
+    let begun = scene.begun().await;
+    // What the source agent says of the backup says nothing of the cause, and comes first.
+    scene.units.source.fail(begun.backup, "OTHER_STREAM");
+    scene.units.source.acknowledged(&begun.backup).await;
+    scene.units.source.fail(begun.feed, "PEER_LOST");
+    scene.units.drive.fail(begun.read, "READ_ERROR");
+    let fault = scene.site.failed(&begun.job).await;
+    assert_eq!(fault.reason, "READ_ERROR");
+    assert!(fault.message.contains("put together"), "{}", fault.message);
+    assert_eq!(scene.state(&begun.feed_job).await, JobState::Failed);
+    assert_eq!(scene.site.versions().await.len(), 2);
+
+    let begun = scene.begun().await;
+    scene.site.cancel(&begun.job).await.unwrap();
+    scene.stop_reading(&begun).await;
+    assert_eq!(scene.state(&begun.job).await, JobState::Cancelled);
+    assert_eq!(scene.state(&begun.feed_job).await, JobState::Cancelled);
+
+    let begun = scene.begun().await;
+    scene.site.cancel(&begun.feed_job).await.unwrap();
+    scene.stop_reading(&begun).await;
+    assert_eq!(scene.state(&begun.feed_job).await, JobState::Cancelled);
+    assert_eq!(scene.site.failed(&begun.job).await.reason, "FEED_CANCELLED");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_one_waits_until_the_first_reads_no_more() {
+    let scene = scene().await;
+    scene.site.plan("weekly").await;
+    scene.two_versions("weekly").await;
+    let begun = scene.begun().await;
+    let second = scene
+        .site
+        .run_as("weekly", VersionType::SyntheticFull)
+        .await;
+    let (key, Work::Backup(_)) = scene.units.source.given().await else {
+        panic!("no backup")
+    };
+    let feed = scene.site.job(&second).await.follow_up_jobs.remove(0);
+    scene.site.waits_for(&feed, "another synthetic full").await;
+    // Who looks at the backup is told.
+    let told = scene.site.job(&second).await.waiting_for;
+    assert!(told.contains("another synthetic full"), "{told}");
+    scene.site.cancel(&begun.job).await.unwrap();
+    scene.stop_reading(&begun).await;
+    let given = within("the second feed", scene.units.source.given()).await;
+    let (_, Work::Feed(work)) = given else {
+        panic!("no feed")
+    };
+    assert_eq!(work.backup_attempt, key.attempt);
+}
