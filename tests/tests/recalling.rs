@@ -163,6 +163,16 @@ impl Scene {
         assert_eq!(after.mounts - before.mounts, 3);
         let back = after.locates_backward - before.locates_backward;
         assert_eq!(back, after.rewinds - before.rewinds, "{before:?} {after:?}");
+        // Gone on with, it brings what is missing, and reads nothing else.
+        let missing = below(&folder, &self.tree).join("folder-00009/file-0000998");
+        fs::remove_file(&missing).unwrap();
+        let before = counted(&self.system);
+        let job = self.half(&folder, &["--collision", "if-different"]);
+        let after = counted(&self.system);
+        assert_eq!(number(&job["progress"]["file_count"]), 1);
+        assert_eq!(number(&job["progress"]["kept_count"]), 499);
+        assert!(after.bytes_read - before.bytes_read <= 3 * SEGMENT + (2 << 20));
+        self.is_restored(&folder);
     }
 
     fn take_out(&self, name: &str) {
@@ -193,6 +203,19 @@ impl Scene {
         let last = &plan["recall"][2];
         assert_eq!(last["missing"], true, "{plan}");
         assert!(last["last_location"].as_str().unwrap().contains("/slots/"));
+
+        let arguments = [self.arguments(&folder), vec!["--dry-run".to_owned()]].concat();
+        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+        let shown = self.system.taf(&arguments).unwrap().expect(0).unwrap();
+        let shown = String::from_utf8(shown.stdout).unwrap();
+        for words in [
+            &format!("missing: {missing};"),
+            "outside; ",
+            "3 mounts",
+            "assumed: ",
+        ] {
+            assert!(shown.contains(words), "{words}: {shown}");
+        }
 
         let said = self.half(&folder, &["--detach"]);
         let waits = said["job"].as_str().unwrap().to_owned();
