@@ -96,6 +96,13 @@ impl Scene {
         self.restore(&folder, &moment).expect(0).unwrap();
         let restored = below(&folder, &self.tree);
         assert_eq!(files(&restored), ["letters/old/f", "pictures/d[1].png"]);
+        // Lists may be long: more than any other request.
+        let long = self.system.home().join("long");
+        let lines = (0..100_000).map(|n| format!("/no/such/directory/of/that/name/file-{n:07}\n"));
+        fs::write(&long, lines.collect::<String>()).unwrap();
+        let long = long.display().to_string();
+        let said = self.restore(&folder, &["--files-from", &long]);
+        assert!(said.expect(1).unwrap().stderr.contains("has no /no/such/"));
         let before = ["--at", "2001-01-01", "--files-from", &list];
         self.restore(&folder, &before).expect(1).unwrap();
     }

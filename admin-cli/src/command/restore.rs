@@ -15,6 +15,11 @@ use crate::follow::{conclude_quietly, detached, follow, until_ended};
 use crate::output::Output;
 use crate::resource::{absolute, name, version};
 
+/// Bytes of paths that the controller takes at once.
+const PATHS_MOST: usize = 63 << 20;
+/// Bytes that a path takes beside its own, at most.
+const PER_PATH: usize = 16;
+
 /// What to do where something already exists.
 #[derive(Debug, Clone, Copy, clap::ValueEnum)]
 enum CollisionWord {
@@ -177,6 +182,13 @@ impl Restore {
                     "leave --files-from out to restore everything",
                 ));
             }
+        }
+        let bytes: usize = paths.iter().map(|path| path.raw.len() + PER_PATH).sum();
+        if bytes > PATHS_MOST {
+            return Err(Failure::usage(
+                format!("{} paths are more than fit into one request", paths.len()),
+                "name the directories that they are in, or patterns, or restore them in several turns",
+            ));
         }
         let optional = |given: &Option<OsString>| given.as_deref().map(absolute).transpose();
         Ok(RestoreVersionRequest {

@@ -50,6 +50,9 @@ use crate::services::version::Versions;
 use crate::services::volume::Volumes;
 use crate::session::{self, Registry};
 
+/// Largest request about versions, bytes: a restore may name very many paths. Nobody is heard who may not ask for it.
+const LISTS_LIMIT: usize = 64 << 20;
+
 /// What is served, and what runs beside it until shutdown.
 pub(super) struct Composed {
     pub(super) routes: Routes,
@@ -87,10 +90,13 @@ pub(super) async fn compose(app: &App, shutdown: &CancellationToken) -> Result<C
             VolumeServiceServer,
             Volumes::new(app.clone(), registry.clone())
         ))
-        .add_service(limited!(
-            VersionServiceServer,
-            Versions::new(app.clone(), registry.clone())
-        ))
+        .add_service(
+            limited!(
+                VersionServiceServer,
+                Versions::new(app.clone(), registry.clone())
+            )
+            .max_decoding_message_size(LISTS_LIMIT),
+        )
         .add_service(limited!(
             PublicCatalogServiceServer,
             Catalogs::new(app.clone())
