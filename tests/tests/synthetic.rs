@@ -2,7 +2,8 @@
 //! was, is built on like a full, and lets the older volumes go; what can't be read is named, and nothing is published, nor if somebody
 //! is killed.
 //!
-//! `TAF_SYNTHETIC_SEEDS` random courses are played, one if it is not set.
+//! `TAF_SYNTHETIC_SEEDS` random courses are played, one if it is not set. `TAF_TEST_LONG=1` adds a version of two streams over several
+//! volumes.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 #[path = "../../source-agent/tests/catalog/edit.rs"]
@@ -331,4 +332,78 @@ fn is_killed(system: &mut System) {
     assert!(said.stderr.contains("SOURCE_LOST"), "{said}");
     system.until_ready().unwrap();
     assert_eq!(system.versions("tree").unwrap().len(), 2);
+}
+
+/// A full of two streams, each over several volumes, with names of one file in both; then changes. Whatever is streamed is read in the
+/// order of its bytes, and one archive comes of it.
+#[test]
+fn archives_over_several_volumes_and_streams_become_one() {
+    if std::env::var_os("TAF_TEST_LONG").is_none() {
+        return;
+    }
+    let emulator = [
+        "--rate",
+        "8MB",
+        "--buffer",
+        "2MiB",
+        "--early-warning",
+        "700000",
+    ];
+    let system = System::start(Options {
+        cartridges: 12,
+        capacity: "14000000".into(),
+        emulator: emulator.map(str::to_owned).to_vec(),
+        tape_agent: "ring = \"32MiB\"\n".into(),
+        ..Options::default()
+    })
+    .unwrap();
+    let taf = |arguments: &[&str]| system.taf(arguments).unwrap().expect(0).unwrap();
+    let pool = [
+        "pool",
+        "create",
+        "small",
+        "--block-size",
+        "64KiB",
+        "--part-size",
+        "16MiB",
+    ];
+    taf(&pool);
+    for number in 1..=12 {
+        system.label(&format!("TAF{number:03}L8"), "small").unwrap();
+    }
+    let tree = system.data().join("tree");
+    fs::create_dir(&tree).unwrap();
+    fs::write(tree.join("linked"), noise(300_000, 1)).unwrap();
+    for folder in 0..60 {
+        let below = tree.join(format!("folder-{folder:02}/below"));
+        fs::create_dir_all(&below).unwrap();
+        for file in 0..4 {
+            let content = noise(200_000, 1_000 + folder * 10 + file);
+            fs::write(below.join(format!("file-{file}")), content).unwrap();
+        }
+        fs::hard_link(tree.join("linked"), below.join("again")).unwrap();
+    }
+    system.plan("tree", &tree, "small").unwrap();
+    taf(&["plan", "update", "tree", "--streams", "2"]);
+    run(&system, "tree", "full");
+    let full = newest(&system, "tree");
+    assert!(full["volumes"].as_array().unwrap().len() >= 4, "{full}");
+    fs::remove_file(tree.join("linked")).unwrap();
+    for folder in [3, 30, 59] {
+        let file = tree.join(format!("folder-{folder:02}/below/file-1"));
+        fs::write(file, noise(500_000, folder)).unwrap();
+    }
+    run(&system, "tree", "incremental");
+    let aside = system.home().join("aside");
+    fs::rename(&tree, &aside).unwrap();
+    run(&system, "tree", "synthetic-full");
+    let version = newest(&system, "tree");
+    let used = version["volumes"].as_array().unwrap().clone();
+    let before = full["volumes"].as_array().unwrap();
+    assert!(
+        used.len() >= 4 && !used.iter().any(|volume| before.contains(volume)),
+        "{used:?}"
+    );
+    let restored = system.restore("tree", &[], "restored", &tree).unwrap();
+    ensure_equal(&aside, &restored).unwrap();
 }
