@@ -23,17 +23,30 @@ pub struct Feed {
     pub work: FeedWork,
     /// Shows how far it is.
     pub counters: Arc<Counters>,
-    /// Ends it.
-    pub stop: CancellationToken,
+    stop: CancellationToken,
+    /// Cancelled when it is not needed any more: then its end says nothing.
+    released: CancellationToken,
     told: Option<oneshot::Sender<Result<RestoreDone, Error>>>,
 }
 
 impl Feed {
     /// Says how it ended; what is said later counts for nothing.
     pub fn tell(&mut self, outcome: Result<RestoreDone, Error>) {
+        self.released.cancel();
         if let Some(told) = self.told.take() {
             // If it was stopped it has no ears.
             drop(told.send(outcome));
+        }
+    }
+
+    /// Waits until it is taken away while it is needed.
+    pub fn lost(&self) -> impl Future<Output = ()> + use<> {
+        let (stop, released) = (self.stop.clone(), self.released.clone());
+        async move {
+            stop.cancelled().await;
+            if released.is_cancelled() {
+                std::future::pending::<()>().await;
+            }
         }
     }
 }
@@ -79,6 +92,7 @@ pub async fn lend(
         work: work.clone(),
         counters: Arc::clone(&context.counters),
         stop: context.stop.clone(),
+        released: CancellationToken::new(),
         told: Some(told),
     };
     feeds.lock().insert(work.backup_attempt, feed);
@@ -96,4 +110,52 @@ pub async fn lend(
 /// The fault of who ends because of the other.
 pub fn other(message: impl Into<String>) -> Error {
     fault::fault(OTHER_STREAM, message, "")
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use futures::FutureExt;
+
+    fn feed(stop: &CancellationToken) -> (Feed, oneshot::Receiver<Result<RestoreDone, Error>>) {
+        let (told, heard) = oneshot::channel();
+        let feed = Feed {
+            key: AssignmentKey::default(),
+            work: FeedWork::default(),
+            counters: Arc::default(),
+            stop: stop.clone(),
+            released: CancellationToken::new(),
+            told: Some(told),
+        };
+        (feed, heard)
+    }
+
+    #[tokio::test]
+    async fn one_is_found_by_its_backup_whoever_comes_first() {
+        let feeds = Feeds::default();
+        let stop = CancellationToken::new();
+        let mut waiting = Box::pin(feeds.take(7));
+        assert!(waiting.as_mut().now_or_never().is_none());
+        feeds.lock().insert(8, feed(&stop).0);
+        feeds.news.notify_waiters();
+        assert!(waiting.as_mut().now_or_never().is_none(), "another one's");
+        feeds.lock().insert(7, feed(&stop).0);
+        feeds.news.notify_waiters();
+        waiting.await;
+        feeds.take(8).await;
+    }
+
+    #[tokio::test]
+    async fn its_end_is_a_loss_until_everything_is_read() {
+        let stop = CancellationToken::new();
+        let (needed, _heard) = feed(&stop);
+        let (mut read, heard) = feed(&stop);
+        read.tell(Ok(RestoreDone::default()));
+        read.tell(Err(Error::Stopped));
+        heard.await.unwrap().unwrap();
+        stop.cancel();
+        assert!(needed.lost().now_or_never().is_some());
+        assert!(read.lost().now_or_never().is_none());
+    }
 }

@@ -45,11 +45,10 @@ pub async fn run(
     context.counters.phase("waiting");
     let mut feed = feeds.take(context.key.attempt).await;
     context.dictionaries = base::dictionaries(context.controller.clone(), context.key).await?;
-    let done = {
-        let stop = feed.stop.clone();
-        let copying = Box::pin(copy(&context, work, &mut feed));
-        let gone = || Err(feeds::other("the job that reads was stopped"));
-        stop.run_until_cancelled(copying).await.unwrap_or_else(gone)
+    let lost = feed.lost();
+    let done = tokio::select! {
+        done = Box::pin(copy(&context, work, &mut feed)) => done,
+        () = lost => Err(feeds::other("the job that reads was stopped")),
     };
     if done.is_ok() {
         feed.tell(Ok(read_done(&feed.counters)));
@@ -144,12 +143,24 @@ async fn copy(
         }
     };
     let sending = backup::stream(context, work, None, packing, stop.clone());
-    let (read, sent) = tokio::join!(reading, Box::pin(sending));
-    match (read, sent) {
-        (_, Ok(done)) => Ok(done),
-        // It only saw that nothing came any more.
-        (Err(error), Err(Error::Stopped)) => Err(told(feed, error)),
-        (_, Err(error)) => Err(error),
+    let both = async {
+        let (mut reading, mut sending) = (std::pin::pin!(reading), Box::pin(sending));
+        let mut read = None;
+        let sent = loop {
+            tokio::select! {
+                outcome = &mut reading, if read.is_none() => read = Some(outcome),
+                sent = &mut sending => break sent,
+            }
+        };
+        match (sent, read) {
+            // It only saw that nothing came any more: the other side knows why.
+            (Err(Error::Stopped), None) => (Err(Error::Stopped), reading.await),
+            (sent, read) => (sent, read.unwrap_or(Ok(()))),
+        }
+    };
+    match Box::pin(both).await {
+        (Err(Error::Stopped), Err(error)) => Err(told(feed, error)),
+        (sent, _) => sent,
     }
 }
 
