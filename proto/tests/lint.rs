@@ -20,7 +20,15 @@ use words::{is_lower_snake, is_pascal, is_upper_snake, upper_snake};
 const PUBLIC: &str = "taf.v1";
 
 /// Mutations that take no `request_id`, and why a repeat is harmless without.
-const WITHOUT_REQUEST_ID: [(&str, &str); 4] = [
+const WITHOUT_REQUEST_ID: [(&str, &str); 6] = [
+    (
+        "taf.v1.CheckService.CheckCatalog",
+        "it only reads; a repeat checks anew",
+    ),
+    (
+        "taf.v1.CheckService.RepairCatalog",
+        "a repeat finds nothing left to put right, and says so",
+    ),
     (
         "taf.v1.IdentityService.Login",
         "a kept answer would keep a token in clear; a repeat makes another token",
