@@ -30,6 +30,7 @@ pub fn what(job: &Job) -> String {
         JobKind::Import => format!("import of {}", cartridge(job)),
         JobKind::Export => format!("export of {}", cartridge(job)),
         JobKind::Inspect => format!("inspection of {}", id(&job.volume)),
+        JobKind::Rescan => format!("rescan of {}", id(&job.volume)),
         JobKind::Index => format!("index of {}", id(&job.volume)),
         JobKind::Verify if job.version.is_empty() => {
             format!("verification of {}", id(&job.volume))

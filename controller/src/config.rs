@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 use taf_peer::config::Span;
+use uuid::Uuid;
 
 use crate::reconcile::INDEX_AFTER;
 
@@ -61,6 +62,8 @@ pub struct Config {
     pub auto_clean: bool,
     /// A volume on which nothing is needed any more rests for so long before it is written anew.
     pub reuse_after: Duration,
+    /// The installation that an empty database is made for, if it is not to be a new one: that of cartridges to rebuild it from.
+    pub installation: Option<Uuid>,
     /// Whether the log is JSON.
     pub log_json: bool,
 }
@@ -92,6 +95,7 @@ struct Raw {
     index_after: Option<String>,
     auto_clean: Option<bool>,
     reuse_after: Option<String>,
+    installation: Option<String>,
     log_json: Option<bool>,
 }
 
@@ -184,6 +188,15 @@ fn read(raw: Raw, home: Option<PathBuf>) -> Result<Config, Error> {
         Duration::from_hours(3_650 * 24),
         "0s to 3650d",
     );
+    let installation = raw.installation.as_deref().and_then(|text| {
+        let parsed = text.parse::<Uuid>();
+        if parsed.is_err() {
+            bad.push(format!(
+                "installation = \"{text}\" is no installation's id: `taf tape inspect` shows the one on a cartridge's label"
+            ));
+        }
+        parsed.ok()
+    });
     if !bad.is_empty() {
         return Err(Error::Values(bad));
     }
@@ -200,6 +213,7 @@ fn read(raw: Raw, home: Option<PathBuf>) -> Result<Config, Error> {
         index_after,
         auto_clean: raw.auto_clean.unwrap_or(true),
         reuse_after,
+        installation,
         log_json: raw.log_json.unwrap_or(false),
     })
 }

@@ -307,7 +307,7 @@ async fn open_authority(config: &Config, store: &Store) -> Result<(Authority, Cl
     };
     let known = match known {
         Some(known) => known,
-        None => create_installation(store, &cluster_key).await?,
+        None => create_installation(store, &cluster_key, config.installation).await?,
     };
     let key = authority::unwrap(&known.authority_key, &cluster_key)?;
     let key = std::str::from_utf8(&key).map_err(|_| authority::Error::Unwrap)?;
@@ -319,8 +319,9 @@ async fn open_authority(config: &Config, store: &Store) -> Result<(Authority, Cl
 async fn create_installation(
     store: &Store,
     cluster_key: &ClusterKey,
+    wanted: Option<Uuid>,
 ) -> Result<Installation, Error> {
-    let authority = Authority::create(Uuid::new_v4())?;
+    let authority = Authority::create(wanted.unwrap_or_else(Uuid::new_v4))?;
     let new = Installation {
         uuid: authority.installation(),
         authority_der: authority.certificate().to_vec(),

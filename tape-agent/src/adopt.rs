@@ -6,9 +6,6 @@
 
 use taf_drive::Drive;
 use taf_format::block0::Block0;
-use taf_format::resync::{Event, Expect, PartReader, Point};
-use taf_format::segment;
-use taf_format::table::SegmentTable;
 use taf_proto::agent::{AssignmentKey, JudgePartRequest, PartHeader, Recording};
 use taf_proto::v1::Fault;
 use tokio_util::sync::CancellationToken;
@@ -19,6 +16,7 @@ use crate::fault::{protocol, stopped};
 use crate::gauge::Gauge;
 use crate::journal::{Entry, Records};
 use crate::read;
+use crate::readback::{self, Extent};
 use crate::reader::Reader;
 use crate::worker::drive::Surroundings;
 
@@ -168,63 +166,40 @@ impl Reading<'_> {
         drive: &mut dyn Drive,
         records: &mut Records,
     ) -> Result<Result<PartHeader, String>, Fault> {
-        let (block_size, orphan) = (u64::from(self.recording.block_size), &self.stray.orphan);
+        let orphan = &self.stray.orphan;
         let again = |drive: &mut dyn Drive, _: &taf_drive::Error| {
             let proved = read::prove(drive, self.recording, self.gauge, self.stop);
             proved.map(|_| ()).map_err(|wrong| wrong.fault)
         };
-        let mut reader = Reader::new(
-            drive,
-            &self.recording.barcode,
-            self.recording.block_size,
-            &again,
-        );
-        // The filemark is the last object.
-        let blocks = orphan.next_block - 1 - orphan.first_block;
-        let expect = Expect {
-            archive_uuid: Some(self.block0.archive_uuid),
-            first: Some(Point {
-                sequence: self.block0.first_sequence,
-                tar_offset: self.block0.first_tar_offset,
-            }),
-            end: None,
+        let (barcode, block_size) = (&self.recording.barcode, self.recording.block_size);
+        let mut reader = Reader::new(drive, barcode, block_size, &again);
+        let extent = Extent {
+            first_block: orphan.first_block,
+            // The filemark is the last object.
+            blocks: orphan.next_block - 1 - orphan.first_block,
+            until: None,
         };
-        let mut parts = PartReader::new(expect, block_size);
-        let mut table = SegmentTable::new(block_size);
-        let (mut byte_count, mut last) = (block_size, false);
-        for block in 1..=blocks {
-            if block < blocks {
-                let at = orphan.first_block + block;
-                let length = match reader.block(at, orphan.first_block + blocks)? {
-                    Ok(length) => length,
-                    Err(reason) => return Ok(Err(format!("block {at} can't be read: {reason}"))),
-                };
-                let bytes = reader.bytes(length);
-                byte_count += bytes.len() as u64;
-                self.gauge.flowed(bytes.len() as u64);
-                parts.push_block(bytes);
-            } else {
-                parts.finish();
-            }
-            while let Some(event) = parts.next_event() {
-                let found = match event {
-                    Event::Segment(found) => found,
-                    Event::Damaged(damage) => return Ok(Err(damage.reason.to_string())),
-                };
-                if let Err(error) = take(&found, &mut table, records) {
-                    return Ok(Err(error));
-                }
-                last = found.header.last;
-            }
-            if self.stop.is_cancelled() {
-                return Err(stopped());
-            }
-        }
-        let segments = table.segments();
-        let (Some(first), Some(end)) = (segments.first(), segments.last()) else {
-            return Ok(Err("it holds no segment".to_owned()));
+        let mut take = |payload: &[u8]| {
+            let added = records.add(payload);
+            added.map_err(|error| format!("the journal can't be written: {error}"))
         };
-        let range = table.tar_range();
+        let part = (extent, self.block0);
+        let read = readback::part(
+            &mut reader,
+            self.gauge,
+            block_size,
+            part,
+            self.stop,
+            &mut take,
+        )?;
+        let back = match read {
+            Ok(back) => back,
+            Err(why) => return Ok(Err(why)),
+        };
+        let range = back.table.tar_range();
+        let sequences = back.table.segments();
+        let sequences = sequences.first().zip(sequences.last());
+        let (first, end) = sequences.map_or((0, 0), |(first, end)| (first.sequence, end.sequence));
         Ok(Ok(PartHeader {
             key: None,
             archive_uuid: self.block0.archive_uuid.as_bytes().to_vec().into(),
@@ -232,35 +207,20 @@ impl Reading<'_> {
             recording_uuid: self.recording.recording_uuid.clone(),
             tape_file: orphan.tape_file,
             first_block: orphan.first_block,
-            block_count: blocks,
-            byte_count,
-            first_sequence: first.sequence,
-            last_sequence: end.sequence,
+            block_count: extent.blocks,
+            byte_count: back.byte_count,
+            first_sequence: first,
+            last_sequence: end,
             first_tar_offset: range.start,
             end_tar_offset: range.end,
-            last,
+            last: back.last,
             truncated: false,
-            segment_table: table.encode().into(),
+            segment_table: back.table.encode().into(),
             next_tape_file: orphan.next_tape_file,
             next_block: orphan.next_block,
             adopted: true,
         }))
     }
-}
-
-/// Takes a segment whose stored bytes are proved.
-fn take(
-    found: &taf_format::resync::Found,
-    table: &mut SegmentTable,
-    records: &mut Records,
-) -> Result<(), String> {
-    let payload = segment::records(&found.bytes).map_err(|error| error.to_string())?;
-    table
-        .push_at(&found.header, found.byte_offset)
-        .map_err(|error| error.to_string())?;
-    records
-        .add(&payload)
-        .map_err(|error| format!("the journal can't be written: {error}"))
 }
 
 fn discard(records: Records) {

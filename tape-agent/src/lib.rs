@@ -27,7 +27,9 @@ pub mod operate;
 pub mod overwrite;
 pub mod parts;
 mod read;
+mod readback;
 pub mod reader;
+mod rescan;
 #[cfg(test)]
 mod rig;
 pub mod ring;

@@ -66,6 +66,13 @@ impl Spool {
         Ok(folder.join("fetched.new"))
     }
 
+    /// A file for what a rescan finds; it is written anew each time.
+    pub fn scanned(&self, recording: &[u8]) -> io::Result<PathBuf> {
+        let folder = self.recording(recording);
+        fs::create_dir_all(&folder)?;
+        Ok(folder.join("scanned.new"))
+    }
+
     /// Keeps a committed part.
     pub fn keep(
         &self,

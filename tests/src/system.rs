@@ -158,14 +158,27 @@ impl System {
         if !matches!(system.options.devices, Devices::Named { .. }) {
             system.begin(Process::Emulator)?;
         }
-        system.begin(Process::Controller)?;
-        system.sign_in()?;
-        system.enrol(TAPE_AGENT, "tape", "taf-tape-agent")?;
-        system.enrol(SOURCE_AGENT, "source", "taf-source-agent")?;
-        system.begin(Process::TapeAgent)?;
-        system.begin(Process::SourceAgent)?;
-        system.until_ready()?;
+        system.set_up()?;
         Ok(system)
+    }
+
+    /// Makes the installation and its agents, and signs in.
+    fn set_up(&mut self) -> Result<()> {
+        self.begin(Process::Controller)?;
+        self.sign_in()?;
+        self.enrol(TAPE_AGENT, "tape", "taf-tape-agent")?;
+        self.enrol(SOURCE_AGENT, "source", "taf-source-agent")?;
+        self.begin(Process::TapeAgent)?;
+        self.begin(Process::SourceAgent)?;
+        self.until_ready()
+    }
+
+    /// After everything was forgotten: a new controller and new agents, for the installation of this id.
+    pub fn begin_anew(&mut self, installation: &str) -> Result<()> {
+        let line = format!("installation = \"{installation}\"\n");
+        self.options.controller.push_str(&line);
+        self.configure()?;
+        self.set_up()
     }
 
     /// Only the folders and configuration files.

@@ -1,15 +1,17 @@
 //! `taf catalog`: the catalog as a whole.
 
 mod check;
+mod rebuild;
 mod trust;
 
 use crate::failure::{Exit, Failure};
 use crate::output::Output;
 
-/// The catalog as a whole: check, distrust, trust
+/// The catalog as a whole: check, distrust, rebuild, trust
 #[derive(Debug, clap::Subcommand)]
 pub enum Command {
     Check(check::Check),
+    Rebuild(rebuild::Rebuild),
     Distrust(trust::Distrust),
     Trust(trust::Trust),
 }
@@ -19,6 +21,7 @@ impl Command {
     pub async fn run(self, out: &mut Output) -> Result<Exit, Failure> {
         match self {
             Self::Check(command) => command.run(out).await,
+            Self::Rebuild(command) => command.run(out).await,
             Self::Distrust(command) => command.run(out).await,
             Self::Trust(command) => command.run(out).await,
         }

@@ -58,6 +58,7 @@ answers!(
     LabelVolumeResponse,
     LoadDriveResponse,
     MoveCartridgeResponse,
+    RescanVolumeResponse,
     RewindDriveResponse,
     UnloadDriveResponse
 );

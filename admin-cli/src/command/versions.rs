@@ -103,12 +103,16 @@ fn rows(versions: &[Version]) -> Rows {
 fn why(versions: &[Version]) -> Rows {
     let mut rows = Rows::new(&["VERSION", "BEGUN", "TAGS", "UNTIL", "WHY"]);
     for version in versions {
+        let mut reasons = version.keep_reasons.clone();
+        if let Some(time) = &version.rebuild_time {
+            reasons.push(format!("rebuilt {}", human::time(Some(time))));
+        }
         rows.push([
             named(version),
             human::time(version.start_time.as_ref()),
             version.tags.join(" "),
             human::time(version.keep_time.as_ref()),
-            human::clean(&version.keep_reasons.join("; ")).into_owned(),
+            human::clean(&reasons.join("; ")).into_owned(),
         ]);
     }
     rows

@@ -169,7 +169,7 @@ fn archives(parts: &[closings::ClosedPart], counted: &ClosingRecord) -> Vec<Clos
 
 /// The needs of a version and the rows of its own parts, as a closing record with nothing else in it; and how many bytes of tar
 /// belong to it, what lies at one place counted once.
-async fn count_with(
+pub(super) async fn count_with(
     client: &impl GenericClient,
     scope: Scope,
 ) -> Result<(ClosingRecord, i64), store::Error> {

@@ -173,6 +173,7 @@ fn drive_work(
             recording: Some(recording?),
         }),
         "inspect" => Work::Inspect(agent::InspectWork { barcode }),
+        "rescan" => Work::Rescan(agent::RescanWork { barcode, recording }),
         "index" => Work::Index(agent::IndexWork {
             recording: Some(recording?),
         }),

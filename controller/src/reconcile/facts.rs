@@ -220,6 +220,7 @@ fn outcome(encoded: Option<&[u8]>, kind: attempt::Kind, side: Side) -> Option<Ou
         (attempt::Kind::Backup | attempt::Kind::Restore | attempt::Kind::Drive, Side::Drive, _)
         | (attempt::Kind::Index, Side::Drive, Some(Done::Index(_))) => 0,
         (attempt::Kind::Verify, Side::Drive, Some(Done::Verify(done))) => done.issue_count,
+        (attempt::Kind::Verify, Side::Drive, Some(Done::Rescan(done))) => done.problem_count,
         (attempt::Kind::Remove, Side::Source, Some(Done::Remove(done))) => done.issue_count,
         _ => return unfit(),
     };
@@ -815,7 +816,8 @@ pub(super) fn kind_of(kind: &str, task: &Task, has_robot: bool) -> attempt::Kind
         "restore" | "feed" => attempt::Kind::Restore,
         "label" => attempt::Kind::Label,
         "index" => attempt::Kind::Index,
-        "verify" => attempt::Kind::Verify,
+        // Both read a cartridge through, and what they can't read is counted.
+        "verify" | "rescan" => attempt::Kind::Verify,
         "remove-sources" | "remove-extra" => attempt::Kind::Remove,
         "drive-clean" => attempt::Kind::Clean,
         "inventory" => attempt::Kind::Scan,

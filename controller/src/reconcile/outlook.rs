@@ -142,6 +142,7 @@ fn words(step: &Step, job: &QueuedJob, grant: &Grant, drive: &str, elements: &[E
         Step::Work => match job.kind.as_str() {
             "label" => format!("label {barcode} if it is blank"),
             "inspect" => format!("compare {barcode} with the catalog"),
+            "rescan" => format!("read {barcode} and take what is on it into the catalog"),
             "erase" if job.task.thorough => format!("erase the whole of {barcode}"),
             "erase" => format!("erase {barcode}"),
             "format" => format!("format {barcode}"),

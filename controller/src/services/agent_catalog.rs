@@ -13,7 +13,7 @@ use taf_proto::agent::{
     FetchSelectionRequest, FetchSelectionResponse, FetchVerificationRequest,
     FetchVerificationResponse, JudgePartRequest, JudgePartResponse, LocateVolumeRequest,
     LocateVolumeResponse, ReportIssuesRequest, ReportIssuesResponse, ReportOrphanRequest,
-    ReportOrphanResponse, ReportVerificationRequest, ReportVerificationResponse,
+    ReportOrphanResponse, ReportScanRequest, ReportScanResponse, ReportVerificationRequest, ReportVerificationResponse,
     ReportVolumeRequest, ReportVolumeResponse, Worker,
 };
 use taf_proto::{path, v1};
@@ -26,7 +26,7 @@ use crate::access::Caller;
 use crate::catalog::recall::Archives;
 use crate::catalog::report::{self, Side};
 use crate::catalog::{
-    self, Error, Selection, View, base, commit, extra, feed, index, recall, removal, verify,
+    self, Error, Selection, View, base, commit, extra, feed, index, recall, removal, rescan, verify,
 };
 use crate::session::Registry;
 use crate::store::assignments::Assignment;
@@ -158,6 +158,16 @@ impl CatalogService for AgentCatalog {
         self.registry.wake();
         committed?;
         Ok(Response::new(CommitPartResponse {}))
+    }
+
+    async fn report_scan(
+        &self,
+        request: Request<Streaming<ReportScanRequest>>,
+    ) -> Result<Response<ReportScanResponse>, Status> {
+        let agent = Caller::agent(&request)?.id.clone();
+        rescan::take(&self.store, &agent, request.into_inner()).await?;
+        self.registry.wake();
+        Ok(Response::new(ReportScanResponse {}))
     }
 
     async fn report_orphan(

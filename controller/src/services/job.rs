@@ -125,6 +125,7 @@ fn message(row: JobRow) -> Job {
         "index" => JobKind::Index,
         "verify" => JobKind::Verify,
         "inspect" => JobKind::Inspect,
+        "rescan" => JobKind::Rescan,
         "remove-sources" => JobKind::RemoveSources,
         "remove-extra" => JobKind::RemoveExtra,
         "feed" => JobKind::Feed,

@@ -34,6 +34,8 @@ pub enum Order<'a> {
     },
     /// Compare a volume with the catalog.
     Inspect { barcode: &'a str },
+    /// Take what is on a cartridge into the catalog.
+    Rescan { barcode: &'a str },
     /// Bring a cartridge into a drive, or thread what is in it.
     Load {
         drive: &'a str,
@@ -158,6 +160,7 @@ async fn order_on(
             force,
         } => erase_on(tx, barcode, (format, thorough, force), actor).await,
         Order::Inspect { barcode } => inspect_on(tx, barcode, actor).await,
+        Order::Rescan { barcode } => rescan_on(tx, barcode, actor).await,
         Order::Load { drive, barcode } => load_on(tx, drive, barcode, actor).await,
         Order::Unload { drive } => unload_on(tx, drive, actor).await,
         Order::Rewind { drive } => {
@@ -357,6 +360,33 @@ async fn inspect_on(tx: &Transaction<'_>, barcode: &str, actor: &str) -> Result<
     let new = NewTask {
         kind: "inspect",
         volume_id: Some(volume.id),
+        ..NewTask::default()
+    };
+    let made = Made {
+        barcode: barcode.to_owned(),
+        ..Made::default()
+    };
+    one_on(tx, &new, made, actor).await
+}
+
+async fn rescan_on(tx: &Transaction<'_>, barcode: &str, actor: &str) -> Result<Vec<Made>, Status> {
+    is_inside_on(tx, barcode).await?;
+    for_data_on(tx, barcode).await?;
+    let kinds = ["rescan", "erase", "format", "label"];
+    if let Some(job) = jobs::job_active_about_on(tx, &kinds, Some(barcode), None).await? {
+        return Err(status::precondition(
+            "VOLUME_BUSY",
+            format!(
+                "{} reads or writes all of {barcode} already: wait for it",
+                names::job(job)
+            ),
+        ));
+    }
+    let volume = volumes::volume_get(tx, barcode).await?;
+    let new = NewTask {
+        kind: "rescan",
+        volume_id: volume.map(|volume| volume.id),
+        cartridge: Some(barcode),
         ..NewTask::default()
     };
     let made = Made {

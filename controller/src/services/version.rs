@@ -11,7 +11,8 @@ use taf_proto::path;
 use taf_proto::v1::version_service_server::VersionService;
 use taf_proto::v1::{
     self, Entry, EntryKind, GetEntryRequest, GetEntryResponse, GetVersionRequest,
-    GetVersionResponse, ListEntriesRequest, ListEntriesResponse, ListVersionsRequest,
+    GetVersionResponse, IncompleteVersion, ListEntriesRequest, ListEntriesResponse,
+    ListIncompleteVersionsRequest, ListIncompleteVersionsResponse, ListVersionsRequest,
     ListVersionsResponse, PreviewRemovalRequest, RemoveSourcesRequest, RemoveSourcesResponse,
     RestoreVersionRequest, RestoreVersionResponse, VerifyVersionRequest, VerifyVersionResponse,
 };
@@ -29,6 +30,7 @@ use crate::catalog::{View, browse};
 use crate::session::Registry;
 use crate::store::lines;
 use crate::store::parts::{self, Located};
+use crate::store::rebuilds;
 use crate::store::removals::{self, NewRemoval};
 use crate::store::verifications::{self, PartsOfVolume};
 use crate::store::versions::{self, Version};
@@ -40,6 +42,8 @@ const ENTRIES_DEFAULT: usize = 1_000;
 const ENTRIES_MOST: usize = 10_000;
 /// Bytes of entries at which a page ends, well below the limit of a message.
 const ENTRIES_BYTES: usize = 2 << 20;
+/// Most versions that are told of which came back and are not whole.
+const INCOMPLETE: i64 = 10_000;
 
 /// `taf.v1.VersionService`.
 #[derive(Clone)]
@@ -261,6 +265,7 @@ pub(super) fn message(version: &Version, parts: &[Located]) -> v1::Version {
         damaged_part_count: version.damaged_parts as u64,
         parent_number: version.parent as u64,
         full_number: version.floor as u64,
+        rebuild_time: version.rebuilt_at.map(timestamp),
         // What is said of how long it is kept comes from elsewhere.
         ..v1::Version::default()
     }
@@ -395,6 +400,23 @@ impl VersionService for Versions {
         Ok(Response::new(GetVersionResponse {
             version: Some(told),
         }))
+    }
+
+    async fn list_incomplete_versions(
+        &self,
+        _: Request<ListIncompleteVersionsRequest>,
+    ) -> Result<Response<ListIncompleteVersionsResponse>, Status> {
+        let client = self.app.store.client().await?;
+        let rows = rebuilds::version_list_incomplete(&client, INCOMPLETE).await?;
+        let version = |row: rebuilds::Incomplete| IncompleteVersion {
+            name: names::version(row.line_id, row.version),
+            plan: row.plan.map(|plan| names::plan(&plan)).unwrap_or_default(),
+            number: row.version as u64,
+            start_time: Some(timestamp(row.started_at)),
+            reason: row.reason,
+        };
+        let versions = rows.into_iter().map(version).collect();
+        Ok(Response::new(ListIncompleteVersionsResponse { versions }))
     }
 
     async fn list_entries(

@@ -4,8 +4,9 @@ use taf_proto::v1::volume_service_server::VolumeService;
 use taf_proto::v1::{
     EraseMethod, EraseVolumeRequest, EraseVolumeResponse, GetVolumeRequest, GetVolumeResponse,
     Health, InspectVolumeRequest, InspectVolumeResponse, LabelVolumeRequest, LabelVolumeResponse,
-    LabelVolumesRequest, LabelVolumesResponse, ListVolumesRequest, ListVolumesResponse, TapeFile,
-    VerifyVolumeRequest, VerifyVolumeResponse, Volume, VolumeState,
+    LabelVolumesRequest, LabelVolumesResponse, ListVolumesRequest, ListVolumesResponse,
+    RescanVolumeRequest, RescanVolumeResponse, TapeFile, VerifyVolumeRequest, VerifyVolumeResponse,
+    Volume, VolumeState,
 };
 use tonic::{Request, Response, Status};
 use uuid::Uuid;
@@ -456,6 +457,30 @@ impl VolumeService for Volumes {
         let (app, registry) = (&self.app, &self.registry);
         let outcome =
             order::carry_out(app, registry, &mutation, &inspect, request.dry_run, answer).await;
+        if request.dry_run {
+            return outcome.map(Response::new);
+        }
+        mutation.concluded(&self.app.store, outcome).await
+    }
+
+    async fn rescan_volume(
+        &self,
+        request: Request<RescanVolumeRequest>,
+    ) -> Result<Response<RescanVolumeResponse>, Status> {
+        let caller = Caller::of(&request)?.clone();
+        let request = request.into_inner();
+        let barcode =
+            names::volume_barcode(&request.name).map_err(|e| status::invalid("name", e))?;
+        let (action, id) = ("VolumeService.RescanVolume", &request.request_id);
+        let mutation = Mutation::new(&caller, action, request.name.clone(), id, &request)?;
+        let rescan = Order::Rescan { barcode };
+        let answer = |made: &[Made]| RescanVolumeResponse {
+            job: made[0].job(),
+            preview: made[0].preview(),
+        };
+        let (app, registry) = (&self.app, &self.registry);
+        let outcome =
+            order::carry_out(app, registry, &mutation, &rescan, request.dry_run, answer).await;
         if request.dry_run {
             return outcome.map(Response::new);
         }

@@ -176,7 +176,7 @@ const LIVE_SELECT: &str = "SELECT t.id, t.job_id, j.kind, j.cancel_asked, t.epoc
      p.compression_method, COALESCE(w.kind = 'synthetic-full', false) AS synthetic \
      FROM attempts t JOIN jobs j ON j.id = t.job_id \
      LEFT JOIN agents a ON a.id = t.agent_id \
-     LEFT JOIN archives r ON r.attempt_id = t.id \
+     LEFT JOIN archives r ON r.attempt_id = t.id AND j.kind = 'backup' \
      LEFT JOIN lines l ON l.id = r.line_id \
      LEFT JOIN versions w ON w.line_id = r.line_id AND w.version = r.version \
      LEFT JOIN plans p ON p.id = j.plan_id \

@@ -47,7 +47,8 @@ pub struct Standing {
     pub version: i64,
     /// The version that it does not resolve below.
     pub floor: i64,
-    /// Whether it is being made, by an attempt that runs or can be gone on with.
+    /// Whether it is being made, by an attempt that runs or can be gone on with. One that came back and is not whole is not: what it needs
+    /// stays as if it were.
     pub staged: bool,
     /// Whether it has not expired, or a job under way reads it.
     pub kept: bool,
@@ -66,7 +67,7 @@ pub async fn version_list_standing(
     client: &impl GenericClient,
     line: i64,
 ) -> Result<Vec<Standing>, Error> {
-    let sql = "SELECT v.version, v.floor, v.state = 'staged', v.expired_at IS NULL OR EXISTS (SELECT 1 FROM jobs AS j \
+    let sql = "SELECT v.version, v.floor, v.state = 'staged' AND v.incomplete_reason IS NULL, v.expired_at IS NULL OR EXISTS (SELECT 1 FROM jobs AS j \
                WHERE j.kind IN ('restore', 'remove-sources', 'remove-extra', 'feed') AND j.ended_at IS NULL AND j.line_id = v.line_id AND j.version = v.version) AS kept, \
                v.parent, v.kind = 'differential', v.pages_gone, v.vacuumed_at IS NOT NULL FROM versions AS v \
                WHERE v.line_id = $1 ORDER BY v.version";

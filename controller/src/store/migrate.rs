@@ -155,6 +155,11 @@ const MIGRATIONS: &[Migration] = &[
         name: "feed",
         sql: include_str!("../../migrations/0028_feed.sql"),
     },
+    Migration {
+        number: 29,
+        name: "rebuild",
+        sql: include_str!("../../migrations/0029_rebuild.sql"),
+    },
 ];
 
 /// The texts of all migrations, in order.

@@ -36,6 +36,7 @@ pub mod pages;
 pub mod parts;
 pub mod plans;
 pub mod pools;
+pub mod rebuilds;
 pub mod removals;
 pub mod requests;
 pub mod retention;

@@ -52,6 +52,7 @@ pub const SOURCES: &[(&str, &str)] = &[
     source!("parts.rs"),
     source!("plans.rs"),
     source!("pools.rs"),
+    source!("rebuilds.rs"),
     source!("removals.rs"),
     source!("requests.rs"),
     source!("retention.rs"),

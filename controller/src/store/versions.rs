@@ -36,6 +36,8 @@ pub struct Version {
     pub started_at: Timestamp,
     /// When it became readable.
     pub published_at: Timestamp,
+    /// When it came back by a rebuild.
+    pub rebuilt_at: Option<Timestamp>,
     /// Files, further names included.
     pub file_count: i64,
     /// Directories.
@@ -60,7 +62,7 @@ const SELECT: &str = "SELECT v.line_id, v.version, v.floor, p.plan_name, s.sourc
      (SELECT CASE WHEN count(*) = count(x.verified_at) THEN min(x.verified_at) ELSE NULL END FROM version_parts AS n \
       JOIN parts AS x ON x.id = n.part_id WHERE n.line_id = v.line_id AND n.version = v.version) AS verified_at, \
      (SELECT count(x.damage) FROM version_parts AS n JOIN parts AS x ON x.id = n.part_id \
-      WHERE n.line_id = v.line_id AND n.version = v.version) AS damaged_parts, v.kind, v.parent \
+      WHERE n.line_id = v.line_id AND n.version = v.version) AS damaged_parts, v.kind, v.parent, v.rebuilt_at \
      FROM versions AS v JOIN lines AS l ON l.id = v.line_id JOIN plans AS p ON p.id = l.plan_id \
      JOIN sources AS s ON s.id = l.source_id JOIN agents AS a ON a.id = s.agent_id \
      WHERE v.state = 'published' AND v.version <= l.head AND v.expired_at IS NULL";
@@ -72,6 +74,7 @@ fn version(row: &Row) -> Version {
         floor: row.get(2),
         kind: row.get(18),
         parent: row.get(19),
+        rebuilt_at: row.get(20),
         plan: row.get(3),
         source: row.get(4),
         agent_id: row.get(5),
@@ -150,7 +153,10 @@ pub async fn version_get(
     line: i64,
     number: i64,
 ) -> Result<Option<Version>, Error> {
-    let sql = format!("{SELECT} AND v.line_id = $1 AND v.version = $2");
+    // Asked for with nearly every look into the catalog, and slower to plan than to answer.
+    let sql = client
+        .prepare_cached(&format!("{SELECT} AND v.line_id = $1 AND v.version = $2"))
+        .await?;
     Ok(client
         .query_opt(&sql, &[&line, &number])
         .await?

@@ -49,6 +49,7 @@ pub fn config(home: &TempDir, url: &str) -> Config {
         index_after: Duration::from_mins(1),
         auto_clean: true,
         reuse_after: Duration::from_hours(7 * 24),
+        installation: None,
         log_json: false,
     }
 }

@@ -189,6 +189,13 @@ impl CatalogService for FakeCatalog {
         Err(Status::unimplemented(""))
     }
 
+    async fn report_scan(
+        &self,
+        _: Request<tonic::Streaming<taf_proto::agent::ReportScanRequest>>,
+    ) -> Result<Response<taf_proto::agent::ReportScanResponse>, Status> {
+        Err(Status::unimplemented(""))
+    }
+
     async fn report_verification(
         &self,
         _: Request<ReportVerificationRequest>,

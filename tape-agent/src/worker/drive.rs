@@ -40,7 +40,7 @@ use crate::seats::Seats;
 use crate::spool::Spool;
 use crate::transfer::Parking;
 use crate::watch::Watch;
-use crate::{indexing, inspect, labelling, medium, operate, read, verify, write};
+use crate::{indexing, inspect, labelling, medium, operate, read, rescan, verify, write};
 
 /// An idle drive is looked at so often.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -546,6 +546,9 @@ async fn perform(
         }
         Work::Verify(work) => Ok(Some(Done::Verify(
             verify::run(around, key, work, stop).await?,
+        ))),
+        Work::Rescan(work) => Ok(Some(Done::Rescan(
+            rescan::run(around, key, work, stop).await?,
         ))),
         Work::Index(work) => Ok(Some(Done::Index(
             indexing::run(around, key, work, stop).await?,

@@ -46,6 +46,15 @@ pub enum Event {
     Result(agent::Result),
     Index(CommitIndexRequest),
     Verified(ReportVerificationRequest),
+    Scanned(Box<Scanned>),
+}
+
+/// What a rescan told.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Scanned {
+    pub header: ScanHeader,
+    pub records: Vec<taf_format::index::Body>,
+    pub trailer: ScanTrailer,
 }
 
 #[derive(Clone)]
@@ -166,6 +175,15 @@ impl Controller {
             _ => None,
         };
         events.filter_map(verified).collect()
+    }
+
+    /// What the newest rescan told.
+    pub fn scanned(&self) -> Option<Scanned> {
+        let mut events = self.events().into_iter().rev();
+        events.find_map(|event| match event {
+            Event::Scanned(scanned) => Some(*scanned),
+            _ => None,
+        })
     }
 
     pub fn indexes(&self) -> Vec<CommitIndexRequest> {
@@ -484,6 +502,30 @@ impl CatalogService for Told {
             })
         });
         Ok(Response::new(Box::pin(futures::stream::iter(parts))))
+    }
+
+    async fn report_scan(
+        &self,
+        request: Request<Streaming<ReportScanRequest>>,
+    ) -> Result<Response<ReportScanResponse>, Status> {
+        self.answer()?;
+        let mut messages = request.into_inner();
+        let mut scan = Scanned::default();
+        loop {
+            let message = messages.message().await?.and_then(|m| m.message);
+            match message {
+                Some(report_scan_request::Message::Header(header)) => scan.header = header,
+                Some(report_scan_request::Message::Record(record)) => {
+                    scan.records.extend(record.record);
+                }
+                Some(report_scan_request::Message::Trailer(trailer)) => {
+                    scan.trailer = trailer;
+                    self.note(Event::Scanned(Box::new(scan)));
+                    return Ok(Response::new(ReportScanResponse {}));
+                }
+                None => return Err(Status::cancelled("it ended before the trailer")),
+            }
+        }
     }
 
     async fn report_verification(

@@ -25,7 +25,7 @@ use taf_scsi::transport::in_process::InProcess;
 use tempfile::TempDir;
 use uuid::Uuid;
 
-pub use controller::{Committed, Controller, Event};
+pub use controller::{Committed, Controller, Event, Scanned};
 pub use source::{Reading, Segments, Writing, archive};
 
 /// Every wait ends within this.

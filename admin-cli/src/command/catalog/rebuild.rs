@@ -1,0 +1,174 @@
+//! `taf catalog rebuild`: the catalog out of cartridges.
+
+use std::collections::BTreeSet;
+
+use taf_proto::v1::{
+    IncompleteVersion, ListIncompleteVersionsRequest, ListIncompleteVersionsResponse,
+    RescanVolumeRequest,
+};
+
+use crate::client::{Client, read, request_id};
+use crate::command::library::libraries;
+use crate::command::order::Order;
+use crate::failure::{Exit, Failure};
+use crate::follow::{detached_all, follow_all};
+use crate::human;
+use crate::output::{Output, Rows, say};
+use crate::resource::{id, name};
+
+/// Take what is on cartridges into the catalog
+///
+/// For the day when the database is lost, or is older than the tapes. Cartridges may come in any order and more than once: what the
+/// catalog has stays as it is. Of each one the label and the volume indexes are read, and those parts that no index tells of. A
+/// version is readable when all that it needs has been met; --status says which are not, and what they lack. Plans and sources come
+/// back as removed ones, with their names: make them again, with the same names, and their next backup goes on where the last one
+/// ended. Volumes are read only until they are inspected (taf volume inspect --all).
+///
+/// A new installation only takes cartridges of its own: make it with the id of the lost one (installation = "UUID" in the controller's
+/// configuration, before its first start; `taf tape inspect` shows the id on a label). See docs/disaster.md.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  taf catalog rebuild --all --dry-run    which cartridges would be read
+  taf catalog rebuild --all              every cartridge that is in a library
+  taf catalog rebuild TAF001L8 TAF007L8
+  taf catalog rebuild --status           versions that are not whole yet")]
+pub struct Rebuild {
+    /// Barcodes
+    #[arg(value_name = "BARCODE", required_unless_present_any = ["all", "status"])]
+    barcodes: Vec<String>,
+    /// Every cartridge in every library, but for cleaning cartridges
+    #[arg(long, conflicts_with = "barcodes")]
+    all: bool,
+    /// With --all: only those in this library
+    #[arg(long, value_name = "SERIAL", requires = "all")]
+    library: Option<String>,
+    /// Say which versions are not whole yet, and read nothing
+    #[arg(long, conflicts_with_all = ["barcodes", "all", "dry_run", "detach"])]
+    status: bool,
+    #[command(flatten)]
+    order: Order,
+}
+
+impl Rebuild {
+    /// Runs it.
+    pub async fn run(self, out: &mut Output) -> Result<Exit, Failure> {
+        let client = Client::signed_in().await?;
+        if self.status {
+            return status(&client, out).await;
+        }
+        let barcodes = if self.all {
+            self.inside(&client).await?
+        } else {
+            self.barcodes.clone()
+        };
+        if barcodes.is_empty() {
+            say(
+                "no cartridge is in a library: put them in, and let the library look (taf library inventory)",
+            );
+        }
+        let mut asked = Vec::new();
+        for barcode in &barcodes {
+            let request = RescanVolumeRequest {
+                name: name("volumes", barcode),
+                dry_run: self.order.dry_run,
+                request_id: request_id(),
+            };
+            let answer = client.volumes().rescan_volume(request).await?.into_inner();
+            asked.push((id(barcode).to_owned(), answer));
+        }
+        if self.order.dry_run {
+            let (barcodes, answers): (Vec<_>, Vec<_>) = asked.into_iter().unzip();
+            out.list("volumes", "RescanVolumeResponse", &answers, |answers| {
+                let mut rows = Rows::new(&["CARTRIDGE", "WOULD"]);
+                for (barcode, answer) in barcodes.iter().zip(answers) {
+                    let preview = answer.preview.clone().unwrap_or_default();
+                    let what = match preview.waiting_for.as_str() {
+                        "" => preview.steps.join("; "),
+                        why => format!("wait: {why}"),
+                    };
+                    rows.push([barcode.clone(), what]);
+                }
+                rows
+            })?;
+            return Ok(Exit::Done);
+        }
+        let jobs: Vec<String> = asked.into_iter().map(|(_, answer)| answer.job).collect();
+        if self.order.detach {
+            return detached_all(&jobs, out);
+        }
+        let exit = follow_all(&client, &jobs, out).await?;
+        if !out.json() {
+            let lacking = incomplete(&client).await?.versions;
+            if !lacking.is_empty() {
+                let count = human::counted(lacking.len() as u64, "version is", "versions are");
+                say(format!(
+                    "{count} not whole yet: taf catalog rebuild --status"
+                ));
+            }
+            say("next: taf volume inspect --all");
+        }
+        Ok(exit)
+    }
+
+    /// Barcodes of the cartridges that are in libraries.
+    async fn inside(&self, client: &Client) -> Result<Vec<String>, Failure> {
+        let mut libraries = libraries(client).await?;
+        if let Some(serial) = &self.library {
+            let wanted = name("libraries", serial);
+            libraries.retain(|library| library.name == wanted);
+            if libraries.is_empty() {
+                return Err(Failure::usage(
+                    format!("there is no library {serial}"),
+                    "see which there are: taf library".to_owned(),
+                ));
+            }
+        }
+        let mut barcodes = BTreeSet::new();
+        for library in libraries {
+            barcodes.extend(library.slots.into_iter().map(|slot| slot.barcode));
+            barcodes.extend(library.drive_slots.into_iter().map(|drive| drive.barcode));
+        }
+        barcodes.retain(|barcode| !barcode.is_empty() && !barcode.starts_with("CLN"));
+        Ok(barcodes.into_iter().collect())
+    }
+}
+
+async fn incomplete(client: &Client) -> Result<ListIncompleteVersionsResponse, Failure> {
+    read(|| {
+        let mut versions = client.versions();
+        async move {
+            let request = ListIncompleteVersionsRequest {};
+            versions.list_incomplete_versions(request).await
+        }
+    })
+    .await
+}
+
+async fn status(client: &Client, out: &mut Output) -> Result<Exit, Failure> {
+    let lacking = incomplete(client).await?.versions;
+    if lacking.is_empty() && !out.json() {
+        say("every version that was met is whole");
+        return Ok(Exit::Done);
+    }
+    out.list(
+        "versions",
+        "IncompleteVersion",
+        &lacking,
+        |lacking: &[IncompleteVersion]| {
+            let mut rows = Rows::new(&["PLAN", "NUMBER", "LACKS"]);
+            for version in lacking {
+                let plan = match id(&version.plan) {
+                    "" => "?",
+                    plan => plan,
+                };
+                rows.push([
+                    human::clean(plan).to_string(),
+                    version.number.to_string(),
+                    human::clean(&version.reason).to_string(),
+                ]);
+            }
+            rows
+        },
+    )?;
+    Ok(Exit::Done)
+}

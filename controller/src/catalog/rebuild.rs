@@ -1,0 +1,275 @@
+//! Versions out of closing records: each becomes readable when everything that it needs is in the catalog again, and not before
+//! (design.md, "The catalog", rule 14).
+//!
+//! A version's number is taken as soon as its record is known, readable or not, so that no run gives it again.
+
+use std::collections::BTreeSet;
+
+use jiff::Timestamp;
+use prost::Message as _;
+use taf_format::index::{CLOSING_VERSION, ClosingRecord, Need, VersionType};
+use taf_proto::agent::FetchSelectionResponse;
+
+use super::report::uuid;
+use super::{Error, closing};
+use crate::store::pages::Scope;
+use crate::store::rebuilds::{self, Owner, Published, Rebuilt, Waiting};
+use crate::store::{Client, Store, Transaction, bigint, lines};
+
+/// Most parts that are named as missing.
+const NAMED: usize = 3;
+
+/// A time on tape.
+pub(super) fn time(nanos: i64) -> Result<Timestamp, Error> {
+    Timestamp::from_nanosecond(i128::from(nanos))
+        .map_err(|_| Error::Invalid("a time is out of range".into()))
+}
+
+/// Keeps a closing record; gives its line, none if the record is known.
+pub(super) async fn closing(
+    client: &mut Client,
+    encoded: &[u8],
+    job: i64,
+) -> Result<Option<i64>, Error> {
+    let record = decode(encoded)?;
+    let kind = kind_of(record.r#type())?;
+    let tx = client.transaction().await?;
+    let line = rebuilds::line_rebuild_on(&tx, uuid(&record.line_uuid, "the line")?).await?;
+    let selection = FetchSelectionResponse {
+        paths: record.paths.clone(),
+        excluded_paths: record.excluded_paths.clone(),
+        ..FetchSelectionResponse::default()
+    };
+    own(&tx, line, &record, &selection.encode_to_vec()).await?;
+    let new = Rebuilt {
+        version: bigint(record.version)?,
+        kind,
+        parent: bigint(record.parent)?,
+        floor: bigint(record.floor)?,
+        started_at: time(record.started_at_unix_nanos)?,
+        closing: Some(encoded),
+    };
+    let mut taken = rebuilds::version_rebuild_on(&tx, line, &new, job).await?;
+    // Runs in which nothing had changed were on the line before it, and are what the one before them is.
+    for unchanged in &record.unchanged {
+        let version = bigint(unchanged.version)?;
+        let new = Rebuilt {
+            version,
+            kind: "incremental",
+            parent: version - 1,
+            floor: version - 1,
+            started_at: time(unchanged.started_at_unix_nanos)?,
+            closing: None,
+        };
+        taken |= rebuilds::version_rebuild_on(&tx, line, &new, job).await?;
+    }
+    tx.commit().await?;
+    Ok(taken.then_some(line))
+}
+
+async fn own(
+    tx: &Transaction<'_>,
+    line: i64,
+    record: &ClosingRecord,
+    paths: &[u8],
+) -> Result<(), Error> {
+    let archives = record.r#type() == VersionType::Archive;
+    // Who began anew before the cartridges came has versions of a plan of this name; what comes back stands beside it.
+    for attempt in 0..100 {
+        let plan = match attempt {
+            0 => record.plan.clone(),
+            1 => format!("{}-before", record.plan),
+            n => format!("{}-before-{n}", record.plan),
+        };
+        let owner = Owner {
+            plan: &plan,
+            source: &record.source,
+            agent: &record.agent,
+            paths,
+            one_file_system: record.one_file_system,
+            archives,
+        };
+        if rebuilds::line_own_on(tx, line, &owner).await? {
+            return Ok(());
+        }
+    }
+    Err(Error::Invalid(format!(
+        "plan {} has too many lines that came back",
+        record.plan
+    )))
+}
+
+fn decode(encoded: &[u8]) -> Result<ClosingRecord, Error> {
+    let record = ClosingRecord::decode(encoded)
+        .map_err(|_| Error::Invalid("a closing record can't be read".into()))?;
+    if record.format_version != CLOSING_VERSION {
+        return Err(Error::Invalid(format!(
+            "a closing record has version {}, which this controller does not know; use a newer one",
+            record.format_version
+        )));
+    }
+    Ok(record)
+}
+
+fn kind_of(of: VersionType) -> Result<&'static str, Error> {
+    Ok(match of {
+        VersionType::Full => "full",
+        VersionType::Incremental => "incremental",
+        VersionType::Differential => "differential",
+        VersionType::SyntheticFull => "synthetic-full",
+        VersionType::Mirror => "mirror",
+        VersionType::Archive => "archive",
+        VersionType::Unspecified => {
+            return Err(Error::Invalid("a closing record of no type".into()));
+        }
+    })
+}
+
+/// Makes those versions of a line readable that are whole now, and says of the others what they lack.
+pub(super) async fn settle(store: &Store, line: i64) -> Result<(), Error> {
+    let mut client = store.client().await?;
+    let waiting = {
+        let tx = client.transaction().await?;
+        rebuilds::version_list_waiting_on(&tx, line).await?
+    };
+    for version in &waiting {
+        // A large version takes seconds to count; the line is held for one at a time.
+        let tx = client.transaction().await?;
+        lines::line_lock_on(&tx, line).await?;
+        settle_one(&tx, line, version).await?;
+        tx.commit().await?;
+    }
+    Ok(())
+}
+
+async fn settle_one(tx: &Transaction<'_>, line: i64, of: &Waiting) -> Result<(), Error> {
+    let Some(encoded) = &of.closing else {
+        if !rebuilds::version_complete_as_on(tx, line, of.version, of.parent).await? {
+            let why = format!("it is as version {}, which is not whole", of.parent);
+            rebuilds::version_incomplete_on(tx, line, of.version, &why).await?;
+        }
+        return Ok(());
+    };
+    let record = decode(encoded)?;
+    let listed: Vec<i32> = record.archives.iter().map(|a| a.ordinal as i32).collect();
+    rebuilds::archive_unlist_on(tx, line, of.version, &listed).await?;
+    let needed = parts_of(&record);
+    rebuilds::version_parts_hold_on(tx, line, of.version, &needed).await?;
+    let missing = rebuilds::part_list_missing_on(tx, line, &needed).await?;
+    let why = if missing.is_empty() {
+        let scope = Scope {
+            line_id: line,
+            version: of.version,
+            floor: of.floor,
+        };
+        let (counted, living) = closing::count_with(tx, scope).await?;
+        if same(&counted.needs, &record.needs) {
+            complete(tx, line, of.version, &record, living).await?;
+            return Ok(());
+        }
+        "its listings are not all that its closing record counts; look at the warnings of the scans"
+            .to_owned()
+    } else {
+        lacks(&record, &missing)?
+    };
+    rebuilds::version_incomplete_on(tx, line, of.version, &why).await?;
+    Ok(())
+}
+
+async fn complete(
+    tx: &Transaction<'_>,
+    line: i64,
+    version: i64,
+    record: &ClosingRecord,
+    living: i64,
+) -> Result<(), Error> {
+    let needed: Vec<(i32, i32)> = parts_of(record);
+    let ordinals: Vec<i32> = needed.iter().map(|(ordinal, _)| *ordinal).collect();
+    rebuilds::archive_need_on(tx, line, &ordinals).await?;
+    let counts = [
+        record.file_count,
+        record.directory_count,
+        record.byte_count,
+        record.stored_byte_count,
+        record.issue_count,
+    ];
+    let mut rows = [0; 5];
+    for (row, count) in rows.iter_mut().zip(counts) {
+        *row = bigint(count)?;
+    }
+    let of = Published {
+        published_at: time(record.published_at_unix_nanos)?,
+        counts: rows,
+        living_tar_bytes: Some(living),
+    };
+    rebuilds::version_complete_on(tx, line, version, &of).await?;
+    Ok(())
+}
+
+/// The parts that a version consists of and those that it needs of others, each by ordinal of its archive and number.
+fn parts_of(record: &ClosingRecord) -> Vec<(i32, i32)> {
+    let own = record.archives.iter().flat_map(|archive| {
+        let parts = archive.parts.iter();
+        parts.map(|part| (archive.ordinal as i32, part.part_number as i32))
+    });
+    let needed = record.needs.iter();
+    let needed = needed.map(|need| (need.archive_ordinal as i32, need.part_number as i32));
+    let all: BTreeSet<(i32, i32)> = own.chain(needed).collect();
+    all.into_iter().collect()
+}
+
+/// Whether two counts of what a version resolves to are the same, in whichever order.
+fn same(left: &[Need], right: &[Need]) -> bool {
+    let sorted = |needs: &[Need]| {
+        let mut rows: Vec<_> = needs
+            .iter()
+            .map(|n| {
+                (
+                    n.version,
+                    n.archive_ordinal,
+                    n.part_number,
+                    n.row_count,
+                    n.entry_count,
+                    n.byte_count,
+                )
+            })
+            .collect();
+        rows.sort_unstable();
+        rows
+    };
+    sorted(left) == sorted(right)
+}
+
+/// What a version lacks, for people.
+fn lacks(record: &ClosingRecord, missing: &[(i32, i32)]) -> Result<String, Error> {
+    let mut named = Vec::new();
+    for &(ordinal, number) in missing.iter().take(NAMED) {
+        let own = record.archives.iter().find(|a| a.ordinal as i32 == ordinal);
+        let place = own.and_then(|a| a.parts.iter().find(|p| p.part_number as i32 == number));
+        let version = record
+            .needs
+            .iter()
+            .find(|n| n.archive_ordinal as i32 == ordinal);
+        named.push(match (place, version) {
+            (Some(part), _) => format!(
+                "part {number} of archive {ordinal} (recording {})",
+                uuid(&part.recording_uuid, "a recording")?
+            ),
+            (None, Some(need)) => format!(
+                "part {number} of archive {ordinal}, of version {}",
+                need.version
+            ),
+            (None, None) => format!("part {number} of archive {ordinal}"),
+        });
+    }
+    let more = missing.len().saturating_sub(NAMED);
+    let more = if more > 0 {
+        format!(" and {more} more")
+    } else {
+        String::new()
+    };
+    Ok(format!(
+        "not met on any cartridge yet: {}{more}",
+        named.join(", ")
+    ))
+}

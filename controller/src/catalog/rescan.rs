@@ -1,0 +1,469 @@
+//! Takes in what was found on a cartridge: its label, its parts with their records, orphans, closing records. Nothing is believed but
+//! what bears this installation's name.
+//!
+//! Each part is a transaction of its own; what the catalog has already stays as it is, so that the same cartridge may come again,
+//! and cartridges in any order. When all of one has come, the versions that are whole now become readable
+//! ([`super::rebuild`]).
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use futures::{Stream, StreamExt};
+use taf_format::index::{Body, IndexOrphan, IndexPart};
+use taf_format::table::SegmentTable;
+use taf_format::{key, limits};
+use taf_proto::agent::report_scan_request::Message;
+use taf_proto::agent::{ReportScanRequest, ScanHeader, ScanTrailer};
+use taf_proto::tape::{Dictionary, IndexPartEnd, Label};
+use tonic::Status;
+use uuid::Uuid;
+
+use super::Error;
+use super::rebuild;
+use super::report::{self, Side, uuid};
+use crate::store::orphans::{self, Extent};
+use crate::store::pages::NewPage;
+use crate::store::parts::{self, NewPart, Proof};
+use crate::store::rebuilds::{self, Labelled};
+use crate::store::{Client, Store, Transaction, bigint, dictionaries, indexes};
+
+/// Longest silence within the stream.
+const SILENCE: Duration = Duration::from_mins(2);
+/// Rows that are inserted at once.
+const BATCH_ROWS: usize = 256;
+/// Bytes at which a batch is inserted.
+const BATCH_BYTES: usize = 2 << 20;
+/// Bytes of the largest segment table.
+const TABLE: usize = 64 << 20;
+
+/// Takes in what tape agent `agent` found on a cartridge.
+pub async fn take<S>(store: &Store, agent: &str, mut messages: S) -> Result<(), Error>
+where
+    S: Stream<Item = Result<ReportScanRequest, Status>> + Unpin + Send,
+{
+    let Message::Header(header) = next(&mut messages).await? else {
+        return Err(Error::Invalid("the first message is not the header".into()));
+    };
+    let mut client = store.client().await?;
+    let assignment = report::assignment(&client, header.key.as_ref(), agent, Side::Tape).await?;
+    let installation = store.installation_get().await?.map(|i| i.uuid);
+    let volume = volume(&mut client, &header, installation).await?;
+    let mut intake = Intake {
+        volume,
+        attempt: assignment.attempt_id,
+        job: assignment.job_id,
+        lines: BTreeSet::new(),
+        parts: 0,
+    };
+    loop {
+        match next(&mut messages).await? {
+            Message::Record(record) => {
+                intake
+                    .record(&mut client, record.record, &mut messages)
+                    .await?;
+            }
+            Message::Trailer(trailer) => {
+                intake.end(&mut client, &trailer).await?;
+                break;
+            }
+            Message::Header(_) => return Err(Error::Invalid("a second header".into())),
+        }
+    }
+    for line in &intake.lines {
+        rebuild::settle(store, *line).await?;
+    }
+    tracing::info!(
+        barcode = intake.volume.barcode,
+        parts = intake.parts,
+        lines = intake.lines.len(),
+        "took in what is on a cartridge"
+    );
+    Ok(())
+}
+
+async fn next<S>(messages: &mut S) -> Result<Message, Error>
+where
+    S: Stream<Item = Result<ReportScanRequest, Status>> + Unpin,
+{
+    let waited = tokio::time::timeout(SILENCE, messages.next()).await;
+    let message = waited
+        .map_err(|_| Error::Stream(Status::deadline_exceeded("nothing came for two minutes")))?;
+    let message =
+        message.ok_or_else(|| Error::Stream(Status::cancelled("it ended before the trailer")))?;
+    message
+        .map_err(Error::Stream)?
+        .message
+        .ok_or_else(|| Error::Invalid("an empty message".into()))
+}
+
+/// The volume that the cartridge is.
+struct Volume {
+    id: i64,
+    barcode: String,
+    recording: Uuid,
+}
+
+/// The volume of a label, which is made if the catalog has none.
+async fn volume(
+    client: &mut Client,
+    header: &ScanHeader,
+    installation: Option<Uuid>,
+) -> Result<Volume, Error> {
+    let label: &Label = header
+        .label
+        .as_ref()
+        .ok_or_else(|| Error::Invalid("it has no label".into()))?;
+    let owner = uuid(&label.installation_uuid, "the installation")?;
+    if Some(owner) != installation {
+        return Err(Error::Position(format!(
+            "cartridge {} belongs to installation {owner}, and this is another one; to take its cartridges over, start the \
+             controller on an empty database with installation = \"{owner}\"",
+            label.barcode
+        )));
+    }
+    let recording = uuid(&label.recording_uuid, "the recording")?;
+    let labelled = Labelled {
+        barcode: &label.barcode,
+        volume: uuid(&label.volume_uuid, "the volume")?,
+        recording,
+        pool: &label.pool,
+        block_size: i32::try_from(label.block_size)
+            .map_err(|_| Error::Invalid("its blocks are too large".into()))?,
+        labelled_at: rebuild::time(label.labelled_at_unix_nanos)?,
+        medium_serial: Some(header.medium_serial.as_str()).filter(|serial| !serial.is_empty()),
+    };
+    let tx = client.transaction().await?;
+    rebuilds::volume_rebuild_on(&tx, &labelled).await?;
+    tx.commit().await?;
+    let known = orphans::recording_get(client, recording).await?;
+    let known = known.ok_or_else(|| {
+        Error::Position(format!(
+            "the catalog knows volume {} with another recording than the cartridge has ({recording}); it is not touched",
+            label.barcode
+        ))
+    })?;
+    Ok(Volume {
+        id: known.volume_id,
+        barcode: known.barcode,
+        recording,
+    })
+}
+
+/// A cartridge under way.
+struct Intake {
+    volume: Volume,
+    attempt: i64,
+    job: i64,
+    /// Lines of which something came.
+    lines: BTreeSet<i64>,
+    parts: u64,
+}
+
+impl Intake {
+    async fn record<S>(
+        &mut self,
+        client: &mut Client,
+        record: Option<Body>,
+        messages: &mut S,
+    ) -> Result<(), Error>
+    where
+        S: Stream<Item = Result<ReportScanRequest, Status>> + Unpin + Send,
+    {
+        match record {
+            Some(Body::Part(part)) => self.part(client, &part, messages).await,
+            Some(Body::Orphan(orphan)) => self.orphan(client, &orphan).await,
+            Some(Body::Closing(record)) => {
+                let line = rebuild::closing(client, &record, self.job).await?;
+                self.lines.extend(line);
+                Ok(())
+            }
+            Some(
+                Body::Table(_)
+                | Body::Page(_)
+                | Body::Tombstone(_)
+                | Body::Dictionary(_)
+                | Body::PartEnd(_),
+            ) => Err(Error::Invalid("a record of no part".into())),
+            Some(
+                Body::Volume(_)
+                | Body::Uncovered(_)
+                | Body::Earlier(_)
+                | Body::Text(_)
+                | Body::End(_),
+            )
+            | None => Ok(()),
+        }
+    }
+
+    async fn orphan(&self, client: &mut Client, orphan: &IndexOrphan) -> Result<(), Error> {
+        let tape_file = bigint(orphan.tape_file)?;
+        let extent = Extent {
+            recording: self.volume.recording,
+            tape_file,
+            first_block: bigint(orphan.first_block)?,
+            next_tape_file: tape_file + 1,
+            next_block: bigint(orphan.next_block)?,
+            byte_count: 0,
+        };
+        let tx = client.transaction().await?;
+        if !rebuilds::tape_file_is_known_on(&tx, extent.recording, tape_file).await? {
+            orphans::orphan_add_on(&tx, self.volume.id, &extent, &orphan.reason).await?;
+        }
+        tx.commit().await?;
+        Ok(())
+    }
+
+    /// Takes a part with all records up to its end.
+    async fn part<S>(
+        &mut self,
+        client: &mut Client,
+        part: &IndexPart,
+        messages: &mut S,
+    ) -> Result<(), Error>
+    where
+        S: Stream<Item = Result<ReportScanRequest, Status>> + Unpin + Send,
+    {
+        let tx = client.transaction().await?;
+        let line = rebuilds::line_rebuild_on(&tx, uuid(&part.line_uuid, "the line")?).await?;
+        let ordinal = i32::try_from(part.archive_ordinal)
+            .map_err(|_| Error::Invalid("an archive's ordinal is too large".into()))?;
+        let archive = rebuilds::archive_rebuild_on(
+            &tx,
+            uuid(&part.archive_uuid, "the archive")?,
+            line,
+            ordinal,
+            bigint(part.version)?,
+            self.attempt,
+        )
+        .await?;
+        let tape_file = bigint(part.tape_file)?;
+        let known = rebuilds::tape_file_is_known_on(&tx, self.volume.recording, tape_file).await?;
+        // What is published is whole: a part that it does not have is of another history.
+        let wanted = archive.filter(|archive| !known && archive.state != "published");
+        let mut rows = Rows {
+            line,
+            version: bigint(part.version)?,
+            ordinal,
+            part: i32::try_from(part.part_number)
+                .map_err(|_| Error::Invalid("a part's number is too large".into()))?,
+            stored: wanted
+                .as_ref()
+                .is_some_and(|archive| archive.state != "abandoned"),
+            pages: Vec::new(),
+            bytes: 0,
+            table: Vec::new(),
+            counts: IndexPartEnd::default(),
+        };
+        let end = loop {
+            let Message::Record(record) = next(messages).await? else {
+                return Err(Error::Invalid("a part without an end".into()));
+            };
+            match record.record {
+                Some(Body::PartEnd(end)) => break end,
+                Some(body) => rows.take(&tx, body).await?,
+                None => {}
+            }
+        };
+        rows.insert_on(&tx).await?;
+        rows.counts.table_byte_count = rows.table.len() as u64;
+        if end != rows.counts {
+            return Err(Error::Invalid(format!(
+                "records of part {} of archive {ordinal} are missing",
+                part.part_number
+            )));
+        }
+        match wanted {
+            Some(archive) => {
+                parts::part_add_on(&tx, &self.row(archive.id, part, rows.table)?).await?;
+                tx.commit().await?;
+                self.lines.insert(line);
+                self.parts += 1;
+            }
+            // It is as the catalog has it, or is none of what the catalog has.
+            None if known => {
+                tx.rollback().await?;
+            }
+            None => {
+                tx.rollback().await?;
+                let orphan = IndexOrphan {
+                    tape_file: part.tape_file,
+                    first_block: part.first_block,
+                    next_block: part.next_block,
+                    reason: "a part of an archive that the catalog has otherwise".into(),
+                };
+                self.orphan(client, &orphan).await?;
+            }
+        }
+        Ok(())
+    }
+
+    fn row(&self, archive_id: i64, part: &IndexPart, table: Vec<u8>) -> Result<NewPart, Error> {
+        let wrong = |what: &str| Error::Invalid(format!("a part is wrong: {what}"));
+        let decoded = SegmentTable::decode(&table).map_err(|error| wrong(&error.to_string()))?;
+        if decoded.tar_range() != (part.first_tar_offset..part.end_tar_offset)
+            || decoded.byte_end() > part.byte_count
+        {
+            return Err(wrong("it does not agree with its segment table"));
+        }
+        Ok(NewPart {
+            archive_id,
+            part_number: i32::try_from(part.part_number).map_err(|_| wrong("its number"))?,
+            volume_id: self.volume.id,
+            proof: Proof {
+                recording: self.volume.recording,
+                tape_file: bigint(part.tape_file)?,
+                digest: part.digest.to_vec(),
+            },
+            first_block: bigint(part.first_block)?,
+            block_count: bigint(part.block_count)?,
+            byte_count: bigint(part.byte_count)?,
+            first_sequence: bigint(part.first_sequence)?,
+            last_sequence: bigint(part.last_sequence)?,
+            first_tar_offset: bigint(part.first_tar_offset)?,
+            end_tar_offset: bigint(part.end_tar_offset)?,
+            final_part: part.last,
+            truncated: part.truncated,
+            segment_table: table.into(),
+        })
+    }
+
+    /// All has come: the recording ends where it ends on tape.
+    async fn end(&self, client: &mut Client, trailer: &ScanTrailer) -> Result<(), Error> {
+        let recording = self.volume.recording;
+        let tx = client.transaction().await?;
+        for index in &trailer.indexes {
+            let tape_file = bigint(index.tape_file)?;
+            let extent = Extent {
+                recording,
+                tape_file,
+                first_block: bigint(index.first_block)?,
+                next_tape_file: tape_file + 1,
+                next_block: 0,
+                byte_count: bigint(index.byte_count)?,
+            };
+            if !rebuilds::tape_file_is_known_on(&tx, recording, tape_file).await? {
+                let (id, blocks) = (
+                    uuid(&index.index_uuid, "the index")?,
+                    bigint(index.block_count)?,
+                );
+                indexes::index_add_on(&tx, id, self.volume.id, &extent, blocks).await?;
+            }
+        }
+        let (file, block) = (bigint(trailer.next_tape_file)?, bigint(trailer.next_block)?);
+        rebuilds::recording_reach_on(&tx, recording, file, block).await?;
+        if trailer.open {
+            let why = "nothing closes its last tape file";
+            orphans::recording_verdict_on(&tx, recording, "read-only", why).await?;
+        }
+        tx.commit().await?;
+        for problem in &trailer.problems {
+            tracing::warn!(
+                barcode = self.volume.barcode,
+                tape_file = problem.tape_file,
+                reason = problem.reason,
+                "a tape file could not be taken in"
+            );
+        }
+        Ok(())
+    }
+}
+
+/// Rows of a part on their way into the transaction.
+struct Rows {
+    line: i64,
+    version: i64,
+    ordinal: i32,
+    part: i32,
+    /// Whether they are wanted.
+    stored: bool,
+    pages: Vec<NewPage>,
+    bytes: usize,
+    table: Vec<u8>,
+    counts: IndexPartEnd,
+}
+
+impl Rows {
+    async fn take(&mut self, tx: &Transaction<'_>, body: Body) -> Result<(), Error> {
+        let page = match body {
+            Body::Table(bytes) => {
+                if self.table.len() + bytes.len() > TABLE {
+                    return Err(Error::Invalid("a segment table is too large".into()));
+                }
+                self.table.extend_from_slice(&bytes);
+                return Ok(());
+            }
+            Body::Dictionary(dictionary) => {
+                self.counts.dictionary_count += 1;
+                return self.dictionary(tx, dictionary).await;
+            }
+            Body::Page(page) => {
+                self.counts.page_count += 1;
+                NewPage {
+                    chunk: page.chunk,
+                    body: Some((page.body, page.hashes)),
+                }
+            }
+            Body::Tombstone(tombstone) => {
+                self.counts.tombstone_count += 1;
+                NewPage {
+                    chunk: tombstone.chunk,
+                    body: None,
+                }
+            }
+            _ => {
+                return Err(Error::Invalid(
+                    "a record within a part that is none of it".into(),
+                ));
+            }
+        };
+        if page.chunk.len() > key::SHORTENED {
+            return Err(Error::Invalid("a listing's key is too long".into()));
+        }
+        let length = page
+            .body
+            .as_ref()
+            .map_or(0, |(body, hashes)| body.len() + hashes.len());
+        if length > limits::RECORD {
+            return Err(Error::Invalid("a listing is too large".into()));
+        }
+        self.bytes += page.chunk.len() + length;
+        self.pages.push(page);
+        if self.pages.len() >= BATCH_ROWS || self.bytes >= BATCH_BYTES {
+            self.insert_on(tx).await?;
+        }
+        Ok(())
+    }
+
+    /// A dictionary that the line does not have. Pages that use it may have come before.
+    async fn dictionary(&self, tx: &Transaction<'_>, dictionary: Dictionary) -> Result<(), Error> {
+        if !self.stored {
+            return Ok(());
+        }
+        let mut known = dictionaries::dictionaries(tx, self.line).await?;
+        if known.get(dictionary.id).is_none() {
+            known
+                .insert(dictionary.id, &dictionary.body)
+                .map_err(|cause| Error::Invalid(cause.to_string()))?;
+            let (id, body) = (dictionary.id, &dictionary.body);
+            dictionaries::dictionary_add_on(tx, self.line, id, body).await?;
+        }
+        Ok(())
+    }
+
+    async fn insert_on(&mut self, tx: &Transaction<'_>) -> Result<(), Error> {
+        if self.stored && !self.pages.is_empty() {
+            rebuilds::page_rebuild_on(
+                tx,
+                self.line,
+                self.version,
+                self.ordinal,
+                self.part,
+                &self.pages,
+            )
+            .await?;
+        }
+        self.pages.clear();
+        self.bytes = 0;
+        Ok(())
+    }
+}

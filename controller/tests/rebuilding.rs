@@ -1,0 +1,460 @@
+//! A catalog that is lost and comes back from its cartridges: in any order, twice, and with one of them missing at first.
+//!
+//! `TAF_REBUILD_SEEDS` random courses are played, four if it is not set.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+#[allow(dead_code)]
+#[path = "support/runs.rs"]
+mod runs;
+mod support;
+#[allow(dead_code)]
+#[path = "support/world.rs"]
+mod world;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bytes::Bytes;
+use prost::Message as _;
+use rand::rngs::StdRng;
+use rand::seq::SliceRandom as _;
+use rand::{Rng, SeedableRng};
+use runs::{files, make, sizes};
+use taf_controller::catalog::{Error, rescan};
+use taf_core::catalog::Kind;
+use taf_format::index::{Body, ClosingRecord, IndexPart, IndexPartEnd, IndexRecord};
+use taf_proto::agent::report_scan_request::Message;
+use taf_proto::agent::{AssignmentKey, ReportScanRequest, ScanHeader, ScanTrailer};
+use taf_proto::tape::{Dictionary, Label, Page, Tombstone};
+use uuid::Uuid;
+use world::{BLOCK, TAPE, Tree, World};
+
+/// The installation of every world.
+const INSTALLATION: &str = "00000000-0000-4000-8000-000000000001";
+
+/// What a rescan of a cartridge tells.
+#[derive(Debug, Clone)]
+struct Cartridge {
+    recording: Uuid,
+    label: Label,
+    records: Vec<Body>,
+    end: (u64, u64),
+}
+
+fn raw(uuid: Uuid) -> Bytes {
+    Bytes::copy_from_slice(uuid.as_bytes())
+}
+
+/// What is on the cartridges of a world.
+async fn cartridges(world: &World) -> Vec<Cartridge> {
+    let client = world.store.client().await.unwrap();
+    let sql = "SELECT v.recording_uuid, v.volume_uuid, v.barcode, o.pool_name, v.next_tape_file, v.next_block FROM volumes v \
+               JOIN pools o ON o.id = v.pool_id WHERE v.next_tape_file > 1 ORDER BY v.barcode";
+    let mut found = Vec::new();
+    for row in client.query(sql, &[]).await.unwrap() {
+        let recording: Uuid = row.get(0);
+        let label = Label {
+            format_version: 1,
+            installation_uuid: raw(INSTALLATION.parse().unwrap()),
+            volume_uuid: raw(row.get(1)),
+            recording_uuid: raw(recording),
+            barcode: row.get(2),
+            pool: row.get(3),
+            block_size: BLOCK as u32,
+            labelled_at_unix_nanos: 1_790_000_000_000_000_000,
+            writer: "taf".into(),
+        };
+        found.push(Cartridge {
+            recording,
+            label,
+            records: records(world, recording).await,
+            end: (row.get::<_, i64>(4) as u64, row.get::<_, i64>(5) as u64),
+        });
+    }
+    found
+}
+
+async fn records(world: &World, recording: Uuid) -> Vec<Body> {
+    let client = world.store.client().await.unwrap();
+    let mut all = Vec::new();
+    let sql = "SELECT a.archive_uuid, l.line_uuid, a.version, a.ordinal, a.attempt_id, x.part_number, x.tape_file, x.first_block, \
+               x.block_count, x.byte_count, x.first_sequence, x.last_sequence, x.first_tar_offset, x.end_tar_offset, x.final_part, \
+               x.truncated, x.digest, x.segment_table, l.id FROM parts x JOIN archives a ON a.id = x.archive_id \
+               JOIN lines l ON l.id = a.line_id WHERE x.recording_uuid = $1 ORDER BY x.tape_file";
+    for row in client.query(sql, &[&recording]).await.unwrap() {
+        let number = |at: usize| row.get::<_, i64>(at) as u64;
+        let (ordinal, part_number): (i32, i32) = (row.get(3), row.get(5));
+        all.push(Body::Part(IndexPart {
+            archive_uuid: raw(row.get(0)),
+            line_uuid: raw(row.get(1)),
+            version: number(2),
+            archive_ordinal: ordinal as u32,
+            attempt: number(4),
+            part_number: part_number as u32,
+            tape_file: number(6),
+            first_block: number(7),
+            block_count: number(8),
+            byte_count: number(9),
+            first_sequence: number(10),
+            last_sequence: number(11),
+            first_tar_offset: number(12),
+            end_tar_offset: number(13),
+            last: row.get(14),
+            truncated: row.get(15),
+            digest: row.get::<_, Vec<u8>>(16).into(),
+            next_tape_file: number(6) + 1,
+            next_block: number(7) + number(8) + 1,
+            plan: "daily".into(),
+            source: "home".into(),
+        }));
+        let table: Vec<u8> = row.get(17);
+        let mut end = IndexPartEnd {
+            table_byte_count: table.len() as u64,
+            ..IndexPartEnd::default()
+        };
+        // In two pieces, as a large one comes.
+        let (first, rest) = table.split_at(table.len() / 2);
+        all.push(Body::Table(Bytes::copy_from_slice(first)));
+        all.push(Body::Table(Bytes::copy_from_slice(rest)));
+        let line: i64 = row.get(18);
+        let sql = "SELECT number, body FROM dictionaries WHERE line_id = $1";
+        for row in client.query(sql, &[&line]).await.unwrap() {
+            end.dictionary_count += 1;
+            all.push(Body::Dictionary(Dictionary {
+                id: row.get::<_, i64>(0) as u32,
+                body: row.get::<_, Vec<u8>>(1).into(),
+            }));
+        }
+        let sql = "SELECT chunk, body, hashes FROM pages WHERE line_id = $1 AND archive_ordinal = $2 AND part_number = $3 ORDER BY chunk";
+        let rows = client
+            .query(sql, &[&line, &ordinal, &part_number])
+            .await
+            .unwrap();
+        for row in rows {
+            let chunk = Bytes::from(row.get::<_, Vec<u8>>(0));
+            if let Some(body) = row.get::<_, Option<Vec<u8>>>(1) {
+                end.page_count += 1;
+                let hashes = row.get::<_, Option<Vec<u8>>>(2).unwrap_or_default().into();
+                let body = body.into();
+                all.push(Body::Page(Page {
+                    chunk,
+                    body,
+                    hashes,
+                }));
+            } else {
+                end.tombstone_count += 1;
+                all.push(Body::Tombstone(Tombstone { chunk }));
+            }
+        }
+        all.push(Body::PartEnd(end));
+    }
+    // The closing records of the versions that are on it.
+    let sql = "SELECT v.closing FROM versions v WHERE v.closing IS NOT NULL AND EXISTS (SELECT 1 FROM archives a JOIN parts x \
+               ON x.archive_id = a.id WHERE a.line_id = v.line_id AND a.version = v.version AND x.recording_uuid = $1) ORDER BY v.version";
+    for row in client.query(sql, &[&recording]).await.unwrap() {
+        all.push(Body::Closing(row.get::<_, Vec<u8>>(0).into()));
+    }
+    all
+}
+
+/// An empty catalog of the same installation, with the plan and the source made again, and an assignment that reads cartridges.
+async fn empty() -> (World, AssignmentKey) {
+    let world = World::new().await;
+    let mut client = world.store.client().await.unwrap();
+    let tx = client.transaction().await.unwrap();
+    let sql = "INSERT INTO jobs (kind, state, creator, volume_id, created_at) VALUES ('verify', 'running', 'test', $1, now()) RETURNING id";
+    let job: i64 = tx.query_one(sql, &[&world.volume_id]).await.unwrap().get(0);
+    let (_, key) = world.attempt_on(&tx, job).await;
+    tx.execute("UPDATE volumes SET barcode = 'OTHER'", &[])
+        .await
+        .unwrap();
+    tx.commit().await.unwrap();
+    (world, key)
+}
+
+async fn scan(world: &World, key: AssignmentKey, cartridge: &Cartridge) -> Result<(), Error> {
+    let header = Message::Header(ScanHeader {
+        key: Some(key),
+        label: Some(cartridge.label.clone()),
+        medium_serial: String::new(),
+    });
+    let trailer = Message::Trailer(ScanTrailer {
+        next_tape_file: cartridge.end.0,
+        next_block: cartridge.end.1,
+        ..ScanTrailer::default()
+    });
+    let records = cartridge.records.iter().map(|record| {
+        Message::Record(IndexRecord {
+            record: Some(record.clone()),
+        })
+    });
+    let messages: Vec<_> = std::iter::once(header)
+        .chain(records)
+        .chain([trailer])
+        .map(|message| {
+            Ok(ReportScanRequest {
+                message: Some(message),
+            })
+        })
+        .collect();
+    rescan::take(&world.store, TAPE, futures::stream::iter(messages)).await
+}
+
+/// Versions that are readable, and what the others lack.
+async fn standing(world: &World) -> (BTreeSet<i64>, BTreeMap<i64, String>) {
+    let client = world.store.client().await.unwrap();
+    let sql = "SELECT version, state, incomplete_reason FROM versions WHERE rebuilt_at IS NOT NULL";
+    let (mut whole, mut lacking) = (BTreeSet::new(), BTreeMap::new());
+    for row in client.query(sql, &[]).await.unwrap() {
+        match row.get::<_, Option<String>>(2) {
+            None => whole.insert(row.get(0)),
+            Some(why) => lacking.insert(row.get(0), why).is_none(),
+        };
+    }
+    (whole, lacking)
+}
+
+/// A tree that is a little other than the one before.
+fn edited(random: &mut StdRng, tree: &Tree) -> Tree {
+    let mut tree = tree.clone();
+    for _ in 0..random.random_range(0..4) {
+        let path = format!(
+            "{}/{}/f{}",
+            random.random_range(0..3),
+            random.random_range(0..3),
+            random.random_range(0..4)
+        );
+        if random.random_bool(0.3) {
+            tree.files.remove(path.as_bytes());
+        } else {
+            tree.files
+                .insert(path.into_bytes(), (random.random_range(1..9_000), 0));
+        }
+    }
+    if random.random_bool(0.2) {
+        let gone = format!("{}/", random.random_range(0..3));
+        tree.files
+            .retain(|path, _| !path.starts_with(gone.as_bytes()));
+    }
+    tree.files.insert(b"always".to_vec(), (1, 0));
+    tree
+}
+
+/// What was backed up: a tree for each version.
+struct Lost {
+    trees: BTreeMap<i64, Tree>,
+    cartridges: Vec<Cartridge>,
+    closings: Vec<ClosingRecord>,
+    line: Uuid,
+}
+
+async fn played(random: &mut StdRng) -> Lost {
+    let mut world = World::new().await;
+    let client = world.store.client().await.unwrap();
+    let mut recordings = vec![world.recording];
+    for nth in 2..=3 {
+        let recording = Uuid::new_v4();
+        let sql = format!(
+            "INSERT INTO volumes (barcode, volume_uuid, pool_id, state, recording_uuid, block_size, next_tape_file, next_block, \
+             labelled_at, created_at) SELECT 'TAF00{nth}L9', '{}', pool_id, state, '{recording}', block_size, 1, 4, now(), now() \
+             FROM volumes WHERE barcode = 'TAF001L9'",
+            Uuid::new_v4()
+        );
+        client.batch_execute(&sql).await.unwrap();
+        recordings.push(recording);
+    }
+    drop(client);
+    let mut trees = BTreeMap::new();
+    let mut tree = edited(random, &Tree::default());
+    for version in 1..=random.random_range(3..8) {
+        let on = recordings[random.random_range(0..recordings.len())];
+        world = world.on(on).await;
+        let kind = [
+            Kind::Full,
+            Kind::Incremental,
+            Kind::Incremental,
+            Kind::Differential,
+        ][random.random_range(0..4)];
+        let attempt = world.attempt_at(kind).await;
+        assert_eq!(attempt.opened.version, version);
+        make(&world, &attempt, &tree).await;
+        trees.insert(version, tree.clone());
+        tree = edited(random, &tree);
+    }
+    let client = world.store.client().await.unwrap();
+    let rows = client
+        .query("SELECT closing FROM versions ORDER BY version", &[])
+        .await
+        .unwrap();
+    let closings = rows
+        .iter()
+        .map(|row| ClosingRecord::decode(row.get::<_, &[u8]>(0)).unwrap());
+    let line = client
+        .query_one("SELECT line_uuid FROM lines WHERE id = $1", &[&world.line])
+        .await
+        .unwrap();
+    Lost {
+        trees,
+        cartridges: cartridges(&world).await,
+        closings: closings.collect(),
+        line: line.get(0),
+    }
+}
+
+impl Lost {
+    /// Whether a version needs something of a recording, by its own record.
+    fn needs(&self, version: i64, recording: Uuid) -> bool {
+        let on = |ordinal: u32, number: u32| {
+            let archives = self.closings.iter().flat_map(|c| &c.archives);
+            let parts = archives
+                .filter(|a| a.ordinal == ordinal)
+                .flat_map(|a| &a.parts);
+            parts
+                .filter(|p| p.part_number == number)
+                .any(|p| p.recording_uuid == raw(recording))
+        };
+        let record = self
+            .closings
+            .iter()
+            .find(|c| c.version as i64 == version)
+            .unwrap();
+        let own = record
+            .archives
+            .iter()
+            .flat_map(|a| a.parts.iter().map(|p| (a.ordinal, p.part_number)));
+        let needed = record
+            .needs
+            .iter()
+            .map(|n| (n.archive_ordinal, n.part_number));
+        own.chain(needed)
+            .any(|(ordinal, number)| on(ordinal, number))
+    }
+}
+
+async fn rebuilt_line(world: &mut World, lost: &Lost) {
+    let client = world.store.client().await.unwrap();
+    let row = client
+        .query_one("SELECT id FROM lines WHERE line_uuid = $1", &[&lost.line])
+        .await
+        .unwrap();
+    world.line = row.get(0);
+}
+
+async fn course(seed: u64) {
+    eprintln!("seed {seed}");
+    let mut random = StdRng::seed_from_u64(seed);
+    let lost = played(&mut random).await;
+    let (mut world, key) = empty().await;
+    let mut order = lost.cartridges.clone();
+    order.shuffle(&mut random);
+    let withheld = order.pop().unwrap();
+    for cartridge in &order {
+        scan(&world, key, cartridge).await.unwrap();
+        if random.random_bool(0.3) {
+            scan(&world, key, cartridge).await.unwrap();
+        }
+    }
+
+    // Without one cartridge: what needs nothing of it is as it was, and nothing else is shown.
+    let (whole, lacking) = standing(&world).await;
+    if !order.is_empty() {
+        rebuilt_line(&mut world, &lost).await;
+    }
+    for &version in &whole {
+        assert!(
+            !lost.needs(version, withheld.recording),
+            "version {version} can't be whole"
+        );
+        assert_eq!(
+            files(&world, version).await,
+            sizes(&lost.trees[&version]),
+            "version {version}"
+        );
+    }
+    for (version, why) in &lacking {
+        assert!(
+            lost.needs(*version, withheld.recording),
+            "version {version} lacks nothing: {why}"
+        );
+    }
+    let highest = whole.iter().chain(lacking.keys()).max().copied();
+    if let Some(highest) = highest {
+        let client = world.store.client().await.unwrap();
+        let row = client
+            .query_one("SELECT head FROM lines WHERE id = $1", &[&world.line])
+            .await
+            .unwrap();
+        assert_eq!(row.get::<_, i64>(0), highest, "no number is given again");
+    }
+
+    // With it all are there: but runs behind the last record, which changed nothing, left no trace.
+    scan(&world, key, &withheld).await.unwrap();
+    rebuilt_line(&mut world, &lost).await;
+    let (whole, lacking) = standing(&world).await;
+    assert!(lacking.is_empty(), "{lacking:?}");
+    let recorded = lost.closings.iter().filter(|c| !c.archives.is_empty());
+    let last = recorded.map(|c| c.version as i64).max().unwrap();
+    assert_eq!(
+        whole,
+        (1..=last).collect(),
+        "all versions up to the last record"
+    );
+    for &version in &whole {
+        assert_eq!(
+            files(&world, version).await,
+            sizes(&lost.trees[&version]),
+            "version {version}"
+        );
+    }
+
+    // The next run has nothing to store, and goes on with the line.
+    world.end_attempts().await;
+    let attempt = world.attempt_at(Kind::Incremental).await;
+    assert_eq!(
+        (attempt.opened.version, attempt.opened.opening.parent),
+        (last + 1, last)
+    );
+    let parts = world.count("parts").await;
+    make(&world, &attempt, &lost.trees[&last]).await;
+    assert_eq!(world.count("parts").await, parts, "nothing had changed");
+    assert_eq!(files(&world, last + 1).await, sizes(&lost.trees[&last]));
+}
+
+#[tokio::test]
+async fn a_lost_catalog_comes_back_from_its_cartridges() {
+    let seeds: u64 = std::env::var("TAF_REBUILD_SEEDS").map_or(4, |seeds| seeds.parse().unwrap());
+    for seed in 0..seeds {
+        course(seed).await;
+    }
+}
+
+#[tokio::test]
+async fn a_cartridge_of_another_installation_or_another_recording_is_not_taken_in() {
+    let mut random = StdRng::seed_from_u64(7);
+    let lost = played(&mut random).await;
+    let (world, key) = empty().await;
+    let mut foreign = lost.cartridges[0].clone();
+    foreign.label.installation_uuid = raw(Uuid::new_v4());
+    let error = scan(&world, key, &foreign).await.unwrap_err();
+    assert!(error.to_string().contains("installation = "), "{error}");
+    let mut other = lost.cartridges[0].clone();
+    other.label.barcode = "OTHER".into();
+    let error = scan(&world, key, &other).await.unwrap_err();
+    assert!(error.to_string().contains("another recording"), "{error}");
+    assert_eq!(world.count("parts").await, 0);
+    // A part of which something is missing is not taken in, and what came before it stays.
+    let mut torn = lost.cartridges[0].clone();
+    let at = torn
+        .records
+        .iter()
+        .rposition(|r| matches!(r, Body::Page(_)))
+        .unwrap();
+    torn.records.remove(at);
+    let error = scan(&world, key, &torn).await.unwrap_err();
+    assert!(error.to_string().contains("are missing"), "{error}");
+    let parts = torn
+        .records
+        .iter()
+        .filter(|r| matches!(r, Body::Part(_)))
+        .count() as i64;
+    assert!(world.count("parts").await < parts);
+}
