@@ -161,7 +161,7 @@ async fn empty() -> (World, AssignmentKey) {
     let world = World::new().await;
     let mut client = world.store.client().await.unwrap();
     let tx = client.transaction().await.unwrap();
-    let sql = "INSERT INTO jobs (kind, state, creator, volume_id, created_at) VALUES ('verify', 'running', 'test', $1, now()) RETURNING id";
+    let sql = "INSERT INTO jobs (kind, state, creator, volume_id, created_at) VALUES ('rescan', 'running', 'test', $1, now()) RETURNING id";
     let job: i64 = tx.query_one(sql, &[&world.volume_id]).await.unwrap().get(0);
     let (_, key) = world.attempt_on(&tx, job).await;
     tx.execute("UPDATE volumes SET barcode = 'OTHER'", &[])
@@ -172,6 +172,13 @@ async fn empty() -> (World, AssignmentKey) {
 }
 
 async fn scan(world: &World, key: AssignmentKey, cartridge: &Cartridge) -> Result<(), Error> {
+    let client = world.store.client().await.unwrap();
+    let sql = "UPDATE attempt_volumes SET cartridge = $1";
+    client
+        .execute(sql, &[&cartridge.label.barcode])
+        .await
+        .unwrap();
+    drop(client);
     let header = Message::Header(ScanHeader {
         key: Some(key),
         label: Some(cartridge.label.clone()),
@@ -440,6 +447,13 @@ async fn a_cartridge_of_another_installation_or_another_recording_is_not_taken_i
     other.label.barcode = "OTHER".into();
     let error = scan(&world, key, &other).await.unwrap_err();
     assert!(error.to_string().contains("another recording"), "{error}");
+    let stranger = AssignmentKey {
+        attempt: key.attempt,
+        ..AssignmentKey::default()
+    };
+    scan(&world, stranger, &lost.cartridges[0])
+        .await
+        .unwrap_err();
     assert_eq!(world.count("parts").await, 0);
     // A part of which something is missing is not taken in, and what came before it stays.
     let mut torn = lost.cartridges[0].clone();
@@ -457,4 +471,146 @@ async fn a_cartridge_of_another_installation_or_another_recording_is_not_taken_i
         .filter(|r| matches!(r, Body::Part(_)))
         .count() as i64;
     assert!(world.count("parts").await < parts);
+}
+
+#[tokio::test]
+async fn a_backup_goes_on_above_what_is_not_whole() {
+    // A course whose newest version needs a cartridge that is missing at first.
+    for seed in 100.. {
+        let mut random = StdRng::seed_from_u64(seed);
+        let lost = played(&mut random).await;
+        let last = *lost.trees.keys().max().unwrap();
+        let needed: Vec<Cartridge> = lost
+            .cartridges
+            .iter()
+            .filter(|c| lost.needs(last, c.recording))
+            .cloned()
+            .collect();
+        let recorded = lost
+            .closings
+            .iter()
+            .any(|c| c.version as i64 == last && !c.archives.is_empty());
+        if needed.len() < 2 || !recorded {
+            continue;
+        }
+        eprintln!("seed {seed}");
+        let (mut world, key) = empty().await;
+        let holds = |c: &Cartridge| {
+            let closings = c.records.iter().filter_map(|r| match r {
+                Body::Closing(bytes) => ClosingRecord::decode(bytes.clone()).ok(),
+                _ => None,
+            });
+            closings.into_iter().any(|c| c.version as i64 == last)
+        };
+        let withheld = needed.iter().find(|c| !holds(c)).unwrap();
+        for cartridge in lost
+            .cartridges
+            .iter()
+            .filter(|c| c.recording != withheld.recording)
+        {
+            scan(&world, key, cartridge).await.unwrap();
+        }
+        rebuilt_line(&mut world, &lost).await;
+        let (_, lacking) = standing(&world).await;
+        assert!(lacking.contains_key(&last), "{lacking:?}");
+
+        world.end_attempts().await;
+        let attempt = world.attempt_at(Kind::Incremental).await;
+        let opening = attempt.opened.opening;
+        assert_eq!(
+            (attempt.opened.version, opening.kind, opening.parent),
+            (last + 1, Kind::Full, 0)
+        );
+        let ordinals = lost
+            .closings
+            .iter()
+            .flat_map(|c| &c.archives)
+            .map(|a| a.ordinal as i32);
+        assert!(
+            attempt.opened.ordinal > ordinals.max().unwrap(),
+            "no ordinal is given again"
+        );
+        let tree = Tree::of(&[("new", 5, 0)]);
+        make(&world, &attempt, &tree).await;
+
+        // The missing one comes later, and all is as it was.
+        let mut client = world.store.client().await.unwrap();
+        let tx = client.transaction().await.unwrap();
+        let sql = "INSERT INTO jobs (kind, state, creator, volume_id, created_at) VALUES ('rescan', 'running', 'test', $1, now()) RETURNING id";
+        world.end_attempts().await;
+        let job: i64 = tx.query_one(sql, &[&world.volume_id]).await.unwrap().get(0);
+        let (_, key) = world.attempt_on(&tx, job).await;
+        tx.commit().await.unwrap();
+        scan(&world, key, withheld).await.unwrap();
+        let (_, lacking) = standing(&world).await;
+        assert!(lacking.is_empty(), "{lacking:?}");
+        for (&version, tree) in &lost.trees {
+            assert_eq!(
+                files(&world, version).await,
+                sizes(tree),
+                "version {version}"
+            );
+        }
+        assert_eq!(files(&world, last + 1).await, sizes(&tree));
+        return;
+    }
+}
+
+#[tokio::test]
+async fn what_a_failed_attempt_left_is_in_no_version() {
+    let mut random = StdRng::seed_from_u64(3);
+    let lost = played(&mut random).await;
+    let (mut world, key) = empty().await;
+    for cartridge in &lost.cartridges {
+        scan(&world, key, cartridge).await.unwrap();
+    }
+    rebuilt_line(&mut world, &lost).await;
+    let rows = world.count("pages").await;
+
+    // A part under the number of a version that is readable by now, which does not list its archive.
+    let mut other = lost.cartridges[0].clone();
+    let begin = other
+        .records
+        .iter()
+        .position(|r| matches!(r, Body::Part(_)))
+        .unwrap();
+    let end = other
+        .records
+        .iter()
+        .position(|r| matches!(r, Body::PartEnd(_)))
+        .unwrap();
+    let mut left = other.records[begin..=end].to_vec();
+    if let Body::Part(part) = &mut left[0] {
+        part.archive_uuid = raw(Uuid::new_v4());
+        part.archive_ordinal = 77;
+        (part.tape_file, part.first_block) = (other.end.0, other.end.1);
+    }
+    for record in &mut left {
+        if let Body::Page(page) = record {
+            page.chunk = [&page.chunk[..], b"\0ghost"].concat().into();
+        }
+    }
+    other.records.extend(left);
+    other.end = (other.end.0 + 1, other.end.1 + 100);
+    scan(&world, key, &other).await.unwrap();
+    assert_eq!(
+        world
+            .count("archives WHERE ordinal = 77 AND state = 'abandoned'")
+            .await,
+        1
+    );
+    assert_eq!(world.count("pages").await, rows, "none of its rows counts");
+    for (&version, tree) in lost.trees.iter().filter(|(v, _)| standing_has(&lost, **v)) {
+        assert_eq!(
+            files(&world, version).await,
+            sizes(tree),
+            "version {version}"
+        );
+    }
+}
+
+/// Whether a version is told of by a record that is on a cartridge.
+fn standing_has(lost: &Lost, version: i64) -> bool {
+    let recorded = lost.closings.iter().filter(|c| !c.archives.is_empty());
+    recorded.map(|c| c.version as i64).max() >= Some(version)
 }

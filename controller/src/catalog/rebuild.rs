@@ -12,6 +12,8 @@ use taf_proto::agent::FetchSelectionResponse;
 
 use super::report::uuid;
 use super::{Error, closing};
+use uuid::Uuid;
+
 use crate::store::pages::Scope;
 use crate::store::rebuilds::{self, Owner, Published, Rebuilt, Waiting};
 use crate::store::{Client, Store, Transaction, bigint, lines};
@@ -49,6 +51,15 @@ pub(super) async fn closing(
         started_at: time(record.started_at_unix_nanos)?,
         closing: Some(encoded),
     };
+    let own = record.archives.iter().map(|archive| archive.ordinal);
+    let highest = own
+        .chain(record.needs.iter().map(|need| need.archive_ordinal))
+        .max();
+    if let Some(highest) = highest {
+        let highest = i32::try_from(highest)
+            .map_err(|_| Error::Invalid("an archive's ordinal is too large".into()))?;
+        rebuilds::line_ordinal_on(&tx, line, highest).await?;
+    }
     let mut taken = rebuilds::version_rebuild_on(&tx, line, &new, job).await?;
     // Runs in which nothing had changed were on the line before it, and are what the one before them is.
     for unchanged in &record.unchanged {
@@ -123,6 +134,27 @@ fn kind_of(of: VersionType) -> Result<&'static str, Error> {
             return Err(Error::Invalid("a closing record of no type".into()));
         }
     })
+}
+
+/// Whether an archive may be one of its version's: it is, if nothing is known of that version.
+pub(super) async fn lists(
+    tx: &Transaction<'_>,
+    line: i64,
+    version: i64,
+    archive: Uuid,
+) -> Result<bool, Error> {
+    match rebuilds::version_closing_on(tx, line, version).await? {
+        None => Ok(true),
+        Some(None) => Ok(false),
+        Some(Some(encoded)) => {
+            let record = decode(&encoded)?;
+            let raw = archive.as_bytes().as_slice();
+            Ok(record
+                .archives
+                .iter()
+                .any(|listed| listed.archive_uuid == raw))
+        }
+    }
 }
 
 /// Makes those versions of a line readable that are whole now, and says of the others what they lack.

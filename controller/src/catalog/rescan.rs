@@ -21,6 +21,7 @@ use uuid::Uuid;
 use super::Error;
 use super::rebuild;
 use super::report::{self, Side, uuid};
+use crate::store::issues::{self, Issue};
 use crate::store::orphans::{self, Extent};
 use crate::store::pages::NewPage;
 use crate::store::parts::{self, NewPart, Proof};
@@ -46,6 +47,16 @@ where
     };
     let mut client = store.client().await?;
     let assignment = report::assignment(&client, header.key.as_ref(), agent, Side::Tape).await?;
+    let barcode = header
+        .label
+        .as_ref()
+        .map_or("", |label| label.barcode.as_str());
+    if !rebuilds::cartridge_is_given(&client, assignment.attempt_id, barcode).await? {
+        return Err(Error::Invalid(format!(
+            "cartridge {barcode} is none that attempt {} is to take in",
+            assignment.attempt_id
+        )));
+    }
     let installation = store.installation_get().await?.map(|i| i.uuid);
     let volume = volume(&mut client, &header, installation).await?;
     let mut intake = Intake {
@@ -227,13 +238,19 @@ impl Intake {
         let line = rebuilds::line_rebuild_on(&tx, uuid(&part.line_uuid, "the line")?).await?;
         let ordinal = i32::try_from(part.archive_ordinal)
             .map_err(|_| Error::Invalid("an archive's ordinal is too large".into()))?;
+        let (archive, version) = (
+            uuid(&part.archive_uuid, "the archive")?,
+            bigint(part.version)?,
+        );
+        let listed = rebuild::lists(&tx, line, version, archive).await?;
         let archive = rebuilds::archive_rebuild_on(
             &tx,
-            uuid(&part.archive_uuid, "the archive")?,
+            archive,
             line,
             ordinal,
-            bigint(part.version)?,
+            version,
             self.attempt,
+            listed,
         )
         .await?;
         let tape_file = bigint(part.tape_file)?;
@@ -242,7 +259,7 @@ impl Intake {
         let wanted = archive.filter(|archive| !known && archive.state != "published");
         let mut rows = Rows {
             line,
-            version: bigint(part.version)?,
+            version,
             ordinal,
             part: i32::try_from(part.part_number)
                 .map_err(|_| Error::Invalid("a part's number is too large".into()))?,
@@ -355,15 +372,22 @@ impl Intake {
             let why = "nothing closes its last tape file";
             orphans::recording_verdict_on(&tx, recording, "read-only", why).await?;
         }
-        tx.commit().await?;
-        for problem in &trailer.problems {
-            tracing::warn!(
-                barcode = self.volume.barcode,
-                tape_file = problem.tape_file,
-                reason = problem.reason,
-                "a tape file could not be taken in"
-            );
+        let mut told = Vec::new();
+        for (number, problem) in (1..).zip(&trailer.problems) {
+            let (barcode, file) = (&self.volume.barcode, problem.tape_file);
+            told.push(Issue {
+                attempt_id: self.attempt,
+                number,
+                path: Vec::new(),
+                reason: "TAPE_FILE_UNREADABLE".into(),
+                message: format!(
+                    "tape file {file} of {barcode} was not taken in: {}",
+                    problem.reason
+                ),
+            });
         }
+        issues::issue_add_on(&tx, self.attempt, &told).await?;
+        tx.commit().await?;
         Ok(())
     }
 }

@@ -271,6 +271,18 @@ pub(super) fn message(version: &Version, parts: &[Located]) -> v1::Version {
     }
 }
 
+/// Behind which version a page begins.
+fn after(page: &Page) -> Result<Option<versions::Order>, Status> {
+    if page.after().is_none() {
+        return Ok(None);
+    }
+    let numbers = page.after_text()?.split(' ').map(str::parse);
+    match numbers.collect::<Result<Vec<i64>, _>>().as_deref() {
+        Ok(&[job, line, number]) => Ok(Some((job, line, number))),
+        _ => Err(status::invalid("page_token", "is damaged")),
+    }
+}
+
 pub(super) fn moment(time: Time) -> prost_types::Timestamp {
     prost_types::Timestamp {
         seconds: time.seconds,
@@ -369,9 +381,11 @@ impl VersionService for Versions {
             until,
         };
         let client = self.app.store.client().await?;
-        let mut rows =
-            versions::version_list(&client, page.after_number()?, filter, page.limit()).await?;
-        let next_page_token = page.cut(&mut rows, |row| row.job_id.to_string());
+        let before = after(&page)?;
+        let mut rows = versions::version_list(&client, before, filter, page.limit()).await?;
+        let next_page_token = page.cut(&mut rows, |row| {
+            format!("{} {} {}", row.job_id, row.line_id, row.version)
+        });
         let mut messages = Vec::with_capacity(rows.len());
         for row in &rows {
             let parts = parts::part_list_of_version(&client, row.line_id, row.version).await?;

@@ -32,21 +32,25 @@ pub async fn line_lock_on(tx: &Transaction<'_>, id: i64) -> Result<Option<Line>,
     }))
 }
 
-/// A line's newest published version, and the one at that one's floor.
+/// The newest number that a line has given; the version that has it, if it is published; and the one at that one's floor.
 pub async fn line_heads(
     client: &impl GenericClient,
     id: i64,
-) -> Result<(Option<Head>, Option<Base>), Error> {
+) -> Result<(i64, Option<Head>, Option<Base>), Error> {
     let sql = "SELECT v.version, v.floor, v.expired_at IS NULL, v.lost_reason IS NOT NULL, v.pages_gone, \
-               f.version, f.expired_at IS NULL, f.lost_reason IS NOT NULL \
-               FROM lines AS l JOIN versions AS v ON v.line_id = l.id AND v.version = l.head AND v.state = 'published' \
+               f.version, f.expired_at IS NULL, f.lost_reason IS NOT NULL, l.head \
+               FROM lines AS l LEFT JOIN versions AS v ON v.line_id = l.id AND v.version = l.head AND v.state = 'published' \
                LEFT JOIN versions AS f ON f.line_id = l.id AND f.version = v.floor AND f.state = 'published' WHERE l.id = $1";
     let Some(row) = client.query_opt(sql, &[&id]).await? else {
-        return Ok((None, None));
+        return Ok((0, None, None));
+    };
+    let last = row.get(8);
+    let Some(version) = row.get(0) else {
+        return Ok((last, None, None));
     };
     let head = Head {
         base: Base {
-            version: row.get(0),
+            version,
             kept: row.get(2),
             lost: row.get(3),
         },
@@ -58,7 +62,7 @@ pub async fn line_heads(
         kept: row.get(6),
         lost: row.get(7),
     });
-    Ok((Some(head), full))
+    Ok((last, Some(head), full))
 }
 
 /// The line of a plan on a source; archives have another one.

@@ -179,8 +179,38 @@ pub async fn line_own_on(
     Ok(row.get(0))
 }
 
+/// An ordinal that is on a cartridge is never given again.
+pub async fn line_ordinal_on(tx: &Transaction<'_>, line: i64, ordinal: i32) -> Result<(), Error> {
+    let sql = "UPDATE lines SET next_ordinal = $2::integer + 1 WHERE id = $1 AND next_ordinal <= $2::integer";
+    tx.execute(sql, &[&line, &ordinal]).await?;
+    Ok(())
+}
+
+/// What is known of a version: its closing record, none in it if it has none.
+pub async fn version_closing_on(
+    tx: &Transaction<'_>,
+    line: i64,
+    version: i64,
+) -> Result<Option<Option<Vec<u8>>>, Error> {
+    let sql = "SELECT closing FROM versions WHERE line_id = $1 AND version = $2 AND (state = 'published' OR rebuilt_at IS NOT NULL)";
+    let row = tx.query_opt(sql, &[&line, &version]).await?;
+    Ok(row.map(|row| row.get(0)))
+}
+
+/// Whether an attempt that is at work was given a cartridge to take in.
+pub async fn cartridge_is_given(
+    client: &impl GenericClient,
+    attempt: i64,
+    cartridge: &str,
+) -> Result<bool, Error> {
+    let sql = "SELECT EXISTS (SELECT 1 FROM attempt_volumes AS v JOIN attempts AS t ON t.id = v.attempt_id \
+               JOIN jobs AS j ON j.id = t.job_id WHERE t.id = $1 AND t.ended_at IS NULL AND j.kind = 'rescan' AND v.held \
+               AND v.cartridge = $2)";
+    Ok(client.query_one(sql, &[&attempt, &cartridge]).await?.get(0))
+}
+
 /// An archive that was met on a cartridge; one that the catalog does not have is made, and takes no parts but such. None if the
-/// line has another one under its ordinal.
+/// line has another one under its ordinal. One that its version is known not to list holds room on tape and nothing else.
 pub async fn archive_rebuild_on(
     tx: &Transaction<'_>,
     uuid: Uuid,
@@ -188,20 +218,17 @@ pub async fn archive_rebuild_on(
     ordinal: i32,
     version: i64,
     attempt: i64,
+    listed: bool,
 ) -> Result<Option<Archive>, Error> {
+    let state = if listed { "closed" } else { "abandoned" };
     tx.execute(
         "INSERT INTO archives (archive_uuid, line_id, ordinal, version, attempt_id, state) \
-         SELECT $1::uuid, $2::bigint, $3::integer, $4::bigint, $5::bigint, 'closed' \
+         SELECT $1::uuid, $2::bigint, $3::integer, $4::bigint, $5::bigint, $6::varchar \
          WHERE NOT EXISTS (SELECT 1 FROM archives WHERE archive_uuid = $1::uuid OR (line_id = $2::bigint AND ordinal = $3::integer))",
-        &[&uuid, &line, &ordinal, &version, &attempt],
+        &[&uuid, &line, &ordinal, &version, &attempt, &state],
     )
     .await?;
-    // Its ordinal is never given again.
-    tx.execute(
-        "UPDATE lines SET next_ordinal = $2::integer + 1 WHERE id = $1 AND next_ordinal <= $2::integer",
-        &[&line, &ordinal],
-    )
-    .await?;
+    line_ordinal_on(tx, line, ordinal).await?;
     let found = archives::archive_get(tx, uuid).await?;
     Ok(found.filter(|a| (a.line_id, a.ordinal, a.version) == (line, ordinal, version)))
 }
@@ -281,6 +308,12 @@ pub async fn version_rebuild_on(
             ],
         )
         .await?;
+    // One that was known only from a later record.
+    tx.execute(
+        "UPDATE versions SET closing = $3::bytea WHERE line_id = $1 AND version = $2 AND closing IS NULL AND rebuilt_at IS NOT NULL",
+        &[&line, &new.version, &new.closing],
+    )
+    .await?;
     // Its number is never given again.
     tx.execute(
         "UPDATE lines SET head = $2 WHERE id = $1 AND head < $2",

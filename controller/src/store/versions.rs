@@ -110,21 +110,25 @@ pub struct Filter<'a> {
     pub until: Option<Timestamp>,
 }
 
-/// Published versions whose job is below `before`, newest first.
+/// What orders versions in lists: job, line and number. One job brings many back by a rebuild.
+pub type Order = (i64, i64, i64);
+
+/// Published versions below `before`, newest first.
 pub async fn version_list(
     client: &impl GenericClient,
-    before: Option<i64>,
+    before: Option<Order>,
     filter: Filter<'_>,
     limit: i64,
 ) -> Result<Vec<Version>, Error> {
     let sql = format!(
-        "{SELECT} AND ($1::bigint IS NULL OR v.job_id < $1::bigint) AND ($2::varchar IS NULL OR p.plan_name = $2::varchar) \
+        "{SELECT} AND ($1::bigint IS NULL OR v.job_id < $1::bigint OR v.job_id = $1::bigint AND (v.line_id < $9::bigint \
+         OR v.line_id = $9::bigint AND v.version < $10::bigint)) AND ($2::varchar IS NULL OR p.plan_name = $2::varchar) \
          AND ($4::varchar IS NULL OR v.kind = $4::varchar) AND ($5::boolean IS NULL OR l.archives = $5::boolean) \
          AND ($6::timestamptz IS NULL OR v.started_at >= $6::timestamptz) \
          AND ($7::timestamptz IS NULL OR v.started_at <= $7::timestamptz) \
          AND ($8::varchar IS NULL OR EXISTS (SELECT 1 FROM version_tags AS g \
               WHERE g.line_id = v.line_id AND g.version = v.version AND g.tag = $8::varchar)) \
-         ORDER BY v.job_id DESC LIMIT $3::bigint"
+         ORDER BY v.job_id DESC, v.line_id DESC, v.version DESC LIMIT $3::bigint"
     );
     let Filter {
         plan,
@@ -134,11 +138,13 @@ pub async fn version_list(
         since,
         until,
     } = filter;
+    let job = before.map(|(job, _, _)| job);
+    let (_, line, number) = before.unwrap_or_default();
     Ok(client
         .query(
             &sql,
             &[
-                &before, &plan, &limit, &kind, &archives, &since, &until, &tag,
+                &job, &plan, &limit, &kind, &archives, &since, &until, &tag, &line, &number,
             ],
         )
         .await?

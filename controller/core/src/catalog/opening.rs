@@ -95,6 +95,8 @@ pub struct Staged {
 /// What is known of a line when a run begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Line {
+    /// The newest number that it has given. It is the head's, but for a version that came back by a rebuild and is not whole.
+    pub last: i64,
     /// Its newest published version.
     pub head: Option<Head>,
     /// The version at the head's floor.
@@ -192,7 +194,7 @@ impl Opening {
 
 /// Decides what a run makes that was asked to make `asked`.
 pub fn open(asked: Kind, line: &Line) -> Opening {
-    let version = line.head.map_or(0, |head| head.base.version) + 1;
+    let version = line.last.max(line.head.map_or(0, |head| head.base.version)) + 1;
     let promotion = asked.wants_base().then(|| obstacle(asked, line)).flatten();
     let kind = match promotion {
         // A mirror without a base is a whole one, and stays a mirror.
