@@ -283,6 +283,7 @@ mod tests {
 
     fn line() -> Line {
         Line {
+            last: 7,
             head: Some(Head {
                 base: KEPT,
                 floor: 4,
