@@ -424,13 +424,12 @@ impl Search<'_> {
             let (gauge, stop) = (scan.gauge(), scan.stop);
             match told::read(drive, &self.recording, block, into, gauge, stop)? {
                 Ok((head, behind)) => {
-                    let behind = match behind {
-                        Some(behind) => behind,
+                    let behind = if let Some(behind) = behind {
+                        behind
+                    } else {
                         // It could not be read to its end.
-                        None => {
-                            let file = survey::at(drive, &self.recording, block, self.end);
-                            file.map_err(|e| said(&e, scan.barcode))?.next_block
-                        }
+                        let file = survey::at(drive, &self.recording, block, self.end);
+                        file.map_err(|e| said(&e, scan.barcode))?.next_block
                     };
                     self.known.file(head.tape_file, block, behind);
                     next = head.earlier;
