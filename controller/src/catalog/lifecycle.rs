@@ -44,7 +44,6 @@ pub async fn foresee(
     line_id: i64,
     asked: Kind,
 ) -> Result<Opening, Error> {
-<<<<<<< HEAD
     Ok(open(asked, &line_of(client, line_id, asked).await?))
 }
 
@@ -54,12 +53,8 @@ pub async fn line_of(
     line_id: i64,
     asked: Kind,
 ) -> Result<Line, Error> {
-    let (head, full) = lines::line_heads(client, line_id).await?;
-    let number = head.map_or(0, |head| head.base.version) + 1;
-=======
     let (last, head, full) = lines::line_heads(client, line_id).await?;
     let number = last + 1;
->>>>>>> 00cfee2 (What a rebuild takes in: no row of an archive that its version does not list, no number or ordinal twice, only from the cartridge that was given)
     let mut staged = None;
     if let Some(row) = versions::version_staged(client, line_id, number).await? {
         let left = parts::part_list_left(client, line_id, number).await?;
@@ -78,12 +73,8 @@ pub async fn line_of(
         }
         _ => None,
     };
-<<<<<<< HEAD
     Ok(Line {
-=======
-    let line = Line {
         last,
->>>>>>> 00cfee2 (What a rebuild takes in: no row of an archive that its version does not list, no number or ordinal twice, only from the cartridge that was given)
         head,
         full,
         staged,

@@ -13,8 +13,8 @@ use taf_proto::agent::{
     FetchSelectionRequest, FetchSelectionResponse, FetchVerificationRequest,
     FetchVerificationResponse, JudgePartRequest, JudgePartResponse, LocateVolumeRequest,
     LocateVolumeResponse, ReportIssuesRequest, ReportIssuesResponse, ReportOrphanRequest,
-    ReportOrphanResponse, ReportScanRequest, ReportScanResponse, ReportVerificationRequest, ReportVerificationResponse,
-    ReportVolumeRequest, ReportVolumeResponse, Worker,
+    ReportOrphanResponse, ReportScanRequest, ReportScanResponse, ReportVerificationRequest,
+    ReportVerificationResponse, ReportVolumeRequest, ReportVolumeResponse, Worker,
 };
 use taf_proto::{path, v1};
 use tokio::sync::mpsc;
