@@ -3,7 +3,6 @@
 //! `TAF_REBUILD_SEEDS` random courses are played, four if it is not set.
 #![allow(clippy::unwrap_used, missing_docs)]
 
-#[allow(dead_code)]
 #[path = "support/runs.rs"]
 mod runs;
 mod support;
