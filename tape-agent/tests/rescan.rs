@@ -73,8 +73,11 @@ async fn scanned(site: &mut Site) -> (RescanDone, Scanned) {
     (done, told)
 }
 
+/// Parts by tape file, with their records.
+type Parts = BTreeMap<u64, (IndexPart, Vec<Body>)>;
+
 /// Parts by tape file, with all that follows each; and what is of no part.
-fn sorted(told: &Scanned) -> (BTreeMap<u64, (IndexPart, Vec<Body>)>, Vec<Body>) {
+fn sorted(told: &Scanned) -> (Parts, Vec<Body>) {
     let (mut parts, mut others, mut open) = (BTreeMap::new(), Vec::new(), None);
     for body in told.records.clone() {
         match (&body, &mut open) {
