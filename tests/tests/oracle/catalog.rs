@@ -167,6 +167,7 @@ impl Catalog {
             .map(base);
         let dead = self.dead.take();
         let line = Line {
+            last: head.map_or(0, |head| head.of.version),
             head: head.map(|head| Head {
                 base: base(head),
                 floor: head.of.floor,
