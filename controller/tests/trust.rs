@@ -16,7 +16,9 @@ use std::time::Duration;
 
 use served::{reason, signed};
 use site::{DRIVE, Site, VOLUME};
+use taf_proto::agent::JudgePartRequest;
 use taf_proto::agent::assignment::Work;
+use taf_proto::agent::catalog_service_client::CatalogServiceClient;
 use taf_proto::v1::system_service_client::SystemServiceClient;
 use taf_proto::v1::trust_service_client::TrustServiceClient;
 use taf_proto::v1::volume_service_client::VolumeServiceClient;
@@ -264,4 +266,30 @@ async fn a_drive_that_saw_less_gets_nothing_before_the_others_have_spoken() {
     for unit in [&units.drive, &units.source] {
         assert!(unit.session.assignments().borrow().is_empty());
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tape_that_bears_an_archive_which_the_catalog_never_had_says_that_it_is_old() {
+    let site = Site::new().await;
+    let units = site.units().await;
+    let job = site.run("daily").await;
+    let (key, work) = units.drive.given_write().await;
+    let unknown = Uuid::new_v4();
+    let request = JudgePartRequest {
+        key: Some(key),
+        recording_uuid: work.recording.unwrap().recording_uuid,
+        archive_uuid: unknown.as_bytes().to_vec().into(),
+        part_number: 1,
+        tape_file: 1,
+    };
+    let channel = site.served.channel(Some(&site.tape)).await;
+    let mut catalog = CatalogServiceClient::new(channel);
+    let judged = catalog.judge_part(request).await;
+    assert_eq!(reason(judged), "CATALOG_DISTRUSTED");
+    let why = distrusted(&site).await;
+    let bears = format!("volume {VOLUME} bears archive {unknown}");
+    assert!(why.contains(&bears), "{why}");
+    units.drive.withdrawn(&key).await;
+    units.drive.fail(key, "STOPPED");
+    assert_eq!(site.failed(&job).await.reason, "CATALOG_DISTRUSTED");
 }
