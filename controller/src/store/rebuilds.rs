@@ -68,7 +68,8 @@ pub async fn recording_reach_on(
 ) -> Result<(), Error> {
     tx.execute(
         "UPDATE volumes SET next_tape_file = $2, next_block = $3, index_due = true, index_tries = 0, freed_at = NULL, \
-         byte_count = (SELECT COALESCE(sum(x.byte_count), 0)::bigint FROM parts AS x WHERE x.recording_uuid = $1) \
+         byte_count = ((SELECT COALESCE(sum(x.byte_count), 0) FROM parts AS x WHERE x.recording_uuid = $1) \
+         + (SELECT COALESCE(sum(i.byte_count), 0) FROM volume_indexes AS i WHERE i.recording_uuid = $1))::bigint \
          WHERE recording_uuid = $1 AND next_tape_file < $2",
         &[&recording, &next_tape_file, &next_block],
     )
