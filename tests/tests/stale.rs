@@ -10,6 +10,7 @@ use std::time::Duration;
 use serde_json::Value;
 use taf_emulator::control::{Order, Report};
 use taf_tests::patience::until;
+use taf_tests::said::objects;
 use taf_tests::system::{Options, Process, System};
 use taf_tests::trees::{build_random, ensure_equal};
 
@@ -64,7 +65,7 @@ fn yesterdays_database_writes_nothing_and_destroys_nothing_of_today() {
         cartridges: 4,
         capacity: "60MB".into(),
         lease: "5s".into(),
-        controller: "reuse_after = \"0s\"\n".into(),
+        controller: "reuse_after = \"0s\"\nindex_after = \"1s\"\n".into(),
         ..Options::default()
     })
     .unwrap();
@@ -102,11 +103,22 @@ fn yesterdays_database_writes_nothing_and_destroys_nothing_of_today() {
     system.label(given_up, "second").unwrap();
     taf(&system, &["run", "other", "--type", "full"]);
 
+    until("the indexes of today", PATIENCE, || {
+        let indexed = |barcode| -> anyhow::Result<bool> {
+            let shown = system.json(&["volume", "show", barcode])?;
+            let files = objects(&shown, "indexed");
+            let mut parts = files.iter().filter(|file| file["kind"] == "part");
+            Ok(parts.all(|part| part["indexed"] == true))
+        };
+        Ok((indexed(kept)? && indexed(given_up)?).then_some(()))
+    })
+    .unwrap();
+    let todays = system.versions("daily").unwrap().remove(0);
     let all = [kept, given_up, untouched, "TAF004L8"];
     system.end_process(Process::Controller).unwrap();
     let (today, bytes) = (images(&system, &all), written(&system));
-    let saved = system.home().join("today");
-    fs::rename(&database, &saved).unwrap();
+    let length = fs::metadata(system.cartridge(kept)).unwrap().len() as usize;
+    fs::remove_dir_all(&database).unwrap();
     copy(&yesterday, &database);
     // The host of the controller was set back as a whole: only the agents remember.
     fs::remove_file(system.home().join("controller/generation")).unwrap();
@@ -167,24 +179,28 @@ fn yesterdays_database_writes_nothing_and_destroys_nothing_of_today() {
     assert_eq!(images(&system, &all), today);
     assert_eq!(written(&system), bytes, "nothing was written anywhere");
 
-    // Whoever answers for it in error still destroys nothing: the tape itself says that the catalog is old.
-    taf(&system, &["catalog", "trust", "--volumes"]);
-    distrusted(&system, "and the database does not know it");
-    let now = images(&system, &[kept, given_up]);
-    assert_eq!(now, today[..2], "parts of today are as they were");
-
-    // With today's database everything is as the catalog says, and it goes on behind today's parts.
-    system.end_process(Process::Controller).unwrap();
-    fs::remove_dir_all(&database).unwrap();
-    copy(&saved, &database);
-    system.begin(Process::Controller).unwrap();
-    distrusted(&system, "has seen generation");
-    system.until_ready().unwrap();
+    // What the catalog lacks is read from the cartridges. Then they are what it says, and it goes on behind today's parts.
+    taf(&system, &["catalog", "rebuild", kept, given_up]);
+    assert!(system.versions("daily").unwrap().contains(&todays));
     taf(&system, &["volume", "inspect", "--all"]);
-    let status = system.json(&["status"]).unwrap();
-    assert!(status["distrust_time"].is_null(), "{status}");
-    taf(&system, &["run", "daily", "--type", "full"]);
+    until("trust", PATIENCE, || {
+        let status = system.json(&["status"])?;
+        Ok(status["distrust_time"].is_null().then_some(()))
+    })
+    .unwrap();
+    until("the end of all that waited", PATIENCE, || {
+        let jobs = system.json(&["job", "list", "--active"])?;
+        Ok(objects(&jobs, "state").is_empty().then_some(()))
+    })
+    .unwrap();
     taf(&system, &["catalog", "check"]);
-    let restored = system.restore("daily", &[], "restored", &tree).unwrap();
+    // What waited has another number than what came back.
+    let versions = system.versions("daily").unwrap();
+    let next = versions.iter().max().unwrap();
+    assert!(*next > todays, "{versions:?}");
+    let restored = system.restore(next, &[], "restored", &tree).unwrap();
     ensure_equal(&tree, &restored).unwrap();
+    let now = fs::read(system.cartridge(kept)).unwrap();
+    let todays = &now[RECORDS_AT..length];
+    assert_eq!(blake3::hash(todays), today[0], "it went on behind them");
 }
