@@ -109,7 +109,7 @@ const MENDED: &[(&str, &str)] = &[
     ),
     (
         "ROW_WITHOUT_VERSION",
-        "INSERT INTO pages (line_id, chunk, version, archive_ordinal, part_number) SELECT id, 'zz', 99, 1, 1 FROM lines",
+        "INSERT INTO pages (line_id, chunk, version, archive_ordinal, part_number) SELECT id, 'zz', 99, 99, 1 FROM lines",
     ),
     (
         "ROW_UNNEEDED",
@@ -240,6 +240,15 @@ async fn what_a_version_needs_is_counted_anew() {
     let mut record = ClosingRecord::decode(good.as_slice()).unwrap();
     record.needs[0].entry_count += 1;
     let write = "UPDATE versions SET closing = $1 WHERE version = 4";
+    client
+        .execute(write, &[&record.encode_to_vec()])
+        .await
+        .unwrap();
+    // Where less is there than was, the record is the only one that knows.
+    let (found, named) = checked(&world, true).await;
+    assert!(named[0].starts_with("LISTINGS_MISSING"), "{named:?}");
+    assert_eq!(found.repaired, 0);
+    record.needs[0].entry_count -= 2;
     client
         .execute(write, &[&record.encode_to_vec()])
         .await

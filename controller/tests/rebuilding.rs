@@ -608,6 +608,64 @@ async fn what_a_failed_attempt_left_is_in_no_version() {
     }
 }
 
+#[tokio::test]
+async fn a_part_comes_back_although_a_later_version_is_whole_without_it() {
+    // An archive of two parts on two cartridges: the second version has anew what the second part holds.
+    let world = World::new().await;
+    let client = world.store.client().await.unwrap();
+    let second = Uuid::new_v4();
+    let sql = format!(
+        "INSERT INTO volumes (barcode, volume_uuid, pool_id, state, recording_uuid, block_size, next_tape_file, next_block, \
+         labelled_at, created_at) SELECT 'TAF002L9', '{}', pool_id, state, '{second}', block_size, 1, 4, now(), now() FROM volumes",
+        Uuid::new_v4()
+    );
+    client.batch_execute(&sql).await.unwrap();
+    drop(client);
+    let tree = Tree::of(&[("a/1", 16_000, 0), ("b/2", 16_000, 0)]);
+    let attempt = world.attempt_at(Kind::Full).await;
+    let backup = world::Backup::of(&tree, attempt.opened.ordinal as u32);
+    let mut parts = backup.parts_at(world.recording, (1, 4), &attempt, 2);
+    let on_second = backup.parts_at(second, (1, 4), &attempt, 2);
+    let mut moved = on_second[1].clone();
+    (moved.header.tape_file, moved.header.first_block) = (1, 4);
+    moved.header.next_tape_file = 2;
+    moved.header.next_block = 4 + moved.header.block_count + 1;
+    parts.truncate(1);
+    let client = world.store.client().await.unwrap();
+    let sql = "INSERT INTO attempt_volumes (attempt_id, ordinal, volume_id, held, first_step, reserved_at, cartridge) \
+               SELECT $1, 2, id, false, 1, now(), barcode FROM volumes WHERE recording_uuid = $2";
+    client.execute(sql, &[&attempt.id, &second]).await.unwrap();
+    drop(client);
+    world.commit(&parts[0]).await.unwrap();
+    world.commit(&moved).await.unwrap();
+    world.publish(&attempt, &backup).await.unwrap();
+    let attempt = world.attempt_at(Kind::Incremental).await;
+    let later = Tree::of(&[("a/1", 16_000, 0)]);
+    make(&world, &attempt, &later).await;
+    let found = cartridges(&world).await;
+    assert_eq!(found.len(), 2);
+
+    let (mut back, key) = empty().await;
+    scan(&back, key, &found[0]).await.unwrap();
+    let (whole, lacking) = standing(&back).await;
+    assert!(lacking.contains_key(&1), "{whole:?} {lacking:?}");
+    scan(&back, key, &found[1]).await.unwrap();
+    let (whole, lacking) = standing(&back).await;
+    assert!(
+        lacking.is_empty() && whole == BTreeSet::from([1, 2]),
+        "{lacking:?}"
+    );
+    let client = back.store.client().await.unwrap();
+    let row = client
+        .query_one("SELECT id FROM lines WHERE head = 2", &[])
+        .await
+        .unwrap();
+    back.line = row.get(0);
+    drop(client);
+    assert_eq!(files(&back, 1).await, sizes(&tree));
+    assert_eq!(files(&back, 2).await, sizes(&later));
+}
+
 /// Whether a version is told of by a record that is on a cartridge.
 fn standing_has(lost: &Lost, version: i64) -> bool {
     let recorded = lost.closings.iter().filter(|c| !c.archives.is_empty());

@@ -16,8 +16,10 @@ use uuid::Uuid;
 
 use crate::store::pages::Scope;
 use crate::store::rebuilds::{self, Owner, Published, Rebuilt, Waiting};
-use crate::store::{Client, Store, Transaction, bigint, lines};
+use crate::store::{Client, Store, Transaction, bigint, lines, versions};
 
+/// Why a version is lost as soon as it is back.
+const GONE: &str = "a volume that it needs was written anew, or erased";
 /// Most parts that are named as missing.
 const NAMED: usize = 3;
 
@@ -27,12 +29,8 @@ pub(super) fn time(nanos: i64) -> Result<Timestamp, Error> {
         .map_err(|_| Error::Invalid("a time is out of range".into()))
 }
 
-/// Keeps a closing record; gives its line, none if the record is known.
-pub(super) async fn closing(
-    client: &mut Client,
-    encoded: &[u8],
-    job: i64,
-) -> Result<Option<i64>, Error> {
+/// Keeps a closing record; gives its line.
+pub(super) async fn closing(client: &mut Client, encoded: &[u8], job: i64) -> Result<i64, Error> {
     let record = decode(encoded)?;
     let kind = kind_of(record.r#type())?;
     let tx = client.transaction().await?;
@@ -60,7 +58,13 @@ pub(super) async fn closing(
             .map_err(|_| Error::Invalid("an archive's ordinal is too large".into()))?;
         rebuilds::line_ordinal_on(&tx, line, highest).await?;
     }
-    let mut taken = rebuilds::version_rebuild_on(&tx, line, &new, job).await?;
+    if rebuilds::version_is_filled_on(&tx, line, new.version).await? {
+        return Err(Error::Position(format!(
+            "a backup under way makes version {} of plan {}, which is on this cartridge already; cancel it, and take the cartridge in",
+            new.version, record.plan
+        )));
+    }
+    rebuilds::version_rebuild_on(&tx, line, &new, job).await?;
     // Runs in which nothing had changed were on the line before it, and are what the one before them is.
     for unchanged in &record.unchanged {
         let version = bigint(unchanged.version)?;
@@ -72,10 +76,10 @@ pub(super) async fn closing(
             started_at: time(unchanged.started_at_unix_nanos)?,
             closing: None,
         };
-        taken |= rebuilds::version_rebuild_on(&tx, line, &new, job).await?;
+        rebuilds::version_rebuild_on(&tx, line, &new, job).await?;
     }
     tx.commit().await?;
-    Ok(taken.then_some(line))
+    Ok(line)
 }
 
 async fn own(
@@ -235,6 +239,8 @@ async fn complete(
         living_tar_bytes: Some(living),
     };
     rebuilds::version_complete_on(tx, line, version, &of).await?;
+    // A cartridge that it needs may have been written anew since.
+    versions::version_lost_meanwhile_on(tx, line, version, GONE).await?;
     Ok(())
 }
 

@@ -185,7 +185,7 @@ impl Intake {
             Some(Body::Orphan(orphan)) => self.orphan(client, &orphan).await,
             Some(Body::Closing(record)) => {
                 let line = rebuild::closing(client, &record, self.job).await?;
-                self.lines.extend(line);
+                self.lines.insert(line);
                 Ok(())
             }
             Some(
@@ -255,8 +255,21 @@ impl Intake {
         .await?;
         let tape_file = bigint(part.tape_file)?;
         let known = rebuilds::tape_file_is_known_on(&tx, self.volume.recording, tape_file).await?;
-        // What is published is whole: a part that it does not have is of another history.
-        let wanted = archive.filter(|archive| !known && archive.state != "published");
+        let mut wanted = archive.filter(|_| !known);
+        let mut why = "a part of an archive that the catalog has otherwise";
+        if let Some(archive) = &wanted {
+            let number = i32::try_from(part.part_number).unwrap_or_default();
+            if parts::part_get(&tx, archive.id, number).await?.is_some() {
+                // Written again after an error, or of another history.
+                why = "another tape file is this part of its archive";
+                wanted = None;
+            } else if archive.state == "published"
+                && rebuilds::version_is_published_on(&tx, line, archive.version).await?
+            {
+                // A version that is readable is whole.
+                wanted = None;
+            }
+        }
         let mut rows = Rows {
             line,
             version,
@@ -289,11 +302,11 @@ impl Intake {
                 part.part_number
             )));
         }
+        self.lines.insert(line);
         match wanted {
             Some(archive) => {
                 parts::part_add_on(&tx, &self.row(archive.id, part, rows.table)?).await?;
                 tx.commit().await?;
-                self.lines.insert(line);
                 self.parts += 1;
             }
             // It is as the catalog has it, or is none of what the catalog has.
@@ -306,7 +319,7 @@ impl Intake {
                     tape_file: part.tape_file,
                     first_block: part.first_block,
                     next_block: part.next_block,
-                    reason: "a part of an archive that the catalog has otherwise".into(),
+                    reason: why.into(),
                 };
                 self.orphan(client, &orphan).await?;
             }
@@ -370,6 +383,11 @@ impl Intake {
         rebuilds::recording_reach_on(&tx, recording, file, block).await?;
         if trailer.open {
             let why = "nothing closes its last tape file";
+            orphans::recording_verdict_on(&tx, recording, "read-only", why).await?;
+        }
+        if !trailer.problems.is_empty() {
+            // Nothing may take for free what could not be read this time.
+            let why = "tape files of it could not be taken in by a rebuild";
             orphans::recording_verdict_on(&tx, recording, "read-only", why).await?;
         }
         let mut told = Vec::new();

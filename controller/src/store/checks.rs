@@ -138,11 +138,13 @@ pub const CHECKS: &[Check] = &[
         kind: "ROW_WITHOUT_VERSION",
         says: "there are listings of a version that does not exist",
         sql: "SELECT 'lines/' || p.line_id::varchar || '/versions/' || p.version::varchar AS subject FROM \
-              (SELECT DISTINCT line_id, version FROM pages) AS p WHERE NOT EXISTS \
-              (SELECT 1 FROM versions AS v WHERE v.line_id = p.line_id AND v.version = p.version)",
+              (SELECT DISTINCT line_id, version, archive_ordinal FROM pages) AS p WHERE NOT EXISTS \
+              (SELECT 1 FROM versions AS v WHERE v.line_id = p.line_id AND v.version = p.version) AND NOT EXISTS \
+              (SELECT 1 FROM archives AS a WHERE a.line_id = p.line_id AND a.ordinal = p.archive_ordinal AND a.state <> 'abandoned')",
         repair: Some(
             "DELETE FROM pages WHERE NOT EXISTS (SELECT 1 FROM versions AS v WHERE v.line_id = pages.line_id \
-             AND v.version = pages.version)",
+             AND v.version = pages.version) AND NOT EXISTS (SELECT 1 FROM archives AS a WHERE a.line_id = pages.line_id \
+             AND a.ordinal = pages.archive_ordinal AND a.state <> 'abandoned')",
         ),
     },
     Check {
@@ -253,6 +255,8 @@ pub struct Claimed {
     pub floor: i64,
     /// Its closing record.
     pub closing: Option<Vec<u8>>,
+    /// Whether it came back by a rebuild: then it may have none, if it had nothing of its own.
+    pub rebuilt: bool,
 }
 
 /// The published versions of a line whose rows and parts must be there.
@@ -260,13 +264,14 @@ pub async fn version_list_claimed(
     client: &impl GenericClient,
     line: i64,
 ) -> Result<Vec<Claimed>, Error> {
-    let sql = "SELECT version, floor, closing FROM versions WHERE line_id = $1 AND state = 'published' AND NOT pages_gone \
+    let sql = "SELECT version, floor, closing, rebuilt_at IS NOT NULL FROM versions WHERE line_id = $1 AND state = 'published' AND NOT pages_gone \
                ORDER BY version";
     let rows = client.query(sql, &[&line]).await?;
     let claimed = |row: &tokio_postgres::Row| Claimed {
         version: row.get(0),
         floor: row.get(1),
         closing: row.get(2),
+        rebuilt: row.get(3),
     };
     Ok(rows.iter().map(claimed).collect())
 }

@@ -38,6 +38,24 @@ pub async fn volume_rebuild_on(tx: &Transaction<'_>, label: &Labelled<'_>) -> Re
         &[&label.pool, &label.block_size],
     )
     .await?;
+    // A cartridge that was about to be labelled, as far as the catalog knows, and has been.
+    tx.execute(
+        "UPDATE volumes SET state = 'appendable', state_reason = NULL, volume_uuid = $2, recording_uuid = $3, \
+         pool_id = (SELECT p.id FROM pools AS p WHERE p.pool_name = $4), block_size = $5, next_tape_file = 1, next_block = 1, \
+         labelled_at = $6, suspect_since = clock_timestamp(), former_recording = NULL, former_end = NULL \
+         WHERE barcode = $1 AND state IN ('unlabelled', 'labelling') AND NOT EXISTS (SELECT 1 FROM volumes AS o \
+         WHERE o.barcode <> $1 AND (o.recording_uuid = $3 OR o.volume_uuid = $2)) AND NOT EXISTS (SELECT 1 FROM jobs AS j \
+         WHERE j.ended_at IS NULL AND j.kind IN ('label', 'erase', 'format') AND (j.volume_id = volumes.id OR j.cartridge = $1))",
+        &[
+            &label.barcode,
+            &label.volume,
+            &label.recording,
+            &label.pool,
+            &label.block_size,
+            &label.labelled_at,
+        ],
+    )
+    .await?;
     let made = tx
         .execute(
             "INSERT INTO volumes (barcode, volume_uuid, pool_id, state, recording_uuid, block_size, next_tape_file, \
@@ -198,6 +216,27 @@ pub async fn version_closing_on(
     Ok(row.map(|row| row.get(0)))
 }
 
+/// Whether a version is readable.
+pub async fn version_is_published_on(
+    tx: &Transaction<'_>,
+    line: i64,
+    version: i64,
+) -> Result<bool, Error> {
+    let sql = "SELECT EXISTS (SELECT 1 FROM versions WHERE line_id = $1 AND version = $2 AND state = 'published')";
+    Ok(tx.query_one(sql, &[&line, &version]).await?.get(0))
+}
+
+/// Whether an attempt that is at work fills this version.
+pub async fn version_is_filled_on(
+    tx: &Transaction<'_>,
+    line: i64,
+    version: i64,
+) -> Result<bool, Error> {
+    let sql = "SELECT EXISTS (SELECT 1 FROM archives AS a JOIN attempts AS t ON t.id = a.attempt_id JOIN jobs AS j ON j.id = t.job_id \
+               WHERE a.line_id = $1 AND a.version = $2 AND a.state = 'staged' AND t.ended_at IS NULL AND j.kind = 'backup')";
+    Ok(tx.query_one(sql, &[&line, &version]).await?.get(0))
+}
+
 /// Whether an attempt that is at work was given a cartridge to take in.
 pub async fn cartridge_is_given(
     client: &impl GenericClient,
@@ -309,6 +348,23 @@ pub async fn version_rebuild_on(
             ],
         )
         .await?;
+    // What a run had begun under the number, when the catalog was older, or has left.
+    tx.execute(
+        "UPDATE versions SET kind = $3, parent = $4, floor = $5, job_id = $6, started_at = $7, closing = $8, needs = NULL, \
+         rebuilt_at = clock_timestamp(), incomplete_reason = 'it was not looked at yet' \
+         WHERE line_id = $1 AND version = $2 AND state = 'staged' AND rebuilt_at IS NULL",
+        &[
+            &line,
+            &new.version,
+            &new.kind,
+            &new.parent,
+            &new.floor,
+            &job,
+            &new.started_at,
+            &new.closing,
+        ],
+    )
+    .await?;
     // One that was known only from a later record.
     tx.execute(
         "UPDATE versions SET closing = $3::bytea WHERE line_id = $1 AND version = $2 AND closing IS NULL AND rebuilt_at IS NOT NULL",
@@ -383,7 +439,7 @@ pub async fn archive_unlist_on(
     )
     .await?;
     tx.execute(
-        "UPDATE archives SET state = 'abandoned' WHERE line_id = $1 AND version = $2 AND state = 'closed' \
+        "UPDATE archives SET state = 'abandoned' WHERE line_id = $1 AND version = $2 AND state IN ('staged', 'closed') \
          AND NOT ordinal = ANY($3::integer[])",
         &[&line, &version, &listed],
     )
@@ -508,8 +564,8 @@ pub async fn version_complete_as_on(
         .execute(
             "UPDATE versions SET state = 'published', published_at = versions.started_at, floor = b.floor, file_count = b.file_count, \
              directory_count = b.directory_count, byte_count = b.byte_count, living_tar_bytes = b.living_tar_bytes, \
-             incomplete_reason = NULL FROM versions AS b WHERE versions.line_id = $1 AND versions.version = $2 \
-             AND versions.incomplete_reason IS NOT NULL AND b.line_id = $1 AND b.version = $3 AND b.state = 'published'",
+             lost_reason = b.lost_reason, incomplete_reason = NULL FROM versions AS b WHERE versions.line_id = $1 AND versions.version = $2 \
+             AND versions.incomplete_reason IS NOT NULL AND b.line_id = $1 AND b.version = $3 AND b.state = 'published' AND NOT b.pages_gone",
             &[&line, &version, &before],
         )
         .await?;

@@ -83,11 +83,17 @@ pub async fn trust_is_outlived_on(
     Ok(tx.query_opt(sql, &[&epoch, &counter]).await?.is_some())
 }
 
-/// The catalog is trusted again, if no volume has to be inspected any more; with `anyway` if there are some. Says whether it is
+/// The catalog is trusted again, if no volume has to be inspected any more, and no cartridge is in a library that it does not know and
+/// that was not looked at since: what was labelled after the dump may bear the numbers that would be given next; with `anyway` if there are some. Says whether it is
 /// from now on.
 pub async fn trust_regain_on(tx: &Transaction<'_>, anyway: bool) -> Result<bool, Error> {
     let sql = "UPDATE installation SET distrusted_at = NULL, distrust_reason = NULL WHERE id = 1 AND distrusted_at IS NOT NULL \
-               AND ($1::boolean OR NOT EXISTS (SELECT 1 FROM volumes AS v WHERE v.suspect_since IS NOT NULL))";
+               AND ($1::boolean OR NOT EXISTS (SELECT 1 FROM volumes AS v WHERE v.suspect_since IS NOT NULL) AND NOT EXISTS \
+               (SELECT 1 FROM elements AS e WHERE e.occupied AND e.barcode IS NOT NULL AND e.barcode NOT LIKE 'CLN%' \
+                AND NOT EXISTS (SELECT 1 FROM volumes AS w WHERE w.barcode = e.barcode) \
+                AND NOT EXISTS (SELECT 1 FROM cleaning_cartridges AS c WHERE c.barcode = e.barcode) \
+                AND NOT EXISTS (SELECT 1 FROM jobs AS j WHERE j.kind = 'rescan' AND j.cartridge = e.barcode \
+                 AND j.ended_at > installation.distrusted_at)))";
     Ok(tx.execute(sql, &[&anyway]).await? == 1)
 }
 

@@ -277,6 +277,9 @@ async fn compare(
         };
         report.found(finding, None).await?;
     }
+    if version.closing.is_none() && version.rebuilt {
+        return Ok(());
+    }
     let Some(encoded) = &version.closing else {
         let finding = Finding {
             kind: "CLOSING_MISSING",
@@ -296,6 +299,17 @@ async fn compare(
         return report.found(finding, None).await;
     };
     let counts: Vec<Need> = needs.iter().map(closing::need).collect();
+    if record.needs.iter().any(|need| is_short(need, &counts)) {
+        // The record alone tells of what is gone.
+        let finding = Finding {
+            kind: "LISTINGS_MISSING",
+            subject,
+            message: "it resolves to less than its closing record says: listings of it are gone"
+                .to_owned(),
+            repairable: false,
+        };
+        return report.found(finding, None).await;
+    }
     if record.needs != counts {
         let finding = Finding {
             kind: "NEEDS_DIFFER",
@@ -317,4 +331,17 @@ async fn compare(
         report.found(finding, Some(repair)).await?;
     }
     Ok(())
+}
+
+/// Whether less of a part was counted than is noted.
+fn is_short(noted: &Need, counts: &[Need]) -> bool {
+    let part = |need: &Need| (need.version, need.archive_ordinal, need.part_number);
+    let amounts = |need: &Need| [need.row_count, need.entry_count, need.byte_count];
+    let found = counts.iter().find(|count| part(count) == part(noted));
+    found.is_none_or(|count| {
+        amounts(count)
+            .iter()
+            .zip(amounts(noted))
+            .any(|(is, was)| *is < was)
+    })
 }
