@@ -19,13 +19,14 @@ use tonic::Status;
 use uuid::Uuid;
 
 use super::Error;
-use super::rebuild;
 use super::report::{self, Side, uuid};
+use super::{rebuild, trust};
 use crate::store::issues::{self, Issue};
 use crate::store::orphans::{self, Extent};
 use crate::store::pages::NewPage;
 use crate::store::parts::{self, NewPart, Proof};
 use crate::store::rebuilds::{self, Labelled};
+use crate::store::trust::trust_is_lost;
 use crate::store::{Client, Store, Transaction, bigint, dictionaries, indexes};
 
 /// Longest silence within the stream.
@@ -34,6 +35,8 @@ const SILENCE: Duration = Duration::from_mins(2);
 const BATCH_ROWS: usize = 256;
 /// Bytes at which a batch is inserted.
 const BATCH_BYTES: usize = 2 << 20;
+/// Who says that the catalog lacks something.
+const CREATOR: &str = "controller";
 /// Bytes of the largest segment table.
 const TABLE: usize = 64 << 20;
 
@@ -144,7 +147,11 @@ async fn volume(
         medium_serial: Some(header.medium_serial.as_str()).filter(|serial| !serial.is_empty()),
     };
     let tx = client.transaction().await?;
-    rebuilds::volume_rebuild_on(&tx, &labelled).await?;
+    if rebuilds::volume_rebuild_on(&tx, &labelled).await? && !trust_is_lost(&tx).await? {
+        // Further cartridges may bear the numbers that a run would be given now.
+        let why = format!("volume {} was not in it", label.barcode);
+        trust::lose_on(&tx, CREATOR, (0, 0), &why).await?;
+    }
     tx.commit().await?;
     let known = orphans::recording_get(client, recording).await?;
     let known = known.ok_or_else(|| {
