@@ -65,8 +65,8 @@ tool() {
 prepare() {
     install_missing cc:gcc+libc6-dev:gcc postgres:postgresql:postgresql-server zstd:zstd:zstd tar:tar:tar 7z:p7zip-full:p7zip-plugins
     # For a client of the API in Python. Without it that test says so and does nothing.
-    if ! { python3 -c 'import grpc, google.protobuf' && have protoc; } >/dev/null 2>&1; then
-        (install_missing grpc-of-python:protobuf-compiler+python3-grpcio+python3-protobuf:protobuf-compiler+python3-grpcio) ||
+    if ! { python3 -c 'import grpc, google.protobuf' && have protoc && [[ -e /usr/include/google/protobuf/descriptor.proto ]]; } >/dev/null 2>&1; then
+        (install_missing grpc-of-python:protobuf-compiler+libprotobuf-dev+python3-grpcio+python3-protobuf:protobuf-compiler+protobuf-devel+python3-grpcio) ||
             say 'going on without a client in Python'
     fi
     need_rust

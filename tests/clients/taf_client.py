@@ -10,7 +10,7 @@ Usage: taf_client.py PROTO_FOLDER SERVER AUTHORITY_PEM USER PASSWORD_FILE COMMAN
   watch JOB                        follows a job to its end; prints its states
   refused                          asks for something that must be refused; prints the stable reason
 
-Needs python3-grpcio and python3-protobuf, and protoc (protobuf-compiler) or grpcio-tools.
+Needs python3-grpcio and python3-protobuf, and protoc (protobuf-compiler and libprotobuf-dev) or grpcio-tools.
 """
 
 import importlib

@@ -13,22 +13,32 @@ use taf_tests::system::{Options, System, below};
 use taf_tests::trees::{build_random, ensure_equal};
 
 /// The interpreter; `TAF_TEST_PYTHON` names another one, as of a virtual environment.
+/// The interpreter that has what the client needs: a host may have several, and packages are the system's.
 fn python() -> String {
-    std::env::var("TAF_TEST_PYTHON").unwrap_or_else(|_| "python3".to_owned())
+    if let Ok(python) = std::env::var("TAF_TEST_PYTHON") {
+        return python;
+    }
+    let has = |python: &&str| works(python, &["-c", "import grpc, google.protobuf"]);
+    let found = ["python3", "/usr/bin/python3"].into_iter().find(has);
+    found.unwrap_or("python3").to_owned()
+}
+
+fn works(program: &str, arguments: &[&str]) -> bool {
+    let tried = Command::new(program).args(arguments).output();
+    tried.is_ok_and(|output| output.status.success())
 }
 
 /// What is missing on this machine, if anything.
 fn missing() -> Option<&'static str> {
-    let works = |program: &str, arguments: &[&str]| {
-        let tried = Command::new(program).args(arguments).output();
-        tried.is_ok_and(|output| output.status.success())
-    };
     let python = python();
     if !works(&python, &["-c", "import grpc, google.protobuf"]) {
         return Some("python3-grpcio and python3-protobuf");
     }
-    let tools = works(&python, &["-c", "import grpc_tools"]) || works("protoc", &["--version"]);
-    (!tools).then_some("protobuf-compiler (protoc), or grpcio-tools")
+    // Google's own files are apart from the compiler.
+    let protoc = works("protoc", &["--version"])
+        && Path::new("/usr/include/google/protobuf/descriptor.proto").exists();
+    let tools = works(&python, &["-c", "import grpc_tools"]) || protoc;
+    (!tools).then_some("protobuf-compiler and libprotobuf-dev, or grpcio-tools")
 }
 
 /// Runs the program; gives its lines.

@@ -42,8 +42,6 @@ const ENTRIES_DEFAULT: usize = 1_000;
 const ENTRIES_MOST: usize = 10_000;
 /// Bytes of entries at which a page ends, well below the limit of a message.
 const ENTRIES_BYTES: usize = 2 << 20;
-/// Most versions that are told of which came back and are not whole.
-const INCOMPLETE: i64 = 10_000;
 
 /// `taf.v1.VersionService`.
 #[derive(Clone)]
@@ -273,14 +271,23 @@ pub(super) fn message(version: &Version, parts: &[Located]) -> v1::Version {
 
 /// Behind which version a page begins.
 fn after(page: &Page) -> Result<Option<versions::Order>, Status> {
+    match numbers(page)?.as_deref() {
+        None => Ok(None),
+        Some(&[rank, line, number]) => Ok(Some((rank, line, number))),
+        Some(_) => Err(status::invalid("page_token", "is damaged")),
+    }
+}
+
+/// The numbers of the key that a page begins behind; none on the first one.
+fn numbers(page: &Page) -> Result<Option<Vec<i64>>, Status> {
     if page.after().is_none() {
         return Ok(None);
     }
     let numbers = page.after_text()?.split(' ').map(str::parse);
-    match numbers.collect::<Result<Vec<i64>, _>>().as_deref() {
-        Ok(&[job, line, number]) => Ok(Some((job, line, number))),
-        _ => Err(status::invalid("page_token", "is damaged")),
-    }
+    let numbers = numbers.collect::<Result<Vec<i64>, _>>();
+    numbers
+        .map(Some)
+        .map_err(|_| status::invalid("page_token", "is damaged"))
 }
 
 pub(super) fn moment(time: Time) -> prost_types::Timestamp {
@@ -384,7 +391,7 @@ impl VersionService for Versions {
         let before = after(&page)?;
         let mut rows = versions::version_list(&client, before, filter, page.limit()).await?;
         let next_page_token = page.cut(&mut rows, |row| {
-            format!("{} {} {}", row.job_id, row.line_id, row.version)
+            format!("{} {} {}", row.rank, row.line_id, row.version)
         });
         let mut messages = Vec::with_capacity(rows.len());
         for row in &rows {
@@ -418,10 +425,24 @@ impl VersionService for Versions {
 
     async fn list_incomplete_versions(
         &self,
-        _: Request<ListIncompleteVersionsRequest>,
+        request: Request<ListIncompleteVersionsRequest>,
     ) -> Result<Response<ListIncompleteVersionsResponse>, Status> {
+        let request = request.into_inner();
+        let page = Page::read(
+            "incomplete versions",
+            request.page_size,
+            &request.page_token,
+            PAGE_DEFAULT,
+            PAGE_MOST,
+        )?;
+        let behind = match numbers(&page)?.as_deref() {
+            None => (0, 0),
+            Some(&[line, number]) => (line, number),
+            Some(_) => return Err(status::invalid("page_token", "is damaged")),
+        };
         let client = self.app.store.client().await?;
-        let rows = rebuilds::version_list_incomplete(&client, INCOMPLETE).await?;
+        let mut rows = rebuilds::version_list_incomplete(&client, behind, page.limit()).await?;
+        let next_page_token = page.cut(&mut rows, |row| format!("{} {}", row.line_id, row.version));
         let version = |row: rebuilds::Incomplete| IncompleteVersion {
             name: names::version(row.line_id, row.version),
             plan: row.plan.map(|plan| names::plan(&plan)).unwrap_or_default(),
@@ -429,8 +450,10 @@ impl VersionService for Versions {
             start_time: Some(timestamp(row.started_at)),
             reason: row.reason,
         };
-        let versions = rows.into_iter().map(version).collect();
-        Ok(Response::new(ListIncompleteVersionsResponse { versions }))
+        Ok(Response::new(ListIncompleteVersionsResponse {
+            versions: rows.into_iter().map(version).collect(),
+            next_page_token,
+        }))
     }
 
     async fn list_entries(

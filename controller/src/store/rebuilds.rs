@@ -596,15 +596,17 @@ pub struct Incomplete {
     pub reason: String,
 }
 
-/// Versions that came back and are not readable.
+/// Versions that came back and are not readable, behind a line and number.
 pub async fn version_list_incomplete(
     client: &impl GenericClient,
+    (line, number): (i64, i64),
     limit: i64,
 ) -> Result<Vec<Incomplete>, Error> {
     let sql = "SELECT p.plan_name, v.line_id, v.version, v.started_at, v.incomplete_reason FROM versions AS v \
                JOIN lines AS l ON l.id = v.line_id LEFT JOIN plans AS p ON p.id = l.plan_id \
-               WHERE v.incomplete_reason IS NOT NULL ORDER BY v.line_id, v.version LIMIT $1::bigint";
-    let rows = client.query(sql, &[&limit]).await?;
+               WHERE v.incomplete_reason IS NOT NULL AND (v.line_id > $2::bigint OR v.line_id = $2::bigint AND v.version > $3::bigint) \
+               ORDER BY v.line_id, v.version LIMIT $1::bigint";
+    let rows = client.query(sql, &[&limit, &line, &number]).await?;
     let incomplete = |row: &tokio_postgres::Row| Incomplete {
         plan: row.get(0),
         line_id: row.get(1),

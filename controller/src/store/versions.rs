@@ -38,6 +38,8 @@ pub struct Version {
     pub published_at: Timestamp,
     /// When it came back by a rebuild.
     pub rebuilt_at: Option<Timestamp>,
+    /// Its rank in a list; 0 out of one. See [`Order`].
+    pub rank: i64,
     /// Files, further names included.
     pub file_count: i64,
     /// Directories.
@@ -75,6 +77,7 @@ fn version(row: &Row) -> Version {
         kind: row.get(18),
         parent: row.get(19),
         rebuilt_at: row.get(20),
+        rank: 0,
         plan: row.get(3),
         source: row.get(4),
         agent_id: row.get(5),
@@ -110,8 +113,12 @@ pub struct Filter<'a> {
     pub until: Option<Timestamp>,
 }
 
-/// What orders versions in lists: job, line and number. One job brings many back by a rebuild.
+/// What orders versions in lists: rank, line and number. The rank is the newest job that made it, or one before it on its line: a version
+/// that came back by a rebuild is no newer than one with a greater number, whichever job came first.
 pub type Order = (i64, i64, i64);
+
+const RANKED: &str = "SELECT line_id, version, max(job_id) OVER (PARTITION BY line_id ORDER BY version) AS newest_job FROM versions \
+     WHERE state = 'published'";
 
 /// Published versions below `before`, newest first.
 pub async fn version_list(
@@ -121,14 +128,16 @@ pub async fn version_list(
     limit: i64,
 ) -> Result<Vec<Version>, Error> {
     let sql = format!(
-        "{SELECT} AND ($1::bigint IS NULL OR v.job_id < $1::bigint OR v.job_id = $1::bigint AND (v.line_id < $9::bigint \
-         OR v.line_id = $9::bigint AND v.version < $10::bigint)) AND ($2::varchar IS NULL OR p.plan_name = $2::varchar) \
+        "SELECT q.*, o.newest_job FROM ({SELECT} AND ($2::varchar IS NULL OR p.plan_name = $2::varchar) \
          AND ($4::varchar IS NULL OR v.kind = $4::varchar) AND ($5::boolean IS NULL OR l.archives = $5::boolean) \
          AND ($6::timestamptz IS NULL OR v.started_at >= $6::timestamptz) \
          AND ($7::timestamptz IS NULL OR v.started_at <= $7::timestamptz) \
          AND ($8::varchar IS NULL OR EXISTS (SELECT 1 FROM version_tags AS g \
-              WHERE g.line_id = v.line_id AND g.version = v.version AND g.tag = $8::varchar)) \
-         ORDER BY v.job_id DESC, v.line_id DESC, v.version DESC LIMIT $3::bigint"
+              WHERE g.line_id = v.line_id AND g.version = v.version AND g.tag = $8::varchar))) AS q \
+         JOIN ({RANKED}) AS o ON o.line_id = q.line_id AND o.version = q.version \
+         WHERE $1::bigint IS NULL OR o.newest_job < $1::bigint OR o.newest_job = $1::bigint AND (q.line_id < $9::bigint \
+         OR q.line_id = $9::bigint AND q.version < $10::bigint) \
+         ORDER BY o.newest_job DESC, q.line_id DESC, q.version DESC LIMIT $3::bigint"
     );
     let Filter {
         plan,
@@ -138,18 +147,21 @@ pub async fn version_list(
         since,
         until,
     } = filter;
-    let job = before.map(|(job, _, _)| job);
+    let rank = before.map(|(rank, _, _)| rank);
     let (_, line, number) = before.unwrap_or_default();
     Ok(client
         .query(
             &sql,
             &[
-                &job, &plan, &limit, &kind, &archives, &since, &until, &tag, &line, &number,
+                &rank, &plan, &limit, &kind, &archives, &since, &until, &tag, &line, &number,
             ],
         )
         .await?
         .iter()
-        .map(version)
+        .map(|row| Version {
+            rank: row.get(21),
+            ..version(row)
+        })
         .collect())
 }
 

@@ -2,12 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use taf_proto::v1::{
-    IncompleteVersion, ListIncompleteVersionsRequest, ListIncompleteVersionsResponse,
-    RescanVolumeRequest,
-};
+use taf_proto::v1::{IncompleteVersion, ListIncompleteVersionsRequest, RescanVolumeRequest};
 
-use crate::client::{Client, read, request_id};
+use crate::client::{Client, all, read, request_id};
 use crate::command::library::libraries;
 use crate::command::order::Order;
 use crate::failure::{Exit, Failure};
@@ -98,7 +95,7 @@ impl Rebuild {
         }
         let exit = follow_all(&client, &jobs, out).await?;
         if !out.json() {
-            let lacking = incomplete(&client).await?.versions;
+            let lacking = incomplete(&client).await?;
             if !lacking.is_empty() {
                 let count = human::counted(lacking.len() as u64, "version is", "versions are");
                 say(format!(
@@ -133,19 +130,24 @@ impl Rebuild {
     }
 }
 
-async fn incomplete(client: &Client) -> Result<ListIncompleteVersionsResponse, Failure> {
-    read(|| {
-        let mut versions = client.versions();
-        async move {
-            let request = ListIncompleteVersionsRequest {};
-            versions.list_incomplete_versions(request).await
-        }
+async fn incomplete(client: &Client) -> Result<Vec<IncompleteVersion>, Failure> {
+    all(async |page_token| {
+        let request = ListIncompleteVersionsRequest {
+            page_size: 1000,
+            page_token,
+        };
+        let page = read(|| {
+            let (mut versions, request) = (client.versions(), request.clone());
+            async move { versions.list_incomplete_versions(request).await }
+        })
+        .await?;
+        Ok((page.versions, page.next_page_token))
     })
     .await
 }
 
 async fn status(client: &Client, out: &mut Output) -> Result<Exit, Failure> {
-    let lacking = incomplete(client).await?.versions;
+    let lacking = incomplete(client).await?;
     if lacking.is_empty() && !out.json() {
         say("every version that was met is whole");
         return Ok(Exit::Done);
