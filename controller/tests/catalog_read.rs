@@ -12,7 +12,7 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use taf_controller::access::Caller;
 use taf_controller::catalog::view::Found;
-use taf_controller::catalog::{Error, Selection, View, browse, recall, report};
+use taf_controller::catalog::{Error, Patterns, Selection, View, browse, recall, report};
 use taf_controller::services::agent_catalog::AgentCatalog;
 use taf_controller::session::Registry;
 use taf_controller::store::jobs::{self, NewRestore};
@@ -596,4 +596,26 @@ async fn many_paths_are_looked_up_as_each_of_them_is() {
         self::paths(&items),
         ["big/00003", "big/00007", "big/05001", "few/2/f"]
     );
+}
+
+#[tokio::test]
+async fn a_name_that_looks_like_a_pattern_does_not_hide_what_the_pattern_matches() {
+    let world = World::new().await;
+    let names = ["srv/*", "srv/a", "srv/[ab]", "srv/b"];
+    let files: Vec<_> = names.iter().map(|name| (*name, 1, 0)).collect();
+    world.back_up(&Tree::of(&files), 1).await;
+    let view = view(&world).await;
+    let resolved = async |pattern: &str| {
+        let patterns = Patterns::read(&[pattern.to_owned()]).unwrap();
+        let found = patterns.resolve(&view).await;
+        found.map(|paths| paths.into_iter().collect::<BTreeSet<_>>())
+    };
+    let set = |names: &[&str]| names.iter().map(|name| name.as_bytes().to_vec()).collect();
+    assert_eq!(resolved("/srv/*").await.unwrap(), set(&names));
+    assert_eq!(
+        resolved("/srv/[ab]").await.unwrap(),
+        set(&["srv/[ab]", "srv/a", "srv/b"])
+    );
+    assert_eq!(resolved("/srv/a").await.unwrap(), set(&["srv/a"]));
+    assert!(resolved("/srv/x*").await.is_err());
 }

@@ -250,3 +250,20 @@ async fn a_second_one_waits_until_the_first_reads_no_more() {
     };
     assert_eq!(work.backup_attempt, key.attempt);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_not_the_newest_any_more_is_not_copied() {
+    let scene = scene().await;
+    let served = &scene.site.served;
+    // It waits until the catalog is trusted; meanwhile a rebuild has met a newer version.
+    served.sql("UPDATE volumes SET suspect_since = now()").await;
+    let distrust = "UPDATE installation SET distrusted_at = now(), distrust_reason = 'a test'";
+    served.sql(distrust).await;
+    let job = scene.site.run_as("daily", VersionType::SyntheticFull).await;
+    let waits = |job: &taf_proto::v1::Job| job.waiting_for.contains("older than the tapes");
+    scene.site.until(&job, waits).await;
+    served.sql("UPDATE lines SET head = head + 1").await;
+    served.sql("UPDATE volumes SET suspect_since = NULL").await;
+    let fault = scene.site.failed(&job).await;
+    assert_eq!(fault.reason, "VERSION_CHANGED", "{fault:?}");
+}

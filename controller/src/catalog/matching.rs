@@ -52,17 +52,23 @@ impl Patterns {
         let mut found: Vec<Vec<u8>> = Vec::new();
         let mut open = Vec::new();
         for (text, rule) in self.texts.iter().zip(&self.rules) {
-            match literal(text) {
-                Some(path) if view.stat(path).await?.is_some() => found.push(path.to_vec()),
-                _ => open.push((text, rule.clone())),
+            let path = literal(text);
+            let exists = match path {
+                Some(path) => view.stat(path).await?.is_some(),
+                None => false,
+            };
+            found.extend(path.filter(|_| exists).map(<[u8]>::to_vec));
+            // A name that is a pattern, too, means both: what has such a name is not all that was meant by it.
+            if !exists || text.contains(['*', '?', '[']) {
+                open.push((text, rule.clone(), !exists));
             }
         }
         if open.is_empty() {
             return Ok(found);
         }
         let wanted = Wanted {
-            directory: common(open.iter().map(|(_, rule)| rule)),
-            rules: open.iter().map(|(_, rule)| rule.clone()).collect(),
+            directory: common(open.iter().map(|(_, rule, _)| rule)),
+            rules: open.iter().map(|(_, rule, _)| rule.clone()).collect(),
             ..Wanted::default()
         };
         let scope = view.scope;
@@ -76,10 +82,10 @@ impl Patterns {
                 let path = join(&hit.directory, &hit.entry.name);
                 let directory = hit.entry.kind == Kind::Directory;
                 let mut untold = Vec::with_capacity(open.len());
-                for (text, rule) in open {
+                for (text, rule, needed) in open {
                     let one = Rules::new(std::slice::from_ref(&rule)).map_err(usable)?;
                     if one.word(&path, directory).is_none() {
-                        untold.push((text, rule));
+                        untold.push((text, rule, needed));
                     }
                 }
                 open = untold;
@@ -97,8 +103,8 @@ impl Patterns {
                 found.push(path);
             }
         }
-        match open.first() {
-            Some((text, _)) => Err(Error::NoMatch((*text).clone())),
+        match open.iter().find(|(_, _, needed)| *needed) {
+            Some((text, _, _)) => Err(Error::NoMatch((*text).clone())),
             None => Ok(found),
         }
     }

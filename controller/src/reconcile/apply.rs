@@ -25,8 +25,8 @@ use crate::store::attempts::{self, LiveAttempt};
 use crate::store::jobs::NewTask;
 use crate::store::volumes::{self, Cartridge};
 use crate::store::{
-    Error, Transaction, archives, attempt_volumes, indexes, jobs, parts, removals, savepoints,
-    streams, verifications,
+    Error, Transaction, archives, attempt_volumes, feeds, indexes, jobs, lines, parts, removals,
+    savepoints, streams, verifications,
 };
 
 /// After the catalog refused a decision for so long, what it was about fails. A refusal may be a change that came between.
@@ -380,6 +380,12 @@ async fn start_on(
         jobs::job_end_on(tx, job, "failed", Some(&fault)).await?;
         return Ok(());
     }
+    if let Some(line) = queued.line_id
+        && let Some(fault) = outdated_on(tx, job, line).await?
+    {
+        jobs::job_end_on(tx, job, "failed", Some(&fault)).await?;
+        return Ok(());
+    }
     let agent = queued.agent.as_ref().map(|(id, _, _)| *id);
     let attempt = attempts::attempt_start_on(tx, job, 0, grant, agent).await?;
     if let (Some(line), Some(asked)) = (queued.line_id, &queued.asked_kind) {
@@ -394,6 +400,25 @@ async fn start_on(
     jobs::job_start_on(tx, job).await?;
     tracing::info!(job, attempt, ?grant, "job started");
     Ok(())
+}
+
+/// Why a synthetic full is not begun: what its feed reads is not the newest version any more, as after a rebuild.
+async fn outdated_on(
+    tx: &Transaction<'_>,
+    job: i64,
+    line: i64,
+) -> Result<Option<taf_core::Fault>, Error> {
+    let Some(read) = feeds::feed_version_on(tx, job).await? else {
+        return Ok(None);
+    };
+    let head = lines::line_lock_on(tx, line).await?.map(|line| line.head);
+    Ok((head != Some(read)).then(|| taf_core::Fault {
+        reason: "VERSION_CHANGED".into(),
+        message: format!(
+            "version {read}, which was to be copied, is not the newest of its line any more"
+        ),
+        next_step: "ask for the synthetic full again".into(),
+    }))
 }
 
 /// A further stream of a backup that is under way begins.

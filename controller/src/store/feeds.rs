@@ -55,6 +55,14 @@ pub async fn job_create_feed_on(
     Ok(row.get(0))
 }
 
+/// The version that the feed of a backup reads; none if it has no feed.
+pub async fn feed_version_on(tx: &Transaction<'_>, backup: i64) -> Result<Option<i64>, Error> {
+    let sql =
+        "SELECT version FROM jobs WHERE kind = 'feed' AND cause_job = $1 ORDER BY id DESC LIMIT 1";
+    let row = tx.query_opt(sql, &[&backup]).await?;
+    Ok(row.map(|row| row.get(0)))
+}
+
 /// A feed of which, or of whose backup, the end has not come.
 #[derive(Debug, Clone)]
 pub struct Feed {
