@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use uuid::Uuid;
 
 use super::archives::{self, Archive};
-use super::pages::NewPage;
+use super::pages::{self, NewPage};
 use super::{Error, GenericClient, Transaction, clip};
 
 /// A cartridge as its label tells.
@@ -291,13 +291,7 @@ pub async fn page_rebuild_on(
         .iter()
         .map(|row| row.body.as_ref().map(|(_, hashes)| hashes.as_ref()))
         .collect();
-    let sql = tx
-        .prepare_cached(
-            "DELETE FROM pages WHERE line_id = $1 AND chunk = ANY($2::bytea[]) AND version = $3 AND archive_ordinal < $4",
-        )
-        .await?;
-    tx.execute(&sql, &[&line, &chunks, &version, &archive_ordinal])
-        .await?;
+    pages::page_supersede_on(tx, line, version, archive_ordinal, rows).await?;
     let sql = tx
         .prepare_cached(
             "INSERT INTO pages (line_id, chunk, version, archive_ordinal, part_number, body, hashes) \
