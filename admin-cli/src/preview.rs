@@ -31,3 +31,12 @@ pub fn show(what: &str, preview: Option<&Preview>, out: &mut Output) -> Result<(
     }
     Ok(())
 }
+
+/// The same in a cell of a table.
+pub fn short(preview: Option<&Preview>) -> String {
+    match preview {
+        None => String::new(),
+        Some(preview) if preview.waiting_for.is_empty() => preview.steps.join("; "),
+        Some(preview) => format!("wait: {}", preview.waiting_for),
+    }
+}

@@ -11,6 +11,7 @@ use crate::failure::{Exit, Failure};
 use crate::follow::{detached_all, follow_all};
 use crate::human;
 use crate::output::{Output, Rows, say};
+use crate::preview;
 use crate::resource::{id, name};
 
 /// Take what is on cartridges into the catalog
@@ -78,12 +79,7 @@ impl Rebuild {
             out.list("volumes", "RescanVolumeResponse", &answers, |answers| {
                 let mut rows = Rows::new(&["CARTRIDGE", "WOULD"]);
                 for (barcode, answer) in barcodes.iter().zip(answers) {
-                    let preview = answer.preview.clone().unwrap_or_default();
-                    let what = match preview.waiting_for.as_str() {
-                        "" => preview.steps.join("; "),
-                        why => format!("wait: {why}"),
-                    };
-                    rows.push([barcode.clone(), what]);
+                    rows.push([barcode.clone(), preview::short(answer.preview.as_ref())]);
                 }
                 rows
             })?;

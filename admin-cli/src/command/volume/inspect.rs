@@ -10,6 +10,7 @@ use crate::command::order::Order;
 use crate::failure::{Exit, Failure};
 use crate::follow::{detached_all, follow_all};
 use crate::output::{Output, Rows, say};
+use crate::preview;
 use crate::resource::{id, name};
 
 /// Compare label and end of data of volumes with the catalog, so that they may be written again
@@ -67,12 +68,7 @@ impl Inspect {
             out.list("volumes", "InspectVolumeResponse", &answers, |answers| {
                 let mut rows = Rows::new(&["VOLUME", "WOULD"]);
                 for (barcode, answer) in barcodes.iter().zip(answers) {
-                    let preview = answer.preview.clone().unwrap_or_default();
-                    let what = match preview.waiting_for.as_str() {
-                        "" => preview.steps.join("; "),
-                        why => format!("wait: {why}"),
-                    };
-                    rows.push([barcode.clone(), what]);
+                    rows.push([barcode.clone(), preview::short(answer.preview.as_ref())]);
                 }
                 rows
             })?;
