@@ -5,8 +5,8 @@ use taf_proto::v1::{self, Preview};
 
 use crate::client::Client;
 use crate::failure::{Exit, Failure};
-use crate::follow::{detached, follow};
-use crate::output::Output;
+use crate::follow::{detached, detached_all, follow, follow_all};
+use crate::output::{Output, Rows};
 use crate::preview;
 
 /// What all of them take.
@@ -83,5 +83,30 @@ impl Order {
             return detached(answer.job(), out);
         }
         follow(client, answer.job(), out).await
+    }
+    /// The same for what was ordered of several things, each with its answer; `what` they are is the table's heading.
+    pub async fn conclude_all<A: Answer>(
+        self,
+        client: &Client,
+        what: &'static str,
+        asked: Vec<(String, A)>,
+        out: &mut Output,
+    ) -> Result<Exit, Failure> {
+        let (names, answers): (Vec<_>, Vec<_>) = asked.into_iter().unzip();
+        if self.dry_run {
+            out.list("volumes", A::NAME, &answers, |answers| {
+                let mut rows = Rows::new(&[what, "WOULD"]);
+                for (name, answer) in names.into_iter().zip(answers) {
+                    rows.push([name, preview::short(answer.preview())]);
+                }
+                rows
+            })?;
+            return Ok(Exit::Done);
+        }
+        let jobs: Vec<String> = answers.iter().map(|answer| answer.job().into()).collect();
+        if self.detach {
+            return detached_all(&jobs, out);
+        }
+        follow_all(client, &jobs, out).await
     }
 }

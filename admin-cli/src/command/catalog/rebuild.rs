@@ -8,10 +8,8 @@ use crate::client::{Client, all, read, request_id};
 use crate::command::library::libraries;
 use crate::command::order::Order;
 use crate::failure::{Exit, Failure};
-use crate::follow::{detached_all, follow_all};
 use crate::human;
 use crate::output::{Output, Rows, say};
-use crate::preview;
 use crate::resource::{id, name};
 
 /// Take what is on cartridges into the catalog
@@ -74,22 +72,13 @@ impl Rebuild {
             let answer = client.volumes().rescan_volume(request).await?.into_inner();
             asked.push((id(barcode).to_owned(), answer));
         }
-        if self.order.dry_run {
-            let (barcodes, answers): (Vec<_>, Vec<_>) = asked.into_iter().unzip();
-            out.list("volumes", "RescanVolumeResponse", &answers, |answers| {
-                let mut rows = Rows::new(&["CARTRIDGE", "WOULD"]);
-                for (barcode, answer) in barcodes.iter().zip(answers) {
-                    rows.push([barcode.clone(), preview::short(answer.preview.as_ref())]);
-                }
-                rows
-            })?;
-            return Ok(Exit::Done);
+        let exit = self
+            .order
+            .conclude_all(&client, "CARTRIDGE", asked, out)
+            .await?;
+        if self.order.dry_run || self.order.detach {
+            return Ok(exit);
         }
-        let jobs: Vec<String> = asked.into_iter().map(|(_, answer)| answer.job).collect();
-        if self.order.detach {
-            return detached_all(&jobs, out);
-        }
-        let exit = follow_all(&client, &jobs, out).await?;
         if !out.json() {
             let lacking = incomplete(&client).await?;
             if !lacking.is_empty() {

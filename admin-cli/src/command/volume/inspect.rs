@@ -8,9 +8,7 @@ use crate::client::{Client, all, read, request_id};
 use crate::command::library::libraries;
 use crate::command::order::Order;
 use crate::failure::{Exit, Failure};
-use crate::follow::{detached_all, follow_all};
-use crate::output::{Output, Rows, say};
-use crate::preview;
+use crate::output::{Output, say};
 use crate::resource::{id, name};
 
 /// Compare label and end of data of volumes with the catalog, so that they may be written again
@@ -63,22 +61,9 @@ impl Inspect {
         if let [(_, answer)] = asked.as_slice() {
             return self.order.conclude(&client, answer, out).await;
         }
-        if self.order.dry_run {
-            let (barcodes, answers): (Vec<_>, Vec<_>) = asked.into_iter().unzip();
-            out.list("volumes", "InspectVolumeResponse", &answers, |answers| {
-                let mut rows = Rows::new(&["VOLUME", "WOULD"]);
-                for (barcode, answer) in barcodes.iter().zip(answers) {
-                    rows.push([barcode.clone(), preview::short(answer.preview.as_ref())]);
-                }
-                rows
-            })?;
-            return Ok(Exit::Done);
-        }
-        let jobs: Vec<String> = asked.into_iter().map(|(_, answer)| answer.job).collect();
-        if self.order.detach {
-            return detached_all(&jobs, out);
-        }
-        follow_all(&client, &jobs, out).await
+        self.order
+            .conclude_all(&client, "VOLUME", asked, out)
+            .await
     }
 
     /// Barcodes of the volumes to inspect that are in a library; says of the others that they are not.
