@@ -1,5 +1,5 @@
 //! A month of versions of a file server, through the API of a whole controller: how fast a directory is listed, a name is
-//! found and a restore is planned, and what memory all of that takes.
+//! found and a restore is planned, what memory all of that takes, and how long a run waits to begin while old versions go.
 //!
 //! A smoke in CI. The measurement:
 //! `TAF_SCALE_ENTRIES=10000000 cargo nextest run --release --workspace --test catalog_scale --no-capture`.
@@ -19,8 +19,9 @@ use generator::{DIRECTORIES, FILES, Generator, Parts, directory};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use served::{Served, signed};
+use taf_controller::catalog::vacuum::{self, Sweep};
 use taf_controller::catalog::{Selection, View, recall};
-use taf_controller::store::{Options, Store, parts};
+use taf_controller::store::{Options, Store, expiry, lines, parts};
 use taf_core::catalog::Kind;
 use taf_format::page::{Page, Place};
 use taf_proto::v1::catalog_service_client::CatalogServiceClient;
@@ -213,6 +214,47 @@ impl Caller<'_> {
     }
 }
 
+/// Begins so many runs of the line, one after another: the middle time that took, and the longest.
+async fn begins(world: &World, times: u32) -> (Duration, Duration) {
+    let mut taken = Vec::new();
+    for _ in 0..times {
+        let begun = Instant::now();
+        world.attempt_at(Kind::Incremental).await;
+        taken.push(begun.elapsed());
+    }
+    taken.sort_unstable();
+    (taken[taken.len() / 2], taken[taken.len() - 1])
+}
+
+/// All versions below this one expire and go: how many rows went, the time, and the longest that a run waited to begin meanwhile.
+async fn vacuums(world: &World, below: i64) -> (u64, Duration, Duration) {
+    let going: Vec<i64> = (1..below).collect();
+    let mut client = world.store.client().await.unwrap();
+    let tx = client.transaction().await.unwrap();
+    lines::line_lock_on(&tx, world.line).await.unwrap();
+    let expired = expiry::version_expire_on(&tx, world.line, &going, "a test");
+    assert_eq!(expired.await.unwrap().len(), going.len());
+    tx.commit().await.unwrap();
+    drop(client);
+    let store = world.store.clone();
+    let begun = Instant::now();
+    let sweeping = tokio::spawn(async move {
+        vacuum::release(&store).await.unwrap();
+        let mut removed = 0;
+        while let Some(mut sweep) = Sweep::begin(&store).await.unwrap() {
+            while !sweep.step(&store, vacuum::ROWS).await.unwrap() {}
+            removed += sweep.removed;
+        }
+        (removed, begun.elapsed())
+    });
+    let mut longest = Duration::ZERO;
+    while !sweeping.is_finished() {
+        longest = longest.max(begins(world, 1).await.1);
+    }
+    let (removed, taken) = sweeping.await.unwrap();
+    (removed, taken, longest)
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_month_of_versions_is_looked_through_fast() {
     let entries: u64 = std::env::var("TAF_SCALE_ENTRIES").map_or(20_000, |n| n.parse().unwrap());
@@ -317,7 +359,16 @@ async fn a_month_of_versions_is_looked_through_fast() {
         peak >> 20
     );
     served.stop().await;
+
+    let (middle, _) = begins(&world, 20).await;
+    let (removed, taken, longest) = vacuums(&world, versions as i64 / 2 + 1).await;
+    let kept = world.count("pages").await;
+    assert!(removed > 0 && kept + removed as i64 == size);
+    eprintln!(
+        "{removed} rows vacuumed in {taken:?}; a run began in {middle:?} before, in {longest:?} at most meanwhile"
+    );
     if measured {
+        assert!(longest < Duration::from_secs(1), "{longest:?}");
         assert!(late < Duration::from_millis(20), "{late:?}");
         assert!(first < Duration::from_secs(1), "{first:?}");
         assert!(rate >= 3e6, "{rate:.0} entries/s");
