@@ -61,9 +61,7 @@ impl Inspect {
         if let [(_, answer)] = asked.as_slice() {
             return self.order.conclude(&client, answer, out).await;
         }
-        self.order
-            .conclude_all(&client, "VOLUME", asked, out)
-            .await
+        self.order.conclude_all(&client, "VOLUME", asked, out).await
     }
 
     /// Barcodes of the volumes to inspect that are in a library; says of the others that they are not.
