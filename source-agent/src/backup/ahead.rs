@@ -150,7 +150,9 @@ impl<B: Base> Walker<B> {
             match event {
                 Some(Event::Enter(directory)) => self.merger.enter(directory)?,
                 Some(Event::Entry(item)) => self.merger.entry(item, seen)?,
-                Some(Event::Leave { complete, .. }) => self.merger.leave(complete)?,
+                Some(Event::Leave {
+                    complete, names, ..
+                }) => self.merger.leave(complete, &names)?,
                 Some(Event::Issue(issue)) => self.merger.issue(issue)?,
                 None => self.merger.end()?,
             }

@@ -199,7 +199,9 @@ impl Catalog {
             match event {
                 Event::Enter(directory) => merger.enter(directory).unwrap(),
                 Event::Entry(item) => merger.entry(item, seen).unwrap(),
-                Event::Leave { complete, .. } => merger.leave(complete).unwrap(),
+                Event::Leave {
+                    complete, names, ..
+                } => merger.leave(complete, &names).unwrap(),
                 Event::Issue(issue) => merger.issue(issue).unwrap(),
             }
             steps.extend(merger.steps());

@@ -220,9 +220,9 @@ fn names_beyond_the_limit_go_to_disk_and_come_in_order() {
     let cut = Walk::beneath(open(folder.path()), options).unwrap();
     let cut: Vec<_> = cut.collect();
     let said = cut.iter().any(|event| matches!(event, Event::Issue(issue) if issue.reason.contains("more than 100 names")));
-    let left = cut
-        .iter()
-        .any(|event| matches!(event, Event::Leave { path, complete: false } if path.is_empty()));
+    let left = cut.iter().any(
+        |event| matches!(event, Event::Leave { path, complete: false, .. } if path.is_empty()),
+    );
     assert!(said && left);
 }
 
@@ -304,6 +304,7 @@ fn a_directory_that_is_moved_away_is_never_taken_for_complete() {
             Event::Leave {
                 path,
                 complete: false,
+                ..
             } => incomplete.push(path.len()),
             Event::Issue(issue) => issues.push((issue.path.len(), issue.kind)),
             _ => {}

@@ -304,8 +304,8 @@ impl<B: Base> Merger<B> {
         }
     }
 
-    /// The walk left the directory entered last.
-    pub fn leave(&mut self, complete: bool) -> Result<(), Error> {
+    /// The walk left the directory entered last, which has these names, or at least these directories.
+    pub fn leave(&mut self, complete: bool, names: &Names) -> Result<(), Error> {
         if let Some((_, depth)) = &mut self.carried {
             if *depth == 0 {
                 self.carried = None;
@@ -318,8 +318,17 @@ impl<B: Base> Merger<B> {
         let Some(open) = self.stack.pop() else {
             return Ok(());
         };
-        let fate = if open.lost { Step::Carried } else { Step::Gone };
-        self.pass(|row| is_below(&row.key, &open.full), fate)?;
+        self.pass(
+            |row| is_below(&row.key, &open.full),
+            |row| {
+                let top = child_of(&row.key, &open.full);
+                if open.lost && may_be_directory(names, top) {
+                    Step::Carried(row)
+                } else {
+                    Step::Gone(row)
+                }
+            },
+        )?;
         self.out.push_back(Step::Leave { complete });
         Ok(())
     }
@@ -574,6 +583,21 @@ fn find<'a>(page: &'a Page, name: &[u8]) -> Option<&'a Entry> {
 /// The first name of a later chunk of the directory, by a whole key.
 fn lower_in<'a>(chunk: &'a [u8], full: &[u8]) -> Option<&'a [u8]> {
     chunk.strip_prefix(full)?.strip_prefix(&[0, 0])
+}
+
+/// Of a whole key of something in the directory, the name through which it leads.
+fn child_of<'a>(chunk: &'a [u8], full: &[u8]) -> &'a [u8] {
+    let rest = chunk.get(full.len()..).unwrap_or_default();
+    let rest = rest.strip_prefix(&[0]).unwrap_or(rest);
+    rest.split(|byte| *byte == 0).next().unwrap_or_default()
+}
+
+/// Whether a name is a directory's, as far as is known.
+fn may_be_directory(names: &Names, name: &[u8]) -> bool {
+    match names.find(name) {
+        Ok(found) => found == Some(Kind::Directory),
+        Err(_) => true,
+    }
 }
 
 /// Whether a whole key is of something in the directory, its own later chunks included.

@@ -176,6 +176,8 @@ pub enum Event {
         /// False if its listing was incomplete, or if it was moved away while it was walked and not all of its names
         /// could be visited.
         complete: bool,
+        /// Its names, of which at least those of directories are there.
+        names: Arc<Names>,
     },
     /// Something is missing or doubtful.
     Issue(Issue),

@@ -311,6 +311,7 @@ impl Walk {
         Event::Leave {
             path,
             complete: left.complete,
+            names: left.names,
         }
     }
 
