@@ -51,6 +51,14 @@ pub fn field(text: &str, key: &str) -> Option<String> {
 /// Unpacks parts, which are all of an archive, into a folder: `tape cat` instead of `mt` and `dd`, into what the first blocks
 /// say, `head -c` included. Gives how many parts were cut off.
 pub fn unpack(system: &System, files: &[TapeFile], folder: &Path) -> Result<usize> {
+    let (line, cut) = line(system, files)?;
+    println!("{line}");
+    system.shell(folder, &line)?.expect(0)?;
+    Ok(cut)
+}
+
+/// The command for [`unpack`], and how many parts were cut off.
+pub fn line(system: &System, files: &[TapeFile]) -> Result<(String, usize)> {
     let mut cut = 0;
     let mut pieces = Vec::new();
     for (index, file) in files.iter().enumerate() {
@@ -66,10 +74,7 @@ pub fn unpack(system: &System, files: &[TapeFile], folder: &Path) -> Result<usiz
         bail!("there are no parts");
     };
     let filter = field(&block0(system, first)?, "Filter").context("block 0 has no filter")?;
-    let line = format!("({}) | {filter}", pieces.join("; "));
-    println!("{line}");
-    system.shell(folder, &line)?.expect(0)?;
-    Ok(cut)
+    Ok((format!("({}) | {filter}", pieces.join("; ")), cut))
 }
 
 /// Whether a program is installed.

@@ -1,6 +1,6 @@
-//! The catalog's rules against an oracle that knows nothing of them: random trees, runs, failures, expiries and rebuilds are
-//! played with the real page code and the controller's pure rules, in memory, and after each step every kept version must show
-//! exactly what was there when it was made (docs/model/catalog.py is where the rules come from).
+//! The catalog's rules against an oracle that knows nothing of them: random trees, runs, obstacles, failures, expiries and rebuilds
+//! are played with the agent's own merger and packer and the controller's pure rules, in memory, and after each step every kept
+//! version must show exactly what was there when it was made (docs/model/catalog.py is where the rules come from).
 //!
 //! Short in CI. The long form: `TAF_ORACLE_SEEDS=2000 TAF_ORACLE_STEPS=300 cargo nextest run --workspace --test oracle`.
 //! A failure names its seed; `TAF_ORACLE_SEED=n` plays that one alone.
@@ -8,12 +8,16 @@
 
 #[path = "oracle/catalog.rs"]
 mod catalog;
+#[path = "oracle/check.rs"]
+mod check;
 #[path = "oracle/files.rs"]
 mod files;
 #[path = "oracle/rebuild.rs"]
 mod rebuild;
 #[path = "oracle/run.rs"]
 mod run;
+#[path = "oracle/walk.rs"]
+mod walk;
 
 use catalog::Catalog;
 use files::Files;
@@ -36,6 +40,8 @@ struct Played {
     vacuumed: u64,
     released: u64,
     later_chunks: u64,
+    /// By their kinds.
+    obstacles: [u64; 5],
 }
 
 /// The selection of a plan: the second one leaves out what begins so.
@@ -98,7 +104,7 @@ fn play(seed: u64, steps: u64, off: Off) -> Result<Played, String> {
             }
             65..90 => {
                 let plan = random.random_range(0..2);
-                let fails = random.random_ratio(12, 100);
+                let fails = random.random_ratio(20, 100);
                 lines[plan].go_on(fails, &mut random);
             }
             90..96 => {
@@ -134,6 +140,15 @@ fn play(seed: u64, steps: u64, off: Off) -> Result<Played, String> {
     Ok(played)
 }
 
+/// The same; a panic of what is tried is a failure of its seed.
+fn played(seed: u64, steps: u64, off: Off) -> Result<Played, String> {
+    std::panic::catch_unwind(|| play(seed, steps, off)).unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<String>().map(String::as_str);
+        let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
+        Err(format!("a panic: {}", text.unwrap_or("without words")))
+    })
+}
+
 #[test]
 fn every_kept_version_is_what_was_there() {
     let steps = number("TAF_ORACLE_STEPS", 120);
@@ -151,7 +166,7 @@ fn every_kept_version_is_what_was_there() {
                 let Some(&seed) = seeds.get(at) else {
                     return done;
                 };
-                done.push((seed, play(seed, steps, Off::Nothing)));
+                done.push((seed, played(seed, steps, Off::Nothing)));
             }
         };
         let workers: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
@@ -170,6 +185,9 @@ fn every_kept_version_is_what_was_there() {
                 sum.vacuumed += played.vacuumed;
                 sum.released += played.released;
                 sum.later_chunks += played.later_chunks;
+                for (sum, played) in sum.obstacles.iter_mut().zip(played.obstacles) {
+                    *sum += played;
+                }
             }
             Err(what) => failed.push(format!("seed {seed}: {what}")),
         }
@@ -192,7 +210,7 @@ fn every_kept_version_is_what_was_there() {
             sum.later_chunks,
         ];
         assert!(
-            counts.iter().all(|count| *count > 0),
+            counts.iter().chain(&sum.obstacles).all(|count| *count > 0),
             "something never happened: {sum:?}"
         );
     }
@@ -211,7 +229,7 @@ fn whatever_rule_is_switched_off_something_is_lost() {
         Off::Release,
         Off::Needs,
     ] {
-        let lost = (0..400).find_map(|seed| Some((seed, play(seed, 120, off).err()?)));
+        let lost = (0..400).find_map(|seed| Some((seed, played(seed, 120, off).err()?)));
         match lost {
             Some((seed, what)) => eprintln!("without {off:?}: seed {seed}: {what}"),
             None => harmless.push(off),

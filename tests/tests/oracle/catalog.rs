@@ -9,22 +9,26 @@ use taf_core::catalog::{
     self, Base, Compared, Extent, Head, Kind, Line, Needs, Part, Protected, Published, Share, Span,
     Staged,
 };
-use taf_format::page::{self, Dictionaries, Encoded, Page, Place};
+use taf_format::page::{Page, Place};
+use taf_proto::agent::{self, BasePage};
+use taf_source_agent::backup::merge::Known;
 
 use super::Played;
+use super::check;
 use super::files::Snapshot;
-use super::run::{self, Bases, Live, Made, Off, Rows, Truth};
+use super::run::{self, Bases, Live, Made, Off, Rows, Truth, decode};
+use super::walk::Obstacle;
 
 /// A row of the catalog.
 pub struct Row {
     pub part: Part,
-    pub page: Option<Arc<Page>>,
+    pub page: Option<Arc<Known>>,
 }
 
 /// A row as it is on tape.
 pub struct OnTape {
     pub key: Vec<u8>,
-    pub page: Option<Encoded>,
+    pub page: Option<BasePage>,
 }
 
 /// A part of an archive.
@@ -52,13 +56,15 @@ pub struct Version {
     pub kept: bool,
     gone: bool,
     pub truth: Truth,
+    /// Whether all could be looked at.
+    pub saw_all: bool,
     pub needs: Needs,
     /// Its archives.
     pub archives: Vec<u32>,
 }
 
 /// A part that is to come: its rows, and the tar offset at which it ends.
-type Cut = (Vec<(Vec<u8>, Option<Page>)>, u64);
+type Cut = (Vec<(Vec<u8>, Option<BasePage>)>, u64);
 
 /// An attempt, running or dead.
 struct Attempt {
@@ -69,6 +75,8 @@ struct Attempt {
     ordinal: u32,
     earlier: Vec<u32>,
     truth: Truth,
+    /// Whether all could be looked at.
+    saw_all: bool,
     length: u64,
     /// Rows of each part that is to come, and the tar offset at which it ends.
     parts: VecDeque<Cut>,
@@ -85,13 +93,9 @@ pub struct Catalog {
     dead: Option<Attempt>,
     ordinal: u32,
     changed: bool,
+    /// What was wrong with a version when it was published.
+    wrong: Option<String>,
     played: Played,
-}
-
-/// Decodes what was encoded, as whoever fetches the row does.
-pub fn decode(encoded: &Encoded) -> Page {
-    let none = Dictionaries::new();
-    page::decode(&encoded.chunk, &encoded.body, Some(&encoded.hashes), &none).unwrap()
 }
 
 impl Catalog {
@@ -115,6 +119,9 @@ impl Catalog {
         into.vacuumed += own.vacuumed;
         into.released += own.released;
         into.later_chunks += own.later_chunks;
+        for (into, own) in into.obstacles.iter_mut().zip(own.obstacles) {
+            *into += own;
+        }
     }
 
     /// The rows that a version resolves to.
@@ -126,7 +133,7 @@ impl Catalog {
         })
     }
 
-    fn live(&self, of: Protected) -> Live {
+    pub fn live(&self, of: Protected) -> Live {
         let rows = self.resolve(of);
         rows.filter_map(|(key, row)| Some((key.clone(), Arc::clone(row.page.as_ref()?))))
             .collect()
@@ -204,12 +211,26 @@ impl Catalog {
         }
         let of = |version, floor| Protected { version, floor };
         let parent = self.versions.get(&opening.parent);
+        let differential = opening.kind == Kind::Differential && opening.parent != 0;
+        let base = agent::Base {
+            head_version: opening.parent as u64,
+            full_version: if differential {
+                opening.floor as u64
+            } else {
+                0
+            },
+            resumes: opening.resumes,
+        };
         let bases = Bases {
             off: self.off,
-            builds: opening.parent != 0,
+            version: opening.version as u64,
+            base,
             head: parent.map(|head| self.live(head.of)).unwrap_or_default(),
-            full: (opening.kind == Kind::Differential)
-                .then(|| self.live(of(opening.floor, opening.floor))),
+            full: if differential {
+                self.live(of(opening.floor, opening.floor))
+            } else {
+                Live::new()
+            },
             staged: if opening.resumes {
                 self.staged(opening.version)
             } else {
@@ -217,18 +238,16 @@ impl Catalog {
             },
             head_truth: parent.map(|head| head.truth.clone()).unwrap_or_default(),
         };
-        let unreadable = (opening.parent != 0 && random.random_ratio(15, 100))
-            .then(|| {
-                snapshot
-                    .keys()
-                    .filter(|key| !key.is_empty())
-                    .collect::<Vec<_>>()
-            })
-            .filter(|keys| !keys.is_empty())
-            .map(|keys| keys[random.random_range(0..keys.len())].clone());
+        let obstacle = random
+            .random_ratio(1, 4)
+            .then(|| Obstacle::any(snapshot, random))
+            .flatten();
+        if let Some(obstacle) = &obstacle {
+            self.played.obstacles[obstacle.number()] += 1;
+        }
         self.ordinal += 1;
         let ordinal = self.ordinal;
-        let made = run::run(snapshot, unreadable.as_deref(), &bases, ordinal, now);
+        let made = run::run(snapshot, obstacle.as_ref(), &bases, ordinal, now);
         let parts = cut(&made, random);
         self.archives.insert(
             ordinal,
@@ -247,6 +266,7 @@ impl Catalog {
             ordinal,
             earlier,
             truth: made.truth,
+            saw_all: obstacle.is_none(),
             length: made.length,
             parts,
         });
@@ -287,7 +307,7 @@ impl Catalog {
         }
     }
 
-    fn commit(&mut self, attempt: &Attempt, rows: Vec<(Vec<u8>, Option<Page>)>, end: u64) {
+    fn commit(&mut self, attempt: &Attempt, rows: Vec<(Vec<u8>, Option<BasePage>)>, end: u64) {
         let archive = self.archives.get_mut(&attempt.ordinal).unwrap();
         let last = archive.parts.last();
         let part = Part {
@@ -302,22 +322,18 @@ impl Catalog {
         };
         let mut on_tape = Vec::new();
         for (key, page) in rows {
-            let encoded = page.map(|page| page::encode(&page, None).unwrap());
-            let page = encoded.as_ref().map(decode);
-            if let (Some(page), Some(encoded)) = (&page, &encoded) {
-                assert_eq!((&encoded.chunk, &page.chunk()), (&key, &key));
-                self.played.later_chunks += u64::from(page.lower.is_some());
+            let known = page.as_ref().map(decode);
+            if let Some(known) = &known {
+                assert_eq!(known.page.chunk(), key);
+                self.played.later_chunks += u64::from(known.page.lower.is_some());
             }
-            let row = Row {
-                part,
-                page: page.map(Arc::new),
-            };
+            let row = Row { part, page: known };
             // The higher ordinal wins.
             self.rows
                 .entry(key.clone())
                 .or_default()
                 .insert(attempt.version, row);
-            on_tape.push(OnTape { key, page: encoded });
+            on_tape.push(OnTape { key, page });
         }
         archive.parts.push(Committed {
             span,
@@ -355,6 +371,9 @@ impl Catalog {
                 .filter(|v| v.kind == Kind::Mirror);
             before.for_each(|version| version.kept = false);
         }
+        if attempt.kind == Kind::Differential && self.wrong.is_none() {
+            self.wrong = check::leans(self, of, attempt.saw_all).err();
+        }
         let needs = self.needs(of);
         let version = Version {
             of,
@@ -362,6 +381,7 @@ impl Catalog {
             kept: true,
             gone: false,
             truth: attempt.truth,
+            saw_all: attempt.saw_all,
             needs,
             archives,
         };
@@ -379,8 +399,8 @@ impl Catalog {
         let mut needs = Needs::default();
         for (_, row) in self.resolve(of) {
             needs.row(row.part);
-            if let Some(page) = &row.page {
-                add(&mut needs, &spans, page);
+            if let Some(known) = &row.page {
+                add(&mut needs, &spans, &known.page);
             }
         }
         needs
@@ -479,10 +499,13 @@ impl Catalog {
         if !std::mem::take(&mut self.changed) {
             return Ok(());
         }
+        if let Some(wrong) = self.wrong.take() {
+            return Err(wrong);
+        }
         for version in self.versions.values().filter(|version| version.kept) {
             let live = self.live(version.of);
             let told = |what: String| format!("version {}: {what}", version.of.version);
-            same(&live, &version.truth, &|place| self.content(place)).map_err(told)?;
+            check::same(version, &live, &|place| self.content(place)).map_err(told)?;
         }
         Ok(())
     }
@@ -507,46 +530,10 @@ pub fn add(needs: &mut Needs, spans: &[Span], page: &Page) {
     }
 }
 
-/// Whether pages show exactly this.
-pub fn same(
-    live: &Live,
-    truth: &Truth,
-    content: &dyn Fn(Place) -> Option<u64>,
-) -> Result<(), String> {
-    let shown = run::shown(live, content);
-    let text = |key: &[u8]| key.escape_ascii().to_string();
-    for (key, (header, entries)) in &shown {
-        let listing = truth
-            .get(key)
-            .ok_or_else(|| format!("{}: a ghost", text(key)))?;
-        let header = header
-            .as_ref()
-            .ok_or_else(|| format!("{}: no header", text(key)))?;
-        if (header.inode, header.mode) != (listing.inode, listing.mode) {
-            return Err(format!("{}: the directory's metadata", text(key)));
-        }
-        if header.place.and_then(content).is_none() {
-            return Err(format!("{}: the directory's header is gone", text(key)));
-        }
-        if !entries.keys().eq(listing.entries.keys()) {
-            return Err(format!("{}: names", text(key)));
-        }
-        for (name, (entry, bytes)) in entries {
-            if let Some(what) = run::wrong(listing.entries[name], entry, *bytes, false) {
-                return Err(format!("{}: {}: {what}", text(key), text(name)));
-            }
-        }
-    }
-    match truth.keys().find(|key| !shown.contains_key(*key)) {
-        Some(key) => Err(format!("{}: is not shown", text(key))),
-        None => Ok(()),
-    }
-}
-
 /// Cuts what a run makes into up to three parts, each ending anywhere behind what its pages name.
 fn cut(made: &Made, random: &mut StdRng) -> VecDeque<Cut> {
     let mut parts = VecDeque::new();
-    if made.rows.is_empty() {
+    if made.length == 0 {
         return parts;
     }
     let count = random.random_range(1..=3);

@@ -28,8 +28,9 @@ pub struct Inode {
 }
 
 impl Inode {
+    /// Eight bytes tell the content.
     pub fn size(&self) -> u64 {
-        self.content % 3
+        8 + self.content % 3
     }
 }
 
@@ -51,12 +52,15 @@ pub enum Seen {
     File(Inode),
 }
 
+/// What is seen in a directory.
+pub type Children = BTreeMap<Vec<u8>, Seen>;
+
 /// What is seen of a directory.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Listing {
     pub inode: u64,
     pub mode: u32,
-    pub entries: BTreeMap<Vec<u8>, Seen>,
+    pub entries: Children,
 }
 
 /// All directories by their full keys, so in the order of the walk.
@@ -70,6 +74,8 @@ pub struct Files {
     root: Directory,
     inodes: Vec<Inode>,
     next: u64,
+    /// The file that was made last.
+    last: Option<(Components, Vec<u8>)>,
 }
 
 impl Files {
@@ -83,6 +89,7 @@ impl Files {
             },
             inodes: Vec::new(),
             next: 1,
+            last: None,
         }
     }
 
@@ -190,10 +197,11 @@ impl Files {
         let path = shallow[random.random_range(0..shallow.len())].clone();
         let name = NAMES[random.random_range(0..NAMES.len())].clone();
         let vacant = !self.at(&path).children.contains_key(&name);
-        match random.random_range(0..36) {
+        match random.random_range(0..38) {
             0..9 if vacant => {
                 let file = self.file();
-                self.at(&path).children.insert(name, file);
+                self.at(&path).children.insert(name.clone(), file);
+                self.last = Some((path, name));
             }
             9..14 if vacant => {
                 let directory = self.directory(None);
@@ -233,7 +241,25 @@ impl Files {
                     self.at(&path).children.insert(name, Node::File(inode));
                 }
             }
+            36..38 => self.unmake(),
             _ => {}
+        }
+    }
+
+    /// The file that was made last goes, if it still is where it was: its directory is as it was before.
+    fn unmake(&mut self) {
+        let Some((path, name)) = self.last.take() else {
+            return;
+        };
+        let mut at = &self.root;
+        for name in &path {
+            match at.children.get(name) {
+                Some(Node::Directory(directory)) => at = directory,
+                _ => return,
+            }
+        }
+        if matches!(at.children.get(&name), Some(Node::File(_))) {
+            self.remove(&path, &name);
         }
     }
 
@@ -262,8 +288,8 @@ impl Files {
         }
         let at = random.random_range(0..found.len());
         self.next += 3;
-        let size = found[at].size();
-        found[at].content = self.next - self.next % 3 + size;
+        let rest = found[at].content % 3;
+        found[at].content = self.next - self.next % 3 + rest;
     }
 
     /// Something else comes under a name.

@@ -8,13 +8,16 @@ use rand::Rng;
 use rand::rngs::StdRng;
 use taf_core::catalog::{self, Needs, Part, Protected};
 use taf_format::entry::Kind;
-use taf_format::page::{Page, Place};
+use taf_format::page::Place;
+use taf_source_agent::backup::merge::Known;
 
-use super::catalog::{Catalog, Version, decode, same};
-use super::run::{self, Live, Off};
+use super::catalog::{Catalog, Version};
+use super::check::same;
+use super::run::{self, Live, Off, decode};
+use super::walk::join;
 
 /// What was read from tape: by key and version, the row of the highest ordinal.
-type Read = BTreeMap<Vec<u8>, BTreeMap<i64, (Part, Option<Arc<Page>>)>>;
+type Read = BTreeMap<Vec<u8>, BTreeMap<i64, (Part, Option<Arc<Known>>)>>;
 
 /// Where a chunk begins and ends.
 type Bounds = (Option<Vec<u8>>, Option<Vec<u8>>);
@@ -26,7 +29,7 @@ fn read(line: &Catalog, missing: Option<u32>) -> Read {
     for (ordinal, archive) in archives.filter(|(ordinal, _)| Some(**ordinal) != missing) {
         for part in archive.parts.iter().filter(|part| part.there) {
             for row in &part.rows {
-                let page = row.page.as_ref().map(|encoded| Arc::new(decode(encoded)));
+                let page = row.page.as_ref().map(decode);
                 let rows = read.entry(row.key.clone()).or_default();
                 let known = rows.get(&archive.version);
                 if known.is_none_or(|(known, _)| known.archive_ordinal <= *ordinal) {
@@ -38,7 +41,7 @@ fn read(line: &Catalog, missing: Option<u32>) -> Read {
     read
 }
 
-fn resolve(read: &Read, of: Protected) -> BTreeMap<Vec<u8>, (Part, Option<Arc<Page>>)> {
+fn resolve(read: &Read, of: Protected) -> BTreeMap<Vec<u8>, (Part, Option<Arc<Known>>)> {
     let mut found = BTreeMap::new();
     for (key, rows) in read {
         let numbers: Vec<i64> = rows.keys().copied().collect();
@@ -66,7 +69,7 @@ pub fn whole(line: &Catalog) -> Result<(), String> {
             .filter_map(|(key, (_, page))| Some((key, page?)))
             .collect();
         let number = version.of.version;
-        same(&live, &version.truth, &|place| content(line, None, place))
+        same(version, &live, &|place| content(line, None, place))
             .map_err(|what| format!("version {number} rebuilt: {what}"))?;
     }
     Ok(())
@@ -113,14 +116,15 @@ fn check(line: &Catalog, version: &Version, read: &Read, missing: u32) -> Result
     let mut live = Live::new();
     let mut bounds: BTreeMap<Vec<u8>, Vec<Bounds>> = BTreeMap::new();
     for (key, (part, page)) in rows {
-        let Some(page) = page else { continue };
+        let Some(known) = page else { continue };
+        let page = &known.page;
         let directory = taf_format::key::of_path(&page.directory);
         if lacking.is_some_and(|lacking| part.archive() < lacking) {
             unknown.insert(directory.clone());
         }
         let chunk = (page.lower.clone(), page.upper.clone());
         bounds.entry(directory).or_default().push(chunk);
-        live.insert(key, page);
+        live.insert(key, known);
     }
     let shown = run::shown(&live, &|place| content(line, Some(missing), place));
     if lacking.is_some() {
@@ -159,6 +163,10 @@ fn check(line: &Catalog, version: &Version, read: &Read, missing: u32) -> Result
         let text = key.escape_ascii().to_string();
         let (Some((header, entries)), Some(listing)) = (shown.get(&key), version.truth.get(&key))
         else {
+            // A directory that never could be looked at has a name and no more.
+            if !shown.contains_key(&key) && !version.truth.contains_key(&key) {
+                continue;
+            }
             return Err(format!("{text}: a hole, or a ghost"));
         };
         let stat = header.as_ref().map(|header| (header.inode, header.mode));
@@ -179,11 +187,4 @@ fn check(line: &Catalog, version: &Version, read: &Read, missing: u32) -> Result
         }
     }
     Ok(())
-}
-
-fn join(key: &[u8], name: &[u8]) -> Vec<u8> {
-    match key {
-        [] => name.to_vec(),
-        key => [key, &[0], name].concat(),
-    }
 }

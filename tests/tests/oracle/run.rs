@@ -1,24 +1,33 @@
-//! One run: what is seen is compared with what the base has, what differs is stored, and rows are made of it.
+//! One run: the agent's merger holds what is seen against what the base has, its packer stores what differs, and rows come of the
+//! records.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use taf_format::entry::{Kind, Time};
-use taf_format::page::{Chunker, DirectoryStat, Entry, Page, Place};
+use taf_format::entry::Kind;
+use taf_format::page::{self, Dictionaries, DirectoryStat, Entry, Place};
+use taf_format::record::{self, Body};
+use taf_format::segment::{Identity, RawSegment};
+use taf_format::tar::decode::{Content, Decoder};
+use taf_proto::agent::{self, BasePage};
+use taf_source_agent::backup::base::against;
+use taf_source_agent::backup::links::Links;
+use taf_source_agent::backup::merge::{Against, Base, Joined, Joiner, Known, Layer, Row};
+use taf_source_agent::backup::pack::{self, Mode, Outlets};
+use taf_source_agent::fault::Error;
+use taf_source_agent::progress::Counters;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
-use super::files::{Inode, Listing, Seen, Snapshot};
+use super::files::{Listing, Seen, Snapshot};
+use super::walk::{self, Obstacle, time};
 
 /// Live pages by key.
-pub type Live = BTreeMap<Vec<u8>, Arc<Page>>;
+pub type Live = BTreeMap<Vec<u8>, Arc<Known>>;
 /// Rows by key, none for a tombstone.
-pub type Rows = BTreeMap<Vec<u8>, Option<Arc<Page>>>;
+pub type Rows = BTreeMap<Vec<u8>, Option<Arc<Known>>>;
 /// What was there when a version was made.
 pub type Truth = BTreeMap<Vec<u8>, Listing>;
-
-/// Tar bytes of a directory's header, and of a further name.
-const HEADER: u64 = 512;
-/// Tar bytes of a file.
-const FILE: u64 = 1_024;
 
 /// A rule that is switched off, to see that the oracle notices.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -46,11 +55,12 @@ pub enum Off {
 /// What a run is compared with.
 pub struct Bases {
     pub off: Off,
-    /// Whether it is compared with the head at all.
-    pub builds: bool,
+    /// The version that is made, and those that it is compared with, as the agent is told.
+    pub version: u64,
+    pub base: agent::Base,
     pub head: Live,
     /// In a differential.
-    pub full: Option<Live>,
+    pub full: Live,
     /// What earlier attempts have committed.
     pub staged: Rows,
     /// What was there when the head was made.
@@ -60,301 +70,199 @@ pub struct Bases {
 /// What a run makes.
 pub struct Made {
     /// In the order of the tape, each with the tar offset behind all that its page names of this archive.
-    pub rows: Vec<(Vec<u8>, Option<Page>, u64)>,
+    pub rows: Vec<(Vec<u8>, Option<BasePage>, u64)>,
     /// Bytes by their place: length and content.
     pub contents: BTreeMap<u64, (u64, u64)>,
-    /// Tar bytes.
+    /// Tar bytes; none if nothing has changed.
     pub length: u64,
     pub truth: Truth,
 }
 
-fn hash(content: u64) -> [u8; 16] {
-    let hash = blake3::hash(&content.to_le_bytes());
-    let mut first = [0; 16];
-    first.copy_from_slice(&hash.as_bytes()[..16]);
-    first
-}
-
-fn time(seconds: i64) -> Time {
-    Time { seconds, nanos: 0 }
-}
-
-/// The directory's path of a full key.
-fn path(key: &[u8]) -> Vec<u8> {
-    let slash = |&byte: &u8| if byte == 0 { b'/' } else { byte };
-    key.iter().map(slash).collect()
-}
-
-fn is_below(key: &[u8], top: &[u8]) -> bool {
-    key.strip_prefix(top)
-        .is_some_and(|rest| rest.first().is_none_or(|byte| *byte == 0))
-}
-
-/// Makes the run. `unreadable` is the full key of a directory that can't be looked at.
+/// Makes the run.
 pub fn run(
     snapshot: &Snapshot,
-    unreadable: Option<&[u8]>,
+    obstacle: Option<&Obstacle>,
     bases: &Bases,
     ordinal: u32,
     now: i64,
 ) -> Made {
-    let mut against = match (&bases.full, bases.builds) {
-        (Some(full), _) => full.clone(),
-        (None, true) => bases.head.clone(),
-        (None, false) => Live::new(),
+    let truth = match obstacle {
+        Some(obstacle) => obstacle.expected(snapshot.clone(), &bases.head_truth),
+        None => snapshot.clone(),
     };
-    for (key, row) in &bases.staged {
-        match row {
-            Some(page) => against.insert(key.clone(), Arc::clone(page)),
-            None => against.remove(key),
-        };
-    }
-    let mut archive = Archive {
-        ordinal,
-        now: if bases.off == Off::Racy {
-            i64::MAX
-        } else {
-            now
+    let against = against(&bases.base);
+    let has_base = bases.base != agent::Base::default();
+    let steps = walk::walk(
+        snapshot,
+        obstacle,
+        (InMemory::of(bases), against),
+        bases.off,
+        now,
+    );
+    let identity = Identity {
+        line_uuid: Uuid::from_u128(1),
+        version: bases.version,
+        archive_ordinal: ordinal,
+        archive_uuid: Uuid::from_u128(u128::from(ordinal)),
+        attempt: u64::from(ordinal),
+    };
+    let mode = Mode {
+        against,
+        always: !has_base,
+    };
+    let mut segments = Vec::new();
+    let outlets = Outlets {
+        begins: &mut || {},
+        segments: &mut |segment| {
+            segments.push(segment);
+            Ok(())
         },
-        length: 0,
+        issues: &mut |_| {},
+        counters: &Counters::default(),
+        stop: &CancellationToken::new(),
+    };
+    let links = Links::default();
+    let steps = steps.into_iter();
+    let totals = pack::pack(steps, identity, mode, &links, Dictionaries::new(), outlets).unwrap();
+    let mut made = Made {
+        rows: Vec::new(),
         contents: BTreeMap::new(),
-        carriers: HashMap::new(),
-    };
-    let known = Known::of(&against);
-    let mut truth = snapshot.clone();
-    let mut new: BTreeMap<Vec<u8>, (Page, u64)> = BTreeMap::new();
-    if let Some(top) = unreadable {
-        carry(top, bases, &mut truth, &mut new);
-    }
-    for (key, listing) in &truth {
-        if unreadable.is_some_and(|top| is_below(key, top)) {
-            if bases.off == Off::Carry {
-                new.retain(|_, (page, _)| page.directory != path(key));
-            }
-            continue;
-        }
-        for page in archive.directory(key, listing, &known) {
-            new.insert(page.chunk(), (page, archive.length));
-        }
-    }
-    let mut keys: BTreeSet<&Vec<u8>> = new.keys().collect();
-    if bases.builds {
-        keys.extend(bases.head.keys());
-    }
-    keys.extend(bases.full.iter().flat_map(BTreeMap::keys));
-    keys.extend(bases.staged.keys());
-    let mut rows = Vec::new();
-    let mut end = 0;
-    for key in keys {
-        let page = new.get(key);
-        end = end.max(page.map_or(0, |(_, end)| *end));
-        let page = page.map(|(page, _)| page);
-        if page.is_none() && bases.off == Off::Tombstones {
-            continue;
-        }
-        if is_written(key, page, bases) {
-            rows.push((key.clone(), page.cloned(), end));
-        }
-    }
-    Made {
-        rows,
-        contents: archive.contents,
-        length: archive.length,
+        length: totals.tar_bytes,
         truth,
-    }
-}
-
-/// What can't be looked at stays as the head has it; what the head does not have either is left out.
-fn carry(top: &[u8], bases: &Bases, truth: &mut Truth, new: &mut BTreeMap<Vec<u8>, (Page, u64)>) {
-    truth.retain(|key, _| !is_below(key, top));
-    let mut found = false;
-    for (key, listing) in &bases.head_truth {
-        if is_below(key, top) {
-            truth.insert(key.clone(), listing.clone());
-            found = true;
-        }
-    }
-    for (key, page) in &bases.head {
-        if is_below(&taf_format::key::of_path(&page.directory), top) {
-            new.insert(key.clone(), (Page::clone(page), 0));
-        }
-    }
-    if !found {
-        let at = top.iter().rposition(|byte| *byte == 0);
-        let (parent, name) = at.map_or((&[][..], top), |at| (&top[..at], &top[at + 1..]));
-        if let Some(listing) = truth.get_mut(parent) {
-            listing.entries.remove(name);
-        }
-    }
-}
-
-/// Rule 6, and what is staged already.
-fn is_written(key: &[u8], new: Option<&Page>, bases: &Bases) -> bool {
-    if let Some(staged) = bases.staged.get(key) {
-        return differs(new, staged.as_deref());
-    }
-    if !bases.builds {
-        return new.is_some();
-    }
-    let differs = |from: &Live| differs(new, from.get(key).map(Arc::as_ref));
-    let full = bases.full.as_ref();
-    (differs(&bases.head) && !(full.is_some() && bases.off == Off::Head))
-        || full.is_some_and(differs)
-}
-
-/// Whether a page says something new. That it only clears a mark of doubt does not count.
-fn differs(new: Option<&Page>, old: Option<&Page>) -> bool {
-    let (Some(new), Some(old)) = (new, old) else {
-        return new.is_some() != old.is_some();
     };
-    let bare = Page {
-        entries: Vec::new(),
-        ..new.clone()
-    };
-    let old_bare = Page {
-        entries: Vec::new(),
-        ..old.clone()
-    };
-    bare != old_bare
-        || new.entries.len() != old.entries.len()
-        || new.entries.iter().zip(&old.entries).any(|(new, old)| {
-            let doubtful = Entry {
-                racy: new.racy || old.racy,
-                ..new.clone()
-            };
-            doubtful != *old
-        })
+    made.read(&segments);
+    if bases.off == Off::Tombstones {
+        made.rows.retain(|(_, page, _)| page.is_some());
+    }
+    made
 }
 
-/// What a run is compared with, by directory and name.
-struct Known {
-    directories: BTreeMap<Vec<u8>, DirectoryStat>,
-    entries: BTreeMap<(Vec<u8>, Vec<u8>), Entry>,
-}
-
-impl Known {
-    fn of(live: &Live) -> Self {
-        let mut known = Self {
-            directories: BTreeMap::new(),
-            entries: BTreeMap::new(),
-        };
-        for page in live.values() {
-            if let Some(header) = &page.header {
-                known
-                    .directories
-                    .insert(page.directory.clone(), header.clone());
+impl Made {
+    /// Takes an archive apart, as whoever reads the tape does.
+    fn read(&mut self, segments: &[RawSegment]) {
+        let tar: Vec<u8> = segments.iter().flat_map(|s| &s.tar).copied().collect();
+        assert_eq!(tar.len() as u64, self.length);
+        let mut contents = BTreeMap::new();
+        let mut decoder = Decoder::new(&tar[..]);
+        while let Some(member) = decoder.next().unwrap() {
+            let mut content = [0; 8];
+            if let Content::Data { len: 1.. } = member.content {
+                decoder.read_data(&mut content).unwrap();
             }
-            for entry in &page.entries {
-                let key = (page.directory.clone(), entry.name.clone());
-                known.entries.insert(key, entry.clone());
-            }
+            let content = u64::from_le_bytes(content);
+            contents.insert(member.header_offset, (member.path, content));
         }
-        known
-    }
-}
-
-/// The archive under construction.
-struct Archive {
-    ordinal: u32,
-    now: i64,
-    length: u64,
-    contents: BTreeMap<u64, (u64, u64)>,
-    /// Places of files with several names that this archive carries.
-    carriers: HashMap<u64, Place>,
-}
-
-impl Archive {
-    fn put(&mut self, length: u64, content: u64) -> Place {
-        let place = Place {
-            archive_ordinal: self.ordinal,
-            tar_offset: self.length,
-        };
-        self.contents.insert(self.length, (length, content));
-        self.length += length;
-        place
-    }
-
-    fn directory(&mut self, key: &[u8], listing: &Listing, known: &Known) -> Vec<Page> {
-        let path = path(key);
-        let stat = DirectoryStat {
-            mode: listing.mode,
-            inode: listing.inode,
-            ..DirectoryStat::default()
-        };
-        let old = known.directories.get(&path);
-        let same = |old: &&DirectoryStat| (old.mode, old.inode) == (stat.mode, stat.inode);
-        let place = match old.filter(same).and_then(|old| old.place) {
-            Some(place) => place,
-            None => self.put(HEADER, 0),
-        };
-        let header = DirectoryStat {
-            place: Some(place),
-            tar_length: HEADER,
-            ..stat
-        };
-        let mut chunker = Chunker::new(path.clone(), Some(header));
-        let mut pages = Vec::new();
-        for (name, seen) in &listing.entries {
-            let entry = match seen {
-                Seen::Directory => Entry::bare(name.clone(), Kind::Directory),
-                Seen::File(inode) => {
-                    let old = known.entries.get(&(path.clone(), name.clone()));
-                    self.file(name, inode, old)
+        let mut end = 0;
+        let mut keys = BTreeSet::new();
+        for record in segments.iter().flat_map(|s| record::iter(&s.records)) {
+            let (key, page) = match record.unwrap().record.unwrap() {
+                Body::Entry(entry) => {
+                    if entry.hard_link_to.is_empty() {
+                        let (path, content) = &contents[&entry.tar_offset];
+                        assert_eq!(*path, entry.path, "a record names another entry");
+                        let at = (entry.tar_length, *content);
+                        self.contents.insert(entry.tar_offset, at);
+                        end = end.max(entry.tar_offset + entry.tar_length);
+                    }
+                    continue;
                 }
+                Body::Page(page) => {
+                    let page = BasePage {
+                        chunk: page.chunk,
+                        body: page.body,
+                        hashes: page.hashes,
+                    };
+                    (page.chunk.to_vec(), Some(page))
+                }
+                Body::Tombstone(tombstone) => (tombstone.chunk.to_vec(), None),
+                Body::Dictionary(_) => panic!("so few pages need no dictionary"),
             };
-            pages.extend(chunker.push(entry).unwrap());
+            let text = key.escape_ascii();
+            assert!(keys.insert(key.clone()), "{text}: is written twice");
+            self.rows.push((key, page, end));
         }
-        pages.push(chunker.finish());
-        pages
+    }
+}
+
+/// A page as it came, decoded, as whoever fetches the row does.
+pub fn decode(page: &BasePage) -> Arc<Known> {
+    let none = Dictionaries::new();
+    let decoded = page::decode(&page.chunk, &page.body, Some(&page.hashes), &none).unwrap();
+    assert_eq!(decoded.chunk(), page.chunk);
+    Arc::new(Known {
+        page: decoded,
+        body: page.body.clone(),
+        hashes: page.hashes.clone(),
+    })
+}
+
+/// A base held in memory, streamed as the controller does.
+struct InMemory {
+    joined: Joined<std::vec::IntoIter<Result<BasePage, Error>>>,
+    layers: Vec<(Layer, BTreeMap<Vec<u8>, BasePage>)>,
+}
+
+impl InMemory {
+    fn of(bases: &Bases) -> Self {
+        let page = |key: &[u8], known: Option<&Arc<Known>>| BasePage {
+            chunk: key.to_vec().into(),
+            body: known.map(|known| known.body.clone()).unwrap_or_default(),
+            hashes: known.map(|known| known.hashes.clone()).unwrap_or_default(),
+        };
+        let living = |live: &Live| {
+            let pages = live
+                .iter()
+                .map(|(key, known)| (key.clone(), page(key, Some(known))));
+            pages.collect::<BTreeMap<_, _>>()
+        };
+        let mut layers = match against(&bases.base) {
+            Against::Nothing => Vec::new(),
+            Against::Head => vec![(Layer::Head, living(&bases.head))],
+            Against::FullAndHead => {
+                let is_off = bases.off == Off::Head;
+                let head = if is_off { &bases.full } else { &bases.head };
+                vec![
+                    (Layer::Head, living(head)),
+                    (Layer::Full, living(&bases.full)),
+                ]
+            }
+        };
+        if bases.base.resumes {
+            let staged = bases.staged.iter();
+            let staged = staged.map(|(key, row)| (key.clone(), page(key, row.as_ref())));
+            layers.push((Layer::Staged, staged.collect()));
+        }
+        let streams = layers.iter().map(|(layer, pages)| {
+            let pages: Vec<_> = pages.values().cloned().map(Ok).collect();
+            (*layer, pages.into_iter())
+        });
+        Self {
+            joined: Joined::new(streams.collect(), Dictionaries::new()),
+            layers,
+        }
+    }
+}
+
+impl Base for InMemory {
+    fn next(&mut self) -> Result<Option<Row>, Error> {
+        self.joined.next()
     }
 
-    fn file(&mut self, name: &[u8], inode: &Inode, old: Option<&Entry>) -> Entry {
-        let seen = Entry {
-            size: inode.size(),
-            mtime: time(inode.mtime),
-            ctime: time(inode.ctime),
-            mode: inode.mode,
-            inode: inode.number,
-            link_group: if inode.links > 1 { inode.number } else { 0 },
-            racy: inode.ctime >= self.now || inode.mtime >= self.now,
-            hash: Some(hash(inode.content)),
-            ..Entry::bare(name.to_vec(), Kind::File)
-        };
-        if let Some(old) = old.filter(|old| old.kind == Kind::File) {
-            let metadata = |e: &Entry| (e.size, e.mtime, e.ctime, e.mode, e.inode, e.link_group);
-            let same = metadata(old) == metadata(&seen);
-            if same && !old.racy {
-                // Not read: whatever is there is taken for what the base has.
-                return Entry {
-                    racy: false,
-                    ..old.clone()
-                };
-            }
-            let unchanged = (old.size, old.mtime, old.hash) == (seen.size, seen.mtime, seen.hash);
-            if unchanged {
-                return Entry {
-                    place: old.place,
-                    tar_length: old.tar_length,
-                    ..seen
-                };
+    fn look_up(&mut self, keys: Vec<Vec<u8>>) -> Result<Vec<Row>, Error> {
+        let mut joiner = Joiner::new(Dictionaries::new());
+        let mut rows = Vec::new();
+        for key in keys {
+            let mut row = Row::default();
+            for (layer, pages) in &self.layers {
+                if let Some(page) = pages.get(&key) {
+                    joiner.add(&mut row, *layer, page.clone())?;
+                    row.key.clone_from(&key);
+                    rows.retain(|known: &Row| known.key != key);
+                    rows.push(row.clone());
+                }
             }
         }
-        let carrier = self.carriers.get(&inode.number).copied();
-        let place = match carrier {
-            Some(place) => {
-                self.put(HEADER, 0);
-                place
-            }
-            None => self.put(FILE, inode.content),
-        };
-        if inode.links > 1 {
-            self.carriers.insert(inode.number, place);
-        }
-        Entry {
-            place: Some(place),
-            tar_length: FILE,
-            ..seen
-        }
+        Ok(rows)
     }
 }
 
@@ -366,7 +274,8 @@ pub type Entries = BTreeMap<Vec<u8>, (Entry, Option<u64>)>;
 /// Reads pages back into what was there, each file's content from its place; none if that is not there any more.
 pub fn shown(live: &Live, content: &dyn Fn(Place) -> Option<u64>) -> Shown {
     let mut directories = Shown::new();
-    for page in live.values() {
+    for known in live.values() {
+        let page = &known.page;
         let key = taf_format::key::of_path(&page.directory);
         let directory = directories.entry(key).or_default();
         if let Some(header) = &page.header {
@@ -394,7 +303,7 @@ pub fn wrong(seen: Seen, entry: &Entry, bytes: Option<u64>, lost: bool) -> Optio
                 time(inode.mtime),
                 time(inode.ctime),
             );
-            if entry.kind != Kind::File || metadata != there {
+            if entry.kind != Kind::File || metadata != there || entry.size != inode.size() {
                 return Some("metadata");
             }
             match bytes {
