@@ -311,10 +311,20 @@ async fn a_month_of_versions_is_looked_through_fast() {
     let (first, _, hits, _) = caller.finds("*.pdf", newest.clone()).await;
     assert!(hits > 0);
     eprintln!("the first of {hits} hits came after {first:?}");
-    let (_, whole, hits, scanned) = caller.finds("no such name", newest).await;
-    assert!(hits == 0 && scanned > directories * (FILES - 1));
-    let rate = scanned as f64 / whole.as_secs_f64();
-    eprintln!("one version: {scanned} entries looked at, {rate:.0} a second");
+    let mut rates = Vec::new();
+    for _ in 0..7 {
+        let (_, whole, hits, scanned) = caller.finds("no such name", newest.clone()).await;
+        assert!(hits == 0 && scanned > directories * (FILES - 1));
+        rates.push(scanned as f64 / whole.as_secs_f64());
+    }
+    rates.sort_by(f64::total_cmp);
+    let rate = rates[rates.len() / 2];
+    eprintln!(
+        "one version: {rate:.0} entries a second (of {} times the middle one, {:.0} to {:.0})",
+        rates.len(),
+        rates[0],
+        rates[rates.len() - 1]
+    );
     let everywhere = FindEntriesRequest::default();
     let (_, whole, hits, scanned) = caller.finds("no such name", everywhere).await;
     assert_eq!(hits, 0);

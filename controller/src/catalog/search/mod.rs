@@ -1,8 +1,8 @@
 //! Looking for things in the catalog: finding, comparing, measuring, a path's past.
 //!
-//! Owns the reading of many pages: rows come from the database in large batches, each is decoded and judged on a thread for blocking
-//! work, a bounded number ahead, and results keep the order of the keys. Whoever does not read what is found, or goes away, stops it
-//! all. Nothing here holds a connection between two batches, or more than some batches in memory.
+//! Owns the reading of many pages: rows come from the database in large batches, one ahead, each is decoded and judged on a thread for
+//! blocking work, a bounded number at a time, and results keep the order of the keys. Whoever does not read what is found, or goes
+//! away, stops it all. Nothing here holds a connection between two batches, or more than some batches in memory.
 
 mod diff;
 mod find;
@@ -15,6 +15,7 @@ mod states;
 use std::future::Future;
 
 use futures::{Stream, TryStreamExt as _, stream};
+use tokio::sync::mpsc;
 
 pub use diff::{Difference, Differs, diff};
 pub use find::{Batch, Hit, Wanted, find};
@@ -38,16 +39,38 @@ fn spread<T: Send + 'static>(
     scan: Scan,
     work: impl Fn(Vec<Group>) -> Result<T, Error> + Clone + Send + 'static,
 ) -> impl Stream<Item = Result<T, Error>> {
-    let batches = stream::try_unfold(scan, async |mut scan| {
-        let batch = scan.next().await?;
-        Ok(batch.map(|batch| (batch, scan)))
-    });
-    batches
+    ahead(scan)
         .map_ok(move |batch| {
             let work = work.clone();
             blocking(move || work(batch))
         })
         .try_buffered(threads())
+}
+
+/// The batches of a scan, read one ahead by a task of its own: the database, which has most to do, never waits for who works on them.
+fn ahead(mut scan: Scan) -> impl Stream<Item = Result<Vec<Group>, Error>> {
+    let (ready, batches) = mpsc::channel(1);
+    tokio::spawn(async move {
+        loop {
+            let next = tokio::select! {
+                next = scan.next() => next,
+                () = ready.closed() => return,
+            };
+            let more = matches!(next, Ok(Some(_)));
+            if ready.send(next).await.is_err() || !more {
+                return;
+            }
+        }
+    });
+    stream::try_unfold(batches, async |mut batches| match batches.recv().await {
+        Some(next) => Ok(next?.map(|batch| (batch, batches))),
+        // Without having said that it was all.
+        None => Err(stopping()),
+    })
+}
+
+fn stopping() -> Error {
+    Error::Invalid("the controller is stopping".to_owned())
 }
 
 /// Runs it on a thread for blocking work.
@@ -60,7 +83,7 @@ fn blocking<T: Send + 'static>(
         match task.await {
             Ok(outcome) => outcome,
             Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
-            Err(_) => Err(Error::Invalid("the controller is stopping".to_owned())),
+            Err(_) => Err(stopping()),
         }
     }
 }
