@@ -4,6 +4,7 @@
 // Generated code; its documentation is the comments in the protobuf files.
 #![allow(clippy::all, clippy::pedantic, missing_docs, rustdoc::all)]
 
+pub mod feed;
 pub mod path;
 pub mod selection;
 

@@ -23,6 +23,7 @@ pub mod rescan;
 pub mod retention;
 pub mod search;
 mod select;
+pub mod shares;
 pub mod trust;
 pub mod vacuum;
 pub mod verify;

@@ -5,7 +5,7 @@
 //! builds on others has its bytes in several archives, so its pages are gone through several times, each time for the items of
 //! some archives. Memory grows with the number of hard links and with nothing else.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::HashSet;
 
 use bytes::Bytes;
 use taf_format::entry::Kind;
@@ -19,7 +19,6 @@ use tokio::sync::mpsc;
 use uuid::Uuid;
 
 use super::select::covers;
-use super::walk::Walk;
 use super::{Error, Selection, View, view};
 use crate::store::parts::{self, Located};
 
@@ -188,32 +187,8 @@ pub async fn count<'a>(
     Ok((count, needed))
 }
 
-/// Bytes of tar that a version has in each archive, by ordinal: each inode once.
-pub async fn shares(view: &View) -> Result<BTreeMap<u32, u64>, Error> {
-    let mut shares: BTreeMap<u32, u64> = BTreeMap::new();
-    let mut linked = HashSet::new();
-    let mut pages = Walk::below(view, b"");
-    while let Some(page) = pages.next().await? {
-        let header = page
-            .header
-            .iter()
-            .map(|header| (header.place, header.tar_length));
-        let entries = page.entries.iter().filter(|entry| {
-            is_item(entry) && (entry.link_group == 0 || linked.insert(entry.place))
-        });
-        let entries = entries.map(|entry| (entry.place, entry.tar_length));
-        for (place, length) in header.chain(entries) {
-            if let Some(place) = place {
-                let share = shares.entry(place.archive_ordinal).or_default();
-                *share = share.saturating_add(length);
-            }
-        }
-    }
-    Ok(shares)
-}
-
 /// Directories come from their own pages; what has no bytes on tape was an issue when it was backed up.
-fn is_item(entry: &Entry) -> bool {
+pub(super) fn is_item(entry: &Entry) -> bool {
     entry.kind != Kind::Directory && entry.place.is_some()
 }
 

@@ -7,7 +7,7 @@ use taf_proto::v1::RunPlanResponse;
 use tonic::Status;
 
 use super::{names, status, version};
-use crate::catalog::{Selection, View, line_of, recall};
+use crate::catalog::{Selection, View, line_of, recall, shares};
 use crate::store::feeds::{self, NewFeed};
 use crate::store::lines;
 use crate::store::parts::{self, Located};
@@ -28,6 +28,7 @@ pub(super) struct Prepared {
     first_volume: i64,
     /// The archive that is not spooled: the largest one.
     streamed: u32,
+    /// Bytes that the others take on disk, and what of that one may be passed by.
     spooled: u64,
 }
 
@@ -76,16 +77,19 @@ pub(super) async fn prepare(store: &Store, plan: &Plan) -> Result<Prepared, Stat
     let view = view.ok_or_else(|| status::not_found(&names::version(line_id, number)))?;
     let selection = Selection::resolve(&view, &[]).await?;
     let (count, needed) = recall::count(&view, &selection, b"", &parts).await?;
-    let shares = recall::shares(&view).await?;
+    let shares = shares::of(&view).await?;
     // Of equal ones the oldest.
     let largest = shares
         .iter()
-        .max_by_key(|(ordinal, bytes)| (**bytes, std::cmp::Reverse(**ordinal)));
+        .max_by_key(|(ordinal, share)| (share.bytes, std::cmp::Reverse(**ordinal)));
     let needed: Vec<&Located> = needed.parts().collect();
     let (Some((&streamed, _)), Some(any)) = (largest, needed.first()) else {
         return Err(unreadable(&plan.name, Promotion::NoVersion));
     };
-    let spooled = shares.iter().filter(|(ordinal, _)| **ordinal != streamed);
+    let spooled = shares.iter().map(|(ordinal, share)| match *ordinal {
+        ordinal if ordinal == streamed => share.passed_by(),
+        _ => share.spooled(),
+    });
     let others = needed
         .iter()
         .find(|part| part.archive_ordinal as u32 != streamed);
@@ -96,7 +100,7 @@ pub(super) async fn prepare(store: &Store, plan: &Plan) -> Result<Prepared, Stat
         volumes: version::volumes(needed.iter().copied()),
         first_volume: others.unwrap_or(any).volume_id,
         streamed,
-        spooled: spooled.map(|(_, bytes)| bytes).sum(),
+        spooled: spooled.sum(),
     })
 }
 

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use rustix::fs::{Mode, OFlags};
 
 /// Bytes before each member: tar offset, length, what it is.
-const HEAD: usize = 24;
+const HEAD: usize = taf_proto::feed::SPOOL_HEAD as usize;
 /// Its bytes could not be read; the reason is in their place.
 const DAMAGED: u64 = 1;
 /// It has several names.
