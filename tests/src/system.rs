@@ -83,6 +83,8 @@ pub struct Options {
     pub emulator: Vec<String>,
     /// Bytes that a file of the emulator may have at most: stands for a full disk.
     pub emulator_file_limit: Option<u64>,
+    /// The same for the source agent.
+    pub source_agent_file_limit: Option<u64>,
     /// Bytes a second below which the drives don't stream, as in `100MB`; no test waits for a source unless it wants to.
     pub drive_floor: String,
     /// After this long a silent unit is lost, as in `5s`.
@@ -105,6 +107,7 @@ impl Default for Options {
             capacity: "4GB".into(),
             emulator: Vec::new(),
             emulator_file_limit: None,
+            source_agent_file_limit: None,
             drive_floor: "0".into(),
             lease: "15s".into(),
             controller: String::new(),
@@ -407,6 +410,11 @@ impl System {
         Running::start(command)?.wait(PATIENCE)
     }
 
+    /// How large a file the source agent may make from its next start on.
+    pub fn limit_source_agent(&mut self, bytes: Option<u64>) {
+        self.options.source_agent_file_limit = bytes;
+    }
+
     /// Starts a process that was not started, or has ended. Does not wait until it is of use.
     pub fn begin(&mut self, process: Process) -> Result<()> {
         let (program, mut arguments) = match process {
@@ -419,14 +427,19 @@ impl System {
             }
             Process::SourceAgent => ("taf-source-agent", self.run_arguments("source-agent")),
         };
-        let mut command = match self.options.emulator_file_limit {
-            Some(limit) if process == Process::Emulator => {
+        let limit = match process {
+            Process::Emulator => self.options.emulator_file_limit,
+            Process::SourceAgent => self.options.source_agent_file_limit,
+            _ => None,
+        };
+        let mut command = match limit {
+            Some(limit) => {
                 let mut command = self.command("sh");
                 let line = "trap '' XFSZ; ulimit -f \"$1\"; shift; exec \"$@\"";
                 command.args(["-c", line, "sh", &(limit / 512).to_string(), program]);
                 command
             }
-            _ => self.command(program),
+            None => self.command(program),
         };
         let log = File::options()
             .create(true)

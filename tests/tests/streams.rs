@@ -1,5 +1,7 @@
 //! One version over two drives: split at directories, restored whole, each tape read by itself; and what a drive's worker that
 //! is killed costs.
+//!
+//! The first one goes by `tar`, or by the method that `TAF_STREAMS_METHOD` names; the second one by zstd.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use std::fs;
@@ -10,6 +12,7 @@ use serde_json::Value;
 use taf_tests::patience::until;
 use taf_tests::said::{number, objects, values};
 use taf_tests::system::{Options, Process, System, below};
+use taf_tests::tools;
 use taf_tests::trees::ensure_equal;
 
 const PLAN: &str = "wide";
@@ -55,7 +58,7 @@ fn build(top: &Path, megabytes: usize) {
     }
 }
 
-fn plan(system: &System, tree: &Path) {
+fn plan(system: &System, tree: &Path, method: &str) {
     let folder = tree.display().to_string();
     let source = ["source", "create", PLAN, "--agent", "files", &folder];
     system.taf(&source).unwrap().expect(0).unwrap();
@@ -69,6 +72,8 @@ fn plan(system: &System, tree: &Path) {
         "default",
         "--streams",
         "2",
+        "--compression",
+        method,
     ];
     system.taf(&plan).unwrap().expect(0).unwrap();
 }
@@ -97,7 +102,8 @@ fn a_version_over_two_drives_comes_back_and_each_tape_is_read_by_itself() {
     let system = system("20MB");
     let tree = system.data().join("tree");
     build(&tree, 80);
-    plan(&system, &tree);
+    let method = std::env::var("TAF_STREAMS_METHOD").unwrap_or_else(|_| "tar".into());
+    plan(&system, &tree, &method);
     system.taf(&["run", PLAN]).unwrap().expect(0).unwrap();
     let job = newest_job(&system);
     let streams = job["streams"].as_array().unwrap();
@@ -140,13 +146,9 @@ fn a_version_over_two_drives_comes_back_and_each_tape_is_read_by_itself() {
             .find(|file| file["kind"] == "part")
             .map(|file| number(&file["number"]))
             .unwrap();
-        let cartridge = system.cartridge(barcode).display().to_string();
         let alone = system.restored(barcode).unwrap();
         for folder in [&alone, &both] {
-            let line = format!(
-                "taf tape cat '{cartridge}' {file} | zstd -dc | tar -xpf - --numeric-owner"
-            );
-            system.shell(folder, &line).unwrap().expect(0).unwrap();
+            tools::unpack(&system, &[(barcode.to_owned(), file)], folder).unwrap();
         }
         let count = "find . -name 'file-*' | wc -l";
         let counted = system.shell(&alone, count).unwrap().expect(0).unwrap();
@@ -172,7 +174,7 @@ fn a_worker_that_is_killed_ends_the_backup_clearly_and_the_next_run_is_fine() {
     let mut system = system("10MB");
     let tree = system.data().join("tree");
     build(&tree, 200);
-    plan(&system, &tree);
+    plan(&system, &tree, "zstd");
     let running = system.start_taf(&["run", PLAN]).unwrap();
     until("both drives at work", Duration::from_mins(1), || {
         let drives = system.json(&["drive", "list"])?;

@@ -76,6 +76,16 @@ impl System {
         })
     }
 
+    /// Kills the worker of a drive by the drive's number, and waits until it is gone.
+    pub fn kill_worker(&self, drive: usize) -> Result<()> {
+        let worker = self.worker(&self.devices().0[drive])?;
+        let pid = worker.with_context(|| format!("drive {drive} has no worker"))?;
+        kill(pid, Signal::SIGKILL)?;
+        until("the death of a worker", END, || {
+            Ok((!is_alive(pid)).then_some(()))
+        })
+    }
+
     /// Asks one that we started to end, and waits until it has. Fails if it does not end well.
     pub fn end_process(&mut self, process: Process) -> Result<()> {
         let Some(mut child) = self.running.remove(&process) else {
