@@ -132,4 +132,16 @@ fn makes_equal(system: &System, tree: &Path, restored: &Path) {
         "{}",
         refused.stderr
     );
+    // Also if another path leads there.
+    fs::rename(tree, system.data().join("aside")).unwrap();
+    std::os::unix::fs::symlink(restored, tree).unwrap();
+    fs::write(restored.join("extra"), "stays").unwrap();
+    let (real, origin) = (restored.to_str().unwrap(), tree.to_str().unwrap());
+    let words = ["restore", "mirror", "--to", real, "--strip-prefix", origin];
+    for further in [&["--dry-run"][..], &["--collision", "always"]] {
+        let refused = taf(&[&words[..], &["--delete"], further].concat());
+        assert_eq!(refused.status, Some(1), "{refused}");
+        assert!(refused.stderr.contains("DELETE_AT_ORIGIN"), "{refused}");
+    }
+    assert!(restored.join("extra").exists());
 }

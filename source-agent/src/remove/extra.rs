@@ -1,15 +1,18 @@
 //! What is extra at the target of a restore: listed, or removed.
 //!
 //! The controller says what each restored directory holds; whatever else is there is extra, with all below it. Only where a restore
-//! may write, nothing on another file system, and never what the agent itself needs.
+//! may write, nothing on another file system, never what the agent itself needs, and never at the origin: there is more than the version
+//! was asked to hold. The controller knows the origin by its path; here it is known by which directory it is, whatever path leads there.
 
 use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use taf_proto::agent::{Listing, RemoveDone, RemoveExtraWork};
+use taf_proto::path::display;
 use taf_tree::Remover;
 use taf_tree::remove::{Error as Refusal, Sweep};
 use tokio::sync::mpsc;
@@ -17,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{AHEAD, Told, fetch, reason};
 use crate::backup::Context;
-use crate::fault::{self, Error};
+use crate::fault::{self, Error, fault};
 use crate::progress::{Counters, absolute};
 use crate::restore::mapping::Mapping;
 use crate::restore::target;
@@ -107,6 +110,10 @@ impl Extra {
             let Some(place) = self.mapping.directory(&listing.path) else {
                 continue;
             };
+            let there = absolute(&self.target, &place);
+            if is_same(&there, &absolute(b"/", &listing.path)) {
+                return Err(at_origin(&there));
+            }
             let names = match self.remover.names(&place) {
                 Ok(Some(names)) => names,
                 // It could not be restored, which the restore has said.
@@ -182,6 +189,26 @@ impl Extra {
     }
 }
 
+/// Whether two absolute paths lead to the same directory.
+fn is_same(one: &[u8], other: &[u8]) -> bool {
+    let identity = |path: &[u8]| {
+        let found = std::fs::metadata(Path::new(OsStr::from_bytes(path)));
+        found.map(|stat| (stat.dev(), stat.ino()))
+    };
+    matches!((identity(one), identity(other)), (Ok(one), Ok(other)) if one == other)
+}
+
+fn at_origin(path: &[u8]) -> Error {
+    fault(
+        "DELETE_AT_ORIGIN",
+        format!(
+            "{} is the origin itself: what the version does not have would be removed there, also what was never to be in it or could not be read",
+            display(path)
+        ),
+        "restore below another directory, or without --delete; what was restored is there, and nothing more is removed",
+    )
+}
+
 /// Whether a name is within the bounds of a listing and not in it.
 fn is_extra(name: &[u8], listing: &Listing) -> bool {
     let within =
@@ -194,8 +221,26 @@ fn is_extra(name: &[u8], listing: &Listing) -> bool {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_directory_is_the_same_by_whatever_path() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |path: &str| {
+            folder
+                .path()
+                .join(path)
+                .into_os_string()
+                .into_encoded_bytes()
+        };
+        std::fs::create_dir_all(folder.path().join("real/below")).unwrap();
+        std::os::unix::fs::symlink("real", folder.path().join("link")).unwrap();
+        assert!(is_same(&at("link/below"), &at("real/below")));
+        assert!(!is_same(&at("link"), &at("real/below")));
+        assert!(!is_same(&at("gone"), &at("gone")));
+    }
 
     #[test]
     fn a_listing_speaks_of_the_names_between_its_bounds_only() {
