@@ -614,6 +614,7 @@ impl ToRead {
             next_block: self.file.next_block,
             plan: self.block0.plan.clone(),
             source: self.block0.source.clone(),
+            copy: self.block0.copy,
             ..IndexPart::default()
         }
     }

@@ -193,6 +193,7 @@ pub fn block0(archive: Uuid, tape_file: u32, part: u32, first: &Sealed) -> Block
         skip: first.header.skip(),
         method: Method::Zstd,
         suite: 0,
+        copy: 0,
         predecessor: (part > 1).then(|| taf_format::block0::Predecessor {
             volume: "TEST01L8".to_owned(),
             tape_file: tape_file - 1,

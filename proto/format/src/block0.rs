@@ -102,6 +102,8 @@ pub struct Block0 {
     pub suite: u8,
     /// The part before it; `None` exactly for part 1.
     pub predecessor: Option<Predecessor>,
+    /// How often the part was copied from cartridge to cartridge, 0 for one as it was written first.
+    pub copy: u32,
     /// When it was begun, nanoseconds since 1970-01-01 UTC.
     pub created_at_unix_nanos: i64,
 }
@@ -200,6 +202,9 @@ impl Block0 {
         if let Some(alone) = self.filter_alone() {
             fields.push(("Filter-alone", alone));
         }
+        if self.copy > 0 {
+            fields.push(("Copy", self.copy.to_string()));
+        }
         if let Some(before) = &self.predecessor {
             fields.push(("Predecessor-volume", before.volume.clone()));
             fields.push(("Predecessor-tape-file", before.tape_file.to_string()));
@@ -241,6 +246,7 @@ impl Block0 {
             method: Method::from_name(fields.need("Method")?).ok_or(Error::Line("Method"))?,
             suite: fields.number("Suite")?,
             predecessor,
+            copy: fields.optional("Copy")?.unwrap_or_default(),
             created_at_unix_nanos: fields.time("Created")?,
         })
     }

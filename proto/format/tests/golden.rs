@@ -138,6 +138,11 @@ fn block_0() {
             blocks.push((name, Block0 { method, ..block0 }));
         }
     }
+    let copy = Block0 {
+        copy: 2,
+        ..a_second_part()
+    };
+    blocks.push(("block0-v1-copy.bin".to_owned(), copy));
     for (name, block0) in blocks {
         let name = name.as_str();
         let stored = golden(name, Some(&block0.encode().unwrap()));

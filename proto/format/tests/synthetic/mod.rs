@@ -45,6 +45,7 @@ pub fn block0(block_size: u32) -> Block0 {
         method: Method::Zstd,
         suite: 0,
         predecessor: None,
+        copy: 0,
         created_at_unix_nanos: 1_767_225_600_000_000_000,
     }
 }
@@ -195,6 +196,7 @@ pub fn index_part(tape_file: u64) -> index::IndexPart {
         next_block: tape_file * 100 + 100,
         plan: "nightly".to_owned(),
         source: "files".to_owned(),
+        copy: 0,
     }
 }
 
