@@ -219,6 +219,7 @@ impl Reading<'_> {
             next_tape_file: orphan.next_tape_file,
             next_block: orphan.next_block,
             adopted: true,
+            ..PartHeader::default()
         }))
     }
 }

@@ -34,6 +34,8 @@ pub struct Buffering {
     /// The rings that there are, each by a number of its own.
     rings: Arc<Mutex<Vec<(u64, Limit)>>>,
     place: Option<Place>,
+    /// For what is read from volumes that are reclaimed.
+    reclaim: Option<Place>,
     floor: Option<u64>,
     wait: Duration,
 }
@@ -55,10 +57,19 @@ impl Buffering {
                 })
                 .ok()
         };
+        let place = spool.and_then(prepare);
+        // Without a spool there still is the state folder, and what is free beside it.
+        let reclaim = place.clone().or_else(|| {
+            let folder = config.state.join("reclaim-spool").join(drive);
+            Place::prepare(folder, 0)
+                .inspect_err(|error| tracing::error!(%error, "the drive can't reclaim volumes: see that its state folder can be written"))
+                .ok()
+        });
         Buffering {
             ring: config.ring.0,
             rings: Arc::default(),
-            place: spool.and_then(prepare),
+            place,
+            reclaim,
             floor: config.drive_floor.map(|floor| floor.0),
             wait: config.spool_wait.0,
         }
@@ -106,6 +117,11 @@ impl Buffering {
             },
             clock: ring::clock(),
         }
+    }
+
+    /// Where what is read from a volume that is reclaimed waits for another one; none if this host's disk can't be used.
+    pub fn reclaiming(&self) -> Option<Place> {
+        self.reclaim.clone()
     }
 
     async fn disk(&self, name: String) -> Option<Disk> {

@@ -29,6 +29,7 @@ pub mod parts;
 mod read;
 mod readback;
 pub mod reader;
+mod reclaim;
 mod rescan;
 #[cfg(test)]
 mod rig;

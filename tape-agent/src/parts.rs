@@ -9,6 +9,7 @@
 //! long as they may be needed again; where the volume ends is told by [`Writer::stand`].
 
 mod archive;
+pub mod copy;
 mod open;
 mod rescue;
 
@@ -259,6 +260,7 @@ impl<'a> Writer<'a> {
             method: first.method,
             suite: first.suite,
             predecessor: self.archive.predecessor(),
+            copy: 0,
             created_at_unix_nanos: clock::unix_nanos(),
         };
         let encoded = block0.encode().map_err(|e| {

@@ -64,7 +64,10 @@ pub async fn run(
         let (read, found) = around
             .block(move || {
                 let device = task.device.clone();
-                device.work(|drive| verify(drive, &task.gauge, &recording_, &parts, &stopping))
+                let nobody = &mut |_: &[u8]| Ok(());
+                device.work(|drive| {
+                    verify(drive, &task.gauge, &recording_, &parts, &stopping, nobody)
+                })
             })
             .await?;
         for request in reports(&run, &read, &found) {
@@ -89,7 +92,8 @@ pub async fn run(
     Ok(done)
 }
 
-async fn fetch(
+/// The parts that an assignment is to read, and for how long.
+pub(crate) async fn fetch(
     around: &Surroundings,
     key: AssignmentKey,
     recording: &Recording,
@@ -144,8 +148,43 @@ fn runs(parts: Vec<VerifyPart>, alone: bool) -> Vec<Vec<VerifyPart>> {
 struct Seen {
     segments: u64,
     bytes: u64,
+    block0: Option<Block0>,
+    table: Option<SegmentTable>,
     /// What is wrong with it beside its files.
     damage: Option<String>,
+}
+
+/// Takes the bytes of a part's segments, in order.
+type Keep<'a> = &'a mut dyn FnMut(&[u8]) -> Result<(), Fault>;
+
+/// What came of a part that is read to be stored elsewhere.
+pub(crate) enum Checked {
+    /// It is whole: its first block, and where its segments lie in it.
+    Whole(Box<Block0>, SegmentTable),
+    /// It is damaged.
+    Damaged(Box<ReportVerificationRequest>),
+}
+
+/// Reads one part and proves it; its segments go to `keep` as well, whole or not.
+pub(crate) fn check_part(
+    drive: &mut dyn Drive,
+    gauge: &Gauge,
+    recording: &Recording,
+    part: &VerifyPart,
+    stop: &CancellationToken,
+    keep: Keep<'_>,
+) -> Result<Checked, Fault> {
+    let run = std::slice::from_ref(part);
+    let (mut seen, found) = verify(drive, gauge, recording, run, stop, keep)?;
+    let whole = reports(run, &seen, &found);
+    let report = whole.into_iter().next().unwrap_or_default();
+    let seen = seen.pop().unwrap_or_default();
+    Ok(match (seen.block0, seen.table) {
+        (Some(block0), Some(table)) if report.damage.is_empty() => {
+            Checked::Whole(Box::new(block0), table)
+        }
+        _ => Checked::Damaged(Box::new(report)),
+    })
 }
 
 /// Reads a run and checks it beside.
@@ -155,6 +194,7 @@ fn verify(
     recording: &Recording,
     parts: &[VerifyPart],
     stop: &CancellationToken,
+    keep: Keep<'_>,
 ) -> Result<(Vec<Seen>, Found), Fault> {
     let (sender, receiver) = mpsc::sync_channel(AHEAD);
     let Some(first) = parts.first() else {
@@ -180,7 +220,14 @@ fn verify(
         let mut seen = Vec::new();
         let mut outcome = Ok(());
         for part in parts {
-            match read_part(&mut reader, gauge, recording, part, &sender, stop) {
+            match read_part(
+                &mut reader,
+                gauge,
+                recording,
+                part,
+                &sender,
+                (stop, &mut *keep),
+            ) {
                 Ok(part) => seen.push(part),
                 Err(fault) => {
                     outcome = Err(fault);
@@ -208,7 +255,7 @@ fn read_part(
     recording: &Recording,
     part: &VerifyPart,
     pieces: &mpsc::SyncSender<Piece>,
-    stop: &CancellationToken,
+    (stop, keep): (&CancellationToken, Keep<'_>),
 ) -> Result<Seen, Fault> {
     let block_size = u64::from(recording.block_size);
     let mut reading = Reading {
@@ -244,11 +291,15 @@ fn read_part(
         length: part.byte_count - head.length,
         ..head
     };
+    let mut kept = Ok(());
     let taken = reader.range(&rest, &mut |answer| {
         match answer.message {
             Some(read_response::Message::Chunk(chunk)) => {
                 gauge.flowed(chunk.data.len() as u64);
                 reading.seen.bytes += chunk.data.len() as u64;
+                if kept.is_ok() {
+                    kept = keep(&chunk.data);
+                }
                 reading.reader.push_block(&chunk.data);
             }
             Some(read_response::Message::Damaged(damaged)) => {
@@ -258,8 +309,9 @@ fn read_part(
             _ => {}
         }
         reading.events();
-        !stop.is_cancelled()
+        kept.is_ok() && !stop.is_cancelled()
     })?;
+    kept?;
     if !taken {
         return Err(stopped());
     }
@@ -306,7 +358,10 @@ impl Reading<'_> {
         match Block0::decode(block) {
             Ok(found)
                 if found.archive_uuid.as_bytes()[..] == part.archive_uuid[..]
-                    && found.part == part.part_number => {}
+                    && found.part == part.part_number =>
+            {
+                self.seen.block0 = Some(found);
+            }
             Ok(_) => self.damage("its first block is that of another part".to_owned()),
             Err(error) => self.damage(error.to_string()),
         }
@@ -360,6 +415,7 @@ impl Reading<'_> {
                 );
             }
         }
+        self.seen.table = Some(self.table);
         self.seen
     }
 }

@@ -201,7 +201,7 @@ fn is_survivable(error: &DriveError) -> bool {
 }
 
 /// What a failed write says of the volume. A bad drive must not condemn one cartridge after another.
-fn verdict(error: &DriveError) -> Option<Verdict> {
+pub(super) fn verdict(error: &DriveError) -> Option<Verdict> {
     use taf_scsi::sense::Key;
     match error {
         DriveError::VolumeOverflow => Some(Verdict::Full),

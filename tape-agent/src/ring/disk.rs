@@ -14,6 +14,7 @@ use std::sync::Arc;
 
 use nix::errno::Errno;
 use nix::fcntl::{FallocateFlags, PosixFadviseAdvice, fallocate, posix_fadvise};
+use nix::sys::statvfs::statvfs;
 
 /// How much is fetched ahead of what is read.
 const AHEAD: i64 = 32 << 20;
@@ -32,6 +33,13 @@ pub struct Place {
 pub struct Stretch {
     at: u64,
     length: u64,
+}
+
+impl Stretch {
+    /// So many bytes from there.
+    pub fn new(at: u64, length: u64) -> Stretch {
+        Stretch { at, length }
+    }
 }
 
 /// The file. Cheap to clone; it is removed with the last one.
@@ -61,6 +69,20 @@ impl Place {
 
     /// Makes a file for one transfer. Takes as long as reserving its blocks takes, which on most file systems is no time.
     pub fn create(&self, name: &str) -> io::Result<Disk> {
+        self.create_of(name, self.size)
+    }
+
+    /// Bytes that a file may have at most: as many as was said, or half of what is free on the disk now if nothing was.
+    pub fn limit(&self) -> io::Result<u64> {
+        if self.size > 0 {
+            return Ok(self.size);
+        }
+        let found = statvfs(&self.folder)?;
+        Ok(found.blocks_available() as u64 * found.fragment_size() as u64 / 2)
+    }
+
+    /// Makes a file of so many bytes.
+    pub fn create_of(&self, name: &str, size: u64) -> io::Result<Disk> {
         let path = self.folder.join(format!("{name}.{ENDING}"));
         let mut options = fs::File::options();
         let file = options
@@ -69,11 +91,7 @@ impl Place {
             .create_new(true)
             .open(&path)?;
         // Removed whatever comes.
-        let disk = Disk(Arc::new(Inner {
-            file,
-            path,
-            size: self.size,
-        }));
+        let disk = Disk(Arc::new(Inner { file, path, size }));
         disk.reserve()?;
         Ok(disk)
     }
@@ -217,6 +235,17 @@ impl Used {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+
+    #[test]
+    fn without_a_size_a_file_may_have_half_of_what_is_free() {
+        let (_folder, sized) = place(1 << 20);
+        assert_eq!(sized.limit().unwrap(), 1 << 20);
+        let (_folder, free) = place(0);
+        let limit = free.limit().unwrap();
+        assert!(limit > 0);
+        let disk = free.create_of("8", 4096).unwrap();
+        assert_eq!(fs::metadata(disk.path()).unwrap().len(), 4096);
+    }
 
     fn place(size: u64) -> (tempfile::TempDir, Place) {
         let folder = tempfile::tempdir().unwrap();

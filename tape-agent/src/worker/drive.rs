@@ -35,12 +35,13 @@ use crate::gauge::Gauge;
 use crate::journal::Journal;
 use crate::keys::KeyFile;
 use crate::mounts::Mounts;
+use crate::reclaim::Hold;
 use crate::ring;
 use crate::seats::Seats;
 use crate::spool::Spool;
 use crate::transfer::Parking;
 use crate::watch::Watch;
-use crate::{indexing, inspect, labelling, medium, operate, read, rescan, verify, write};
+use crate::{indexing, inspect, labelling, medium, operate, read, reclaim, rescan, verify, write};
 
 /// An idle drive is looked at so often.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -76,6 +77,8 @@ pub struct Surroundings {
     pub parking: Parking,
     /// Who writes on the volume at the drive.
     pub seats: Seats,
+    /// What was read from a volume that is reclaimed, and waits for another one.
+    pub reclaim: Hold,
     /// A command that takes longer hangs.
     pub hung_after: Duration,
 }
@@ -184,6 +187,7 @@ pub async fn run(config: Config, device_name: &str) -> anyhow::Result<()> {
         buffering: Buffering::new(&config, &file_name(&serial)),
         parking: Parking::default(),
         seats: Seats::default(),
+        reclaim: Hold::default(),
         hung_after: config.hung_after.0,
     };
     name_small_ring(config.ring.0);
@@ -509,7 +513,16 @@ async fn perform(
         Work::Unload(_) => {}
         _ => around.parking.leave_to(key, &[]),
     }
+    if !matches!(work, Work::Store(_) | Work::Unload(_)) {
+        around.reclaim.clear();
+    }
     match work {
+        Work::Collect(work) => Ok(Some(Done::Reclaim(
+            reclaim::collect(around, key, work, stop).await?,
+        ))),
+        Work::Store(work) => Ok(Some(Done::Reclaim(
+            reclaim::store(around, key, work, stop).await?,
+        ))),
         Work::Write(work) => Ok(Some(Done::Write(
             write::run(around, key, work, stop).await?,
         ))),
