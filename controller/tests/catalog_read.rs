@@ -39,7 +39,7 @@ async fn recalled(view: &View, paths: &[&str]) -> (Vec<RecallPart>, Vec<RecallIt
     let (sender, mut receiver) = tokio::sync::mpsc::channel(1);
     let sending = async move {
         let preference = recall::Preference::default();
-        recall::stream(view, &sent, recall::Archives::All, &preference, &sender)
+        recall::stream(view, 0, &sent, recall::Archives::All, &preference, &sender)
             .await
             .unwrap();
     };

@@ -58,6 +58,8 @@ pub enum Kind {
     Index,
     /// Reads parts of a volume and proves them.
     Verify,
+    /// Copies what lives on a volume to others: it reads the one and writes another by turns, in the same drive.
+    Reclaim,
     /// Removes files that are archived, or extra at a restore's target: its source agent works alone from the beginning to the end.
     Remove,
 }
@@ -315,9 +317,13 @@ fn step(facts: &Facts<'_>) -> Result<mount::Step, Fault> {
         // Whatever is in the drive, wherever that is.
         Kind::Drive if facts.barcode.is_empty() => Ok(mount::Step::Work),
         Kind::Backup if facts.beside => Ok(mount::Step::Work),
-        Kind::Backup | Kind::Restore | Kind::Label | Kind::Drive | Kind::Index | Kind::Verify => {
-            to_drive()
-        }
+        Kind::Backup
+        | Kind::Restore
+        | Kind::Label
+        | Kind::Drive
+        | Kind::Index
+        | Kind::Verify
+        | Kind::Reclaim => to_drive(),
         Kind::Carry(to) => carried(to),
         Kind::Clean if facts.worked => carried(carry::To::Slot),
         Kind::Clean => Ok(match to_drive()? {
@@ -379,7 +385,7 @@ fn success(facts: &Facts<'_>) -> Option<u64> {
             (facts.parts_complete && drive_is_done).then_some(*issues)
         }
         (Kind::Restore | Kind::Remove, _, Some(Outcome::Done { issues }))
-        | (Kind::Verify, Some(Outcome::Done { issues }), _) => Some(*issues),
+        | (Kind::Verify | Kind::Reclaim, Some(Outcome::Done { issues }), _) => Some(*issues),
         (Kind::Label | Kind::Drive | Kind::Index, Some(Outcome::Done { .. }), _) => Some(0),
         _ => None,
     }

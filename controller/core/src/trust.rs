@@ -126,7 +126,7 @@ mod tests {
     #[test]
     fn what_is_new_rests_until_somebody_says_that_it_need_not() {
         assert!(rests("backup") && rests("label") && rests("remove-sources"));
-        assert!(rests("whatever comes"));
+        assert!(rests("reclaim") && rests("whatever comes"));
         assert!(!rests("restore") && !rests("rescan"));
     }
 }

@@ -18,7 +18,7 @@ use tonic::Status;
 
 use super::records::Records;
 use super::report::{self, Side, add_orphan, misplaced, uuid};
-use super::{Error, view};
+use super::{Error, relocation, view};
 use crate::store::archives::{self, Archive};
 use crate::store::orphans::{self, Extent};
 use crate::store::pages::{self, NewPage};
@@ -50,9 +50,12 @@ where
     };
     let mut client = store.client().await?;
     let assignment = report::assignment(&client, header.key.as_ref(), agent, Side::Tape).await?;
-    let part = Claimed::check(&client, &header).await?;
+    let reclaims = assignment.kind == "reclaim" && header.moved_from.is_some();
+    let part = Claimed::check(&client, &header, reclaims).await?;
     report::is_reserved(&client, &assignment, part.extent.recording).await?;
-    let outcome = if parts::part_get(&client, part.archive.id, part.number)
+    let outcome = if let Some(from) = header.moved_from.as_ref().filter(|_| reclaims) {
+        relocation::take_in(&mut client, &part, from, &header, &mut messages).await
+    } else if parts::part_get(&client, part.archive.id, part.number)
         .await?
         .is_some()
     {
@@ -91,14 +94,15 @@ async fn twice(client: &Client, part: &Claimed) -> Result<Error, Error> {
 }
 
 /// A header that was checked against itself, its segment table and the catalog.
-struct Claimed {
-    archive: Archive,
-    number: i32,
-    extent: Extent,
+pub(super) struct Claimed {
+    pub archive: Archive,
+    pub number: i32,
+    pub extent: Extent,
 }
 
 impl Claimed {
-    async fn check(client: &Client, header: &PartHeader) -> Result<Self, Error> {
+    /// `reclaims` if the assignment may speak of parts that others wrote.
+    async fn check(client: &Client, header: &PartHeader, reclaims: bool) -> Result<Self, Error> {
         let wrong = |what: &str| Error::Invalid(format!("the header is wrong: {what}"));
         let table = SegmentTable::decode(&header.segment_table)
             .map_err(|error| wrong(&error.to_string()))?;
@@ -131,7 +135,7 @@ impl Claimed {
             archives::archive_get(client, uuid(&header.archive_uuid, "the archive")?).await?;
         let recording = uuid(&header.recording_uuid, "the recording")?;
         let archive = match archive {
-            Some(archive) if archive.attempt_id as u64 == attempt => Some(archive),
+            Some(archive) if reclaims || archive.attempt_id as u64 == attempt => Some(archive),
             // Found on tape by another attempt; but its own must have had the volume.
             Some(archive) if header.adopted => {
                 attempt_volumes::volume_is_given(client, archive.attempt_id, recording)
@@ -154,7 +158,34 @@ impl Claimed {
         })
     }
 
-    fn proof(&self, digest: &blake3::Hash) -> Proof {
+    /// Its row, on this volume.
+    pub fn row(
+        &self,
+        header: &PartHeader,
+        volume_id: i64,
+        digest: &blake3::Hash,
+    ) -> Result<NewPart, Error> {
+        Ok(NewPart {
+            archive_id: self.archive.id,
+            part_number: self.number,
+            volume_id,
+            proof: self.proof(digest),
+            first_block: self.extent.first_block,
+            block_count: bigint(header.block_count)?,
+            byte_count: self.extent.byte_count,
+            first_sequence: bigint(header.first_sequence)?,
+            last_sequence: bigint(header.last_sequence)?,
+            first_tar_offset: bigint(header.first_tar_offset)?,
+            end_tar_offset: bigint(header.end_tar_offset)?,
+            final_part: header.last,
+            truncated: header.truncated,
+            copy: i32::try_from(header.copy)
+                .map_err(|_| Error::Invalid("it was copied too often".into()))?,
+            segment_table: header.segment_table.clone(),
+        })
+    }
+
+    pub fn proof(&self, digest: &blake3::Hash) -> Proof {
         Proof {
             recording: self.extent.recording,
             tape_file: self.extent.tape_file,
@@ -179,7 +210,7 @@ where
 }
 
 /// The next piece of records, or the end: the digest of all, which the sender's must equal.
-async fn piece<S>(
+pub(super) async fn piece<S>(
     messages: &mut S,
     hasher: &mut blake3::Hasher,
     header: &PartHeader,
@@ -324,22 +355,7 @@ async fn finish_on(
             part.extent.tape_file, recorded.barcode
         )));
     }
-    let new = NewPart {
-        archive_id: part.archive.id,
-        part_number: part.number,
-        volume_id: recorded.volume_id,
-        proof: part.proof(digest),
-        first_block: part.extent.first_block,
-        block_count: bigint(header.block_count)?,
-        byte_count: part.extent.byte_count,
-        first_sequence: bigint(header.first_sequence)?,
-        last_sequence: bigint(header.last_sequence)?,
-        first_tar_offset: bigint(header.first_tar_offset)?,
-        end_tar_offset: bigint(header.end_tar_offset)?,
-        final_part: header.last,
-        truncated: header.truncated,
-        segment_table: header.segment_table.clone(),
-    };
+    let new = part.row(header, recorded.volume_id, digest)?;
     match parts::part_add_on(tx, &new).await {
         Err(store::Error::Exists { .. }) => {
             return Err(Error::Conflict(format!(

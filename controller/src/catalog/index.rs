@@ -145,6 +145,7 @@ fn part_message(part: Uncovered) -> IndexPart {
         next_block: 0,
         plan: part.plan,
         source: part.source,
+        copy: part.copy as u32,
     }
 }
 

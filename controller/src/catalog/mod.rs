@@ -17,6 +17,7 @@ mod matching;
 mod rebuild;
 pub mod recall;
 mod records;
+mod relocation;
 pub mod removal;
 pub mod report;
 pub mod rescan;

@@ -193,9 +193,10 @@ pub(super) fn is_item(entry: &Entry) -> bool {
 }
 
 /// Sends what a restore of the selection needs: of the parts all, since they say in which order the volumes come. Waits while
-/// the receiver is slow; ends early when it is gone.
+/// the receiver is slow; ends early when it is gone. `attempt` is told the same each time.
 pub async fn stream(
     view: &View,
+    attempt: i64,
     selection: &Selection,
     archives: Archives,
     preference: &Preference,
@@ -203,14 +204,16 @@ pub async fn stream(
 ) -> Result<(), Error> {
     let client = view.client().await?;
     let mut parts =
-        parts::part_list_of_version(&client, view.scope.line_id, view.scope.version).await?;
+        parts::part_list_of_reader(&client, view.scope.line_id, view.scope.version, attempt)
+            .await?;
     parts.retain(|part| archives.has(part.archive_ordinal as u32));
     drop(client);
     let order = Order::of(&parts, preference);
     for &at in &order.parts {
         let part = &parts[at];
         let client = view.client().await?;
-        let table = parts::part_table(&client, part.archive_uuid, part.part_number).await?;
+        let (archive, number) = (part.archive_uuid, part.part_number);
+        let table = parts::part_table(&client, archive, number, part.recording).await?;
         drop(client);
         let message = Message::Part(RecallPart {
             archive_ordinal: part.archive_ordinal as u32,

@@ -14,7 +14,7 @@ use crate::store::assignments::{self, Assignment};
 use crate::store::attempt_volumes;
 use crate::store::issues::{self, Issue};
 use crate::store::orphans::{self, Extent};
-use crate::store::{Client, Store, bigint, indexes};
+use crate::store::{Client, Store, bigint, indexes, parts};
 
 /// Most issues of a report.
 const ISSUES: usize = 1_000;
@@ -162,6 +162,13 @@ pub async fn judge_part(
         }
         "staged" => "its attempt was never given this volume",
         _ => SUPERSEDED,
+    };
+    let number = i32::try_from(request.part_number).unwrap_or_default();
+    let known = parts::part_get(&client, archive.id, number).await?;
+    // As of a copy whose place was not moved here when its worker was killed.
+    let reason = match known {
+        Some(_) if reason.is_empty() => "the catalog has the part in another place",
+        _ => reason,
     };
     Ok(JudgePartResponse {
         current: reason.is_empty(),

@@ -20,12 +20,14 @@ use uuid::Uuid;
 
 use super::Error;
 use super::report::{self, Side, uuid};
-use super::{rebuild, trust};
+use super::{rebuild, relocation, trust};
+use crate::store::archives::Archive;
 use crate::store::issues::{self, Issue};
 use crate::store::orphans::{self, Extent};
 use crate::store::pages::NewPage;
 use crate::store::parts::{self, NewPart, Proof};
 use crate::store::rebuilds::{self, Labelled};
+use crate::store::reclaims::{self, Placed};
 use crate::store::trust::trust_is_lost;
 use crate::store::{Client, Store, Transaction, bigint, dictionaries, indexes};
 
@@ -37,6 +39,8 @@ const BATCH_ROWS: usize = 256;
 const BATCH_BYTES: usize = 2 << 20;
 /// Who says that the catalog lacks something.
 const CREATOR: &str = "controller";
+/// Why a part is none that the catalog lacks.
+const OTHERWISE: &str = "a part of an archive that the catalog has otherwise";
 /// Bytes of the largest segment table.
 const TABLE: usize = 64 << 20;
 
@@ -167,6 +171,18 @@ async fn volume(
     })
 }
 
+/// What becomes of a part that was met on a cartridge.
+enum Fate {
+    /// It is one that the catalog lacks.
+    Add(Archive),
+    /// It is one that the catalog has elsewhere, and lies here from now on: archive, and where it was.
+    Move(i64, Placed),
+    /// It is as the catalog has it, or is none of what the catalog has.
+    Known,
+    /// It is nobody's, and why.
+    Orphan(&'static str),
+}
+
 /// A cartridge under way.
 struct Intake {
     volume: Volume,
@@ -260,32 +276,14 @@ impl Intake {
             listed,
         )
         .await?;
-        let tape_file = bigint(part.tape_file)?;
-        let known = rebuilds::tape_file_is_known_on(&tx, self.volume.recording, tape_file).await?;
-        let mut wanted = archive.filter(|_| !known);
-        let mut why = "a part of an archive that the catalog has otherwise";
-        if let Some(archive) = &wanted {
-            let number = i32::try_from(part.part_number).unwrap_or_default();
-            if parts::part_get(&tx, archive.id, number).await?.is_some() {
-                // Written again after an error, or of another history.
-                why = "another tape file is this part of its archive";
-                wanted = None;
-            } else if archive.state == "published"
-                && rebuilds::version_is_published_on(&tx, line, archive.version).await?
-            {
-                // A version that is readable is whole.
-                wanted = None;
-            }
-        }
+        let fate = self.fate(&tx, archive, part).await?;
         let mut rows = Rows {
             line,
             version,
             ordinal,
             part: i32::try_from(part.part_number)
                 .map_err(|_| Error::Invalid("a part's number is too large".into()))?,
-            stored: wanted
-                .as_ref()
-                .is_some_and(|archive| archive.state != "abandoned"),
+            stored: matches!(&fate, Fate::Add(archive) if archive.state != "abandoned"),
             pages: Vec::new(),
             bytes: 0,
             table: Vec::new(),
@@ -310,27 +308,91 @@ impl Intake {
             )));
         }
         self.lines.insert(line);
-        match wanted {
-            Some(archive) => {
+        let why = match fate {
+            Fate::Add(archive) => {
                 parts::part_add_on(&tx, &self.row(archive.id, part, rows.table)?).await?;
                 tx.commit().await?;
                 self.parts += 1;
+                return Ok(());
             }
-            // It is as the catalog has it, or is none of what the catalog has.
-            None if known => {
+            Fate::Move(archive, from)
+                if relocation::have_same_segments(&from.segment_table, &rows.table)? =>
+            {
+                let to = self.row(archive, part, rows.table)?;
+                self.relocate_on(&tx, &from, &to).await?;
+                tx.commit().await?;
+                self.parts += 1;
+                return Ok(());
+            }
+            Fate::Known => {
                 tx.rollback().await?;
+                return Ok(());
             }
-            None => {
-                tx.rollback().await?;
-                let orphan = IndexOrphan {
-                    tape_file: part.tape_file,
-                    first_block: part.first_block,
-                    next_block: part.next_block,
-                    reason: why.into(),
-                };
-                self.orphan(client, &orphan).await?;
+            Fate::Move(..) => OTHERWISE,
+            Fate::Orphan(why) => why,
+        };
+        tx.rollback().await?;
+        let orphan = IndexOrphan {
+            tape_file: part.tape_file,
+            first_block: part.first_block,
+            next_block: part.next_block,
+            reason: why.into(),
+        };
+        self.orphan(client, &orphan).await
+    }
+
+    /// What becomes of a part that was met here.
+    async fn fate(
+        &self,
+        tx: &Transaction<'_>,
+        archive: Option<Archive>,
+        part: &IndexPart,
+    ) -> Result<Fate, Error> {
+        let (recording, tape_file) = (self.volume.recording, bigint(part.tape_file)?);
+        let known = rebuilds::tape_file_is_known_on(tx, recording, tape_file).await?;
+        let Some(archive) = archive else {
+            return Ok(if known {
+                Fate::Known
+            } else {
+                Fate::Orphan(OTHERWISE)
+            });
+        };
+        // Nobody owns it so far: it may have come before what it is a copy of was known to be older, or gone.
+        let free = !known || orphans::orphan_exists(tx, recording, tape_file).await?;
+        let number = i32::try_from(part.part_number).unwrap_or_default();
+        let placed = reclaims::part_place_on(tx, archive.id, number).await?;
+        Ok(match placed {
+            Some(placed)
+                if free && (i64::from(part.copy) > i64::from(placed.copy) || !placed.in_place) =>
+            {
+                Fate::Move(archive.id, placed)
             }
-        }
+            _ if known => Fate::Known,
+            // Written again after an error, or of another history, or copied.
+            Some(_) => Fate::Orphan("another tape file is this part of its archive"),
+            // A version that is readable is whole.
+            None if archive.state == "published"
+                && rebuilds::version_is_published_on(tx, archive.line_id, archive.version)
+                    .await? =>
+            {
+                Fate::Orphan(OTHERWISE)
+            }
+            None => Fate::Add(archive),
+        })
+    }
+
+    /// The part lies here from now on: this is a newer copy of it, or the only one that is left.
+    async fn relocate_on(
+        &self,
+        tx: &Transaction<'_>,
+        from: &Placed,
+        to: &NewPart,
+    ) -> Result<(), Error> {
+        let (recording, tape_file) = (to.proof.recording, to.proof.tape_file);
+        reclaims::orphan_forget_on(tx, recording, tape_file).await?;
+        reclaims::part_move_on(tx, from, to).await?;
+        reclaims::recording_grow_on(tx, recording, to.byte_count).await?;
+        reclaims::version_found_on(tx, from.id).await?;
         Ok(())
     }
 
@@ -360,6 +422,7 @@ impl Intake {
             end_tar_offset: bigint(part.end_tar_offset)?,
             final_part: part.last,
             truncated: part.truncated,
+            copy: i32::try_from(part.copy).map_err(|_| wrong("how often it was copied"))?,
             segment_table: table.into(),
         })
     }

@@ -7,6 +7,7 @@ use taf_proto::agent::{FetchVerificationRequest, ReportVerificationRequest, Veri
 use super::Error;
 use super::report::{self, Side, uuid};
 use crate::store::issues::{self, Issue};
+use crate::store::reclaims::{self, Living};
 use crate::store::verifications::{self, Verifiable};
 use crate::store::{Store, bigint};
 
@@ -23,9 +24,13 @@ pub async fn parts(
 ) -> Result<(Vec<VerifyPart>, u64), Error> {
     let client = store.client().await?;
     let assignment = report::assignment(&client, request.key.as_ref(), agent, Side::Tape).await?;
-    let wanted = verifications::job_part_ids(&client, assignment.job_id).await?;
     let recording = uuid(&request.recording_uuid, "the recording")?;
     report::is_reserved(&client, &assignment, recording).await?;
+    if assignment.kind == "reclaim" {
+        let living = reclaims::living_list(&client, recording, assignment.attempt_id).await?;
+        return Ok((living.into_iter().map(copied).collect(), 0));
+    }
+    let wanted = verifications::job_part_ids(&client, assignment.job_id).await?;
     let parts = verifications::verifiable_list(&client, recording).await?;
     let wanted = |part: &Verifiable| wanted.binary_search(&part.id).is_ok();
     let mut parts: Vec<VerifyPart> = parts.into_iter().filter(wanted).map(message).collect();
@@ -52,6 +57,19 @@ fn message(part: Verifiable) -> VerifyPart {
         first_tar_offset: part.tar_offsets.0 as u64,
         end_tar_offset: part.tar_offsets.1 as u64,
         digest: part.digest.into(),
+        ..VerifyPart::default()
+    }
+}
+
+/// A part that is to be stored elsewhere.
+fn copied(living: Living) -> VerifyPart {
+    let (volume, tape_file, bytes) = living.predecessor.unwrap_or_default();
+    VerifyPart {
+        copy: living.copy as u32,
+        predecessor_volume: volume,
+        predecessor_tape_file: tape_file as u64,
+        predecessor_byte_count: bytes.unwrap_or_default() as u64,
+        ..message(living.part)
     }
 }
 
@@ -98,7 +116,10 @@ pub async fn report(
     }
     let tx = client.transaction().await?;
     let damage = (!request.damage.is_empty()).then_some(request.damage.as_str());
-    if !verifications::part_verified_on(&tx, recording, tape_file, damage).await? {
+    if !verifications::part_verified_on(&tx, recording, tape_file, damage).await?
+        // One that was copied to another volume meanwhile is dated when it is read there.
+        && !reclaims::job_part_moved(&tx, assignment.job_id, recording).await?
+    {
         return Err(Error::Invalid(format!("tape file {tape_file} is no part")));
     }
     issues::issue_add_on(&tx, assignment.attempt_id, &rows).await?;

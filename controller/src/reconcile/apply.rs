@@ -25,8 +25,8 @@ use crate::store::attempts::{self, LiveAttempt};
 use crate::store::jobs::NewTask;
 use crate::store::volumes::{self, Cartridge};
 use crate::store::{
-    Error, Transaction, archives, attempt_volumes, feeds, indexes, jobs, lines, parts, removals,
-    savepoints, streams, verifications,
+    Error, Transaction, archives, attempt_volumes, feeds, indexes, jobs, lines, parts, reclaims,
+    removals, savepoints, streams, verifications,
 };
 
 /// After the catalog refused a decision for so long, what it was about fails. A refusal may be a change that came between.
@@ -451,7 +451,14 @@ async fn leave_volume_on(tx: &Transaction<'_>, live: &LiveAttempt) -> Result<(),
         .as_deref()
         .and_then(|encoded| agent::Result::decode(encoded).ok())
         .and_then(|result| result.done);
+    let mut bound = is_bound(live);
     let (wanted, why) = match done {
+        Some(Done::Reclaim(done)) => {
+            // What waits in the worker's spool is lost with it.
+            bound = done.collected;
+            let reads = live.reclaimed.filter(|_| !done.collected);
+            (reads, done.next_volume_reason)
+        }
         Some(Done::Read(read)) => {
             let recording = Uuid::from_slice(&read.next_recording_uuid)
                 .map_err(|_| Error::Corrupt("the recording that a restore asks for"))?;
@@ -468,7 +475,7 @@ async fn leave_volume_on(tx: &Transaction<'_>, live: &LiveAttempt) -> Result<(),
         why,
         "has done with its volume"
     );
-    attempts::attempt_volume_leave_on(tx, live.id, wanted, is_bound(live)).await
+    attempts::attempt_volume_leave_on(tx, live.id, wanted, bound).await
 }
 
 async fn begin_step_on(
@@ -544,6 +551,14 @@ async fn pronounce_on(
             operator::erase_decided_on(tx, live, volume.id, verdict).await?;
         }
         ("index", _, Some(volume)) => indexes::index_tried_on(tx, volume.id).await?,
+        ("reclaim", Verdict::Succeeded { .. }, _) => {
+            let volume = live.reclaimed.ok_or(Error::Stale("volume"))?;
+            let reason = format!(
+                "reclaimed by {}: what lived on it was copied to other volumes",
+                names::job(live.job_id)
+            );
+            reclaims::volume_reclaimed_on(tx, volume, &reason).await?;
+        }
         _ => {}
     }
     tracing::info!(

@@ -172,6 +172,14 @@ fn drive_work(
         "verify" => Work::Verify(agent::VerifyWork {
             recording: Some(recording?),
         }),
+        "reclaim" if live.reclaimed == live.volume.map(|held| held.id) => {
+            Work::Collect(agent::CollectWork {
+                recording: Some(recording?),
+            })
+        }
+        "reclaim" => Work::Store(agent::StoreWork {
+            recording: Some(recording?),
+        }),
         "inspect" => Work::Inspect(agent::InspectWork { barcode }),
         "rescan" => Work::Rescan(agent::RescanWork { barcode, recording }),
         "index" => Work::Index(agent::IndexWork {

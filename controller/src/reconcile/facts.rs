@@ -221,6 +221,13 @@ fn outcome(encoded: Option<&[u8]>, kind: attempt::Kind, side: Side) -> Option<Ou
         | (attempt::Kind::Index, Side::Drive, Some(Done::Index(_))) => 0,
         (attempt::Kind::Verify, Side::Drive, Some(Done::Verify(done))) => done.issue_count,
         (attempt::Kind::Verify, Side::Drive, Some(Done::Rescan(done))) => done.problem_count,
+        (attempt::Kind::Reclaim, Side::Drive, Some(Done::Reclaim(done)))
+            if !done.next_volume_reason.is_empty() =>
+        {
+            return Some(Outcome::NextVolume);
+        }
+        // Its issues are in the catalog: not all need be of the worker that ends it.
+        (attempt::Kind::Reclaim, Side::Drive, Some(Done::Reclaim(_))) => 0,
         (attempt::Kind::Remove, Side::Source, Some(Done::Remove(done))) => done.issue_count,
         _ => return unfit(),
     };
@@ -450,6 +457,10 @@ impl State {
     /// Volumes that an attempt gets no more: those that it has had, and those that it copies from. The one would wait for the other
     /// else, and a volume with both would stay for as long as the new version is kept.
     fn not_to_write(&self, live: &LiveAttempt) -> Vec<i64> {
+        if live.reclaimed.is_some() {
+            // It comes back to the volume that it wrote; the one that it reads is written by nobody.
+            return Vec::new();
+        }
         let mut volumes = live.volumes.clone();
         if let Some(feed) = self.feed_of(live.job_id) {
             volumes.extend(&feed.volumes);
@@ -679,7 +690,14 @@ impl State {
             robot_pause: library.and_then(|l| l.pause.as_deref()),
             library_serial: library.map_or("", |l| l.serial.as_str()),
             elements,
-            drive_outcome: outcome(attempt.drive_result.as_deref(), kind, Side::Drive),
+            drive_outcome: match outcome(attempt.drive_result.as_deref(), kind, Side::Drive) {
+                Some(Outcome::Done { .. }) if kind == attempt::Kind::Reclaim => {
+                    Some(Outcome::Done {
+                        issues: attempt.issue_count,
+                    })
+                }
+                outcome => outcome,
+            },
             source_outcome: outcome(attempt.source_result.as_deref(), kind, Side::Source),
             reported_millis: self
                 .reported
@@ -770,9 +788,15 @@ fn is_at_work(attempt: &LiveAttempt) -> bool {
     attempt.verdict == "none" && attempt.step_kind == "work" && attempt.drive_result.is_none()
 }
 
-/// Whether an attempt can't leave its drive's worker: of a backup that holds what is not on tape yet.
+/// Whether an attempt can't leave its drive's worker: of a backup that holds what is not on tape yet, and so does that of a reclaiming
+/// but while it waits for the volume that it reads.
 pub(super) fn is_bound(attempt: &LiveAttempt) -> bool {
-    kind(attempt) != attempt::Kind::Restore && attempt.drive_id.is_some()
+    let reads = match kind(attempt) {
+        attempt::Kind::Restore => true,
+        attempt::Kind::Reclaim => attempt.wanted_volume_id.is_some(),
+        _ => false,
+    };
+    !reads && attempt.drive_id.is_some()
 }
 
 /// Why a backup can't have what its feed was to read.
@@ -818,6 +842,7 @@ pub(super) fn kind_of(kind: &str, task: &Task, has_robot: bool) -> attempt::Kind
         "index" => attempt::Kind::Index,
         // Both read a cartridge through, and what they can't read is counted.
         "verify" | "rescan" => attempt::Kind::Verify,
+        "reclaim" => attempt::Kind::Reclaim,
         "remove-sources" | "remove-extra" => attempt::Kind::Remove,
         "drive-clean" => attempt::Kind::Clean,
         "inventory" => attempt::Kind::Scan,

@@ -361,7 +361,8 @@ impl CatalogService for AgentCatalog {
         };
         let (sender, receiver) = mpsc::channel(AHEAD);
         tokio::spawn(async move {
-            let streamed = recall::stream(&view, &selection, archives, &preference, &sender);
+            let streamed =
+                recall::stream(&view, attempt, &selection, archives, &preference, &sender);
             if let Err(error) = streamed.await {
                 // Nobody to tell if the agent has gone.
                 let _ = sender.send(Err(error.into())).await;

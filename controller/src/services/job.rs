@@ -126,6 +126,7 @@ fn message(row: JobRow) -> Job {
         "verify" => JobKind::Verify,
         "inspect" => JobKind::Inspect,
         "rescan" => JobKind::Rescan,
+        "reclaim" => JobKind::Reclaim,
         "remove-sources" => JobKind::RemoveSources,
         "remove-extra" => JobKind::RemoveExtra,
         "feed" => JobKind::Feed,

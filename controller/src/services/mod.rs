@@ -22,6 +22,7 @@ pub mod plan;
 pub mod pool;
 pub mod preview;
 mod recall_plan;
+mod reclaim;
 mod removal;
 mod restore;
 pub mod retention;

@@ -27,6 +27,27 @@ pub(super) fn tell(
     volume.reuse_reason = reason(row, reuse, needed, store::now());
 }
 
+/// What becomes of a volume once nothing on it is needed, for people.
+pub(super) fn outlook(row: &VolumeRow, after: Duration) -> String {
+    match again(row) {
+        Some(why) => format!("nothing on it is needed then, but {why}"),
+        None if after.is_zero() => "it is written anew when a backup needs a volume".to_owned(),
+        None => format!(
+            "it is written anew when a backup needs a volume, {} after nothing on it is needed",
+            span(after)
+        ),
+    }
+}
+
+fn span(after: Duration) -> String {
+    match after.as_secs() {
+        seconds if seconds >= 2 * 86_400 => format!("{} days", seconds / 86_400),
+        seconds if seconds >= 2 * 3_600 => format!("{} hours", seconds / 3_600),
+        seconds if seconds >= 120 => format!("{} minutes", seconds / 60),
+        seconds => format!("{seconds} seconds"),
+    }
+}
+
 /// Why a volume is never written anew by itself, whatever is on it.
 fn again(row: &VolumeRow) -> Option<&'static str> {
     let once = generation::of_barcode(&row.barcode).is_some_and(|(_, once)| once);

@@ -5,8 +5,8 @@ use taf_proto::v1::{
     EraseMethod, EraseVolumeRequest, EraseVolumeResponse, GetVolumeRequest, GetVolumeResponse,
     Health, InspectVolumeRequest, InspectVolumeResponse, LabelVolumeRequest, LabelVolumeResponse,
     LabelVolumesRequest, LabelVolumesResponse, ListVolumesRequest, ListVolumesResponse,
-    RescanVolumeRequest, RescanVolumeResponse, TapeFile, VerifyVolumeRequest, VerifyVolumeResponse,
-    Volume, VolumeState,
+    ReclaimVolumesRequest, ReclaimVolumesResponse, RescanVolumeRequest, RescanVolumeResponse,
+    TapeFile, VerifyVolumeRequest, VerifyVolumeResponse, Volume, VolumeState,
 };
 use tonic::{Request, Response, Status};
 use uuid::Uuid;
@@ -17,7 +17,7 @@ use super::mutation::Mutation;
 use super::order::{self, Made, Order};
 use super::paging::Page;
 use super::status::{self, Violations};
-use super::{PAGE_DEFAULT, PAGE_MOST, names, reuse, sample, timestamp};
+use super::{PAGE_DEFAULT, PAGE_MOST, names, reclaim, reuse, sample, timestamp};
 use crate::access::Caller;
 use crate::app::App;
 use crate::reconcile;
@@ -482,6 +482,26 @@ impl VolumeService for Volumes {
         let outcome =
             order::carry_out(app, registry, &mutation, &rescan, request.dry_run, answer).await;
         if request.dry_run {
+            return outcome.map(Response::new);
+        }
+        mutation.concluded(&self.app.store, outcome).await
+    }
+
+    async fn reclaim_volumes(
+        &self,
+        request: Request<ReclaimVolumesRequest>,
+    ) -> Result<Response<ReclaimVolumesResponse>, Status> {
+        let caller = Caller::of(&request)?.clone();
+        let request = request.into_inner();
+        let subject = match request.names.as_slice() {
+            [] => request.pool.clone(),
+            [name] => name.clone(),
+            [name, further @ ..] => format!("{name} and {} more", further.len()),
+        };
+        let (action, id) = ("VolumeService.ReclaimVolumes", &request.request_id);
+        let mutation = Mutation::new(&caller, action, subject, id, &request)?;
+        let outcome = reclaim::reclaim(&self.app, &self.registry, &mutation, &request).await;
+        if request.validate_only {
             return outcome.map(Response::new);
         }
         mutation.concluded(&self.app.store, outcome).await

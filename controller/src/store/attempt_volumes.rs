@@ -117,15 +117,18 @@ pub async fn volume_held(client: &impl GenericClient, attempt: i64) -> Result<Op
     Ok(client.query_one(sql, &[&attempt]).await?.get(0))
 }
 
-/// The volume of a recording that holds parts which the version that a job restores needs.
+/// The volume of a recording that holds parts which the version that a job restores needs, or needed when it was asked for: they may
+/// have been copied since, and are still there.
 pub async fn volume_of_version_on(
     tx: &Transaction<'_>,
     job: i64,
     recording: Uuid,
 ) -> Result<Option<i64>, Error> {
-    let sql = "SELECT min(x.volume_id) AS id FROM jobs j \
+    let sql = "SELECT COALESCE((SELECT min(x.volume_id) FROM jobs j \
                JOIN version_parts n ON n.line_id = j.line_id AND n.version = j.version \
-               JOIN parts x ON x.id = n.part_id WHERE j.id = $1 AND x.recording_uuid = $2";
+               JOIN parts x ON x.id = n.part_id WHERE j.id = $1 AND x.recording_uuid = $2), \
+               (SELECT min(v.id) FROM job_volumes k JOIN volumes v ON v.id = k.volume_id WHERE k.job_id = $1 \
+               AND v.recording_uuid = $2)) AS id";
     let row = tx.query_one(sql, &[&job, &recording]).await?;
     Ok(row.get(0))
 }

@@ -54,8 +54,12 @@ pub struct LiveAttempt {
     pub task: Task,
     /// Every volume that it has had, the present one last.
     pub volumes: Vec<i64>,
-    /// Volume that a restore needs next.
+    /// Volume that a restore needs next; of a reclaiming the volume that it reads, while it waits for that.
     pub wanted_volume_id: Option<i64>,
+    /// The volume that is reclaimed.
+    pub reclaimed: Option<i64>,
+    /// Of a reclaiming: its issues so far.
+    pub issue_count: u64,
     /// For how long it has waited for its next volume, seconds; none if it does not wait for one.
     pub waiting_seconds: Option<f64>,
     /// What it is known to wait for.
@@ -74,7 +78,7 @@ pub struct LiveAttempt {
     pub removal: Option<Vec<u8>>,
     /// Entries and bytes of a restore.
     pub totals: (i64, i64),
-    /// Pool of a backup: row and name.
+    /// Pool of a backup, or of the volume that is reclaimed: row and name.
     pub pool: Option<(i64, String)>,
     /// How many sources share a drive there.
     pub sources_per_drive: u32,
@@ -173,7 +177,8 @@ const LIVE_SELECT: &str = "SELECT t.id, t.job_id, j.kind, j.cancel_asked, t.epoc
      EXISTS (SELECT 1 FROM archives o WHERE o.line_id = r.line_id AND o.version = r.version AND o.state = 'closed'), t.stream, \
      CASE WHEN w.kind = 'synthetic-full' THEN 1 ELSE p.streams END AS streams, \
      t.seat, COALESCE(po.sources_per_drive, 1), s.ignore_ctime, s.ignore_inode, s.always_compare_content, j.removal, \
-     p.compression_method, COALESCE(w.kind = 'synthetic-full', false) AS synthetic \
+     p.compression_method, COALESCE(w.kind = 'synthetic-full', false) AS synthetic, rv.id AS reclaimed, \
+     CASE WHEN rv.id IS NULL THEN 0 ELSE (SELECT count(*) FROM issues i WHERE i.attempt_id = t.id) END AS issue_count \
      FROM attempts t JOIN jobs j ON j.id = t.job_id \
      LEFT JOIN agents a ON a.id = t.agent_id \
      LEFT JOIN archives r ON r.attempt_id = t.id AND j.kind = 'backup' \
@@ -181,7 +186,8 @@ const LIVE_SELECT: &str = "SELECT t.id, t.job_id, j.kind, j.cancel_asked, t.epoc
      LEFT JOIN versions w ON w.line_id = r.line_id AND w.version = r.version \
      LEFT JOIN plans p ON p.id = j.plan_id \
      LEFT JOIN sources s ON s.id = p.source_id \
-     LEFT JOIN pools po ON po.id = p.pool_id \
+     LEFT JOIN volumes rv ON rv.id = j.volume_id AND j.kind = 'reclaim' \
+     LEFT JOIN pools po ON po.id = COALESCE(p.pool_id, rv.pool_id) \
      LEFT JOIN attempt_volumes v ON v.attempt_id = t.id AND v.held \
      WHERE t.ended_at IS NULL ORDER BY t.id";
 
@@ -217,6 +223,8 @@ fn live_attempt(row: &Row) -> LiveAttempt {
         },
         volumes: Vec::new(),
         wanted_volume_id: row.get(37),
+        reclaimed: row.get("reclaimed"),
+        issue_count: row.get::<_, i64>("issue_count") as u64,
         waiting_seconds: row.get(38),
         waiting_for: row.get(39),
         source: row.get::<_, Option<i64>>(15).map(|id| SourceAgent {

@@ -52,7 +52,16 @@ pub async fn job_create_feed_on(
             ],
         )
         .await?;
-    Ok(row.get(0))
+    let id: i64 = row.get(0);
+    // What it is told to read it may ask for, wherever the parts lie by then.
+    tx.execute(
+        "INSERT INTO job_volumes (job_id, ordinal, volume_id) SELECT $1::bigint, (row_number() OVER (ORDER BY k.volume_id))::integer, \
+         k.volume_id FROM (SELECT DISTINCT x.volume_id FROM version_parts AS n JOIN parts AS x ON x.id = n.part_id \
+         WHERE n.line_id = $2 AND n.version = $3) AS k",
+        &[&id, &new.line_id, &new.version],
+    )
+    .await?;
+    Ok(id)
 }
 
 /// The version that the feed of a backup reads; none if it has no feed.

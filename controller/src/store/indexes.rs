@@ -98,6 +98,8 @@ pub struct Uncovered {
     pub plan: String,
     /// Source's name.
     pub source: String,
+    /// How often it was copied.
+    pub copy: i32,
 }
 
 /// The parts of a recording that no index covers, in order, behind a tape file.
@@ -109,7 +111,7 @@ pub async fn index_parts(
 ) -> Result<Vec<Uncovered>, Error> {
     let sql = "SELECT a.archive_uuid, l.line_uuid, a.version, a.ordinal, a.attempt_id, x.part_number, x.tape_file, x.first_block, \
                x.block_count, x.byte_count, x.first_sequence, x.last_sequence, x.first_tar_offset, x.end_tar_offset, x.final_part, \
-               x.truncated, x.digest, p.plan_name, s.source_name \
+               x.truncated, x.digest, p.plan_name, s.source_name, x.copy_number \
                FROM parts AS x JOIN archives AS a ON a.id = x.archive_id JOIN lines AS l ON l.id = a.line_id \
                JOIN plans AS p ON p.id = l.plan_id JOIN sources AS s ON s.id = l.source_id \
                WHERE x.recording_uuid = $1 AND x.covered_by IS NULL AND x.tape_file > $2 ORDER BY x.tape_file LIMIT $3::bigint";
@@ -132,6 +134,7 @@ pub async fn index_parts(
         digest: row.get(16),
         plan: row.get(17),
         source: row.get(18),
+        copy: row.get(19),
     };
     Ok(rows.iter().map(uncovered).collect())
 }

@@ -390,7 +390,11 @@ fn job_row(row: &Row) -> JobRow {
         line_id: row.get(4),
         version: row.get(5),
         agent: row.get(6),
-        volume: volumes.last().cloned().or(row.get(7)),
+        // A reclaiming is about one volume, whichever it writes.
+        volume: match row.get::<_, &str>(1) {
+            "reclaim" => row.get(7),
+            _ => volumes.last().cloned().or(row.get(7)),
+        },
         volumes,
         library: row.get(26),
         addresses: (row.get(27), row.get(28)),

@@ -160,6 +160,11 @@ const MIGRATIONS: &[Migration] = &[
         name: "rebuild",
         sql: include_str!("../../migrations/0029_rebuild.sql"),
     },
+    Migration {
+        number: 30,
+        name: "reclaim",
+        sql: include_str!("../../migrations/0030_reclaim.sql"),
+    },
 ];
 
 /// The texts of all migrations, in order.

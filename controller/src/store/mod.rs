@@ -37,6 +37,7 @@ pub mod parts;
 pub mod plans;
 pub mod pools;
 pub mod rebuilds;
+pub mod reclaims;
 pub mod removals;
 pub mod requests;
 pub mod retention;

@@ -45,6 +45,8 @@ pub struct NewPart {
     pub final_part: bool,
     /// Whether an error cut it off.
     pub truncated: bool,
+    /// How often it was copied from volume to volume.
+    pub copy: i32,
     /// Encoded.
     pub segment_table: Bytes,
 }
@@ -68,8 +70,9 @@ pub async fn part_get(
 pub async fn part_add_on(tx: &Transaction<'_>, part: &NewPart) -> Result<(), Error> {
     tx.execute(
         "INSERT INTO parts (archive_id, part_number, volume_id, recording_uuid, tape_file, first_block, block_count, byte_count, \
-         first_sequence, last_sequence, first_tar_offset, end_tar_offset, final_part, truncated, digest, segment_table, committed_at) \
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, clock_timestamp())",
+         first_sequence, last_sequence, first_tar_offset, end_tar_offset, final_part, truncated, digest, segment_table, \
+         copy_number, committed_at) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, clock_timestamp())",
         &[
             &part.archive_id,
             &part.part_number,
@@ -87,6 +90,7 @@ pub async fn part_add_on(tx: &Transaction<'_>, part: &NewPart) -> Result<(), Err
             &part.truncated,
             &part.proof.digest,
             &part.segment_table.as_ref(),
+            &part.copy,
         ],
     )
     .await?;
@@ -212,7 +216,32 @@ pub async fn part_list_of_version(
                FROM version_parts AS n JOIN parts AS x ON x.id = n.part_id JOIN archives AS a ON a.id = x.archive_id \
                JOIN volumes AS v ON v.id = x.volume_id WHERE n.line_id = $1 AND n.version = $2 ORDER BY a.ordinal, x.part_number";
     let rows = client.query(sql, &[&line, &version]).await?;
-    let located = |row: &tokio_postgres::Row| Located {
+    Ok(rows.iter().map(located).collect())
+}
+
+/// The same for an attempt that reads them. What was copied to another volume since its job was asked for it reads where it was, so
+/// that all that it is ever told has one order.
+pub async fn part_list_of_reader(
+    client: &impl GenericClient,
+    line: i64,
+    version: i64,
+    attempt: i64,
+) -> Result<Vec<Located>, Error> {
+    let sql = "SELECT a.ordinal, a.archive_uuid, x.part_number, COALESCE(f.id, x.volume_id), COALESCE(f.barcode, v.barcode), \
+               COALESCE(f.block_size, v.block_size), CASE WHEN f.id IS NULL THEN x.tape_file ELSE x.former_tape_file END, \
+               CASE WHEN f.id IS NULL THEN x.first_block ELSE x.former_first_block END, \
+               CASE WHEN f.id IS NULL THEN x.byte_count ELSE x.former_byte_count END, x.first_tar_offset, x.end_tar_offset, \
+               COALESCE(f.recording_uuid, x.recording_uuid) \
+               FROM version_parts AS n JOIN parts AS x ON x.id = n.part_id JOIN archives AS a ON a.id = x.archive_id \
+               JOIN volumes AS v ON v.id = x.volume_id LEFT JOIN volumes AS f ON f.recording_uuid = x.former_recording \
+               AND x.moved_at > (SELECT j.created_at FROM attempts AS t JOIN jobs AS j ON j.id = t.job_id WHERE t.id = $3) \
+               WHERE n.line_id = $1 AND n.version = $2 ORDER BY a.ordinal, x.part_number";
+    let rows = client.query(sql, &[&line, &version, &attempt]).await?;
+    Ok(rows.iter().map(located).collect())
+}
+
+fn located(row: &tokio_postgres::Row) -> Located {
+    Located {
         archive_ordinal: row.get(0),
         archive_uuid: row.get(1),
         part_number: row.get(2),
@@ -225,8 +254,7 @@ pub async fn part_list_of_version(
         first_tar_offset: row.get(9),
         end_tar_offset: row.get(10),
         recording: row.get(11),
-    };
-    Ok(rows.iter().map(located).collect())
+    }
 }
 
 /// What of a line's bytes a part holds, and on which volume.
@@ -260,14 +288,17 @@ pub async fn part_list_of_line(
     Ok(rows.iter().map(placed).collect())
 }
 
-/// The segment table of a part.
+/// The segment table of a part, as it lies on a recording.
 pub async fn part_table(
     client: &impl GenericClient,
     archive: Uuid,
     number: i32,
+    recording: Uuid,
 ) -> Result<Option<Bytes>, Error> {
-    let sql = "SELECT x.segment_table FROM parts AS x JOIN archives AS a ON a.id = x.archive_id \
-               WHERE a.archive_uuid = $1 AND x.part_number = $2";
-    let row = client.query_opt(sql, &[&archive, &number]).await?;
+    let sql = "SELECT CASE WHEN x.former_recording = $3 THEN COALESCE(x.former_table, x.segment_table) ELSE x.segment_table END \
+               FROM parts AS x JOIN archives AS a ON a.id = x.archive_id WHERE a.archive_uuid = $1 AND x.part_number = $2";
+    let row = client
+        .query_opt(sql, &[&archive, &number, &recording])
+        .await?;
     Ok(row.map(|row| Bytes::from(row.get::<_, Vec<u8>>(0))))
 }

@@ -5,9 +5,10 @@ use uuid::Uuid;
 
 use super::{Error, GenericClient, Transaction};
 
-/// What keeps a volume from being written anew, beside the time.
+/// What keeps a volume from being written anew, beside the time. Who began to read before it was free may have been told to read it.
 const AT_WORK: &str = "EXISTS (SELECT 1 FROM attempt_volumes AS h WHERE h.held AND h.cartridge = volumes.barcode) \
-     OR EXISTS (SELECT 1 FROM jobs AS j WHERE j.ended_at IS NULL AND (j.volume_id = volumes.id OR j.cartridge = volumes.barcode))";
+     OR EXISTS (SELECT 1 FROM jobs AS j WHERE j.ended_at IS NULL AND (j.volume_id = volumes.id OR j.cartridge = volumes.barcode \
+     OR j.kind IN ('restore', 'feed') AND j.created_at < volumes.freed_at))";
 
 /// A volume that may be written from its beginning again.
 #[derive(Debug, Clone)]

@@ -53,6 +53,7 @@ pub const SOURCES: &[(&str, &str)] = &[
     source!("plans.rs"),
     source!("pools.rs"),
     source!("rebuilds.rs"),
+    source!("reclaims.rs"),
     source!("removals.rs"),
     source!("requests.rs"),
     source!("retention.rs"),

@@ -41,7 +41,12 @@ pub async fn verifiable_list(
                x.last_sequence, x.first_tar_offset, x.end_tar_offset, x.digest, x.verified_at \
                FROM parts AS x JOIN archives AS a ON a.id = x.archive_id WHERE x.recording_uuid = $1 ORDER BY x.tape_file";
     let rows = client.query(sql, &[&recording]).await?;
-    let verifiable = |row: &tokio_postgres::Row| Verifiable {
+    Ok(rows.iter().map(verifiable).collect())
+}
+
+/// From the first columns of a row, in the order of [`verifiable_list`].
+pub(super) fn verifiable(row: &tokio_postgres::Row) -> Verifiable {
+    Verifiable {
         id: row.get(0),
         archive: row.get(1),
         ordinal: row.get(2),
@@ -53,8 +58,7 @@ pub async fn verifiable_list(
         tar_offsets: (row.get(9), row.get(10)),
         digest: row.get(11),
         verified_at: row.get(12),
-    };
-    Ok(rows.iter().map(verifiable).collect())
+    }
 }
 
 /// How a verification reads a part of what it could read.

@@ -175,7 +175,7 @@ pub struct PlannedVolume {
     pub next_block: i64,
     /// Bytes committed.
     pub byte_count: i64,
-    /// Whether a job is to erase it: nothing is to be written to it any more.
+    /// Whether a job is to erase it or to copy what lives on it: nothing is to be written to it any more.
     pub condemned: bool,
     /// The cartridge's own serial number.
     pub medium_serial: Option<String>,
@@ -208,7 +208,7 @@ pub async fn volume_list_planned_on(tx: &Transaction<'_>) -> Result<Vec<PlannedV
         .query(
             "SELECT v.id, v.barcode, v.volume_uuid, v.recording_uuid, v.pool_id, p.pool_name, v.state, v.block_size, \
              v.next_tape_file, v.next_block, v.byte_count, \
-             EXISTS (SELECT 1 FROM jobs j WHERE j.volume_id = v.id AND j.ended_at IS NULL AND j.kind IN ('erase', 'format')) \
+             EXISTS (SELECT 1 FROM jobs j WHERE j.volume_id = v.id AND j.ended_at IS NULL AND j.kind IN ('erase', 'format', 'reclaim')) \
              AS condemned, v.medium_serial, v.density, v.former_recording, v.former_end, v.suspect_since IS NOT NULL, \
              v.seen_library, v.seen_address, v.seen_at \
              FROM volumes v JOIN pools p ON p.id = v.pool_id \
@@ -484,7 +484,10 @@ pub async fn volume_living_on(tx: &Transaction<'_>, id: i64) -> Result<Living, E
         .query(
             "SELECT n.line_id, n.version FROM parts x JOIN version_parts n ON n.part_id = x.id WHERE x.recording_uuid = $1 \
              UNION SELECT a.line_id, a.version FROM parts x JOIN archives a ON a.id = x.archive_id \
-             WHERE x.recording_uuid = $1 AND a.state IN ('staged', 'closed') ORDER BY 1, 2",
+             WHERE x.recording_uuid = $1 AND a.state IN ('staged', 'closed') \
+             UNION SELECT j.line_id, j.version FROM parts x JOIN version_parts n ON n.part_id = x.id \
+             JOIN jobs j ON j.line_id = n.line_id AND j.version = n.version WHERE x.former_recording = $1 AND j.ended_at IS NULL \
+             AND j.kind IN ('restore', 'feed') AND j.created_at < x.moved_at ORDER BY 1, 2",
             &[&recording],
         )
         .await?;
@@ -498,7 +501,7 @@ pub async fn volume_living_on(tx: &Transaction<'_>, id: i64) -> Result<Living, E
 pub struct Living {
     /// The recording.
     pub recording: Uuid,
-    /// Line and number of each version, published or being made, that needs parts on it.
+    /// Line and number of each version, published or being made, that needs parts on it, or is being read from it.
     pub versions: Vec<(i64, i64)>,
 }
 

@@ -253,7 +253,7 @@ impl<'a> Parts<'a> {
             segment_table: table.encode().into(),
             next_tape_file: tape_file as u64 + 1,
             next_block: block as u64 + block_count + 1,
-            adopted: false,
+            ..PartHeader::default()
         };
         let part = Part { header, records };
         let begun = Instant::now();

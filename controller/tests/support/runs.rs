@@ -201,6 +201,7 @@ pub async fn recalled(world: &World, version: i64) -> (Vec<u32>, Vec<RecallItem>
         let preference = recall::Preference::default();
         recall::stream(
             &view,
+            0,
             &selection,
             recall::Archives::All,
             &preference,

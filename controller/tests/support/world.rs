@@ -463,7 +463,7 @@ impl Backup {
                 segment_table: table.encode().into(),
                 next_tape_file: tape_file + 1,
                 next_block: block + block_count + 1,
-                adopted: false,
+                ..PartHeader::default()
             };
             (tape_file, block) = (header.next_tape_file, header.next_block);
             parts.push(Part { header, records });

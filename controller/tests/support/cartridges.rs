@@ -1,0 +1,190 @@
+//! What a rescan tells of the cartridges of a world, and telling it to another one.
+
+use bytes::Bytes;
+use taf_controller::catalog::{Error, rescan};
+use taf_format::index::{Body, IndexPart, IndexPartEnd, IndexRecord};
+use taf_proto::agent::report_scan_request::Message;
+use taf_proto::agent::{AssignmentKey, ReportScanRequest, ScanHeader, ScanTrailer};
+use taf_proto::tape::{Dictionary, Label, Page, Tombstone};
+use uuid::Uuid;
+
+use crate::world::{BLOCK, TAPE, World};
+
+/// The installation of every world.
+pub const INSTALLATION: &str = "00000000-0000-4000-8000-000000000001";
+
+/// What a rescan of a cartridge tells.
+#[derive(Debug, Clone)]
+pub struct Cartridge {
+    pub recording: Uuid,
+    pub label: Label,
+    pub records: Vec<Body>,
+    pub end: (u64, u64),
+}
+
+pub fn raw(uuid: Uuid) -> Bytes {
+    Bytes::copy_from_slice(uuid.as_bytes())
+}
+
+/// What is on the cartridges of a world.
+pub async fn cartridges(world: &World) -> Vec<Cartridge> {
+    let client = world.store.client().await.unwrap();
+    let sql = "SELECT v.recording_uuid, v.volume_uuid, v.barcode, o.pool_name, v.next_tape_file, v.next_block FROM volumes v \
+               JOIN pools o ON o.id = v.pool_id WHERE v.next_tape_file > 1 ORDER BY v.barcode";
+    let mut found = Vec::new();
+    for row in client.query(sql, &[]).await.unwrap() {
+        let recording: Uuid = row.get(0);
+        let label = Label {
+            format_version: 1,
+            installation_uuid: raw(INSTALLATION.parse().unwrap()),
+            volume_uuid: raw(row.get(1)),
+            recording_uuid: raw(recording),
+            barcode: row.get(2),
+            pool: row.get(3),
+            block_size: BLOCK as u32,
+            labelled_at_unix_nanos: 1_790_000_000_000_000_000,
+            writer: "taf".into(),
+        };
+        found.push(Cartridge {
+            recording,
+            label,
+            records: records(world, recording).await,
+            end: (row.get::<_, i64>(4) as u64, row.get::<_, i64>(5) as u64),
+        });
+    }
+    found
+}
+
+pub async fn records(world: &World, recording: Uuid) -> Vec<Body> {
+    let client = world.store.client().await.unwrap();
+    let mut all = Vec::new();
+    let sql = "SELECT a.archive_uuid, l.line_uuid, a.version, a.ordinal, a.attempt_id, x.part_number, x.tape_file, x.first_block, \
+               x.block_count, x.byte_count, x.first_sequence, x.last_sequence, x.first_tar_offset, x.end_tar_offset, x.final_part, \
+               x.truncated, x.digest, x.segment_table, l.id, x.copy_number FROM parts x JOIN archives a ON a.id = x.archive_id \
+               JOIN lines l ON l.id = a.line_id WHERE x.recording_uuid = $1 ORDER BY x.tape_file";
+    for row in client.query(sql, &[&recording]).await.unwrap() {
+        let number = |at: usize| row.get::<_, i64>(at) as u64;
+        let (ordinal, part_number): (i32, i32) = (row.get(3), row.get(5));
+        all.push(Body::Part(IndexPart {
+            archive_uuid: raw(row.get(0)),
+            line_uuid: raw(row.get(1)),
+            version: number(2),
+            archive_ordinal: ordinal as u32,
+            attempt: number(4),
+            part_number: part_number as u32,
+            tape_file: number(6),
+            first_block: number(7),
+            block_count: number(8),
+            byte_count: number(9),
+            first_sequence: number(10),
+            last_sequence: number(11),
+            first_tar_offset: number(12),
+            end_tar_offset: number(13),
+            last: row.get(14),
+            truncated: row.get(15),
+            digest: row.get::<_, Vec<u8>>(16).into(),
+            next_tape_file: number(6) + 1,
+            next_block: number(7) + number(8) + 1,
+            plan: "daily".into(),
+            source: "home".into(),
+            copy: row.get::<_, i32>(19) as u32,
+        }));
+        let table: Vec<u8> = row.get(17);
+        let mut end = IndexPartEnd {
+            table_byte_count: table.len() as u64,
+            ..IndexPartEnd::default()
+        };
+        // In two pieces, as a large one comes.
+        let (first, rest) = table.split_at(table.len() / 2);
+        all.push(Body::Table(Bytes::copy_from_slice(first)));
+        all.push(Body::Table(Bytes::copy_from_slice(rest)));
+        let line: i64 = row.get(18);
+        let sql = "SELECT number, body FROM dictionaries WHERE line_id = $1";
+        for row in client.query(sql, &[&line]).await.unwrap() {
+            end.dictionary_count += 1;
+            all.push(Body::Dictionary(Dictionary {
+                id: row.get::<_, i64>(0) as u32,
+                body: row.get::<_, Vec<u8>>(1).into(),
+            }));
+        }
+        let sql = "SELECT chunk, body, hashes FROM pages WHERE line_id = $1 AND archive_ordinal = $2 AND part_number = $3 ORDER BY chunk";
+        let rows = client
+            .query(sql, &[&line, &ordinal, &part_number])
+            .await
+            .unwrap();
+        for row in rows {
+            let chunk = Bytes::from(row.get::<_, Vec<u8>>(0));
+            if let Some(body) = row.get::<_, Option<Vec<u8>>>(1) {
+                end.page_count += 1;
+                let hashes = row.get::<_, Option<Vec<u8>>>(2).unwrap_or_default().into();
+                let body = body.into();
+                all.push(Body::Page(Page {
+                    chunk,
+                    body,
+                    hashes,
+                }));
+            } else {
+                end.tombstone_count += 1;
+                all.push(Body::Tombstone(Tombstone { chunk }));
+            }
+        }
+        all.push(Body::PartEnd(end));
+    }
+    // The closing records of the versions that are on it.
+    let sql = "SELECT v.closing FROM versions v WHERE v.closing IS NOT NULL AND EXISTS (SELECT 1 FROM archives a JOIN parts x \
+               ON x.archive_id = a.id WHERE a.line_id = v.line_id AND a.version = v.version AND x.recording_uuid = $1) ORDER BY v.version";
+    for row in client.query(sql, &[&recording]).await.unwrap() {
+        all.push(Body::Closing(row.get::<_, Vec<u8>>(0).into()));
+    }
+    all
+}
+
+/// An empty catalog of the same installation, with the plan and the source made again, and an assignment that reads cartridges.
+pub async fn empty() -> (World, AssignmentKey) {
+    let world = World::new().await;
+    let mut client = world.store.client().await.unwrap();
+    let tx = client.transaction().await.unwrap();
+    let sql = "INSERT INTO jobs (kind, state, creator, volume_id, created_at) VALUES ('rescan', 'running', 'test', $1, now()) RETURNING id";
+    let job: i64 = tx.query_one(sql, &[&world.volume_id]).await.unwrap().get(0);
+    let (_, key) = world.attempt_on(&tx, job).await;
+    tx.execute("UPDATE volumes SET barcode = 'OTHER'", &[])
+        .await
+        .unwrap();
+    tx.commit().await.unwrap();
+    (world, key)
+}
+
+pub async fn scan(world: &World, key: AssignmentKey, cartridge: &Cartridge) -> Result<(), Error> {
+    let client = world.store.client().await.unwrap();
+    let sql = "UPDATE attempt_volumes SET cartridge = $1";
+    client
+        .execute(sql, &[&cartridge.label.barcode])
+        .await
+        .unwrap();
+    drop(client);
+    let header = Message::Header(ScanHeader {
+        key: Some(key),
+        label: Some(cartridge.label.clone()),
+        medium_serial: String::new(),
+    });
+    let trailer = Message::Trailer(ScanTrailer {
+        next_tape_file: cartridge.end.0,
+        next_block: cartridge.end.1,
+        ..ScanTrailer::default()
+    });
+    let records = cartridge.records.iter().map(|record| {
+        Message::Record(IndexRecord {
+            record: Some(record.clone()),
+        })
+    });
+    let messages: Vec<_> = std::iter::once(header)
+        .chain(records)
+        .chain([trailer])
+        .map(|message| {
+            Ok(ReportScanRequest {
+                message: Some(message),
+            })
+        })
+        .collect();
+    rescan::take(&world.store, TAPE, futures::stream::iter(messages)).await
+}
