@@ -31,6 +31,7 @@ pub fn what(job: &Job) -> String {
         JobKind::Export => format!("export of {}", cartridge(job)),
         JobKind::Inspect => format!("inspection of {}", id(&job.volume)),
         JobKind::Rescan => format!("rescan of {}", id(&job.volume)),
+        JobKind::Reclaim => format!("reclaiming of {}", id(&job.volume)),
         JobKind::Index => format!("index of {}", id(&job.volume)),
         JobKind::Verify if job.version.is_empty() => {
             format!("verification of {}", id(&job.volume))

@@ -10,6 +10,13 @@ use crate::output::say;
 #[derive(Debug, Clone, Copy)]
 pub struct Percent(u32);
 
+impl Percent {
+    /// The number.
+    pub fn number(self) -> u32 {
+        self.0
+    }
+}
+
 impl FromStr for Percent {
     type Err = String;
 

@@ -18,8 +18,9 @@ use crate::resource::{id, name};
 mod erase;
 mod inspect;
 mod label;
+mod reclaim;
 
-/// Volumes (cartridges): list, show, health, label, erase, format, inspect, verify
+/// Volumes (cartridges): list, show, health, label, erase, format, inspect, verify, reclaim
 #[derive(Debug, clap::Subcommand)]
 pub enum Command {
     List(List),
@@ -30,6 +31,7 @@ pub enum Command {
     Format(erase::Format),
     Inspect(inspect::Inspect),
     Verify(Verify),
+    Reclaim(reclaim::Reclaim),
 }
 
 impl Command {
@@ -44,6 +46,7 @@ impl Command {
             Self::Format(command) => command.run(out).await,
             Self::Inspect(command) => command.run(out).await,
             Self::Verify(command) => command.run(out).await,
+            Self::Reclaim(command) => command.run(out).await,
         }
     }
 }
