@@ -12,6 +12,7 @@ use bytes::Bytes;
 use support::archive::{self, File, block0, file, noise, part, segments};
 use support::run;
 use taf_drive::Drive as _;
+use taf_format::block0::Block0;
 use tempfile::TempDir;
 use uuid::Uuid;
 
@@ -245,6 +246,26 @@ fn an_archive_in_parts_is_put_together_and_the_newest_complete_one_is_taken() {
     said.expect(3)
         .says(&["no end on this tape", "damaged: /srv/big"]);
     assert_eq!(fs::read(to.join("srv/a")).unwrap(), b"first");
+}
+
+#[test]
+fn of_a_part_and_its_copies_one_that_is_whole_is_taken() {
+    let files = files();
+    let sealed = segments(ARCHIVE, &files);
+    let copy = |tape_file: u32, copy: u32| Block0 {
+        copy,
+        created_at_unix_nanos: 1_767_225_600_000_000_000 + i64::from(copy),
+        ..block0(ARCHIVE, tape_file, 1, &sealed[0])
+    };
+    // The second copy was not finished, although it is the newest.
+    let scene = Scene::new(&[
+        part(&copy(1, 0), &sealed),
+        part(&copy(2, 2), &sealed[..3]),
+        part(&copy(3, 1), &sealed),
+    ]);
+    let (said, srv) = scene.extract(&[]);
+    said.expect(0);
+    assert_eq!(below(&srv), expected(&files, &[]));
 }
 
 #[test]

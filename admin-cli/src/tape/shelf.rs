@@ -97,8 +97,15 @@ impl Shelf {
                     let block0 = self.part(place).and_then(|part| part.block0.as_ref());
                     block0.map(|block0| block0.created_at_unix_nanos)
                 };
-                parts.sort_by_key(|&place| (begins(place), created(place), place));
-                // A part that was torn before it held a whole segment was begun again elsewhere, as the same part.
+                // Blocks of different sizes are compared by what they hold.
+                let length = |place: Place| {
+                    let file = self.file(place);
+                    let block = file.first_length.unwrap_or_default();
+                    file.blocks.saturating_sub(1).saturating_mul(block)
+                };
+                parts.sort_by_key(|&place| (begins(place), length(place), created(place), place));
+                // A part that was torn before it held a whole segment was begun again elsewhere, as the same part; one that was copied
+                // to another cartridge is there twice, and the copy may be torn: the longest is whole.
                 parts.reverse();
                 parts.dedup_by_key(|place| begins(*place));
                 parts.reverse();

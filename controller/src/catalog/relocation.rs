@@ -52,13 +52,13 @@ where
     };
     let place = (known.recording, known.tape_file);
     if place == (part.extent.recording, part.extent.tape_file) {
-        return match known.digest == digest.as_bytes() {
-            true => Ok(()),
-            false => Err(Error::Conflict(format!(
-                "tape file {} was committed with another digest",
-                part.extent.tape_file
-            ))),
-        };
+        if known.digest == digest.as_bytes() {
+            return Ok(());
+        }
+        return Err(Error::Conflict(format!(
+            "tape file {} was committed with another digest",
+            part.extent.tape_file
+        )));
     }
     if place
         != (

@@ -217,17 +217,17 @@ fn outcome(encoded: Option<&[u8]>, kind: attempt::Kind, side: Side) -> Option<Ou
         (attempt::Kind::Restore, Side::Drive, Some(Done::Read(_))) => {
             return Some(Outcome::NextVolume);
         }
-        (attempt::Kind::Backup | attempt::Kind::Restore | attempt::Kind::Drive, Side::Drive, _)
-        | (attempt::Kind::Index, Side::Drive, Some(Done::Index(_))) => 0,
-        (attempt::Kind::Verify, Side::Drive, Some(Done::Verify(done))) => done.issue_count,
-        (attempt::Kind::Verify, Side::Drive, Some(Done::Rescan(done))) => done.problem_count,
         (attempt::Kind::Reclaim, Side::Drive, Some(Done::Reclaim(done)))
             if !done.next_volume_reason.is_empty() =>
         {
             return Some(Outcome::NextVolume);
         }
+        (attempt::Kind::Backup | attempt::Kind::Restore | attempt::Kind::Drive, Side::Drive, _)
+        | (attempt::Kind::Index, Side::Drive, Some(Done::Index(_)))
         // Its issues are in the catalog: not all need be of the worker that ends it.
-        (attempt::Kind::Reclaim, Side::Drive, Some(Done::Reclaim(_))) => 0,
+        | (attempt::Kind::Reclaim, Side::Drive, Some(Done::Reclaim(_))) => 0,
+        (attempt::Kind::Verify, Side::Drive, Some(Done::Verify(done))) => done.issue_count,
+        (attempt::Kind::Verify, Side::Drive, Some(Done::Rescan(done))) => done.problem_count,
         (attempt::Kind::Remove, Side::Source, Some(Done::Remove(done))) => done.issue_count,
         _ => return unfit(),
     };

@@ -47,7 +47,9 @@ pub(super) async fn reclaim(
                 made.job = names::job(job);
             }
             (Some(refused), Wanted::Names(_)) => return Err(refused),
-            (Some(refused), Wanted::Pool { .. }) => made.refusal = refused.message().to_owned(),
+            (Some(refused), Wanted::Pool { .. }) => {
+                refused.message().clone_into(&mut made.refusal);
+            }
         }
         answer.volumes.push(made);
     }

@@ -14,7 +14,7 @@ use crate::resource::{id, name};
 ///
 /// Parts that no version needs any more stay behind. Each part that is needed is read, every segment and file in it is proved, and it
 /// is written whole and unchanged to another volume of the pool; from then on versions are restored from there. The old cartridge is
-/// not touched: when nothing on it is needed it rests as any free volume does (reuse_after, 7 days), and is then written anew. Versions,
+/// not touched: when nothing on it is needed it rests as any free volume does, a week unless configured, and is then written anew. Versions,
 /// retention and what can be restored are the same before, meanwhile and afterwards.
 ///
 /// One drive is enough. The parts wait on the disk of the drive's tape agent until the other volume is in the drive: in its `spool`, else

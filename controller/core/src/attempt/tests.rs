@@ -64,6 +64,31 @@ fn a_backup_needs_both_sides_and_all_parts() {
 }
 
 #[test]
+fn a_reclaiming_goes_from_volume_to_volume_and_ends_with_its_drive() {
+    let mut f = Facts {
+        kind: Kind::Reclaim,
+        source: None,
+        drive_outcome: Some(Outcome::NextVolume),
+        ..facts(&[])
+    };
+    assert_eq!(next(&f), Next::ChangeVolume);
+    for (issues, with_issues) in [(0, false), (3, true)] {
+        f.drive_outcome = Some(Outcome::Done { issues });
+        assert_eq!(next(&f), Next::Verdict(Verdict::Succeeded { with_issues }));
+    }
+    // What waits in a worker's spool is lost with it.
+    f.drive_outcome = None;
+    f.stage = Stage::WithoutVolume { millis: 1 };
+    f.drive = Some(RESTARTED);
+    assert!(
+        matches!(next(&f), Next::Verdict(Verdict::Failed(fault)) if fault.reason == "DRIVE_LOST")
+    );
+    // While it waits for the volume that it reads it has none.
+    f.drive = None;
+    assert_eq!(next(&f), Next::Stay);
+}
+
+#[test]
 fn a_worker_that_dies_after_the_last_commit_costs_nothing() {
     let f = Facts {
         source_outcome: Some(Outcome::Done { issues: 0 }),
