@@ -20,7 +20,7 @@ use words::{is_lower_snake, is_pascal, is_upper_snake, upper_snake};
 const PUBLIC: &str = "taf.v1";
 
 /// Mutations that take no `request_id`, and why a repeat is harmless without.
-const WITHOUT_REQUEST_ID: [(&str, &str); 6] = [
+const WITHOUT_REQUEST_ID: [(&str, &str); 7] = [
     (
         "taf.v1.CheckService.CheckCatalog",
         "it only reads; a repeat checks anew",
@@ -28,6 +28,10 @@ const WITHOUT_REQUEST_ID: [(&str, &str); 6] = [
     (
         "taf.v1.CheckService.RepairCatalog",
         "a repeat finds nothing left to put right, and says so",
+    ),
+    (
+        "taf.v1.DumpService.DumpVersion",
+        "a stream can't be given again; a call that breaks ends its job, and a repeat is another dump",
     ),
     (
         "taf.v1.IdentityService.Login",

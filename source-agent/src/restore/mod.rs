@@ -3,6 +3,7 @@
 //! Owns the passes and the bounds. The planner asks for ranges, the receiver makes segments of them, the writer makes
 //! files; each is bounded by the next, and no file is ever held whole. Damage costs the entries that it touches.
 
+mod dump;
 pub(crate) mod mapping;
 mod owners;
 pub(crate) mod parts;
@@ -41,16 +42,28 @@ use crate::progress::Counters;
 /// # Errors
 /// The fault that ends it; what concerns single entries is an issue.
 pub async fn run(context: Context<'_>, work: &RestoreWork) -> Result<RestoreDone, Error> {
+    let (outlet, sieve) = match work.dump_format() {
+        v1::DumpFormat::Unspecified if work.verify_only => (Outlet::nowhere(), None),
+        v1::DumpFormat::Unspecified => {
+            let (outlet, sieve) = open(&context, work).await?;
+            (outlet, Some(sieve))
+        }
+        format => return Box::pin(dump::run(context, work, format)).await,
+    };
+    bring(&context, work, outlet, sieve).await
+}
+
+/// Reads everything and lets it out.
+async fn bring(
+    context: &Context<'_>,
+    work: &RestoreWork,
+    outlet: Outlet,
+    sieve: Option<Sieve>,
+) -> Result<RestoreDone, Error> {
     let worker = work
         .worker
         .as_ref()
         .ok_or_else(|| fault::protocol("the restore names no drive"))?;
-    let (outlet, sieve) = if work.verify_only {
-        (Outlet::nowhere(), None)
-    } else {
-        let (outlet, sieve) = open(&context, work).await?;
-        (outlet, Some(sieve))
-    };
     let counters = Arc::clone(&context.counters);
     let writer = Writer::new(outlet, context.issues.clone(), counters);
     let wanted = FetchRecallRequest {
@@ -74,9 +87,9 @@ pub async fn run(context: Context<'_>, work: &RestoreWork) -> Result<RestoreDone
     };
     let (writer, outcome) = Box::pin(passes.all(writer, items)).await;
     context.counters.phase("finishing");
-    // Also after a fault: what was restored gets the metadata that it waits for.
+    let whole = outcome.is_ok();
     let finished = match writer {
-        Some(writer) => tokio::task::spawn_blocking(move || writer.finish())
+        Some(writer) => tokio::task::spawn_blocking(move || writer.finish(whole))
             .await
             .map_err(|error| fault::internal(error.to_string()))?,
         None => Ok(()),

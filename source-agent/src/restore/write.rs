@@ -13,6 +13,7 @@ use taf_tree::{Unpacker, Warning, write};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+use super::dump;
 use super::mapping::Mapping;
 use super::owners::Owners;
 use super::plan::{Needs, Order};
@@ -59,6 +60,8 @@ pub enum Outlet {
     },
     /// Nowhere: they are read and proved. The buffer is for their bytes.
     Nowhere(Vec<u8>),
+    /// To somebody who takes their bytes.
+    Stream(Box<dump::Stream>),
 }
 
 impl Outlet {
@@ -71,14 +74,14 @@ impl Outlet {
     fn place(&self, path: &[u8]) -> Option<Vec<u8>> {
         match self {
             Self::Below { mapping, .. } => mapping.place(path),
-            Self::Nowhere(_) => Some(path.to_vec()),
+            Self::Nowhere(_) | Self::Stream(_) => Some(path.to_vec()),
         }
     }
 
     fn permits(&self, path: &[u8]) -> Result<Allowed, Error> {
         match self {
             Self::Below { permit, .. } => permit(path),
-            Self::Nowhere(_) => Ok(Allowed::Write),
+            Self::Nowhere(_) | Self::Stream(_) => Ok(Allowed::Write),
         }
     }
 }
@@ -196,10 +199,18 @@ impl Writer {
         std::mem::take(&mut self.late)
     }
 
-    /// Gives directories their metadata, and waits until everything is on the disk.
-    pub fn finish(mut self) -> Result<(), Error> {
-        let Outlet::Below { unpacker, .. } = &mut self.outlet else {
-            return Ok(());
+    /// Gives directories their metadata, and waits until everything is on the disk, also after a fault: what was restored gets
+    /// what it waits for. A stream ends well only if everything was read.
+    pub fn finish(mut self, whole: bool) -> Result<(), Error> {
+        let unpacker = match &mut self.outlet {
+            Outlet::Below { unpacker, .. } => unpacker,
+            Outlet::Nowhere(_) => return Ok(()),
+            Outlet::Stream(_) => {
+                return match self.outlet {
+                    Outlet::Stream(stream) if whole => stream.finish(),
+                    _ => Ok(()),
+                };
+            }
         };
         let (issues, warned) = (self.issues.clone(), &mut self.warned);
         let finished = unpacker.finish(|warning| match warning {
@@ -269,6 +280,11 @@ impl Writer {
                 unpacker.member(path, &member, data, expected)
             }
             Outlet::Nowhere(buffer) => Unpacker::prove(buffer, &member, data, expected),
+            Outlet::Stream(stream) => match stream.member(path, &member, data, expected) {
+                Ok(outcome) => Ok(outcome),
+                Err(dump::Ended::Damaged(error)) => Err(error),
+                Err(dump::Ended::Over(error)) => return Err(error),
+            },
         };
         let carried = match unpacked {
             Ok(outcome) => {
@@ -327,6 +343,21 @@ impl Writer {
         let linked = match &mut self.outlet {
             Outlet::Below { unpacker, .. } => unpacker.target().hard_link(path, &existing),
             Outlet::Nowhere(_) => Ok(()),
+            Outlet::Stream(stream) => {
+                let mut meta = metadata(&Ancestor::default());
+                meta.kind = Kind::File;
+                if let Some(stat) = &item.stat {
+                    overrule(&mut meta, stat);
+                }
+                match stream.hard_link(path, &existing, &meta) {
+                    Ok(()) => Ok(()),
+                    Err(dump::Ended::Over(error)) => return Err(error),
+                    Err(dump::Ended::Damaged(error)) => {
+                        self.damaged(&item, path, &error.to_string());
+                        return Ok(());
+                    }
+                }
+            }
         };
         if linked.is_ok() {
             Counters::add(&self.counters.files, 1);
@@ -346,6 +377,9 @@ impl Writer {
                     }
                 })
                 .or_insert(Carried::Damaged);
+        }
+        if let Outlet::Stream(stream) = &mut self.outlet {
+            stream.damaged(reason);
         }
         self.issues.put_blocking(path, "DAMAGED", reason);
     }

@@ -2,6 +2,7 @@
 #![allow(dead_code)]
 
 mod base;
+pub mod dump;
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -23,6 +24,7 @@ use taf_peer::serve::{Limits, serve};
 use taf_peer::tls::{ClientAuth, server_config};
 use taf_peer::{DATA_MESSAGE_LIMIT, faults};
 use taf_proto::agent::catalog_service_server::{CatalogService, CatalogServiceServer};
+use taf_proto::agent::dump_service_server::DumpServiceServer;
 use taf_proto::agent::session_service_server::{SessionService, SessionServiceServer};
 use taf_proto::agent::transfer_service_server::{TransferService, TransferServiceServer};
 use taf_proto::agent::*;
@@ -67,6 +69,7 @@ pub struct Told {
     pub hold: Mutex<Option<watch::Receiver<bool>>>,
     pub reads: Mutex<u32>,
     pub base: base::Bases,
+    pub reader: Arc<dump::Reader>,
 }
 
 struct FakeSession {
@@ -492,7 +495,10 @@ impl Site {
             results: results_in,
         };
         let routes = Routes::new(SessionServiceServer::new(session))
-            .add_service(CatalogServiceServer::new(FakeCatalog(Arc::clone(&told))));
+            .add_service(CatalogServiceServer::new(FakeCatalog(Arc::clone(&told))))
+            .add_service(DumpServiceServer::new(dump::FakeDumps(Arc::clone(
+                &told.reader,
+            ))));
         let tls = server_config(&issue(Role::Controller, "main"), ClientAuth::Optional).unwrap();
         tokio::spawn(serve(
             listener,
@@ -654,6 +660,25 @@ impl Site {
             ..RestoreWork::default()
         };
         self.assign(assignment::Work::Restore(work))
+    }
+
+    pub fn assign_dump(&mut self, format: v1::DumpFormat) -> u64 {
+        self.told.reader.clear();
+        let work = RestoreWork {
+            worker: Some(self.worker.clone()),
+            entry_count: 1,
+            byte_count: 1,
+            dump_format: format.into(),
+            ..RestoreWork::default()
+        };
+        self.assign(assignment::Work::Restore(work))
+    }
+
+    /// A dump, and what came of it.
+    pub async fn dump(&mut self, format: v1::DumpFormat) -> (taf_proto::agent::Result, Vec<u8>) {
+        self.assign_dump(format);
+        let result = self.result().await;
+        (result, self.told.reader.bytes.lock().unwrap().clone())
     }
 
     pub async fn restore(&mut self, target: &Path) -> taf_proto::agent::Result {

@@ -5,7 +5,7 @@
 
 use std::io::{self, Read};
 
-use taf_format::entry::Kind;
+use taf_format::entry::{Extent, Kind};
 use taf_format::tar::decode::{Content, Decoder, Member};
 
 use crate::digest::Digest;
@@ -126,23 +126,15 @@ impl Unpacker {
         if member.meta.kind != Kind::File {
             return Ok(Outcome::default());
         }
-        let mut digest = Digest::new(member.meta.size, extents);
-        let mut left = extents.map_or(member.meta.size, |extents| {
-            extents.iter().map(|extent| extent.length).sum()
-        });
-        while left > 0 {
-            match data.read(buffer) {
-                Ok(0) => return Err(Error::Read(io::ErrorKind::UnexpectedEof.into())),
-                Ok(read) => {
-                    digest.update(&buffer[..read]);
-                    left = left.saturating_sub(read as u64);
-                }
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(Error::Read(error)),
-            }
-        }
-        let digest = digest.finish();
-        check(expected, digest.as_ref())?;
+        let digest =
+            content::<Error>(
+                buffer,
+                member.meta.size,
+                extents,
+                data,
+                expected,
+                |_| Ok(()),
+            )?;
         Ok(Outcome {
             warnings: Vec::new(),
             digest,
@@ -157,6 +149,40 @@ impl Unpacker {
     ) -> Result<(), write::Error> {
         self.target.finish_directories(warn)
     }
+}
+
+/// Reads a file's stored bytes, gives them to `take` as they come, and proves them behind the last one: only then is known whether
+/// what was taken is what was backed up. `size` and `extents` are as of [`Digest::new`]. Gives the BLAKE3, if there is one.
+///
+/// # Errors
+/// Those of the bytes, or what `take` ends with.
+pub fn content<E: From<Error>>(
+    buffer: &mut [u8],
+    size: u64,
+    extents: Option<&[Extent]>,
+    data: &mut impl Read,
+    expected: Option<&[u8]>,
+    mut take: impl FnMut(&[u8]) -> Result<(), E>,
+) -> Result<Option<[u8; 32]>, E> {
+    let mut digest = Digest::new(size, extents);
+    let mut left = extents.map_or(size, |extents| {
+        extents.iter().map(|extent| extent.length).sum()
+    });
+    while left > 0 {
+        match data.read(buffer) {
+            Ok(0) => return Err(Error::Read(io::ErrorKind::UnexpectedEof.into()).into()),
+            Ok(read) => {
+                digest.update(&buffer[..read]);
+                left = left.saturating_sub(read as u64);
+                take(&buffer[..read])?;
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(Error::Read(error).into()),
+        }
+    }
+    let digest = digest.finish();
+    check(expected, digest.as_ref())?;
+    Ok(digest)
 }
 
 /// Whether the content is what it should be, as far as both are known.

@@ -13,24 +13,23 @@ use taf_format::entry::{Kind, Metadata, Time, Xattr};
 /// Bytes kept in memory before they go to the file.
 const IN_MEMORY: usize = 1 << 20;
 
-/// Device and inode of a directory.
-pub(super) type Identity = (u64, u64);
+/// What a directory is known by to who pushes it: to a target its device and inode.
+pub type Identity = (u64, u64);
 
 /// A stack of (path, identity, metadata). Each record is followed by its length, so that it can be read from behind.
 #[derive(Debug, Default)]
-pub(super) struct Deferred {
+pub struct Deferred {
     memory: Vec<u8>,
     file: Option<File>,
     in_file: u64,
 }
 
 impl Deferred {
-    pub(super) fn push(
-        &mut self,
-        path: &[u8],
-        identity: Identity,
-        meta: &Metadata,
-    ) -> io::Result<()> {
+    /// Adds a directory.
+    ///
+    /// # Errors
+    /// Those of the temporary file.
+    pub fn push(&mut self, path: &[u8], identity: Identity, meta: &Metadata) -> io::Result<()> {
         let start = self.memory.len();
         encode(&mut self.memory, path, identity, meta);
         let length = self.memory.len() - start;
@@ -49,8 +48,11 @@ impl Deferred {
         Ok(())
     }
 
-    /// The one pushed last of those still here.
-    pub(super) fn pop(&mut self) -> io::Result<Option<(Vec<u8>, Identity, Metadata)>> {
+    /// The one pushed last of those still here. Of its metadata it has what a directory is given: no ctime, inode, links.
+    ///
+    /// # Errors
+    /// Those of the temporary file.
+    pub fn pop(&mut self) -> io::Result<Option<(Vec<u8>, Identity, Metadata)>> {
         if self.memory.is_empty() {
             let Some(file) = self.file.as_ref().filter(|_| self.in_file > 0) else {
                 return Ok(None);
@@ -84,6 +86,8 @@ fn encode(out: &mut Vec<u8>, path: &[u8], identity: Identity, meta: &Metadata) {
         out.extend(bytes);
     };
     bytes(path);
+    bytes(&meta.user);
+    bytes(&meta.group);
     for xattr in &meta.xattrs {
         bytes(&xattr.name);
         bytes(&xattr.value);
@@ -115,7 +119,7 @@ fn decode(record: &[u8]) -> Option<(Vec<u8>, Identity, Metadata)> {
         rest = after;
         Some(value.to_vec())
     };
-    let path = bytes()?;
+    let (path, user, group) = (bytes()?, bytes()?, bytes()?);
     let mut xattrs = Vec::new();
     for _ in 0..number(0)? {
         xattrs.push(Xattr {
@@ -129,8 +133,8 @@ fn decode(record: &[u8]) -> Option<(Vec<u8>, Identity, Metadata)> {
         mode: number(16)?,
         uid: number(20)?,
         gid: number(24)?,
-        user: Vec::new(),
-        group: Vec::new(),
+        user,
+        group,
         mtime: Time {
             seconds: i64::from_le_bytes(fixed.get(4..12)?.try_into().ok()?),
             nanos: number(12)?,
@@ -165,6 +169,7 @@ mod tests {
             mode: n & 0o7777,
             uid: n,
             gid: n + 1,
+            user: b"alice".to_vec(),
             mtime: Time {
                 seconds: -i64::from(n),
                 nanos: n,
@@ -174,7 +179,7 @@ mod tests {
                 value: vec![n as u8; 100],
             }],
             ..decode(&{
-                let mut record = 0u32.to_le_bytes().to_vec();
+                let mut record = vec![0; 3 * 4];
                 record.extend([0; FIXED]);
                 record
             })

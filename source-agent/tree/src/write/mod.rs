@@ -24,7 +24,8 @@ use taf_format::entry::{Extent, Kind, Metadata};
 
 use self::beneath::Beneath;
 pub use self::collision::{Collision, Facts, Lookout};
-use self::deferred::{Deferred, Identity};
+pub use self::deferred::Deferred;
+use self::deferred::Identity;
 pub use self::file::FileWriter;
 use crate::issue::words;
 use crate::metadata::{self, Handle};
