@@ -251,6 +251,12 @@ fn source_work(
             prefix: relative(request.prefix.as_ref()),
             owner_rules: request.owner_rules,
             verify_only: request.verify_only,
+            dump_format: match live.dump_format.as_deref() {
+                None => v1::DumpFormat::Unspecified,
+                Some("file") => v1::DumpFormat::File,
+                Some(_) => v1::DumpFormat::Tar,
+            }
+            .into(),
         }));
     }
     if live.kind == "feed" {

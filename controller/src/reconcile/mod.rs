@@ -28,12 +28,15 @@ pub use outlook::{Outlook, outlook_on};
 
 use crate::catalog::trust::{self, Witness};
 use crate::session::Registry;
-use crate::store::{Error, Store, attempts, drives, leadership};
+use crate::store::{Error, Store, attempts, drives, dumps, leadership};
 
 /// Without hints it looks this often.
 const TICK: Duration = Duration::from_secs(1);
 /// A volume gets its index when its drive was idle for so long, unless configured.
 pub const INDEX_AFTER: Duration = Duration::from_mins(1);
+
+/// Nobody is said to have gone before a controller could have said otherwise for so long; less than a minute.
+const DUMP_AWAITED: Duration = Duration::from_secs(10);
 
 /// How long it is patient.
 #[derive(Debug, Clone, Copy)]
@@ -157,6 +160,10 @@ impl Reconciler {
         };
         trust::look_on(&tx, &self.witness).await?;
         drives::unit_expire_on(&tx, self.limits.lease.as_secs_f64()).await?;
+        // Who waits may be another controller's, which may have to come back: as with units, a silence counts from our own beginning.
+        if term.since.elapsed() >= DUMP_AWAITED && dumps::dump_lapse_on(&tx).await? > 0 {
+            tracing::info!("dumps that nobody waits for any more are cancelled");
+        }
         let mut state = facts::load_on(&tx, term.since.elapsed()).await?;
         if !self.is_settled(&state) {
             tx.commit().await?;

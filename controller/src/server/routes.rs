@@ -4,12 +4,14 @@ use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use taf_peer::MESSAGE_LIMIT;
 use taf_proto::agent::catalog_service_server::CatalogServiceServer;
+use taf_proto::agent::dump_service_server::DumpServiceServer as AgentDumpServiceServer;
 use taf_proto::agent::mount_service_server::MountServiceServer;
 use taf_proto::agent::preview_service_server::PreviewServiceServer as AgentPreviewServiceServer;
 use taf_proto::agent::session_service_server::SessionServiceServer;
 use taf_proto::v1::catalog_service_server::CatalogServiceServer as PublicCatalogServiceServer;
 use taf_proto::v1::check_service_server::CheckServiceServer;
 use taf_proto::v1::device_service_server::DeviceServiceServer;
+use taf_proto::v1::dump_service_server::DumpServiceServer;
 use taf_proto::v1::enrolment_service_server::EnrolmentServiceServer;
 use taf_proto::v1::health_service_server::HealthServiceServer;
 use taf_proto::v1::identity_service_server::IdentityServiceServer;
@@ -35,6 +37,7 @@ use crate::services::agent_mounts::AgentMounts;
 use crate::services::catalog::Catalogs;
 use crate::services::check::Checks;
 use crate::services::device::Devices;
+use crate::services::dump::DumpServices;
 use crate::services::enrolment::Enrolment;
 use crate::services::health::Healths;
 use crate::services::identity::Identity;
@@ -71,6 +74,8 @@ macro_rules! limited {
 /// Puts it all together. Nothing is served that is not named here.
 pub(super) async fn compose(app: &App, shutdown: &CancellationToken) -> Result<Composed, Error> {
     let registry = Registry::default();
+    // Both sides of it meet in its memory.
+    let dumps = DumpServices::new(app.clone(), registry.clone());
     let mut routes = RoutesBuilder::default();
     routes
         .add_service(limited!(IdentityServiceServer, Identity(app.clone())))
@@ -109,6 +114,10 @@ pub(super) async fn compose(app: &App, shutdown: &CancellationToken) -> Result<C
             AgentPreviewServiceServer,
             Previews::new(app.clone(), registry.clone())
         ))
+        .add_service(
+            limited!(DumpServiceServer, dumps.clone()).max_decoding_message_size(LISTS_LIMIT),
+        )
+        .add_service(limited!(AgentDumpServiceServer, dumps))
         .add_service(limited!(
             RetentionServiceServer,
             Retentions::new(app.clone(), registry.clone())

@@ -130,6 +130,7 @@ fn message(row: JobRow) -> Job {
         "remove-sources" => JobKind::RemoveSources,
         "remove-extra" => JobKind::RemoveExtra,
         "feed" => JobKind::Feed,
+        "dump" => JobKind::Dump,
         _ => JobKind::Label,
     };
     let state = match row.state.as_str() {

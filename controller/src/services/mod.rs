@@ -6,6 +6,7 @@ pub mod agent_mounts;
 pub mod catalog;
 pub mod check;
 pub mod device;
+pub mod dump;
 pub mod enrolment;
 pub mod health;
 pub mod identity;

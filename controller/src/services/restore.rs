@@ -31,10 +31,6 @@ impl Versions {
         mutation: Option<&Mutation>,
         request: &RestoreVersionRequest,
     ) -> Result<RestoreVersionResponse, Status> {
-        let wanted = Wanted::read(request)?;
-        let (version, parts) = self.version("version", &request.version).await?;
-        readable(&request.version, &version)?;
-        let (agent_id, agent) = self.agent(&version, &request.agent).await?;
         if let Some(mutation) = mutation {
             // Counting takes a while: a repeated request does not do it again.
             let mut client = self.app.store.client().await?;
@@ -43,58 +39,107 @@ impl Versions {
                 return Ok(answer);
             }
         }
-        let view = View::of(&self.app.store, &version).await?;
-        let chosen = wanted.choose(&view).await?;
-        let selection = &chosen.selection;
-        let (count, needed) = recall::count(&view, selection, &chosen.strip, &parts).await?;
-        if request.delete_extra {
-            self.may_delete_extra(&view, &chosen, &version, &wanted)
-                .await?;
-        }
-        let client = self.app.store.client().await?;
-        let (mut needs, mut answer) = recall_plan::plan(&client, &needed).await?;
-        drop(client);
-        answer.entry_count = count.entries;
-        answer.byte_count = count.bytes;
-        let kept = wanted.kept(request, names::agent(&agent), &chosen.strip);
+        let wanted = Wanted::read(request, !request.verify_only)?;
+        let planned = self.plan(request, &wanted).await?;
         let Some(mutation) = mutation else {
-            return Ok(answer);
+            return Ok(planned.answer);
         };
         if request.dry_run {
-            return self
-                .list_extra(mutation, &version, agent_id, &kept, &chosen, answer)
-                .await;
-        }
-        // Of what has no bytes on tape the first volume will do.
-        if needs.is_empty() {
-            let first = parts.first().ok_or_else(|| no_parts(&request.version))?;
-            needs.push(first.volume_id);
+            return self.list_extra(mutation, planned).await;
         }
         let mut client = self.app.store.client().await?;
         let tx = client.transaction().await.map_err(store::Error::from)?;
         if let Some(answer) = mutation.begin_on(&tx).await? {
             return Ok(answer);
         }
-        // From here on it can't expire before it is seen that it is read.
-        if !expiry::version_use_on(&tx, version.line_id, version.version).await? {
-            return Err(status::not_found(&request.version));
-        }
-        let paths = chosen.kept();
-        let new = NewRestore {
-            line_id: version.line_id,
-            version: version.version,
-            agent_id,
-            volumes: &needs,
-            request: &kept.encode_to_vec(),
-            paths: paths.as_deref(),
-            entry_count: store::bigint(count.entries)?,
-            byte_total: store::bigint(count.bytes)?,
-        };
-        answer.job = names::job(jobs::job_create_restore_on(&tx, &new, mutation.actor()).await?);
+        let (_, answer) = self.restore_on(&tx, planned, mutation.actor()).await?;
         mutation.finish_on(&tx, &answer).await?;
         tx.commit().await.map_err(store::Error::from)?;
         self.registry.wake();
         Ok(answer)
+    }
+
+    /// What a restore that writes nowhere would do.
+    pub(super) async fn plan_dump(
+        &self,
+        request: &RestoreVersionRequest,
+    ) -> Result<Planned, Status> {
+        let wanted = Wanted::read(request, false)?;
+        self.plan(request, &wanted).await
+    }
+
+    /// Checks and counts all that is asked for.
+    async fn plan(
+        &self,
+        request: &RestoreVersionRequest,
+        wanted: &Wanted,
+    ) -> Result<Planned, Status> {
+        let (version, parts) = self.version("version", &request.version).await?;
+        readable(&request.version, &version)?;
+        let (agent_id, agent) = self.agent(&version, &request.agent).await?;
+        let view = View::of(&self.app.store, &version).await?;
+        let chosen = wanted.choose(&view).await?;
+        let selection = &chosen.selection;
+        let (count, needed) = recall::count(&view, selection, &chosen.strip, &parts).await?;
+        if request.delete_extra {
+            self.may_delete_extra(&view, &chosen, &version, wanted)
+                .await?;
+        }
+        let client = self.app.store.client().await?;
+        let (needs, mut answer) = recall_plan::plan(&client, &needed).await?;
+        drop(client);
+        answer.entry_count = count.entries;
+        answer.byte_count = count.bytes;
+        let agent = names::agent(&agent);
+        Ok(Planned {
+            kept: wanted.kept(request, agent.clone(), &chosen.strip),
+            first_volume: parts.first().map(|part| part.volume_id),
+            version,
+            agent_id,
+            agent,
+            chosen,
+            needs,
+            answer,
+        })
+    }
+
+    /// Makes the job. Gives its number, and the answer that tells of it.
+    pub(super) async fn restore_on(
+        &self,
+        tx: &store::Transaction<'_>,
+        planned: Planned,
+        actor: &str,
+    ) -> Result<(i64, RestoreVersionResponse), Status> {
+        let Planned {
+            version,
+            mut needs,
+            mut answer,
+            kept,
+            ..
+        } = planned;
+        // Of what has no bytes on tape the first volume will do.
+        if needs.is_empty() {
+            let first = planned.first_volume;
+            needs.push(first.ok_or_else(|| no_parts(&kept.version))?);
+        }
+        // From here on it can't expire before it is seen that it is read.
+        if !expiry::version_use_on(tx, version.line_id, version.version).await? {
+            return Err(status::not_found(&kept.version));
+        }
+        let paths = planned.chosen.kept();
+        let new = NewRestore {
+            line_id: version.line_id,
+            version: version.version,
+            agent_id: planned.agent_id,
+            volumes: &needs,
+            request: &kept.encode_to_vec(),
+            paths: paths.as_deref(),
+            entry_count: store::bigint(answer.entry_count)?,
+            byte_total: store::bigint(answer.byte_count)?,
+        };
+        let job = jobs::job_create_restore_on(tx, &new, actor).await?;
+        answer.job = names::job(job);
+        Ok((job, answer))
     }
 
     /// Refuses to remove what is extra where that can't be told.
@@ -135,12 +180,16 @@ impl Versions {
     async fn list_extra(
         &self,
         mutation: &Mutation,
-        version: &Version,
-        agent_id: i64,
-        request: &RestoreVersionRequest,
-        chosen: &Chosen,
-        mut answer: RestoreVersionResponse,
+        planned: Planned,
     ) -> Result<RestoreVersionResponse, Status> {
+        let Planned {
+            version,
+            agent_id,
+            kept: request,
+            chosen,
+            mut answer,
+            ..
+        } = planned;
         let mut client = self.app.store.client().await?;
         let tx = client.transaction().await.map_err(store::Error::from)?;
         if let Some(answer) = mutation.begin_on(&tx).await? {
@@ -189,6 +238,24 @@ impl Versions {
     }
 }
 
+/// What a restore would do, and what its job is made from.
+pub(super) struct Planned {
+    version: Version,
+    /// Who reads and writes.
+    pub(super) agent_id: i64,
+    /// Its resource name.
+    pub(super) agent: String,
+    chosen: Chosen,
+    /// What is kept of the request.
+    kept: RestoreVersionRequest,
+    /// Volumes in the order in which they are read.
+    needs: Vec<i64>,
+    /// The first of the whole version.
+    first_volume: Option<i64>,
+    /// The plan as it is told.
+    pub(super) answer: RestoreVersionResponse,
+}
+
 /// What a restore asks for, read once. Paths are without slash at either end; empty is the root.
 struct Wanted {
     paths: Vec<Vec<u8>>,
@@ -225,7 +292,7 @@ pub(super) fn chosen_paths(kept: &[u8]) -> Vec<Vec<u8>> {
 }
 
 impl Wanted {
-    fn read(request: &RestoreVersionRequest) -> Result<Self, Status> {
+    fn read(request: &RestoreVersionRequest, writes: bool) -> Result<Self, Status> {
         let mut bad = Violations::new();
         let mut paths = Vec::with_capacity(request.paths.len());
         for (at, path) in request.paths.iter().enumerate() {
@@ -244,7 +311,7 @@ impl Wanted {
         let strip_prefix = optional("strip_prefix", request.strip_prefix.as_ref());
         let prefix = optional("prefix", request.prefix.as_ref()).unwrap_or_default();
         let target = match &request.target {
-            None if request.verify_only => None,
+            None if !writes => None,
             given => Some(
                 bad.read("target", relative(given.as_ref()))
                     .unwrap_or_default(),

@@ -3,6 +3,7 @@
 //! The registry holds the newest set of assignments for every connected unit. It is filled by the reconciler from
 //! the database and read by the sessions; it decides nothing and remembers nothing that the database does not know.
 
+pub mod dump;
 mod observe;
 pub mod preview;
 mod service;
@@ -87,6 +88,11 @@ impl Registry {
         }
         self.wake();
         true
+    }
+
+    /// Whether a unit is connected here.
+    pub fn is_connected(&self, unit: Unit) -> bool {
+        self.lock().contains_key(&unit)
     }
 
     /// Whether nobody is connected here.

@@ -74,6 +74,8 @@ pub struct LiveAttempt {
     pub line_id: Option<i64>,
     /// Encoded request of a restore.
     pub restore_request: Option<Vec<u8>>,
+    /// Of a restore that is a dump: its format. It has one drive, since its stream has one order.
+    pub dump_format: Option<String>,
     /// Encoded request of a removal.
     pub removal: Option<Vec<u8>>,
     /// Entries and bytes of a restore.
@@ -178,7 +180,7 @@ const LIVE_SELECT: &str = "SELECT t.id, t.job_id, j.kind, j.cancel_asked, t.epoc
      CASE WHEN w.kind = 'synthetic-full' THEN 1 ELSE p.streams END AS streams, \
      t.seat, COALESCE(po.sources_per_drive, 1), s.ignore_ctime, s.ignore_inode, s.always_compare_content, j.removal, \
      p.compression_method, COALESCE(w.kind = 'synthetic-full', false) AS synthetic, rv.id AS reclaimed, \
-     CASE WHEN rv.id IS NULL THEN 0 ELSE (SELECT count(*) FROM issues i WHERE i.attempt_id = t.id) END AS issue_count \
+     CASE WHEN rv.id IS NULL THEN 0 ELSE (SELECT count(*) FROM issues i WHERE i.attempt_id = t.id) END AS issue_count, j.dump_format \
      FROM attempts t JOIN jobs j ON j.id = t.job_id \
      LEFT JOIN agents a ON a.id = t.agent_id \
      LEFT JOIN archives r ON r.attempt_id = t.id AND j.kind = 'backup' \
@@ -237,6 +239,7 @@ fn live_attempt(row: &Row) -> LiveAttempt {
         source_result: row.get(20),
         line_id: row.get(21),
         restore_request: row.get(22),
+        dump_format: row.get("dump_format"),
         removal: row.get("removal"),
         totals: (row.get(23), row.get(24)),
         pool: row.get::<_, Option<i64>>(40).zip(row.get(41)),

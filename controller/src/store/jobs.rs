@@ -287,7 +287,7 @@ pub async fn job_end_on(
 pub struct JobRow {
     /// Row.
     pub id: i64,
-    /// Kind as stored.
+    /// Kind as stored; `dump` of a restore that is one.
     pub kind: String,
     /// State as stored.
     pub state: String,
@@ -351,7 +351,7 @@ pub struct JobRow {
     pub ended_at: Option<Timestamp>,
 }
 
-const JOB_SELECT: &str = "SELECT j.id, j.kind, j.state, p.plan_name, j.line_id, j.version, a.agent_name, \
+const JOB_SELECT: &str = "SELECT j.id, CASE WHEN j.dump_format IS NULL THEN j.kind ELSE 'dump' END AS kind, j.state, p.plan_name, j.line_id, j.version, a.agent_name, \
      COALESCE(v.barcode, j.cartridge), d.serial, j.restore_request, \
      COALESCE(j.waiting_for, t.waiting_for, (SELECT min(x.waiting_for) FROM attempts x WHERE x.job_id = j.id), \
      (SELECT min(COALESCE(f.waiting_for, x.waiting_for)) FROM jobs f LEFT JOIN attempts x ON x.job_id = f.id AND x.ended_at IS NULL \

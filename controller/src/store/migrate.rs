@@ -165,6 +165,11 @@ const MIGRATIONS: &[Migration] = &[
         name: "reclaim",
         sql: include_str!("../../migrations/0030_reclaim.sql"),
     },
+    Migration {
+        number: 31,
+        name: "dump",
+        sql: include_str!("../../migrations/0031_dump.sql"),
+    },
 ];
 
 /// The texts of all migrations, in order.

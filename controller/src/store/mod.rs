@@ -18,6 +18,7 @@ pub mod cleaning;
 pub mod closings;
 pub mod dictionaries;
 pub mod drives;
+pub mod dumps;
 pub mod enrolment;
 pub mod error;
 pub mod expiry;
