@@ -9,13 +9,14 @@ use taf_peer::tls::{Expect, Trust, client_config};
 use taf_peer::{MESSAGE_LIMIT, channel};
 use taf_proto::v1::{
     catalog_service_client::CatalogServiceClient, check_service_client::CheckServiceClient,
-    device_service_client::DeviceServiceClient, enrolment_service_client::EnrolmentServiceClient,
-    health_service_client::HealthServiceClient, identity_service_client::IdentityServiceClient,
-    job_service_client::JobServiceClient, plan_service_client::PlanServiceClient,
-    pool_service_client::PoolServiceClient, preview_service_client::PreviewServiceClient,
-    retention_service_client::RetentionServiceClient, source_service_client::SourceServiceClient,
-    system_service_client::SystemServiceClient, trust_service_client::TrustServiceClient,
-    version_service_client::VersionServiceClient, volume_service_client::VolumeServiceClient,
+    device_service_client::DeviceServiceClient, dump_service_client::DumpServiceClient,
+    enrolment_service_client::EnrolmentServiceClient, health_service_client::HealthServiceClient,
+    identity_service_client::IdentityServiceClient, job_service_client::JobServiceClient,
+    plan_service_client::PlanServiceClient, pool_service_client::PoolServiceClient,
+    preview_service_client::PreviewServiceClient, retention_service_client::RetentionServiceClient,
+    source_service_client::SourceServiceClient, system_service_client::SystemServiceClient,
+    trust_service_client::TrustServiceClient, version_service_client::VersionServiceClient,
+    volume_service_client::VolumeServiceClient,
 };
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::service::Interceptor;
@@ -87,6 +88,8 @@ services! {
     retention: RetentionServiceClient,
     /// Versions and restores.
     versions: VersionServiceClient,
+    /// Dumps.
+    dumps: DumpServiceClient,
     /// Jobs.
     jobs: JobServiceClient,
     /// Pools.

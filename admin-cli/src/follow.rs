@@ -69,6 +69,23 @@ pub async fn until_ended(client: &Client, name: &str) -> Result<Job, Failure> {
     job
 }
 
+/// Shows how a job does while something is done with what comes of it.
+pub async fn alongside<T>(
+    client: &Client,
+    name: &str,
+    work: impl Future<Output = Result<T, Failure>>,
+) -> Result<T, Failure> {
+    let shown = Shown::new();
+    tokio::pin!(work);
+    let done = tokio::select! {
+        done = &mut work => done,
+        // The job has ended, and its last words are still on their way; or it can't be watched, which the work need not mind.
+        _ = watch(client, name, &shown) => work.await,
+    };
+    shown.clear();
+    done
+}
+
 /// The exit status that a job's end is.
 pub fn conclude_quietly(job: &Job) -> Result<Exit, Failure> {
     match job.state() {

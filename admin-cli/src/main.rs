@@ -19,6 +19,7 @@ mod password;
 mod preview;
 mod progress;
 mod resource;
+mod sink;
 mod tape;
 
 fn main() -> std::process::ExitCode {

@@ -23,6 +23,8 @@ fn by_reason(reason: &str) -> Option<&'static str> {
         "AGENT_NOT_CONNECTED" | "AGENT_LOST" | "AGENT_SILENT" => {
             "see that the agent runs and is connected: taf agent list"
         }
+        "DUMPS_BUSY" => "see which are under way: taf job list --active",
+        "NOT_ONE_FILE" => "leave --format out: a tree comes as a tar archive",
         "NO_VERSION_THEN" => "see when there were versions: taf versions --plan PLAN",
         "TOO_MANY_SEARCHES" => "try again in a while",
         "PATH_NOT_FOUND" => "see what the version holds: taf ls PLAN /",

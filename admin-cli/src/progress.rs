@@ -18,6 +18,7 @@ pub fn what(job: &Job) -> String {
         JobKind::Backup => format!("{}backup of {}", kind(job), id(&job.plan)),
         JobKind::Restore if job.target.is_none() => format!("reading of {}", job.version),
         JobKind::Restore => format!("restore of {}", job.version),
+        JobKind::Dump => format!("dump of {}", job.version),
         JobKind::Label => format!("label of {}", id(&job.volume)),
         JobKind::Erase => format!("erase of {}", id(&job.volume)),
         JobKind::Format => format!("format of {}", id(&job.volume)),
@@ -227,6 +228,7 @@ pub fn summary(job: &Job) -> String {
                 | JobKind::RemoveSources
                 | JobKind::RemoveExtra
                 | JobKind::Feed
+                | JobKind::Dump
         )
     {
         parts.push(human::counted(progress.file_count, "file", "files"));

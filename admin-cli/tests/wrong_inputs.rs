@@ -71,6 +71,11 @@ fn what_is_asked_wrongly_has_status_2() {
         &["source", "import-rules", "--from", "/no/such"],
         &["restore", "daily", "--to", "not/absolute"],
         &["restore", "daily", "/a/../b", "--to", "/x"],
+        &["dump", "daily", "--json"],
+        &["dump", "daily", "not/absolute"],
+        &["dump", "daily", "--output", "/"],
+        &["dump", "daily", "--output", "/dev/null", "--force"],
+        &["dump", "daily", "--output", "/no/such/folder/file"],
         &["login", "--user", "a", "--fingerprint", "abc"],
     ] {
         run(home.path(), words).expect(2).says(&["USAGE", "next: "]);

@@ -3,11 +3,13 @@
 mod account;
 mod agent;
 mod catalog;
+mod chosen;
 mod compare;
 pub mod compression;
 mod diff;
 mod drive;
 mod du;
+mod dump;
 mod find;
 mod health;
 mod history;
@@ -51,6 +53,7 @@ Examples:
   taf ls daily /srv/files
   taf find report.odt
   taf restore daily /srv/files/report.odt --to /srv/restored
+  taf dump daily /srv/files | tar x -C /srv/restored
   taf tape extract TAF001L8.tape --to /srv/restored      (no server needed)";
 
 /// Backs up file servers to tape, and brings them back
@@ -95,6 +98,7 @@ enum Command {
     History(history::History),
     Du(du::Du),
     Restore(restore::Restore),
+    Dump(dump::Dump),
     #[command(subcommand)]
     Catalog(catalog::Command),
     #[command(subcommand, alias = "pools")]
@@ -163,6 +167,7 @@ fn execute(command: Command, out: &mut Output) -> Result<Exit, Failure> {
             Command::History(command) => command.run(out).await,
             Command::Du(command) => command.run(out).await,
             Command::Restore(command) => command.run(out).await,
+            Command::Dump(command) => command.run(out).await,
             Command::Catalog(command) => command.run(out).await,
             Command::Pool(command) => command.run(out).await,
             Command::Volume(command) => command.run(out).await,

@@ -1,12 +1,11 @@
 //! `taf restore`: a version, or paths of it, back onto a host.
 
-use std::ffi::{OsStr, OsString};
-use std::io::Read as _;
-use std::os::unix::ffi::OsStrExt as _;
+use std::ffi::OsString;
 use std::path::PathBuf;
 
-use taf_proto::v1::{self, Collision, OwnerKind, OwnerRule, RestoreVersionRequest};
+use taf_proto::v1::{Collision, OwnerKind, OwnerRule, RestoreVersionRequest};
 
+use super::chosen::{self, Chosen};
 use super::job::list_issues;
 use super::recall;
 use crate::client::{Client, request_id};
@@ -14,11 +13,6 @@ use crate::failure::{Exit, Failure};
 use crate::follow::{conclude_quietly, detached, follow, until_ended};
 use crate::output::Output;
 use crate::resource::{absolute, name, version};
-
-/// Bytes of paths that the controller takes at once.
-const PATHS_MOST: usize = 63 << 20;
-/// Bytes that a path takes beside its own, at most.
-const PER_PATH: usize = 16;
 
 /// What to do where something already exists.
 #[derive(Debug, Clone, Copy, clap::ValueEnum)]
@@ -69,21 +63,8 @@ impl From<CollisionWord> for Collision {
   taf restore replica --to /srv/replica --collision always --delete")]
 #[allow(clippy::struct_excessive_bools)] // switches of a command line
 pub struct Restore {
-    /// PLAN for its newest version, PLAN@N, PLAN@aN for an archive, \"PLAN@3 days ago\", or lines/L/versions/N
-    #[arg(value_name = "PLAN[@N]")]
-    version: String,
-    /// Absolute paths to restore, directories with all below them, or patterns; everything if none
-    #[arg(value_name = "PATH")]
-    paths: Vec<OsString>,
-    /// The version that was the newest at a moment, as in \"3 days ago\" or \"2026-11-20 14:00\"
-    #[arg(long, value_name = "MOMENT")]
-    at: Option<String>,
-    /// Further paths from a file (- is standard input), one a line, never patterns
-    #[arg(long, value_name = "FILE")]
-    files_from: Option<PathBuf>,
-    /// Paths of --files-from end with a zero byte, not with a line
-    #[arg(long, requires = "files_from")]
-    null: bool,
+    #[command(flatten)]
+    chosen: Chosen,
     /// Absolute directory on the agent's host to write below
     #[arg(long, value_name = "DIR", required_unless_present = "verify_only")]
     to: Option<OsString>,
@@ -139,7 +120,7 @@ impl Restore {
     /// Runs it.
     pub async fn run(self, out: &mut Output) -> Result<Exit, Failure> {
         let request = self.request()?;
-        let text = at_moment(&self.version, self.at.as_deref())?;
+        let text = self.chosen.version()?;
         let client = Client::signed_in().await?;
         let request = RestoreVersionRequest {
             version: version(&client, &text).await?,
@@ -173,23 +154,7 @@ impl Restore {
 
     /// What is asked for, but for the version.
     fn request(&self) -> Result<RestoreVersionRequest, Failure> {
-        let (mut paths, patterns) = told_apart(&self.paths)?;
-        if let Some(file) = &self.files_from {
-            paths.extend(listed(&read(file)?, self.null)?);
-            if paths.is_empty() && patterns.is_empty() {
-                return Err(Failure::usage(
-                    format!("{} names no path", file.display()),
-                    "leave --files-from out to restore everything",
-                ));
-            }
-        }
-        let bytes: usize = paths.iter().map(|path| path.raw.len() + PER_PATH).sum();
-        if bytes > PATHS_MOST {
-            return Err(Failure::usage(
-                format!("{} paths are more than fit into one request", paths.len()),
-                "name the directories that they are in, or patterns, or restore them in several turns",
-            ));
-        }
+        let (paths, patterns) = self.chosen.paths()?;
         let optional = |given: &Option<OsString>| given.as_deref().map(absolute).transpose();
         Ok(RestoreVersionRequest {
             version: String::new(),
@@ -223,7 +188,7 @@ impl Restore {
             }
         }
         if let Some(file) = &self.owner_map {
-            let text = String::from_utf8_lossy(&read(file)?).into_owned();
+            let text = String::from_utf8_lossy(&chosen::read(file)?).into_owned();
             rules.extend(owner_lines(&text)?);
         }
         if let Some(owner) = &self.owner {
@@ -240,66 +205,6 @@ impl Restore {
         }
         Ok(rules)
     }
-}
-
-/// The version's text with the moment that was given apart from it.
-fn at_moment(text: &str, at: Option<&str>) -> Result<String, Failure> {
-    match at {
-        None => Ok(text.to_owned()),
-        Some(_) if text.contains(['@', '/']) && !text.starts_with("plans/") => Err(Failure::usage(
-            format!("{text} says which version, and so does --at"),
-            "write the plan's name alone before --at",
-        )),
-        Some(at) => Ok(format!("{text}@{at}")),
-    }
-}
-
-/// Paths, and what is a pattern.
-fn told_apart(given: &[OsString]) -> Result<(Vec<v1::Path>, Vec<String>), Failure> {
-    let (mut paths, mut patterns) = (Vec::new(), Vec::new());
-    for text in given {
-        let raw = text.as_bytes();
-        let pattern = raw.starts_with(b"re:") || raw.iter().any(|byte| b"*?[{\\".contains(byte));
-        match text.to_str() {
-            Some(text) if pattern => patterns.push(text.to_owned()),
-            // What is no text can be no pattern.
-            _ => paths.push(bare(absolute(text)?)),
-        }
-    }
-    Ok((paths, patterns))
-}
-
-/// The paths that a file has, one a line or with zero bytes behind them.
-fn listed(bytes: &[u8], null: bool) -> Result<Vec<v1::Path>, Failure> {
-    let end = if null { 0 } else { b'\n' };
-    let lines = bytes.split(|&byte| byte == end);
-    lines
-        .filter(|line| !line.is_empty())
-        .map(|line| absolute(OsStr::from_bytes(line)).map(bare))
-        .collect()
-}
-
-/// Once is enough: lists of paths are long.
-fn bare(path: v1::Path) -> v1::Path {
-    v1::Path {
-        display: String::new(),
-        ..path
-    }
-}
-
-fn read(file: &PathBuf) -> Result<Vec<u8>, Failure> {
-    let read = if file.as_os_str() == "-" {
-        let mut bytes = Vec::new();
-        std::io::stdin().read_to_end(&mut bytes).map(|_| bytes)
-    } else {
-        std::fs::read(file)
-    };
-    read.map_err(|error| {
-        Failure::usage(
-            format!("{} can't be read: {error}", file.display()),
-            "name a file that this user can read",
-        )
-    })
 }
 
 fn owner_rule(kind: OwnerKind, text: &str) -> Result<OwnerRule, Failure> {
@@ -337,35 +242,6 @@ mod tests {
     use super::*;
 
     #[test]
-    fn patterns_are_told_from_paths() {
-        let given: Vec<OsString> = ["/srv/a b", "/srv/*.pdf", "re:x$", "*.c", "/srv//x/"]
-            .map(OsString::from)
-            .into();
-        let (paths, patterns) = told_apart(&given).unwrap();
-        let paths: Vec<_> = paths.iter().map(|path| path.raw.clone()).collect();
-        assert_eq!(paths, [&b"/srv/a b"[..], b"/srv/x"]);
-        assert_eq!(patterns, ["/srv/*.pdf", "re:x$", "*.c"]);
-        assert!(told_apart(&["srv/a".into()]).unwrap_err().usage);
-    }
-
-    #[test]
-    fn lists_have_any_bytes_and_no_patterns() {
-        let raw = |bytes: &[u8], null| {
-            let paths = listed(bytes, null).unwrap();
-            paths
-                .iter()
-                .map(|path| path.raw.to_vec())
-                .collect::<Vec<_>>()
-        };
-        assert_eq!(
-            raw(b"/a*\n\n/b\xff\n", false),
-            [b"/a*".to_vec(), b"/b\xff".to_vec()]
-        );
-        assert_eq!(raw(b"/a\nb\0/c", true), [b"/a\nb".to_vec(), b"/c".to_vec()]);
-        assert!(listed(b"a\n", false).unwrap_err().usage);
-    }
-
-    #[test]
     fn owners_are_mapped_one_by_one_from_a_file_and_all() {
         let rules = owner_lines("# us\nuser alice=bob\n group  100=users \n").unwrap();
         let told: Vec<_> = rules
@@ -382,18 +258,5 @@ mod tests {
         for wrong in ["alice=bob", "user alice", "user =bob", "other a=b"] {
             assert!(owner_lines(wrong).unwrap_err().usage, "{wrong}");
         }
-    }
-
-    #[test]
-    fn a_moment_is_said_once() {
-        assert_eq!(at_moment("daily", None).unwrap(), "daily");
-        let at = Some("3 days ago");
-        assert_eq!(at_moment("daily", at).unwrap(), "daily@3 days ago");
-        assert_eq!(
-            at_moment("plans/daily", at).unwrap(),
-            "plans/daily@3 days ago"
-        );
-        assert!(at_moment("daily@3", at).unwrap_err().usage);
-        assert!(at_moment("lines/1/versions/2", at).unwrap_err().usage);
     }
 }
