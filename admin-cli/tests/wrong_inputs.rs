@@ -71,7 +71,6 @@ fn what_is_asked_wrongly_has_status_2() {
         &["source", "import-rules", "--from", "/no/such"],
         &["restore", "daily", "--to", "not/absolute"],
         &["restore", "daily", "/a/../b", "--to", "/x"],
-        &["dump", "daily", "--json"],
         &["dump", "daily", "not/absolute"],
         &["dump", "daily", "--output", "/"],
         &["dump", "daily", "--output", "/dev/null", "--force"],
@@ -80,6 +79,8 @@ fn what_is_asked_wrongly_has_status_2() {
     ] {
         run(home.path(), words).expect(2).says(&["USAGE", "next: "]);
     }
+    let words = ["dump", "daily", "--json"];
+    run(home.path(), &words).expect(2).says(&["--output"]);
 }
 
 #[test]

@@ -33,6 +33,7 @@ pub const SOURCES: &[(&str, &str)] = &[
     source!("closings.rs"),
     source!("dictionaries.rs"),
     source!("drives.rs"),
+    source!("dumps.rs"),
     source!("enrolment.rs"),
     source!("error.rs"),
     source!("expiry.rs"),
