@@ -84,6 +84,9 @@ fn sent(message: Sent) -> SendDumpRequest {
     }
 }
 
+/// More pieces than the connection holds.
+const COUNT: usize = 200;
+
 async fn next(pieces: &mut Pieces) -> Result<Option<Message>, Status> {
     let next = within("a piece", pieces.message()).await?;
     Ok(next.and_then(|response| response.message))
@@ -124,7 +127,6 @@ async fn a_dump_is_passed_on_as_fast_as_it_is_taken() {
     assert_eq!(reason(&refused), "DUMP_NOT_AWAITED");
 
     // Nobody takes anything yet: what the connection holds comes, and no more.
-    const COUNT: usize = 200;
     let sending = tokio::spawn(async move {
         for n in 0..COUNT {
             let frame = vec![n as u8; 256 << 10];

@@ -194,13 +194,11 @@ async fn take(
                 return sink.finish().await;
             }
             Some(Message::Summary(summary)) => {
-                return Err(broken(format!(
-                    "{count} bytes came of {}",
-                    summary.data_byte_count
-                )));
+                let of = summary.data_byte_count;
+                return Err(broken(&format!("{count} bytes came of {of}")));
             }
             Some(Message::Begun(_)) => {}
-            None => return Err(broken("the controller ended it".to_owned())),
+            None => return Err(broken("the controller ended it")),
         }
     }
 }
@@ -220,13 +218,11 @@ fn failed(status: Status) -> Failure {
     if taf_peer::faults::reason_of(&status).is_some() {
         return status.into();
     }
-    broken(format!(
-        "the controller is gone: {}",
-        Failure::from(status).message
-    ))
+    let why = Failure::from(status).message;
+    broken(&format!("the controller is gone: {why}"))
 }
 
-fn broken(why: String) -> Failure {
+fn broken(why: &str) -> Failure {
     Failure::new(
         "DUMP_BROKEN",
         format!("the dump broke off, and what came is not whole: {why}"),

@@ -72,8 +72,8 @@ pub async fn run(
     };
     let (read, sent) = tokio::join!(reading, sending);
     match (read, sent) {
-        (Err(error @ Error::Fault(_)), _) => Err(error),
-        (_, Err(error)) => Err(error),
+        // What the reading met is the cause, unless it was only stopped.
+        (Err(error @ Error::Fault(_)), _) | (_, Err(error)) => Err(error),
         (read, Ok(())) => read,
     }
 }
