@@ -6,7 +6,6 @@ mod fake;
 #[path = "../../tests/src/nasty.rs"]
 #[allow(dead_code)]
 mod nasty;
-#[allow(dead_code)]
 mod packing;
 
 use std::fs;

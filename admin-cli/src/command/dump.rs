@@ -126,9 +126,8 @@ impl Dump {
                 });
             }
         };
-        let begun = match next(&mut stream).await? {
-            Some(Message::Begun(begun)) => begun,
-            _ => return Err(missing("plan")),
+        let Some(Message::Begun(begun)) = next(&mut stream).await? else {
+            return Err(missing("plan"));
         };
         let Some(sink) = sink else {
             return show(&begun, out);
@@ -142,7 +141,7 @@ impl Dump {
         let stopped = async {
             // Where no handler can be had, Ctrl-C ends the program, and with it the dump.
             if tokio::signal::ctrl_c().await.is_err() {
-                std::future::pending().await
+                std::future::pending::<()>().await;
             }
         };
         let (taken, ended) = tokio::select! {
