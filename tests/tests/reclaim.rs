@@ -15,7 +15,7 @@ use taf_tests::said::{number, objects, values};
 use taf_tests::system::{Options, Process, System};
 use taf_tests::trees::{build_random, ensure_equal};
 
-const PATIENCE: Duration = Duration::from_mins(1);
+const PATIENCE: Duration = Duration::from_mins(3);
 const OLD: &str = "TAF001L8";
 const NEW: &str = "TAF002L8";
 const POOL: &str = "small";
