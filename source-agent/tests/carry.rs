@@ -202,3 +202,49 @@ fn a_file_system_that_is_not_mounted_stays() {
     catalog.run(Kind::Incremental, top);
     assert_same(&on_disk(top), &catalog.tree(5), "another use");
 }
+
+#[test]
+fn chosen_names_that_can_not_be_looked_at_stay_whatever_they_are() {
+    for kind in [Kind::Incremental, Kind::Differential] {
+        let unseen: [&[u8]; 3] = [b"b", b"new", b"one"];
+        let below = |path: &[u8]| {
+            let name = path.strip_prefix(b"a/").unwrap_or_default();
+            unseen[..]
+                .iter()
+                .any(|unseen| name == *unseen || name.starts_with(&[unseen, &b"/"[..]].concat()))
+        };
+        let twist = |event: Event| {
+            let path = match &event {
+                Event::Enter(directory) => &directory.path,
+                Event::Entry(item) => &item.path,
+                Event::Leave { path, .. } => path,
+                Event::Issue(issue) => &issue.path,
+            };
+            if below(path) {
+                return Vec::new();
+            }
+            let Event::Enter(mut directory) = event else {
+                return vec![event];
+            };
+            let mut events = Vec::new();
+            if directory.path == b"a" {
+                let all: Vec<_> = directory.names.iter().map(Result::unwrap).collect();
+                let seen = all.iter().map(|(name, kind)| (&**name, *kind));
+                let seen = seen.filter(|(name, _)| !unseen.contains(name));
+                directory.names = Arc::new(seen.collect());
+                directory.unseen = unseen.map(<[u8]>::to_vec).to_vec();
+                let paths = unseen.map(|name| [b"a/", name].concat());
+                events.extend(paths.map(|path| issue(IssueKind::Unreadable, &path)));
+            }
+            events.insert(0, Event::Enter(directory));
+            events
+        };
+        let written = check(kind, twist, below);
+        let kept = |path: &[u8]| {
+            let mut issues = written.issues.iter();
+            issues.any(|issue| issue.path == path && issue.reason.contains("is kept"))
+        };
+        assert!(kept(b"a/b") && kept(b"a/one"));
+        assert!(!kept(b"a/new"), "the version before has nothing of it");
+    }
+}

@@ -488,3 +488,41 @@ fn sparse_maps_name_the_runs_of_data() {
     );
     assert_eq!(extents(&|_| {}), (None, None));
 }
+
+#[test]
+fn a_chosen_name_that_can_not_be_looked_at_is_told_apart_from_one_that_is_not_there() {
+    if again_as_user(
+        "a_chosen_name_that_can_not_be_looked_at_is_told_apart_from_one_that_is_not_there",
+    ) {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let closed = folder.path().join("closed");
+    fs::create_dir(&closed).unwrap();
+    fs::write(closed.join("f"), "1").unwrap();
+    fs::write(folder.path().join("z"), "1").unwrap();
+    fs::set_permissions(&closed, fs::Permissions::from_mode(0o400)).unwrap();
+    let roots = ["/closed/f", "/gone", "/z"].map(|root| root.as_bytes().to_vec());
+    let walk = Walk::beneath(open(folder.path()), Options::new(roots.to_vec())).unwrap();
+    let (mut unseen, mut issues) = (Vec::new(), Vec::new());
+    for event in walk {
+        match event {
+            Event::Enter(directory) => unseen.push((directory.path, directory.unseen)),
+            Event::Issue(issue) => issues.push((issue.path, issue.kind)),
+            Event::Entry(_) | Event::Leave { .. } => {}
+        }
+    }
+    assert_eq!(
+        unseen,
+        [
+            (Vec::new(), Vec::new()),
+            (b"closed".to_vec(), vec![b"f".to_vec()]),
+        ]
+    );
+    issues.sort();
+    let wanted = [
+        (b"closed/f".to_vec(), IssueKind::Unreadable),
+        (b"gone".to_vec(), IssueKind::Vanished),
+    ];
+    assert_eq!(issues, wanted);
+}

@@ -304,6 +304,7 @@ impl<B: Base> Walk<'_, B> {
                 taf_tree::walk::Listing::Complete
             },
             names: Arc::clone(&names),
+            unseen: Vec::new(),
         });
         entered.unwrap();
         if told {

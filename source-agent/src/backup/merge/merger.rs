@@ -63,11 +63,20 @@ struct Open {
     last: Option<Vec<u8>>,
     /// Its listing is whole, and yet not all of it could be visited.
     lost: bool,
+    /// Chosen names that could not be looked at, and what the head has under them: these stay.
+    unseen: Vec<(Vec<u8>, Kind)>,
     rules: Rules,
     /// Its rows that came already, for looking up names: those of the head, of what is compared, and staged.
     latest: [Option<Arc<Row>>; 3],
     /// Its rows, if they do not all come in the stream's order.
     deep: Option<Deep>,
+}
+
+impl Open {
+    /// Whether the head has this name, which could not be looked at.
+    fn is_unseen(&self, name: &[u8]) -> bool {
+        self.unseen.iter().any(|(known, _)| known == name)
+    }
 }
 
 struct Deep {
@@ -117,7 +126,7 @@ impl<B: Base> Merger<B> {
     ///
     /// # Errors
     /// Here as everywhere: the base can't be had.
-    pub fn enter(&mut self, directory: Directory) -> Result<(), Error> {
+    pub fn enter(&mut self, mut directory: Directory) -> Result<(), Error> {
         if let Some((_, depth)) = &mut self.carried {
             *depth += 1;
             return Ok(());
@@ -127,19 +136,27 @@ impl<B: Base> Merger<B> {
         let own = key::chunk(&full, None);
         let mut first = None;
         if !key::is_shortened(&own) {
-            self.pass(|row| row.key < own, Step::Gone)?;
+            let fate = self.fate();
+            self.pass(|row| row.key < own, fate)?;
             if self.peek()?.is_some_and(|row| row.key == own) {
                 first = self.ahead.take();
             }
         }
         let mut deep = None;
-        if deep::may_have_shortened(&full) {
+        if deep::may_have_shortened(&full) || !directory.unseen.is_empty() {
             let mut coming = VecDeque::from(self.all_chunks(&full, first.take())?);
             first = coming.pop_front();
             deep = Some(Deep {
                 coming,
                 passed: Vec::new(),
             });
+        }
+        let mut unseen = Vec::new();
+        if !directory.unseen.is_empty() {
+            let coming = deep.iter().flat_map(|deep: &Deep| &deep.coming);
+            let rows: Vec<&Row> = first.iter().chain(coming).collect();
+            unseen = had(&directory.unseen, &rows);
+            directory.names = with(&directory.names, &unseen)?;
         }
         let first = first.map(Arc::new);
         let mounted = self
@@ -187,6 +204,7 @@ impl<B: Base> Merger<B> {
             names: Some(Arc::clone(&directory.names)),
             last: None,
             lost: false,
+            unseen,
             rules,
             latest: [None, None, None],
             deep,
@@ -273,6 +291,15 @@ impl<B: Base> Merger<B> {
             self.out.push_back(Step::Issue(issue));
             return Ok(());
         }
+        if let Some(open) = self.stack.last()
+            && issue.kind == IssueKind::Unreadable
+            && path::split(&issue.path)
+                .is_some_and(|(parent, name)| parent == open.path && open.is_unseen(name))
+        {
+            issue.reason += KEPT;
+            self.out.push_back(Step::Issue(issue));
+            return Ok(());
+        }
         let unreadable = issue.kind == IssueKind::Unreadable;
         let unvisited = issue.kind == IssueKind::UnreadableDirectory;
         let at = issue.path.clone();
@@ -322,7 +349,9 @@ impl<B: Base> Merger<B> {
             |row| is_below(&row.key, &open.full),
             |row| {
                 let top = child_of(&row.key, &open.full);
-                if open.lost && may_be_directory(names, top) {
+                if leads_to(&row.key, &open.full, &open.unseen)
+                    || open.lost && may_be_directory(names, top)
+                {
                     Step::Carried(row)
                 } else {
                     Step::Gone(row)
@@ -386,10 +415,8 @@ impl<B: Base> Merger<B> {
     fn keep_subtree(&mut self, at: &[u8]) -> Result<(), Error> {
         self.end_files()?;
         let full = key::of_path(at);
-        self.pass(
-            |row| row.key < full && !is_below(&row.key, &full),
-            Step::Gone,
-        )?;
+        let fate = self.fate();
+        self.pass(|row| row.key < full && !is_below(&row.key, &full), fate)?;
         self.pass(
             |row| row.key == full || is_below(&row.key, &full),
             Step::Carried,
@@ -412,16 +439,46 @@ impl<B: Base> Merger<B> {
             if kind == Kind::Directory || passed || !which(name) {
                 continue;
             }
-            self.advance(name)?;
-            self.visited(name);
-            let head = self.stack.last().and_then(|open| open.latest[0].as_ref());
-            let old = head.and_then(|row| find(&row.head.as_ref()?.page, name));
-            if let Some(entry) = old.filter(|old| old.kind != Kind::Directory).cloned() {
-                let kept = Kept { entry, link: None };
-                self.out.push_back(Step::Kept(Box::new(kept)));
-            }
+            self.keep_file(name)?;
         }
         Ok(())
+    }
+
+    /// A name of the directory entered last stays as the head has it, if it is no directory there.
+    fn keep_file(&mut self, name: &[u8]) -> Result<(), Error> {
+        self.advance(name)?;
+        self.visited(name);
+        let head = self.stack.last().and_then(|open| open.latest[0].as_ref());
+        let old = head.and_then(|row| find(&row.head.as_ref()?.page, name));
+        if let Some(entry) = old.filter(|old| old.kind != Kind::Directory).cloned() {
+            let kept = Kept { entry, link: None };
+            self.out.push_back(Step::Kept(Box::new(kept)));
+        }
+        Ok(())
+    }
+
+    /// What comes before `name` of the files that could not be looked at stays; without a name, the rest of them.
+    fn keep_unseen(&mut self, before: Option<&[u8]>) -> Result<(), Error> {
+        while let Some(name) = self.stack.last().and_then(|open| {
+            let mut files = open.unseen.iter().filter(|(_, k)| *k != Kind::Directory);
+            let next = files.find(|(name, _)| open.last.as_ref() < Some(name))?;
+            before
+                .is_none_or(|before| *next.0 < *before)
+                .then(|| next.0.clone())
+        }) {
+            self.keep_file(&name)?;
+        }
+        Ok(())
+    }
+
+    /// What becomes of rows of the directory entered last that the walk does not come to.
+    fn fate(&self) -> impl Fn(Arc<Row>) -> Step + use<B> {
+        let open = self.stack.last().filter(|open| !open.unseen.is_empty());
+        let stays = open.map(|open| (open.full.clone(), open.unseen.clone()));
+        move |row| match &stays {
+            Some((full, unseen)) if leads_to(&row.key, full, unseen) => Step::Carried(row),
+            _ => Step::Gone(row),
+        }
     }
 
     /// All files of the directory entered last have passed: gives the rest of its rows.
@@ -429,6 +486,7 @@ impl<B: Base> Merger<B> {
         let Some(names) = self.stack.last().and_then(|open| open.names.clone()) else {
             return Ok(());
         };
+        self.keep_unseen(None)?;
         while let Some(row) = self.next_chunk(None)? {
             self.give(Arc::new(row));
         }
@@ -472,6 +530,7 @@ impl<B: Base> Merger<B> {
 
     /// Gives the rows of the directory entered last whose pages begin no later than at `name`.
     fn advance(&mut self, name: &[u8]) -> Result<(), Error> {
+        self.keep_unseen(Some(name))?;
         while let Some(row) = self.next_chunk(Some(name))? {
             self.give(Arc::new(row));
         }
@@ -590,6 +649,31 @@ fn child_of<'a>(chunk: &'a [u8], full: &[u8]) -> &'a [u8] {
     let rest = chunk.get(full.len()..).unwrap_or_default();
     let rest = rest.strip_prefix(&[0]).unwrap_or(rest);
     rest.split(|byte| *byte == 0).next().unwrap_or_default()
+}
+
+/// Whether a whole key of something in the directory leads through one of these directories.
+fn leads_to(chunk: &[u8], full: &[u8], unseen: &[(Vec<u8>, Kind)]) -> bool {
+    let mut directories = unseen.iter().filter(|(_, kind)| *kind == Kind::Directory);
+    directories.any(|(name, _)| name == child_of(chunk, full))
+}
+
+/// What the head has under these names.
+fn had(names: &[Vec<u8>], rows: &[&Row]) -> Vec<(Vec<u8>, Kind)> {
+    let under = |name: &Vec<u8>| {
+        let mut heads = rows.iter().filter_map(|row| row.head.as_ref());
+        let entry = heads.find_map(|head| find(&head.page, name))?;
+        Some((name.clone(), entry.kind))
+    };
+    names.iter().filter_map(under).collect()
+}
+
+/// The names, and more.
+fn with(names: &Names, more: &[(Vec<u8>, Kind)]) -> Result<Arc<Names>, Error> {
+    let all = names.iter().collect::<Result<Vec<_>, _>>();
+    let all = all.map_err(|error| unreadable_names(&error))?;
+    let all = all.iter().map(|(name, kind)| (&**name, *kind));
+    let more = more.iter().map(|(name, kind)| (name.as_slice(), *kind));
+    Ok(Arc::new(all.chain(more).collect()))
 }
 
 /// Whether a name is a directory's, as far as is known.

@@ -140,6 +140,8 @@ pub struct Directory {
     pub listing: Listing,
     /// Names and kinds as listed. Entries may vanish afterwards; then an issue comes instead of them.
     pub names: Arc<Names>,
+    /// Names of chosen paths that are not in `names` because they could not be looked at; an issue comes for each.
+    pub unseen: Vec<Vec<u8>>,
 }
 
 /// An entry that is no directory.

@@ -72,10 +72,11 @@ impl Walk {
             .entry(identity.0)
             .or_insert_with(|| metadata::has_stable_inodes(opened.fd.as_fd()));
 
-        let mut issues = Vec::new();
+        let (mut issues, mut unseen) = (Vec::new(), Vec::new());
         let (names, state) = if let Some(node) = chosen {
+            let fd = opened.fd.as_fd();
             (
-                self.chosen_names(node, opened.fd.as_fd(), &at, identity.0, &mut issues),
+                self.chosen_names(node, fd, &at, identity.0, &mut issues, &mut unseen),
                 Listing::Chosen,
             )
         } else if device.is_some_and(|device| device != identity.0) {
@@ -131,12 +132,13 @@ impl Walk {
             stable_inodes,
             listing: state,
             names,
+            unseen,
         };
         self.pending.push_back(Event::Enter(entered));
         self.pending.extend(issues.into_iter().map(Event::Issue));
     }
 
-    /// The names that lead from a directory to chosen paths, as far as they exist.
+    /// The names that lead from a directory to chosen paths, as far as they exist and can be looked at.
     fn chosen_names(
         &self,
         node: usize,
@@ -144,6 +146,7 @@ impl Walk {
         at: &[u8],
         device: u64,
         issues: &mut Vec<Issue>,
+        unseen: &mut Vec<Vec<u8>>,
     ) -> Names {
         let mut names = Names::default();
         for (name, child) in &self.selection.node(node).children {
@@ -158,7 +161,11 @@ impl Walk {
                     continue;
                 }
                 Err(error) => {
-                    issues.push(listing::gone_or_unreadable(&path::join(at, name), error));
+                    let issue = listing::gone_or_unreadable(&path::join(at, name), error);
+                    if issue.kind == IssueKind::Unreadable {
+                        unseen.push(name.clone());
+                    }
+                    issues.push(issue);
                     continue;
                 }
             };
@@ -184,7 +191,12 @@ impl Walk {
                     names.push(name, kind);
                 }
                 Ok(None) => {}
-                Err(issue) => issues.push(issue),
+                Err(issue) => {
+                    if issue.kind == IssueKind::Unreadable {
+                        unseen.push(name.clone());
+                    }
+                    issues.push(issue);
+                }
             }
         }
         names.sort();
