@@ -1,7 +1,7 @@
 //! One version over two drives: split at directories, restored whole, each tape read by itself; and what a drive's worker that
 //! is killed costs.
 //!
-//! The first one goes by `tar`, or by the method that `TAF_STREAMS_METHOD` names; the second one by zstd.
+//! The first one goes by zstd, or by the method that `TAF_STREAMS_METHOD` names.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use std::fs;
@@ -102,7 +102,7 @@ fn a_version_over_two_drives_comes_back_and_each_tape_is_read_by_itself() {
     let system = system("20MB");
     let tree = system.data().join("tree");
     build(&tree, 80);
-    let method = std::env::var("TAF_STREAMS_METHOD").unwrap_or_else(|_| "tar".into());
+    let method = std::env::var("TAF_STREAMS_METHOD").unwrap_or_else(|_| "zstd".into());
     plan(&system, &tree, &method);
     system.taf(&["run", PLAN]).unwrap().expect(0).unwrap();
     let job = newest_job(&system);
