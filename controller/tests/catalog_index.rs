@@ -138,6 +138,7 @@ fn needs(backup: &Backup, parts: &[Part]) -> BTreeMap<u32, Need> {
         let need = needs.entry(number).or_default();
         (need.version, need.archive_ordinal, need.part_number) = (1, 1, number);
         need.row_count = rows;
+        need.barcode = "TAF001L9".to_owned();
     }
     for entry in backup.pages.iter().flat_map(|page| &page.entries) {
         let Some(place) = entry.place else { continue };
@@ -181,7 +182,7 @@ async fn a_closing_record_says_what_the_version_is_and_needs() {
     let expected = needs(&backup, &parts);
     assert_eq!(
         closing.needs,
-        expected.values().copied().collect::<Vec<_>>()
+        expected.values().cloned().collect::<Vec<_>>()
     );
     let rows: u64 = closing.needs.iter().map(|need| need.row_count).sum();
     assert_eq!(rows, backup.pages.len() as u64);

@@ -48,6 +48,7 @@ async fn recalled(view: &View, paths: &[&str]) -> (Vec<RecallPart>, Vec<RecallIt
         while let Some(message) = receiver.recv().await {
             match message.unwrap().message.unwrap() {
                 Message::Part(part) => parts.push(part),
+                Message::Lacks(_) => panic!("the version is whole"),
                 Message::Items(batch) => {
                     assert!(batch.items.len() <= 1_000);
                     items.extend(batch.items);

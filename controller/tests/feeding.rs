@@ -162,6 +162,7 @@ async fn one_drive_reads_and_another_one_writes_to_another_volume() {
         while let Some(message) = stream.message().await.unwrap() {
             match message.message.unwrap() {
                 Message::Part(_) => parts += 1,
+                Message::Lacks(_) => panic!("the version is whole"),
                 Message::Items(some) => items += some.items.len(),
             }
         }

@@ -5,6 +5,10 @@
 
 #[path = "support/cartridges.rs"]
 mod cartridges;
+#[path = "rebuilding/gaps.rs"]
+mod gaps;
+#[path = "rebuilding/partial.rs"]
+mod partial;
 #[path = "support/runs.rs"]
 mod runs;
 mod support;
@@ -128,6 +132,23 @@ async fn played(random: &mut StdRng) -> Lost {
 }
 
 impl Lost {
+    /// The version whose closing record, on one of these cartridges, says what a version needs: its own, or, if it had nothing of its own,
+    /// that of the one before it.
+    fn told(&self, version: i64, cartridges: &[Cartridge]) -> Option<i64> {
+        let record = |of: i64| self.closings.iter().find(|c| c.version as i64 == of);
+        let mut version = version;
+        while record(version)?.archives.is_empty() {
+            version -= 1;
+        }
+        let records = cartridges.iter().flat_map(|cartridge| &cartridge.records);
+        let mut closings = records.filter_map(|record| match record {
+            Body::Closing(bytes) => ClosingRecord::decode(bytes.clone()).ok(),
+            _ => None,
+        });
+        let met = closings.any(|closing| closing.version as i64 == version);
+        met.then_some(version)
+    }
+
     /// Whether a version needs something of a recording, by its own record.
     fn needs(&self, version: i64, recording: Uuid) -> bool {
         let on = |ordinal: u32, number: u32| {
@@ -202,6 +223,10 @@ async fn course(seed: u64) {
             lost.needs(*version, withheld.recording),
             "version {version} lacks nothing: {why}"
         );
+    }
+    for &version in lacking.keys() {
+        let told = lost.told(version, &order);
+        gaps::check(&world, &lost, version, told, withheld.recording).await;
     }
     let highest = whole.iter().chain(lacking.keys()).max().copied();
     if let Some(highest) = highest {

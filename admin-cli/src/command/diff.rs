@@ -4,7 +4,7 @@ use std::ffi::OsString;
 
 use taf_proto::v1::{DiffVersionsRequest, DifferenceKind, Entry, EntryDifference, EntryKind};
 
-use super::ls::{WHEN, letter};
+use super::ls::{WHEN, lacking, letter};
 use super::missing;
 use crate::client::Client;
 use crate::failure::{Exit, Failure};
@@ -15,7 +15,8 @@ use crate::resource::{absolute, version};
 /// Show what differs between two versions
 ///
 /// The sign before a path says how: + only the second has it, - only the first has it, M its content differs, m only mode, owner, time
-/// or link target differ, T it is of another kind. Exit status 0 means equal, 1 different.
+/// or link target differ, T it is of another kind. Exit status 0 means equal, 1 different, 3 equal as far as both are known (a version
+/// that is not whole after a rebuild of the catalog).
 #[derive(Debug, clap::Args)]
 #[command(after_help = format!("{WHEN}
 
@@ -50,8 +51,10 @@ impl Diff {
             out.begin("differences")?;
         }
         let (mut equal, mut complete) = (true, false);
+        let mut lacks = Vec::new();
         while let Some(some) = found.message().await? {
             complete |= some.complete;
+            lacks.extend(some.lacks);
             for difference in &some.differences {
                 equal = false;
                 if out.json() {
@@ -68,7 +71,8 @@ impl Diff {
         if !complete {
             return Err(missing("end"));
         }
-        Ok(if equal { Exit::Done } else { Exit::Failed })
+        let known = lacking(&lacks);
+        Ok(if equal { known } else { Exit::Failed })
     }
 }
 

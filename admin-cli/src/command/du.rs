@@ -4,7 +4,7 @@ use std::ffi::OsString;
 
 use taf_proto::v1::MeasureDirectoriesRequest;
 
-use super::ls::WHEN;
+use super::ls::{WHEN, lacking};
 use crate::client::Client;
 use crate::failure::{Exit, Failure};
 use crate::human;
@@ -14,7 +14,7 @@ use crate::resource::{absolute, version};
 /// Show how much is in a directory of a version, and in those below it
 #[derive(Debug, clap::Args)]
 #[command(after_help = format!("Sizes are those of the content, before compression; a file with several names counts once. Each directory comes after those in
-it, so the whole comes last.
+it, so the whole comes last. Of a version that is not whole only what is known counts; the exit status is then 3.
 
 {WHEN}
 
@@ -52,7 +52,9 @@ impl Du {
         if out.json() {
             out.begin("directories")?;
         }
+        let mut lacks = Vec::new();
         while let Some(some) = found.message().await? {
+            lacks.extend(some.lacks);
             for measure in &some.directories {
                 if out.json() {
                     out.item("DirectoryMeasure", measure)?;
@@ -70,6 +72,6 @@ impl Du {
         if out.json() {
             out.end()?;
         }
-        Ok(Exit::Done)
+        Ok(lacking(&lacks))
     }
 }

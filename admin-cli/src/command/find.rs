@@ -9,7 +9,7 @@ use taf_peer::quantity::{Size, Span};
 use taf_proto::v1::{EntryKind, FindEntriesRequest, FoundEntry};
 use tonic::Request;
 
-use super::ls::WHEN;
+use super::ls::{self, WHEN};
 use super::missing;
 use crate::client::Client;
 use crate::failure::{Exit, Failure};
@@ -28,7 +28,8 @@ const PATTERNS: &str =
 /// Find files and directories in versions, with the volumes that they are on
 ///
 /// Without --in all versions of all plans are searched; what is the same in several is shown once. What is found is shown at once;
-/// Ctrl-C ends the search.
+/// Ctrl-C ends the search. If versions are not whole after a rebuild of the catalog, what is known of them is searched, what is not is
+/// said, and the exit status is 3.
 #[derive(Debug, clap::Args)]
 #[command(after_help = format!("{PATTERNS}
 
@@ -162,6 +163,7 @@ impl Find {
         let ended = tokio::time::sleep(deadline);
         tokio::pin!(ended);
         let (mut scanned, mut complete) = (0, false);
+        let mut lacks = Vec::new();
         let timed_out = loop {
             let some = tokio::select! {
                 some = found.message() => some?,
@@ -176,6 +178,7 @@ impl Find {
                 bar.tick();
             }
             (scanned, complete) = (some.scanned_count, some.complete);
+            lacks.extend(some.lacks);
             if some.entries.is_empty() {
                 continue;
             }
@@ -212,7 +215,7 @@ impl Find {
             }
             say("there may be more: --limit ended the search");
         }
-        Ok(Exit::Done)
+        Ok(ls::lacking(&lacks))
     }
 
     fn entry(&self, found: &FoundEntry, out: &mut Output) -> Result<(), Failure> {
@@ -238,9 +241,10 @@ impl Find {
             volumes.join(",")
         };
         out.line(format!(
-            "{:<14}  {size:>9}  {:<19}  {volumes:<9}  {path}",
+            "{:<14}  {size:>9}  {:<19}  {volumes:<9}  {path}{}",
             versions(found),
             human::time(entry.modify_time.as_ref()),
+            ls::lacks(&entry),
         ))
     }
 }

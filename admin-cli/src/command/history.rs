@@ -55,7 +55,7 @@ impl History {
         }
         if out.json() {
             out.end()?;
-        } else if all.iter().all(|state| state.entry.is_none()) {
+        } else if all.iter().all(|s| s.entry.is_none() && s.lacks.is_empty()) {
             say(format!("no version of plan {} has it", id(&self.plan)));
         } else {
             out.table(&self.rows(&all))?;
@@ -78,7 +78,11 @@ impl History {
             };
             let since = human::time(state.oldest_start_time.as_ref());
             let Some(entry) = &state.entry else {
-                let gone = ["-", "not there", "", "", ""].map(str::to_owned);
+                let what = match state.lacks.as_str() {
+                    "" => "not there".into(),
+                    lacks => human::clean(lacks),
+                };
+                let gone = ["-", &what, "", "", ""].map(str::to_owned);
                 let [size, modified, mode, owner, volumes] = gone;
                 rows.push([versions, since, size, modified, mode, owner, volumes]);
                 continue;

@@ -17,7 +17,25 @@ use crate::resource::{absolute, version};
 const UNKNOWN: &str = "the directory could not be read when it was backed up: what was in it is not known; \
                        `taf job show` of the version's job names the reason";
 
+/// Says what is not known of what was shown, since a version is not whole; how it ended then.
+pub fn lacking(lacks: &[String]) -> Exit {
+    for lack in lacks {
+        say(format!(
+            "{}; bring it, and take it in: taf catalog rebuild BARCODE",
+            human::clean(lack)
+        ));
+    }
+    if lacks.is_empty() {
+        Exit::Done
+    } else {
+        Exit::Issues
+    }
+}
+
 /// List a directory of a version
+///
+/// Of a version that is not whole after a rebuild of the catalog only what is certain is listed; what is not known or can't be restored,
+/// and which volume would help, is said, and the exit status is 3.
 ///
 /// Bytes of names that are not text are shown as \xNN, a backslash as \\, which a shell reads back as $'…'.
 #[derive(Debug, clap::Args)]
@@ -76,6 +94,7 @@ impl Ls {
             page_token: String::new(),
         };
         let mut begun = false;
+        let mut lacks: Vec<String> = Vec::new();
         let whole = self.sort != Sort::Name || self.reverse;
         let (mut kept, mut left) = (Vec::new(), self.limit.unwrap_or(usize::MAX));
         loop {
@@ -115,6 +134,12 @@ impl Ls {
             if page.listing_unknown {
                 say(UNKNOWN);
             }
+            if !page.lacks.is_empty() && lacks.is_empty() {
+                lacks.push(format!(
+                    "not all of this directory is known: {}",
+                    page.lacks
+                ));
+            }
             if page.next_page_token.is_empty() || left == 0 {
                 break;
             }
@@ -129,7 +154,7 @@ impl Ls {
         if out.json() {
             out.end()?;
         }
-        Ok(Exit::Done)
+        Ok(lacking(&lacks))
     }
 
     /// Puts entries, which come by name, into the order that is asked for.
@@ -168,6 +193,8 @@ impl Ls {
         .await;
         let entry = match found {
             Ok(answer) => answer.entry.ok_or_else(|| missing("entry"))?,
+            // That something is not known says more than that it is no directory.
+            Err(failure) if failure.reason == "UNKNOWN_UNTIL_MET" => return Err(failure),
             Err(_) => return Err(refusal),
         };
         if out.json() {
@@ -185,7 +212,7 @@ impl Ls {
             return out.item("Entry", entry);
         }
         if !self.long {
-            return out.line(named(entry));
+            return out.line(format!("{}{}", named(entry), lacks(entry)));
         }
         let mut name = named(entry);
         if entry.kind() == EntryKind::Symlink {
@@ -212,9 +239,18 @@ impl Ls {
                 )
             };
         out.line(format!(
-            "{mode}  {owner:>11}  {size:>9}  {:<19}  {name}{marks}",
-            human::time(entry.modify_time.as_ref())
+            "{mode}  {owner:>11}  {size:>9}  {:<19}  {name}{marks}{}",
+            human::time(entry.modify_time.as_ref()),
+            lacks(entry)
         ))
+    }
+}
+
+/// What is not known of an entry, or why it can't be restored, behind its name.
+pub fn lacks(entry: &Entry) -> String {
+    match entry.lacks.as_str() {
+        "" => String::new(),
+        lacks => format!("  ({})", human::clean(lacks)),
     }
 }
 

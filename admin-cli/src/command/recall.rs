@@ -19,6 +19,16 @@ pub fn show(answer: &RestoreVersionResponse, verb: &str, out: &mut Output) -> Re
         human::counted(answer.mount_count.into(), "mount", "mounts"),
         time(answer.estimated_duration.as_ref()),
     ))?;
+    let lacking = answer.unknown_directory_count + answer.unmet_entry_count;
+    if lacking > 0 {
+        let volumes: Vec<&str> = answer.lacking_volumes.iter().map(|it| id(it)).collect();
+        out.line(format!(
+            "not whole: {} not known or not wholly, {} without bytes, for want of {}; only with --partial, and as issues",
+            human::counted(answer.unknown_directory_count, "directory", "directories"),
+            human::counted(answer.unmet_entry_count, "entry", "entries"),
+            if volumes.is_empty() { "volumes".to_owned() } else { volumes.join(" ") },
+        ))?;
+    }
     if answer.recall.is_empty() {
         return out.line("nothing is read from tape");
     }

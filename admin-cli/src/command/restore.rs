@@ -104,6 +104,9 @@ pub struct Restore {
     /// with --dry-run
     #[arg(long)]
     delete: bool,
+    /// Of a version that is not whole after a rebuild of the catalog: restore what is known and can be read, and list the rest as issues
+    #[arg(long)]
+    partial: bool,
     /// Write nothing: read it all from tape and hold it against the catalog
     #[arg(long, conflicts_with_all = ["to", "delete", "collision", "prefix", "owner", "owner_map", "map_owner", "map_group"])]
     verify_only: bool,
@@ -174,6 +177,7 @@ impl Restore {
             prefix: optional(&self.prefix)?,
             owner_rules: self.owner_rules()?,
             verify_only: self.verify_only,
+            partial: self.partial,
         })
     }
 

@@ -79,6 +79,9 @@ impl Stat {
                 "what was in it is not known: it could not be read".to_owned(),
             )?;
         }
+        if !entry.lacks.is_empty() {
+            line("lacks", human::clean(&entry.lacks).into_owned())?;
+        }
         let volumes: Vec<_> = answer.volumes.iter().map(|volume| id(volume)).collect();
         line("volumes", volumes.join(" "))?;
         Ok(Exit::Done)

@@ -6,7 +6,7 @@ use serde_json::json;
 use taf_proto::path;
 use taf_proto::v1::{self, Entry, EntryKind, ListEntriesRequest};
 
-use super::ls::{WHEN, named};
+use super::ls::{WHEN, lacking, lacks, named};
 use crate::client::{Client, all, read};
 use crate::failure::{Exit, Failure};
 use crate::human;
@@ -41,7 +41,7 @@ impl Tree {
     pub async fn run(self, out: &mut Output) -> Result<Exit, Failure> {
         let top = absolute(&self.path)?;
         let client = Client::signed_in().await?;
-        let drawing = Drawing {
+        let mut drawing = Drawing {
             version: version(&client, &self.version).await?,
             client,
             depth: match self.depth {
@@ -49,6 +49,7 @@ impl Tree {
                 depth => depth,
             },
             directories: self.directories,
+            lacks: Vec::new(),
         };
         if out.json() {
             out.begin("entries")?;
@@ -59,7 +60,7 @@ impl Tree {
         if out.json() {
             out.end()?;
         }
-        Ok(Exit::Done)
+        Ok(lacking(&drawing.lacks))
     }
 }
 
@@ -68,6 +69,8 @@ struct Drawing {
     version: String,
     depth: usize,
     directories: bool,
+    /// What is not known of it.
+    lacks: Vec<String>,
 }
 
 /// A directory that is being drawn.
@@ -79,7 +82,8 @@ struct Level {
 }
 
 impl Drawing {
-    async fn level(&self, path: v1::Path, stem: String) -> Result<Level, Failure> {
+    async fn level(&mut self, path: v1::Path, stem: String) -> Result<Level, Failure> {
+        let mut unknown = String::new();
         let mut entries = all(async |page_token| {
             let request = ListEntriesRequest {
                 version: self.version.clone(),
@@ -92,9 +96,16 @@ impl Drawing {
                 async move { versions.list_entries(request).await }
             })
             .await?;
+            if !page.lacks.is_empty() {
+                unknown = page.lacks;
+            }
             Ok((page.entries, page.next_page_token))
         })
         .await?;
+        if !unknown.is_empty() && self.lacks.is_empty() {
+            self.lacks
+                .push(format!("not all of this is known: {unknown}"));
+        }
         if self.directories {
             entries.retain(|entry| entry.kind() == EntryKind::Directory);
         }
@@ -105,7 +116,7 @@ impl Drawing {
         })
     }
 
-    async fn draw(&self, top: v1::Path, out: &mut Output) -> Result<(), Failure> {
+    async fn draw(&mut self, top: v1::Path, out: &mut Output) -> Result<(), Failure> {
         let mut open = vec![self.level(top, String::new()).await?];
         while let Some(level) = open.last_mut() {
             let Some(entry) = level.entries.next() else {
@@ -120,7 +131,8 @@ impl Drawing {
                 out.item_document(&item)?;
             } else {
                 let branch = if last { "└── " } else { "├── " };
-                out.line(format!("{}{branch}{}", level.stem, named(&entry)))?;
+                let lacks = lacks(&entry);
+                out.line(format!("{}{branch}{}{lacks}", level.stem, named(&entry)))?;
             }
             if entry.kind() == EntryKind::Directory && open.len() < self.depth {
                 let stem = open.last().map_or("", |level| level.stem.as_str());

@@ -10,6 +10,8 @@ use crate::output::{Output, Rows};
 use crate::resource::{id, name, time_zone};
 
 /// List versions, newest first
+///
+/// Those that are not whole after a rebuild of the catalog say what they lack; see taf catalog rebuild --status.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   taf versions
@@ -79,6 +81,10 @@ fn rows(versions: &[Version]) -> Rows {
     ]);
     for version in versions {
         let volumes: Vec<_> = version.volumes.iter().map(|volume| id(volume)).collect();
+        let mut volumes = volumes.join(" ");
+        if !version.incomplete_reason.is_empty() {
+            volumes = format!("{volumes} (not whole: {})", lacking(version));
+        }
         rows.push([
             named(version),
             word(version.r#type()).to_owned(),
@@ -88,7 +94,7 @@ fn rows(versions: &[Version]) -> Rows {
             human::size(version.byte_count),
             human::size(version.stored_byte_count),
             human::count(version.issue_count),
-            volumes.join(" "),
+            volumes.trim_start().to_owned(),
             id(&version.job).to_owned(),
             match version.damaged_part_count {
                 0 => human::time(version.verify_time.as_ref()),
@@ -97,6 +103,21 @@ fn rows(versions: &[Version]) -> Rows {
         ]);
     }
     rows
+}
+
+/// What a version that is not whole lacks, in few words.
+fn lacking(version: &Version) -> String {
+    let volumes = version.lacking_volumes.iter().map(|volume| id(volume));
+    let volumes: Vec<_> = volumes.collect();
+    let lacks = if volumes.is_empty() {
+        "lacks volumes".to_owned()
+    } else {
+        format!("lacks {}", volumes.join(" "))
+    };
+    match version.unknown_since_number {
+        0 => lacks,
+        since => format!("{lacks}, unknown since version {since}"),
+    }
 }
 
 /// Why they are kept.

@@ -87,11 +87,7 @@ fn scope(compared: Compared, kind: BaseKind) -> Result<Scope, Error> {
         parent,
         floor,
     } = compared;
-    let of = |version, floor| Scope {
-        line_id,
-        version,
-        floor,
-    };
+    let of = |version, floor| Scope::whole(line_id, version, floor);
     match kind {
         BaseKind::Unspecified => Err(Error::Invalid("it does not say which pages".into())),
         BaseKind::Staged => Ok(of(version, version)),

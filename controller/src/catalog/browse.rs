@@ -11,6 +11,9 @@ pub struct Listing {
     pub entries: Vec<Entry>,
     /// The directory could not be read when it was backed up. Only known where its first entry is asked for.
     pub unknown: bool,
+    /// Between these entries, or before or behind them, there may be more: the version is not whole, and that part of the listing is not
+    /// known. If there are none, there may not even have been such a directory.
+    pub gap: bool,
 }
 
 /// The entries of a directory (path without slash at either end) behind a name, at most `limit`. None if the version has no
@@ -26,23 +29,45 @@ pub async fn list(
         None => view.first_chunk(&client, directory).await?,
         Some(name) => view.chunk_of(&client, directory, name).await?,
     };
-    let Some(mut page) = first else {
-        return Ok(None);
+    let mut listing = Listing::default();
+    let mut page = match first {
+        Some(page) => page,
+        None if view.gap().is_none() => return Ok(None),
+        None => {
+            listing.gap = true;
+            match view.chunk_behind(&client, directory, after).await? {
+                Some(page) => page,
+                None if view.is_gone(&client, directory).await?
+                    || view.is_absent(&client, directory).await? =>
+                {
+                    return Ok(None);
+                }
+                None => return Ok(Some(listing)),
+            }
+        }
     };
-    let unknown = is_unknown(&page);
-    let mut entries = Vec::new();
+    listing.unknown = is_unknown(&page);
     loop {
-        let room = limit - entries.len();
-        entries.extend(behind(std::mem::take(&mut page.entries), after).take(room));
-        if entries.len() == limit {
+        let room = limit - listing.entries.len();
+        let some = behind(std::mem::take(&mut page.entries), after);
+        listing.entries.extend(some.take(room));
+        if listing.entries.len() == limit {
             break;
         }
-        match view.next_chunk(&client, &page).await? {
-            Some(next) => page = next,
-            None => break,
-        }
+        page = match (view.next_chunk(&client, &page).await?, &page.upper) {
+            (Some(next), _) => next,
+            (None, None) => break,
+            // The next one is not known; a later one may be.
+            (None, Some(upper)) => {
+                listing.gap = true;
+                match view.chunk_behind(&client, directory, Some(upper)).await? {
+                    Some(later) => later,
+                    None => break,
+                }
+            }
+        };
     }
-    Ok(Some(Listing { entries, unknown }))
+    Ok(Some(listing))
 }
 
 fn is_unknown(page: &Page) -> bool {

@@ -32,11 +32,7 @@ pub async fn count(store: &Store, line: i64, version: i64) -> Result<(), Error> 
     let Some(uncounted) = closings::closing_uncounted(&client, line, version).await? else {
         return Ok(());
     };
-    let scope = Scope {
-        line_id: line,
-        version,
-        floor: uncounted.floor,
-    };
+    let scope = Scope::whole(line, version, uncounted.floor);
     let (counted, living) = count_with(&client, scope).await?;
     let encoded = counted.encode_to_vec();
     closings::closing_needs_set(&client, uncounted, &encoded, living).await?;
@@ -52,15 +48,11 @@ pub(super) async fn close_on(
     let facts = closings::closing_facts_on(tx, line, version)
         .await?
         .ok_or(store::Error::Stale("version"))?;
-    let counted = if let Some(needs) = &facts.needs {
+    let mut counted = if let Some(needs) = &facts.needs {
         ClosingRecord::decode(needs.as_slice())
             .map_err(|_| store::Error::Corrupt("what was counted of a version"))?
     } else {
-        let scope = Scope {
-            line_id: line,
-            version,
-            floor: facts.floor,
-        };
+        let scope = Scope::whole(line, version, facts.floor);
         let (counted, living) = count_with(tx, scope).await?;
         closings::closing_living_set_on(tx, line, version, living).await?;
         counted
@@ -75,6 +67,19 @@ pub(super) async fn close_on(
         .map(|need| (need.archive_ordinal as i32, need.part_number as i32))
         .collect();
     versions::version_parts_add_on(tx, line, version, &needed).await?;
+    // Who has only some of the cartridges is told by this which of the others to bring.
+    let mut barcodes = closings::closing_barcodes_on(tx, line).await?;
+    let mut archives = archives(&parts, &counted);
+    for archive in &mut archives {
+        for part in &mut archive.parts {
+            let at = (archive.ordinal as i32, part.part_number as i32);
+            part.barcode = barcodes.get(&at).cloned().unwrap_or_default();
+        }
+    }
+    for need in &mut counted.needs {
+        let at = (need.archive_ordinal as i32, need.part_number as i32);
+        need.barcode = barcodes.remove(&at).unwrap_or_default();
+    }
     let [files, directories, bytes, stored, issues] = facts.counts.map(|n| n as u64);
     let record = ClosingRecord {
         format_version: CLOSING_VERSION,
@@ -98,7 +103,7 @@ pub(super) async fn close_on(
         byte_count: bytes,
         stored_byte_count: stored,
         issue_count: issues,
-        archives: archives(&parts, &counted),
+        archives,
         needs: counted.needs,
         unchanged: unchanged
             .into_iter()
@@ -161,6 +166,7 @@ fn archives(parts: &[closings::ClosedPart], counted: &ClosingRecord) -> Vec<Clos
                 recording_uuid: raw(part.recording),
                 tape_file: part.tape_file as u64,
                 row_count: rows.get(&(ordinal, number)).copied().unwrap_or(0),
+                ..ClosedPart::default()
             });
         }
     }
@@ -308,6 +314,7 @@ pub(super) fn need((part, need): (Part, taf_core::catalog::Need)) -> Need {
         row_count: need.rows,
         entry_count: need.entries,
         byte_count: need.bytes,
+        ..Need::default()
     }
 }
 

@@ -46,6 +46,11 @@ impl Patterns {
         })
     }
 
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.texts.is_empty()
+    }
+
     /// What they match, in the order of keys; what is below a matched directory may be left out. [`Error::NoMatch`] with the first
     /// pattern that matches nothing.
     pub async fn resolve(&self, view: &View) -> Result<Vec<Vec<u8>>, Error> {
@@ -71,9 +76,7 @@ impl Patterns {
             rules: open.iter().map(|(_, rule, _)| rule.clone()).collect(),
             ..Wanted::default()
         };
-        let scope = view.scope;
-        let versions = vec![(scope.version, scope.floor)];
-        let versions = Versions::new(&view.store, scope.line_id, versions).await?;
+        let versions = Versions::of(view).await?;
         let usable = |error: selection::Error| Error::Invalid(error.to_string());
         let mut hits = pin!(search::find(&view.store, versions, wanted).map_err(usable)?);
         let mut above: Option<Vec<u8>> = None;

@@ -11,6 +11,7 @@ pub mod closing;
 pub mod commit;
 pub mod extra;
 pub mod feed;
+pub mod gap;
 pub mod index;
 pub mod lifecycle;
 mod matching;

@@ -1,5 +1,5 @@
-//! Versions out of closing records: each becomes readable when everything that it needs is in the catalog again, and not before
-//! (design.md, "The catalog", rule 14).
+//! Versions out of closing records: each is whole when everything that it needs is in the catalog again, and not before (design.md, "The
+//! catalog", rule 14). Until then it is a base for nothing, and is shown as far as it is known ([`super::gap`]).
 //!
 //! A version's number is taken as soon as its record is known, readable or not, so that no run gives it again.
 
@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 
 use jiff::Timestamp;
 use prost::Message as _;
+use taf_core::catalog::{Needs, Part};
 use taf_format::index::{CLOSING_VERSION, ClosingRecord, Need, VersionType};
 use taf_proto::agent::FetchSelectionResponse;
 
@@ -14,9 +15,9 @@ use super::report::uuid;
 use super::{Error, closing};
 use uuid::Uuid;
 
-use crate::store::pages::Scope;
+use crate::store::pages::{self, Scope};
 use crate::store::rebuilds::{self, Owner, Published, Rebuilt, Waiting};
-use crate::store::{Client, Store, Transaction, bigint, lines, versions};
+use crate::store::{Client, Store, Transaction, bigint, lines, partials, versions};
 
 /// Why a version is lost as soon as it is back.
 const GONE: &str = "a volume that it needs was written anew, or erased";
@@ -114,7 +115,7 @@ async fn own(
     )))
 }
 
-fn decode(encoded: &[u8]) -> Result<ClosingRecord, Error> {
+pub(super) fn decode(encoded: &[u8]) -> Result<ClosingRecord, Error> {
     let record = ClosingRecord::decode(encoded)
         .map_err(|_| Error::Invalid("a closing record can't be read".into()))?;
     if record.format_version != CLOSING_VERSION {
@@ -182,7 +183,7 @@ async fn settle_one(tx: &Transaction<'_>, line: i64, of: &Waiting) -> Result<(),
     let Some(encoded) = &of.closing else {
         if !rebuilds::version_complete_as_on(tx, line, of.version, of.parent).await? {
             let why = format!("it is as version {}, which is not whole", of.parent);
-            rebuilds::version_incomplete_on(tx, line, of.version, &why).await?;
+            partials::version_incomplete_as_on(tx, line, of.version, of.parent, &why).await?;
         }
         return Ok(());
     };
@@ -191,13 +192,9 @@ async fn settle_one(tx: &Transaction<'_>, line: i64, of: &Waiting) -> Result<(),
     rebuilds::archive_unlist_on(tx, line, of.version, &listed).await?;
     let needed = parts_of(&record);
     rebuilds::version_parts_hold_on(tx, line, of.version, &needed).await?;
-    let missing = rebuilds::part_list_missing_on(tx, line, &needed).await?;
+    let missing = partials::part_list_missing(tx, line, &needed).await?;
+    let scope = Scope::whole(line, of.version, of.floor);
     let why = if missing.is_empty() {
-        let scope = Scope {
-            line_id: line,
-            version: of.version,
-            floor: of.floor,
-        };
         let (counted, living) = closing::count_with(tx, scope).await?;
         if same(&counted.needs, &record.needs) {
             complete(tx, line, of.version, &record, living).await?;
@@ -208,8 +205,57 @@ async fn settle_one(tx: &Transaction<'_>, line: i64, of: &Waiting) -> Result<(),
     } else {
         lacks(&record, &missing)?
     };
-    rebuilds::version_incomplete_on(tx, line, of.version, &why).await?;
+    let certain_from = certain_from(tx, scope, &record).await?;
+    let counts = counts(&record)?;
+    partials::version_incomplete_on(tx, line, of.version, &why, Some(certain_from), counts).await?;
     Ok(())
+}
+
+/// The archive from which on the rows of a version that is not whole are certain ([`super::gap`]).
+async fn certain_from(
+    tx: &Transaction<'_>,
+    scope: Scope,
+    record: &ClosingRecord,
+) -> Result<(i64, i32), Error> {
+    let (mut needs, mut found) = (Needs::default(), Needs::default());
+    let rows = |rows| taf_core::catalog::Need {
+        rows,
+        ..Default::default()
+    };
+    for need in &record.needs {
+        let part = Part {
+            version: bigint(need.version)?,
+            archive_ordinal: need.archive_ordinal,
+            part_number: need.part_number,
+        };
+        needs.add(part, rows(need.row_count));
+    }
+    for (version, ordinal, number, count) in pages::page_count_parts(tx, scope).await? {
+        let part = Part {
+            version,
+            archive_ordinal: ordinal as u32,
+            part_number: number as u32,
+        };
+        found.add(part, rows(count as u64));
+    }
+    let (version, ordinal) = needs.certain_from(&found);
+    Ok((version, ordinal as i32))
+}
+
+/// Files, directories, apparent bytes, bytes on tape, issues.
+fn counts(record: &ClosingRecord) -> Result<[i64; 5], Error> {
+    let counts = [
+        record.file_count,
+        record.directory_count,
+        record.byte_count,
+        record.stored_byte_count,
+        record.issue_count,
+    ];
+    let mut rows = [0; 5];
+    for (row, count) in rows.iter_mut().zip(counts) {
+        *row = bigint(count)?;
+    }
+    Ok(rows)
 }
 
 async fn complete(
@@ -222,20 +268,9 @@ async fn complete(
     let needed: Vec<(i32, i32)> = parts_of(record);
     let ordinals: Vec<i32> = needed.iter().map(|(ordinal, _)| *ordinal).collect();
     rebuilds::archive_need_on(tx, line, &ordinals).await?;
-    let counts = [
-        record.file_count,
-        record.directory_count,
-        record.byte_count,
-        record.stored_byte_count,
-        record.issue_count,
-    ];
-    let mut rows = [0; 5];
-    for (row, count) in rows.iter_mut().zip(counts) {
-        *row = bigint(count)?;
-    }
     let of = Published {
         published_at: time(record.published_at_unix_nanos)?,
-        counts: rows,
+        counts: counts(record)?,
         living_tar_bytes: Some(living),
     };
     rebuilds::version_complete_on(tx, line, version, &of).await?;
@@ -245,7 +280,7 @@ async fn complete(
 }
 
 /// The parts that a version consists of and those that it needs of others, each by ordinal of its archive and number.
-fn parts_of(record: &ClosingRecord) -> Vec<(i32, i32)> {
+pub(super) fn parts_of(record: &ClosingRecord) -> Vec<(i32, i32)> {
     let own = record.archives.iter().flat_map(|archive| {
         let parts = archive.parts.iter();
         parts.map(|part| (archive.ordinal as i32, part.part_number as i32))
@@ -289,6 +324,18 @@ fn lacks(record: &ClosingRecord, missing: &[(i32, i32)]) -> Result<String, Error
             .iter()
             .find(|n| n.archive_ordinal as i32 == ordinal);
         named.push(match (place, version) {
+            (Some(part), _) if !part.barcode.is_empty() => {
+                format!(
+                    "part {number} of archive {ordinal} (volume {})",
+                    part.barcode
+                )
+            }
+            (_, Some(need)) if !need.barcode.is_empty() => {
+                format!(
+                    "part {number} of archive {ordinal} (volume {})",
+                    need.barcode
+                )
+            }
             (Some(part), _) => format!(
                 "part {number} of archive {ordinal} (recording {})",
                 uuid(&part.recording_uuid, "a recording")?

@@ -12,12 +12,14 @@ use taf_format::entry::Kind;
 use taf_format::page::{DirectoryStat, Entry, Page, Place};
 use taf_proto::agent::fetch_recall_response::Message;
 use taf_proto::agent::{
-    Ancestor, EntryStat, FetchRecallResponse, RecallItem, RecallItems, RecallPart,
+    Ancestor, EntryStat, FetchRecallResponse, RecallItem, RecallItems, RecallLack, RecallLacks,
+    RecallPart,
 };
 use taf_proto::v1::EntryKind;
 use tokio::sync::mpsc;
 use uuid::Uuid;
 
+use super::gap::{Lack, Lacking};
 use super::select::covers;
 use super::{Error, Selection, View, view};
 use crate::store::parts::{self, Located};
@@ -239,6 +241,9 @@ pub async fn stream(
             return Ok(());
         }
     }
+    if !lacks(view, selection, sender).await? {
+        return Ok(());
+    }
     let mut out = Outgoing {
         sender,
         items: Vec::new(),
@@ -287,6 +292,36 @@ pub async fn stream(
     }
     out.flush().await;
     Ok(())
+}
+
+/// Sends what of the selection can't be restored, since the version is not whole. False if nobody takes it any more.
+async fn lacks(
+    view: &View,
+    selection: &Selection,
+    sender: &mpsc::Sender<Result<FetchRecallResponse, tonic::Status>>,
+) -> Result<bool, Error> {
+    let Some(mut lacking) = Lacking::of(view, selection) else {
+        return Ok(true);
+    };
+    let lack = |lack: &Lack| RecallLack {
+        path: Bytes::copy_from_slice(&lack.path),
+        reason: lack.what.reason().to_owned(),
+        message: lack.message.clone(),
+    };
+    while let Some(some) = lacking.next().await? {
+        for some in some.chunks(ITEMS) {
+            let lacks = some.iter().map(lack).collect();
+            let message = Some(Message::Lacks(RecallLacks { lacks }));
+            if sender
+                .send(Ok(FetchRecallResponse { message }))
+                .await
+                .is_err()
+            {
+                return Ok(false);
+            }
+        }
+    }
+    Ok(true)
 }
 
 /// Where an item comes: the run of parts that it begins in, and its place. What has no place comes first.
@@ -504,6 +539,8 @@ async fn ancestors(
         for (path, found) in some.iter().zip(found) {
             let stat = match found {
                 Some(view::Found::Directory(stat)) => stat,
+                // Whoever writes below it makes it as he makes any.
+                Some(view::Found::Unknown) => continue,
                 _ => DirectoryStat::default(),
             };
             out.put(RecallItem {

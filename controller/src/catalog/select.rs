@@ -2,11 +2,13 @@
 
 use std::collections::{BTreeSet, VecDeque};
 use std::iter::Peekable;
+use std::sync::Arc;
 
 use taf_format::entry::Kind;
 use taf_format::key;
 use taf_format::page::Page;
 
+use super::gap::Gap;
 use super::walk::Walk;
 use super::{Error, View, browse, view};
 
@@ -37,7 +39,8 @@ impl Selection {
         for some in paths.chunks(PATHS) {
             for (path, found) in some.iter().zip(view.stat_all(some).await?) {
                 let found = found.ok_or_else(|| Error::NotFound([b"/", *path].concat()))?;
-                let directory = matches!(found, view::Found::Directory(_));
+                // What is known below what is not known is chosen with it.
+                let directory = !matches!(found, view::Found::Entry(_));
                 roots.push(Root {
                     path: path.to_vec(),
                     directory,
@@ -118,10 +121,26 @@ impl Selection {
         above.into_iter().map(slashes)
     }
 
-    /// The pages with what is chosen, in the order of the tape.
+    /// The directories that are chosen with all below them.
+    pub fn directories(&self) -> impl Iterator<Item = Vec<u8>> + use<> {
+        let directories = self.roots.iter().filter(|root| root.directory);
+        let paths: Vec<Vec<u8>> = directories.map(|root| root.path.clone()).collect();
+        paths.into_iter()
+    }
+
+    /// The pages with what is chosen, in the order of the tape. What of a version that is not whole can't be read has no place in them.
     pub(super) fn pages(&self, view: &View) -> Selected {
         Selected {
+            gap: view.gap(),
+            ..self.pages_as_they_are(view)
+        }
+    }
+
+    /// The pages with what is chosen, in the order of the tape.
+    pub(super) fn pages_as_they_are(&self, view: &View) -> Selected {
+        Selected {
             view: view.clone(),
+            gap: None,
             roots: self.roots.clone().into_iter().peekable(),
             walk: None,
             cut: VecDeque::new(),
@@ -139,6 +158,8 @@ pub(super) fn covers(above: &[u8], path: &[u8]) -> bool {
 /// See [`Selection::pages`].
 pub(super) struct Selected {
     view: View,
+    /// What is to be stripped.
+    gap: Option<Arc<Gap>>,
     roots: Peekable<std::vec::IntoIter<Root>>,
     walk: Option<Walk>,
     /// Pages cut to chosen files.
@@ -148,6 +169,14 @@ pub(super) struct Selected {
 impl Selected {
     /// The next page; one that was cut to chosen files has no header and no other entries.
     pub(super) async fn next(&mut self) -> Result<Option<Page>, Error> {
+        let mut page = self.whole().await?;
+        if let (Some(gap), Some(page)) = (&self.gap, &mut page) {
+            gap.strip(page);
+        }
+        Ok(page)
+    }
+
+    async fn whole(&mut self) -> Result<Option<Page>, Error> {
         loop {
             if let Some(page) = self.cut.pop_front() {
                 return Ok(Some(page));

@@ -24,9 +24,10 @@ use tonic::{Code, Request, Response, Status};
 
 use super::status::{self, Violations};
 use super::version::{directory, entry, message, no_such_path, relative};
-use super::{moments, names, timestamp, version_type};
+use super::{gaps, moments, names, timestamp, version_type};
 use crate::app::App;
 use crate::catalog::View;
+use crate::catalog::gap::Gap;
 use crate::catalog::search::{self, Differs, Hit, Places, Wanted};
 use crate::catalog::view::{Found, join};
 use crate::store::versions::{self, Filter, Version};
@@ -58,21 +59,37 @@ struct Line {
     plan: String,
     archive: bool,
     versions: search::Versions,
+    /// What is looked at, if it is one version that is not whole.
+    partial: Option<(Version, View)>,
 }
 
 impl Line {
     async fn of(store: &Store, versions: &[Version]) -> Result<Vec<Self>, Status> {
         let mut lines: BTreeMap<i64, Vec<&Version>> = BTreeMap::new();
-        for version in versions {
+        let (partial, whole): (Vec<&Version>, Vec<&Version>) =
+            versions.iter().partition(|v| v.incomplete_reason.is_some());
+        for version in whole {
             lines.entry(version.line_id).or_default().push(version);
         }
-        let mut all = Vec::with_capacity(lines.len());
+        let mut all = Vec::with_capacity(lines.len() + partial.len());
+        let is_archive = |v: &Version| version_type::stored(&v.kind) == v1::VersionType::Archive;
         for (id, versions) in lines {
             let numbers = versions.iter().map(|v| (v.version, v.floor)).collect();
             all.push(Self {
                 plan: versions[0].plan.clone(),
-                archive: version_type::stored(&versions[0].kind) == v1::VersionType::Archive,
+                archive: is_archive(versions[0]),
                 versions: search::Versions::new(store, id, numbers).await?,
+                partial: None,
+            });
+        }
+        // What is known of these is not what is known of others, so each is looked at alone.
+        for version in partial {
+            let view = View::of(store, version).await?;
+            all.push(Self {
+                plan: version.plan.clone(),
+                archive: is_archive(version),
+                versions: search::Versions::of(&view).await?,
+                partial: Some((version.clone(), view)),
             });
         }
         Ok(all)
@@ -91,11 +108,11 @@ impl Catalogs {
     async fn version(&self, field: &str, name: &str) -> Result<Version, Status> {
         let (line, number) = names::version_numbers(name).map_err(|e| status::invalid(field, e))?;
         let client = self.app.store.client().await?;
-        let found = versions::version_get(&client, line, number).await?;
+        let found = versions::version_look(&client, line, number).await?;
         found.ok_or_else(|| status::not_found(name))
     }
 
-    /// Published versions, newest first; `plan` is a resource name.
+    /// Versions, newest first, also those that are not whole; `plan` is a resource name.
     async fn versions(&self, plan: &str, archives: Option<bool>) -> Result<Vec<Version>, Status> {
         let plan = match plan {
             "" => None,
@@ -104,6 +121,7 @@ impl Catalogs {
         let filter = Filter {
             plan,
             archives,
+            incomplete: true,
             ..Filter::default()
         };
         let client = self.app.store.client().await?;
@@ -163,6 +181,7 @@ fn shown(path: &[u8], found: &Found) -> v1::Entry {
     match found {
         Found::Directory(stat) => directory(path, stat),
         Found::Entry(found) => entry(found),
+        Found::Unknown => v1::Entry::default(),
     }
 }
 
@@ -241,10 +260,16 @@ fn wanted(request: &FindEntriesRequest) -> Result<Wanted, Status> {
 }
 
 fn found_entry(hit: &Hit, line: &Line, places: &Places) -> FoundEntry {
-    let volumes = places.volumes(hit.entry.place, hit.entry.tar_length);
+    let (place, length) = (hit.entry.place, hit.entry.tar_length);
+    let volumes = places.volumes(place, length);
+    let gap = line.partial.as_ref().and_then(|(_, view)| view.gap());
+    let unmet = gap.and_then(|gap| gap.unmet(place, length));
     FoundEntry {
         path: Some(absolute(&join(&hit.directory, &hit.entry.name))),
-        entry: Some(entry(&hit.entry)),
+        entry: Some(v1::Entry {
+            lacks: unmet.unwrap_or_default(),
+            ..entry(&hit.entry)
+        }),
         version: names::version(line.versions.line(), hit.newest),
         plan: names::plan(&line.plan),
         oldest_number: hit.oldest as u64,
@@ -262,6 +287,8 @@ struct Finder {
     bytes: usize,
     scanned: u64,
     sent: Instant,
+    /// What could not be looked at.
+    lacks: Vec<String>,
 }
 
 impl Finder {
@@ -290,6 +317,10 @@ impl Finder {
                     self.send(false).await?;
                 }
             }
+            if let Some((version, view)) = &line.partial {
+                let told = gaps::told_below(view, version, &wanted.directory).await?;
+                self.lacks.extend(told);
+            }
         }
         self.send(true).await
     }
@@ -301,6 +332,11 @@ impl Finder {
             entries: std::mem::take(&mut self.entries),
             scanned_count: self.scanned,
             complete,
+            lacks: if complete {
+                std::mem::take(&mut self.lacks)
+            } else {
+                Vec::new()
+            },
         };
         send(&self.sender, message).await
     }
@@ -338,6 +374,7 @@ impl CatalogService for Catalogs {
             plan: Some(plan),
             archives: Some(request.archives),
             until: moments::read("at", &request.at, &now, Day::Ends)?,
+            incomplete: true,
             ..Filter::default()
         };
         let client = self.app.store.client().await?;
@@ -354,8 +391,10 @@ impl CatalogService for Catalogs {
             )
         })?;
         let parts = parts::part_list_of_version(&client, version.line_id, version.version).await?;
+        let mut told = message(version, &parts);
+        gaps::tell(&client, version, &mut told).await?;
         Ok(Response::new(ResolveVersionResponse {
-            version: Some(message(version, &parts)),
+            version: Some(told),
         }))
     }
 
@@ -384,6 +423,7 @@ impl CatalogService for Catalogs {
                 bytes: 0,
                 scanned: 0,
                 sent: Instant::now(),
+                lacks: Vec::new(),
             };
             finder.look(&app, lines, &wanted).await
         })
@@ -397,30 +437,35 @@ impl CatalogService for Catalogs {
     ) -> Result<Response<Self::DiffVersionsStream>, Status> {
         let request = request.into_inner();
         let directory = optional_directory("directory", request.directory.as_ref())?;
-        let before = self.version("version", &request.version).await?;
-        let after = self
+        let old = self.version("version", &request.version).await?;
+        let new = self
             .version("other_version", &request.other_version)
             .await?;
-        let before = View::of(&self.app.store, &before).await?;
-        let after = View::of(&self.app.store, &after).await?;
+        let before = View::of(&self.app.store, &old).await?;
+        let after = View::of(&self.app.store, &new).await?;
         if before.stat(&directory).await?.is_none() && after.stat(&directory).await?.is_none() {
             return Err(no_such_path(&directory));
         }
         self.answer(|sender| async move {
             let mut found = pin!(search::diff(&before, &after, &directory));
             while let Some(some) = found.try_next().await? {
+                let some = search::certain(&before, &after, some).await?;
                 for some in some.chunks(MESSAGE) {
                     let message = DiffVersionsResponse {
                         differences: some.iter().map(difference).collect(),
-                        complete: false,
+                        ..DiffVersionsResponse::default()
                     };
                     send(&sender, message).await?;
                 }
             }
-            let last = DiffVersionsResponse {
+            let mut last = DiffVersionsResponse {
                 complete: true,
                 ..DiffVersionsResponse::default()
             };
+            for (view, version) in [(&before, &old), (&after, &new)] {
+                let told = gaps::told_below(view, version, &directory).await?;
+                last.lacks.extend(told);
+            }
             send(&sender, last).await
         })
     }
@@ -447,18 +492,32 @@ impl CatalogService for Catalogs {
                 let (place, length) = match &state.found {
                     Some(Found::Entry(entry)) => (entry.place, entry.tar_length),
                     Some(Found::Directory(stat)) => (stat.place, stat.tar_length),
-                    None => (None, 0),
+                    Some(Found::Unknown) | None => (None, 0),
                 };
+                let lacks = match &state.found {
+                    Some(Found::Unknown) => {
+                        let client = store.client().await?;
+                        let (line, number) = (state.newest.line_id, state.newest.version);
+                        let gap = Gap::of(&client, line, number).await?;
+                        gap.and_then(|gap| gap.unknown())
+                    }
+                    _ => None,
+                };
+                let known = state
+                    .found
+                    .as_ref()
+                    .filter(|it| !matches!(it, Found::Unknown));
                 let volumes = places.get(&state.newest.line_id);
                 let volumes = volumes.map_or_else(Vec::new, |line| line.volumes(place, length));
                 let message = PathState {
-                    entry: state.found.as_ref().map(|it| shown(&wanted, it)),
+                    entry: known.map(|it| shown(&wanted, it)),
                     version: names::version(state.newest.line_id, state.newest.version),
                     start_time: Some(timestamp(state.newest.started_at)),
                     oldest_number: state.oldest.version as u64,
                     oldest_start_time: Some(timestamp(state.oldest.started_at)),
                     version_count: state.count,
                     volumes: volumes.into_iter().map(names::volume).collect(),
+                    lacks: lacks.unwrap_or_default(),
                 };
                 let states = vec![message];
                 send(&sender, TracePathResponse { states }).await?;
@@ -476,16 +535,13 @@ impl CatalogService for Catalogs {
         let request = request.into_inner();
         let top = optional_directory("directory", request.directory.as_ref())?;
         let version = self.version("version", &request.version).await?;
-        let found = View::of(&self.app.store, &version)
-            .await?
-            .stat(&top)
-            .await?;
-        if !matches!(found, Some(Found::Directory(_))) {
+        let view = View::of(&self.app.store, &version).await?;
+        let found = view.stat(&top).await?;
+        if !matches!(found, Some(Found::Directory(_) | Found::Unknown)) {
             return Err(no_such_path(&top));
         }
-        let numbers = vec![(version.version, version.floor)];
         let store = self.app.store.clone();
-        let versions = search::Versions::new(&store, version.line_id, numbers).await?;
+        let versions = search::Versions::of(&view).await?;
         self.answer(|sender| async move {
             let depth = request.depth as usize;
             let mut measures = pin!(search::measure(&store, versions, &top, depth));
@@ -499,9 +555,17 @@ impl CatalogService for Catalogs {
                     });
                     let message = MeasureDirectoriesResponse {
                         directories: directories.collect(),
+                        ..MeasureDirectoriesResponse::default()
                     };
                     send(&sender, message).await?;
                 }
+            }
+            if let Some(lacks) = gaps::told_below(&view, &version, &top).await? {
+                let message = MeasureDirectoriesResponse {
+                    lacks: vec![lacks],
+                    ..MeasureDirectoriesResponse::default()
+                };
+                send(&sender, message).await?;
             }
             Ok(())
         })

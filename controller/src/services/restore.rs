@@ -11,7 +11,8 @@ use tonic::{Code, Status};
 use super::mutation::Mutation;
 use super::status::{self, Violations};
 use super::version::{Versions, no_parts, readable, relative};
-use super::{names, recall_plan};
+use super::{gaps, names, recall_plan};
+use crate::catalog::gap::{self, Lacking, What};
 use crate::catalog::{Patterns, Selection, View, extra, recall};
 use crate::store::jobs::{self, NewRestore};
 use crate::store::removals::{self, NewExtra};
@@ -74,14 +75,23 @@ impl Versions {
         request: &RestoreVersionRequest,
         wanted: &Wanted,
     ) -> Result<Planned, Status> {
-        let (version, parts) = self.version("version", &request.version).await?;
+        let (version, view) = self.known("version", &request.version).await?;
         readable(&request.version, &version)?;
         let (agent_id, agent) = self.agent(&version, &request.agent).await?;
-        let view = View::of(&self.app.store, &version).await?;
+        let client = self.app.store.client().await?;
+        let parts = view.parts(&client).await?;
+        drop(client);
         let chosen = wanted.choose(&view).await?;
         let selection = &chosen.selection;
+        let lacks = lacks(&view, selection).await?;
+        if lacks.is_any() && !request.partial && !request.dry_run {
+            return Err(lacks.refusal(request, &version));
+        }
         let (count, needed) = recall::count(&view, selection, &chosen.strip, &parts).await?;
         if request.delete_extra {
+            if version.incomplete_reason.is_some() {
+                return Err(listing_unknown(lacks.first.as_deref().unwrap_or(b"/")));
+            }
             self.may_delete_extra(&view, &chosen, &version, wanted)
                 .await?;
         }
@@ -90,6 +100,11 @@ impl Versions {
         drop(client);
         answer.entry_count = count.entries;
         answer.byte_count = count.bytes;
+        answer.unknown_directory_count = lacks.directories;
+        answer.unmet_entry_count = lacks.entries;
+        if let (true, Some(gap)) = (lacks.is_any(), view.gap()) {
+            answer.lacking_volumes = gaps::volumes(&gap);
+        }
         let agent = names::agent(&agent);
         Ok(Planned {
             kept: wanted.kept(request, agent.clone(), &chosen.strip),
@@ -155,13 +170,7 @@ impl Versions {
         } = chosen;
         let taken = extra::Taken::of(view).await?;
         if let Some(directory) = extra::unknown(view, selection, &taken).await? {
-            return Err(status::precondition(
-                "LISTING_UNKNOWN",
-                format!(
-                    "the version does not know what was in {}, so nothing there can be told to be extra: choose another version, or paths without it",
-                    path::display(&directory)
-                ),
-            ));
+            return Err(listing_unknown(&directory));
         }
         // There is more there than the version was asked to hold: what rules left out, what could not be read, what is mounted.
         if wanted.is_at_origin(strip) {
@@ -254,6 +263,66 @@ pub(super) struct Planned {
     first_volume: Option<i64>,
     /// The plan as it is told.
     pub(super) answer: RestoreVersionResponse,
+}
+
+/// What of a selection is not known or can't be read, since the version is not whole.
+#[derive(Default)]
+struct Lacks {
+    directories: u64,
+    entries: u64,
+    /// Absolute path of the first, and what is said of it.
+    first: Option<Vec<u8>>,
+    why: String,
+}
+
+async fn lacks(view: &View, selection: &Selection) -> Result<Lacks, Status> {
+    let mut found = Lacks::default();
+    let Some(mut lacking) = Lacking::of(view, selection) else {
+        return Ok(found);
+    };
+    while let Some(some) = lacking.next().await? {
+        for lack in some {
+            match lack.what {
+                What::Unknown => found.directories += 1,
+                What::NotMet => found.entries += 1,
+            }
+            if found.first.is_none() {
+                found.first = Some([b"/", lack.path.as_slice()].concat());
+                found.why = lack.message;
+            }
+        }
+    }
+    Ok(found)
+}
+
+impl Lacks {
+    fn is_any(&self) -> bool {
+        self.directories + self.entries > 0
+    }
+
+    fn refusal(&self, request: &RestoreVersionRequest, version: &Version) -> Status {
+        let first = path::display(self.first.as_deref().unwrap_or_default());
+        let more = match self.directories + self.entries {
+            1 => String::new(),
+            all => format!(", and {} more like it", all - 1),
+        };
+        let name = format!("{} of plan {}", request.version, version.plan);
+        gaps::incomplete(
+            &name,
+            &format!("{first}: {}{more}", self.why),
+            "restore what there is of it with --partial, which names the rest as issues, or choose another version or other paths",
+        )
+    }
+}
+
+fn listing_unknown(directory: &[u8]) -> Status {
+    status::precondition(
+        "LISTING_UNKNOWN",
+        format!(
+            "the version does not know what was in {}, so nothing there can be told to be extra: choose another version, or paths without it",
+            path::display(directory)
+        ),
+    )
 }
 
 /// What a restore asks for, read once. Paths are without slash at either end; empty is the root.
@@ -359,6 +428,16 @@ impl Wanted {
     /// What of the version it means.
     async fn choose(&self, view: &View) -> Result<Chosen, Status> {
         let mut paths = self.paths.clone();
+        if !self.patterns.is_empty() && gap::is_unknown_below(view, b"").await? {
+            let why = view.gap().and_then(|gap| gap.unknown());
+            return Err(status::precondition(
+                "VERSION_INCOMPLETE",
+                format!(
+                    "what patterns match is not known of all of the version, since it is not whole ({}): bring what it lacks, or restore what `taf find` finds of it, with --files-from",
+                    why.unwrap_or_default()
+                ),
+            ));
+        }
         paths.extend(self.patterns.resolve(view).await?);
         if let (Some(strip), true) = (&self.strip_prefix, paths.is_empty()) {
             paths.push(strip.clone());
@@ -421,6 +500,7 @@ impl Wanted {
             prefix: Some(rooted(&self.prefix)),
             owner_rules: request.owner_rules.clone(),
             verify_only: request.verify_only,
+            partial: request.partial,
         }
     }
 }

@@ -21,16 +21,17 @@ use tonic::{Request, Response, Status};
 use super::mutation::Mutation;
 use super::paging::Page;
 use super::retention::Keeping;
-use super::status;
 use super::{PAGE_DEFAULT, PAGE_MOST, moments, names, removal, sample, timestamp, version_type};
+use super::{gaps, status};
 use crate::access::Caller;
 use crate::app::App;
+use crate::catalog::gap::Gap;
 use crate::catalog::view::Found;
 use crate::catalog::{View, browse};
 use crate::session::Registry;
 use crate::store::lines;
+use crate::store::partials;
 use crate::store::parts::{self, Located};
-use crate::store::rebuilds;
 use crate::store::removals::{self, NewRemoval};
 use crate::store::verifications::{self, PartsOfVolume};
 use crate::store::versions::{self, Version};
@@ -63,11 +64,25 @@ impl Versions {
     ) -> Result<(Version, Vec<Located>), Status> {
         let (line, number) = names::version_numbers(name).map_err(|e| status::invalid(field, e))?;
         let client = self.app.store.client().await?;
-        let found = versions::version_get(&client, line, number)
+        let found = versions::version_look(&client, line, number)
             .await?
             .ok_or_else(|| status::not_found(name))?;
+        if let Some(why) = &found.incomplete_reason {
+            return Err(gaps::incomplete(name, why, "choose another version"));
+        }
         let parts = parts::part_list_of_version(&client, line, number).await?;
         Ok((found, parts))
+    }
+
+    /// A version, whole or not.
+    pub(super) async fn known(&self, field: &str, name: &str) -> Result<(Version, View), Status> {
+        let (line, number) = names::version_numbers(name).map_err(|e| status::invalid(field, e))?;
+        let client = self.app.store.client().await?;
+        let found = versions::version_look(&client, line, number).await?;
+        drop(client);
+        let found = found.ok_or_else(|| status::not_found(name))?;
+        let view = View::of(&self.app.store, &found).await?;
+        Ok((found, view))
     }
 
     async fn verify(
@@ -386,6 +401,7 @@ impl VersionService for Versions {
             tag: (!request.tag.is_empty()).then_some(request.tag.as_str()),
             since,
             until,
+            incomplete: true,
         };
         let client = self.app.store.client().await?;
         let before = after(&page)?;
@@ -399,8 +415,9 @@ impl VersionService for Versions {
             messages.push(message(row, &parts));
         }
         let keeping = Keeping::of(&client, rows.iter().map(|row| row.line_id)).await?;
-        for version in &mut messages {
+        for (version, row) in messages.iter_mut().zip(&rows) {
             keeping.tell(version);
+            gaps::tell(&client, row, version).await?;
         }
         Ok(Response::new(ListVersionsResponse {
             versions: messages,
@@ -412,12 +429,13 @@ impl VersionService for Versions {
         &self,
         request: Request<GetVersionRequest>,
     ) -> Result<Response<GetVersionResponse>, Status> {
-        let (version, parts) = self.version("name", &request.get_ref().name).await?;
-        let mut told = message(&version, &parts);
+        let (version, view) = self.known("name", &request.get_ref().name).await?;
         let client = self.app.store.client().await?;
+        let mut told = message(&version, &view.parts(&client).await?);
         Keeping::of(&client, [version.line_id])
             .await?
             .tell(&mut told);
+        gaps::tell(&client, &version, &mut told).await?;
         Ok(Response::new(GetVersionResponse {
             version: Some(told),
         }))
@@ -441,17 +459,23 @@ impl VersionService for Versions {
             Some(_) => return Err(status::invalid("page_token", "is damaged")),
         };
         let client = self.app.store.client().await?;
-        let mut rows = rebuilds::version_list_incomplete(&client, behind, page.limit()).await?;
+        let mut rows = partials::version_list_incomplete(&client, behind, page.limit()).await?;
         let next_page_token = page.cut(&mut rows, |row| format!("{} {}", row.line_id, row.version));
-        let version = |row: rebuilds::Incomplete| IncompleteVersion {
-            name: names::version(row.line_id, row.version),
-            plan: row.plan.map(|plan| names::plan(&plan)).unwrap_or_default(),
-            number: row.version as u64,
-            start_time: Some(timestamp(row.started_at)),
-            reason: row.reason,
-        };
+        let mut versions = Vec::with_capacity(rows.len());
+        for row in rows {
+            let gap = Gap::of(&client, row.line_id, row.version).await?;
+            versions.push(IncompleteVersion {
+                name: names::version(row.line_id, row.version),
+                plan: row.plan.map(|plan| names::plan(&plan)).unwrap_or_default(),
+                number: row.version as u64,
+                start_time: Some(timestamp(row.started_at)),
+                reason: row.reason,
+                unknown_since_number: gap.as_ref().map_or(0, Gap::since) as u64,
+                lacking_volumes: gap.as_ref().map(gaps::volumes).unwrap_or_default(),
+            });
+        }
         Ok(Response::new(ListIncompleteVersionsResponse {
-            versions: rows.into_iter().map(version).collect(),
+            versions,
             next_page_token,
         }))
     }
@@ -463,7 +487,7 @@ impl VersionService for Versions {
         let request = request.into_inner();
         let directory =
             relative(request.directory.as_ref()).map_err(|e| status::invalid("directory", e))?;
-        let (version, _) = self.version("version", &request.version).await?;
+        let (_, view) = self.known("version", &request.version).await?;
         let scope = format!("entries {} {}", request.version, path::display(&directory));
         let page = Page::read(
             &scope,
@@ -472,11 +496,11 @@ impl VersionService for Versions {
             ENTRIES_DEFAULT,
             ENTRIES_MOST,
         )?;
-        let view = View::of(&self.app.store, &version).await?;
         let found = browse::list(&view, &directory, page.after(), page.limit() as usize).await?;
         let browse::Listing {
             entries: mut rows,
             unknown,
+            gap,
         } = found.ok_or_else(|| no_such_path(&directory))?;
         let mut messages = Vec::with_capacity(rows.len());
         let mut bytes = 0;
@@ -503,10 +527,13 @@ impl VersionService for Versions {
         };
         let next_page_token = page.cut(&mut rows, |row| row.name.clone());
         messages.truncate(rows.len());
+        gaps::tell_entries(&view, &directory, &rows, &mut messages).await?;
+        let lacks = view.gap().filter(|_| gap).and_then(|gap| gap.unknown());
         Ok(Response::new(ListEntriesResponse {
             entries: messages,
             next_page_token,
             listing_unknown: unknown,
+            lacks: lacks.unwrap_or_default(),
         }))
     }
 
@@ -516,16 +543,22 @@ impl VersionService for Versions {
     ) -> Result<Response<GetEntryResponse>, Status> {
         let request = request.into_inner();
         let wanted = relative(request.path.as_ref()).map_err(|e| status::invalid("path", e))?;
-        let (version, parts) = self.version("version", &request.version).await?;
-        let view = View::of(&self.app.store, &version).await?;
+        let (_, view) = self.known("version", &request.version).await?;
+        let client = self.app.store.client().await?;
+        let parts = view.parts(&client).await?;
+        drop(client);
         let found = view
             .stat(&wanted)
             .await?
             .ok_or_else(|| no_such_path(&wanted))?;
-        let (message, place, length) = match &found {
+        let gap = view.gap();
+        let (mut message, place, length) = match &found {
             Found::Entry(found) => (entry(found), found.place, found.tar_length),
             Found::Directory(stat) => (directory(&wanted, stat), stat.place, stat.tar_length),
+            Found::Unknown => return Err(gaps::unknown(&wanted, gap.as_deref())),
         };
+        let unmet = gap.and_then(|gap| gap.unmet(place, length));
+        message.lacks = unmet.unwrap_or_default();
         let holding = parts.iter().filter(|part| {
             place.is_some_and(|place| {
                 part.archive_ordinal as u32 == place.archive_ordinal

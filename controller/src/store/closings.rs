@@ -227,6 +227,18 @@ pub async fn closing_parts_on(
     Ok(rows.iter().map(part).collect())
 }
 
+/// Barcodes of the volumes that a line's parts were written on, by ordinal of the archive and number.
+pub async fn closing_barcodes_on(
+    tx: &Transaction<'_>,
+    line: i64,
+) -> Result<std::collections::HashMap<(i32, i32), String>, Error> {
+    let sql = "SELECT a.ordinal, x.part_number, v.barcode FROM archives AS a JOIN parts AS x ON x.archive_id = a.id \
+               JOIN volumes AS v ON v.id = x.volume_id WHERE a.line_id = $1";
+    let rows = tx.query(sql, &[&line]).await?;
+    let barcode = |row: &tokio_postgres::Row| ((row.get(0), row.get(1)), row.get(2));
+    Ok(rows.iter().map(barcode).collect())
+}
+
 /// The versions right below `version` that have no part: number, when begun, when published.
 pub async fn closing_unchanged_on(
     tx: &Transaction<'_>,

@@ -27,9 +27,10 @@ pub async fn version_expire_on(
 }
 
 /// A kept version, held until the transaction ends: whoever makes a job that reads it does so here first, so that it can't expire
-/// before its job is seen. False if it is not kept.
+/// before its job is seen. False if it is not kept. One that is not whole is.
 pub async fn version_use_on(tx: &Transaction<'_>, line: i64, number: i64) -> Result<bool, Error> {
-    let sql = "SELECT 1 FROM versions WHERE line_id = $1 AND version = $2 AND state = 'published' AND expired_at IS NULL FOR SHARE";
+    let sql = "SELECT 1 FROM versions WHERE line_id = $1 AND version = $2 AND (state = 'published' OR incomplete_reason IS NOT NULL) \
+               AND expired_at IS NULL FOR SHARE";
     Ok(tx.query_opt(sql, &[&line, &number]).await?.is_some())
 }
 

@@ -170,6 +170,11 @@ const MIGRATIONS: &[Migration] = &[
         name: "dump",
         sql: include_str!("../../migrations/0031_dump.sql"),
     },
+    Migration {
+        number: 32,
+        name: "gaps",
+        sql: include_str!("../../migrations/0032_gaps.sql"),
+    },
 ];
 
 /// The texts of all migrations, in order.

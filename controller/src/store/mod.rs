@@ -34,6 +34,7 @@ mod migrate;
 pub mod mounts;
 pub mod orphans;
 pub mod pages;
+pub mod partials;
 pub mod parts;
 pub mod plans;
 pub mod pools;

@@ -17,6 +17,35 @@ pub struct Scope {
     pub version: i64,
     /// Version that resolution does not go below.
     pub floor: i64,
+    /// Of rows of the floor itself only those count that an archive of this ordinal or a later one brought. 0 but for a version that is not
+    /// whole.
+    pub ordinal: i32,
+}
+
+impl Scope {
+    /// All rows of a version.
+    pub fn whole(line_id: i64, version: i64, floor: i64) -> Self {
+        Self {
+            line_id,
+            version,
+            floor,
+            ordinal: 0,
+        }
+    }
+
+    /// Only those of an archive, by version and ordinal, and of later ones: as if nothing older had ever been. A key of which that leaves
+    /// nothing is not known.
+    #[must_use]
+    pub fn from(self, (version, ordinal): (i64, i32)) -> Self {
+        if version < self.floor {
+            return self;
+        }
+        Self {
+            floor: version,
+            ordinal,
+            ..self
+        }
+    }
 }
 
 /// A resolved row.
@@ -108,13 +137,19 @@ pub async fn page_get(
     let sql = client
         .prepare_cached(
             "SELECT body, hashes FROM pages WHERE line_id = $1 AND chunk = $2 AND version >= $3 AND version <= $4 \
-             ORDER BY version DESC LIMIT 1",
+             AND (version > $3 OR archive_ordinal >= $5) ORDER BY version DESC LIMIT 1",
         )
         .await?;
     let row = client
         .query_opt(
             &sql,
-            &[&scope.line_id, &chunk, &scope.floor, &scope.version],
+            &[
+                &scope.line_id,
+                &chunk,
+                &scope.floor,
+                &scope.version,
+                &scope.ordinal,
+            ],
         )
         .await?;
     let body = row.and_then(|row| {
@@ -175,7 +210,7 @@ pub async fn page_keys(
         .prepare_cached(&format!(
             "SELECT DISTINCT ON (chunk) chunk, version, body IS NULL FROM pages \
              WHERE line_id = $1 AND chunk {compare} $2 AND chunk < $3 AND version >= $4 AND version <= $5 \
-             ORDER BY chunk, version DESC LIMIT $6::bigint"
+             AND (version > $4 OR archive_ordinal >= $7) ORDER BY chunk, version DESC LIMIT $6::bigint"
         ))
         .await?;
     let rows = client
@@ -188,6 +223,7 @@ pub async fn page_keys(
                 &scope.floor,
                 &scope.version,
                 &limit,
+                &scope.ordinal,
             ],
         )
         .await?;
@@ -239,7 +275,7 @@ pub async fn page_scan_newest(
         .prepare_cached(&format!(
             "SELECT DISTINCT ON (chunk) chunk, version, body FROM pages \
              WHERE line_id = $1 AND chunk {compare} $2 AND chunk < $3 AND version >= $4 AND version <= $5 \
-             ORDER BY chunk, version DESC LIMIT $6::bigint"
+             AND (version > $4 OR archive_ordinal >= $7) ORDER BY chunk, version DESC LIMIT $6::bigint"
         ))
         .await?;
     let rows = client
@@ -252,6 +288,7 @@ pub async fn page_scan_newest(
                 &scope.floor,
                 &scope.version,
                 &limit,
+                &scope.ordinal,
             ],
         )
         .await?;
@@ -270,7 +307,7 @@ pub async fn page_scan(
         .prepare_cached(
             "SELECT chunk, version, body FROM pages \
              WHERE line_id = $1 AND chunk >= $2 AND (chunk > $2 OR version < $7::bigint) AND chunk < $3 AND version >= $4 \
-             AND version <= $5 ORDER BY chunk, version DESC LIMIT $6::bigint",
+             AND version <= $5 AND (version > $4 OR archive_ordinal >= $8) ORDER BY chunk, version DESC LIMIT $6::bigint",
         )
         .await?;
     let rows = client
@@ -284,6 +321,7 @@ pub async fn page_scan(
                 &scope.version,
                 &limit,
                 &below,
+                &scope.ordinal,
             ],
         )
         .await?;
@@ -326,13 +364,21 @@ pub async fn page_measure(
         .prepare_cached(&format!(
             "SELECT DISTINCT ON (chunk) chunk, version, archive_ordinal, part_number, \
              octet_length(body) + octet_length(hashes) FROM pages \
-             WHERE line_id = $1 AND chunk {compare} $2 AND version >= $3 AND version <= $4 ORDER BY chunk, version DESC LIMIT $5::bigint"
+             WHERE line_id = $1 AND chunk {compare} $2 AND version >= $3 AND version <= $4 \
+             AND (version > $3 OR archive_ordinal >= $6) ORDER BY chunk, version DESC LIMIT $5::bigint"
         ))
         .await?;
     let rows = client
         .query(
             &sql,
-            &[&scope.line_id, &from, &scope.floor, &scope.version, &limit],
+            &[
+                &scope.line_id,
+                &from,
+                &scope.floor,
+                &scope.version,
+                &limit,
+                &scope.ordinal,
+            ],
         )
         .await?;
     Ok(rows.iter().map(measured).collect())
@@ -348,16 +394,43 @@ pub async fn page_measure_keys(
         .prepare_cached(
             "SELECT DISTINCT ON (chunk) chunk, version, archive_ordinal, part_number, \
              octet_length(body) + octet_length(hashes) FROM pages \
-             WHERE line_id = $1 AND chunk = ANY($2::bytea[]) AND version >= $3 AND version <= $4 ORDER BY chunk, version DESC",
+             WHERE line_id = $1 AND chunk = ANY($2::bytea[]) AND version >= $3 AND version <= $4 \
+             AND (version > $3 OR archive_ordinal >= $5) ORDER BY chunk, version DESC",
         )
         .await?;
     let rows = client
         .query(
             &sql,
-            &[&scope.line_id, &chunks, &scope.floor, &scope.version],
+            &[
+                &scope.line_id,
+                &chunks,
+                &scope.floor,
+                &scope.version,
+                &scope.ordinal,
+            ],
         )
         .await?;
     Ok(rows.iter().map(measured).collect())
+}
+
+/// How many rows a version resolves to, tombstones included, by the part that brought them: version, ordinal of the archive, number
+/// and rows of each.
+pub async fn page_count_parts(
+    client: &impl GenericClient,
+    scope: Scope,
+) -> Result<Vec<(i64, i32, i32, i64)>, Error> {
+    let sql = "SELECT q.version, q.archive_ordinal, q.part_number, count(*) AS n FROM \
+               (SELECT DISTINCT ON (chunk) chunk, version, archive_ordinal, part_number FROM pages \
+                WHERE line_id = $1 AND version >= $2 AND version <= $3 AND (version > $2 OR archive_ordinal >= $4) \
+                ORDER BY chunk, version DESC) AS q GROUP BY q.version, q.archive_ordinal, q.part_number";
+    let rows = client
+        .query(
+            sql,
+            &[&scope.line_id, &scope.floor, &scope.version, &scope.ordinal],
+        )
+        .await?;
+    let counted = |row: &tokio_postgres::Row| (row.get(0), row.get(1), row.get(2), row.get(3));
+    Ok(rows.iter().map(counted).collect())
 }
 
 fn measured(row: &tokio_postgres::Row) -> Measured {

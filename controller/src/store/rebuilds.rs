@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use super::archives::{self, Archive};
 use super::pages::{self, NewPage};
-use super::{Error, GenericClient, Transaction, clip};
+use super::{Error, GenericClient, Transaction};
 
 /// A cartridge as its label tells.
 #[derive(Debug, Clone)]
@@ -441,22 +441,6 @@ pub async fn archive_unlist_on(
     Ok(())
 }
 
-/// Which of these parts of a line, each by ordinal of its archive and number, the catalog does not have.
-pub async fn part_list_missing_on(
-    tx: &Transaction<'_>,
-    line: i64,
-    needed: &[(i32, i32)],
-) -> Result<Vec<(i32, i32)>, Error> {
-    let ordinals: Vec<i32> = needed.iter().map(|(ordinal, _)| *ordinal).collect();
-    let numbers: Vec<i32> = needed.iter().map(|(_, number)| *number).collect();
-    let sql = "SELECT k.ordinal, k.part_number FROM \
-               (SELECT unnest($2::integer[]) AS ordinal, unnest($3::integer[]) AS part_number) AS k WHERE NOT EXISTS \
-               (SELECT 1 FROM archives AS a JOIN parts AS x ON x.archive_id = a.id WHERE a.line_id = $1 AND a.ordinal = k.ordinal \
-                AND x.part_number = k.part_number) ORDER BY k.ordinal, k.part_number";
-    let rows = tx.query(sql, &[&line, &ordinals, &numbers]).await?;
-    Ok(rows.iter().map(|row| (row.get(0), row.get(1))).collect())
-}
-
 /// Says which of the parts that a version needs are there, so that they stay, whether it is whole or not.
 pub async fn version_parts_hold_on(
     tx: &Transaction<'_>,
@@ -473,21 +457,6 @@ pub async fn version_parts_hold_on(
          JOIN parts AS x ON x.archive_id = a.id AND x.part_number = k.part_number WHERE NOT EXISTS \
          (SELECT 1 FROM version_parts AS n WHERE n.line_id = $1::bigint AND n.version = $2::bigint AND n.part_id = x.id)",
         &[&line, &version, &ordinals, &numbers],
-    )
-    .await?;
-    Ok(())
-}
-
-/// Says why a version is not readable.
-pub async fn version_incomplete_on(
-    tx: &Transaction<'_>,
-    line: i64,
-    version: i64,
-    why: &str,
-) -> Result<(), Error> {
-    tx.execute(
-        "UPDATE versions SET incomplete_reason = $3 WHERE line_id = $1 AND version = $2 AND incomplete_reason IS NOT NULL",
-        &[&line, &version, &clip(why, 400)],
     )
     .await?;
     Ok(())
@@ -529,7 +498,8 @@ pub async fn version_complete_on(
     let rows = tx
         .execute(
             "UPDATE versions SET state = 'published', published_at = $3, file_count = $4, directory_count = $5, byte_count = $6, \
-             stored_byte_count = $7, issue_count = $8, living_tar_bytes = $9, incomplete_reason = NULL \
+             stored_byte_count = $7, issue_count = $8, living_tar_bytes = $9, incomplete_reason = NULL, certain_version = NULL, \
+             certain_ordinal = NULL \
              WHERE line_id = $1 AND version = $2 AND incomplete_reason IS NOT NULL",
             &[
                 &line,
@@ -558,7 +528,7 @@ pub async fn version_complete_as_on(
         .execute(
             "UPDATE versions SET state = 'published', published_at = versions.started_at, floor = b.floor, file_count = b.file_count, \
              directory_count = b.directory_count, byte_count = b.byte_count, living_tar_bytes = b.living_tar_bytes, \
-             lost_reason = b.lost_reason, incomplete_reason = NULL FROM versions AS b WHERE versions.line_id = $1 AND versions.version = $2 \
+             lost_reason = b.lost_reason, incomplete_reason = NULL, certain_version = NULL, certain_ordinal = NULL FROM versions AS b WHERE versions.line_id = $1 AND versions.version = $2 \
              AND versions.incomplete_reason IS NOT NULL AND b.line_id = $1 AND b.version = $3 AND b.state = 'published' AND NOT b.pages_gone",
             &[&line, &version, &before],
         )
@@ -573,40 +543,4 @@ pub async fn version_complete_as_on(
     )
     .await?;
     Ok(true)
-}
-
-/// A version that is not readable, for people.
-#[derive(Debug, Clone)]
-pub struct Incomplete {
-    /// Plan.
-    pub plan: Option<String>,
-    /// Line.
-    pub line_id: i64,
-    /// Number.
-    pub version: i64,
-    /// When its walk began.
-    pub started_at: Timestamp,
-    /// Why.
-    pub reason: String,
-}
-
-/// Versions that came back and are not readable, behind a line and number.
-pub async fn version_list_incomplete(
-    client: &impl GenericClient,
-    (line, number): (i64, i64),
-    limit: i64,
-) -> Result<Vec<Incomplete>, Error> {
-    let sql = "SELECT p.plan_name, v.line_id, v.version, v.started_at, v.incomplete_reason FROM versions AS v \
-               JOIN lines AS l ON l.id = v.line_id LEFT JOIN plans AS p ON p.id = l.plan_id \
-               WHERE v.incomplete_reason IS NOT NULL AND (v.line_id > $2::bigint OR v.line_id = $2::bigint AND v.version > $3::bigint) \
-               ORDER BY v.line_id, v.version LIMIT $1::bigint";
-    let rows = client.query(sql, &[&limit, &line, &number]).await?;
-    let incomplete = |row: &tokio_postgres::Row| Incomplete {
-        plan: row.get(0),
-        line_id: row.get(1),
-        version: row.get(2),
-        started_at: row.get(3),
-        reason: row.get(4),
-    };
-    Ok(rows.iter().map(incomplete).collect())
 }

@@ -50,6 +50,7 @@ pub const SOURCES: &[(&str, &str)] = &[
     source!("mounts.rs"),
     source!("orphans.rs"),
     source!("pages.rs"),
+    source!("partials.rs"),
     source!("parts.rs"),
     source!("plans.rs"),
     source!("pools.rs"),

@@ -9,7 +9,7 @@ use taf_core::catalog::{Opening, Share};
 
 use super::{Error, GenericClient, Transaction, clip};
 
-/// A published version.
+/// A published version; or, where it is said, one that came back by a rebuild and is not whole.
 #[derive(Debug, Clone)]
 pub struct Version {
     /// Line.
@@ -34,8 +34,10 @@ pub struct Version {
     pub job_id: i64,
     /// When the walk began.
     pub started_at: Timestamp,
-    /// When it became readable.
+    /// When it became readable; of one that is not whole, when its walk began.
     pub published_at: Timestamp,
+    /// What it lacks; none if it is whole.
+    pub incomplete_reason: Option<String>,
     /// When it came back by a rebuild.
     pub rebuilt_at: Option<Timestamp>,
     /// Its rank in a list; 0 out of one. See [`Order`].
@@ -59,15 +61,15 @@ pub struct Version {
 }
 
 const SELECT: &str = "SELECT v.line_id, v.version, v.floor, p.plan_name, s.source_name, s.agent_id, a.agent_name, v.job_id, \
-     v.started_at, v.published_at, v.file_count, v.directory_count, v.byte_count, v.stored_byte_count, v.issue_count, \
+     v.started_at, COALESCE(v.published_at, v.started_at) AS published_at, v.file_count, v.directory_count, v.byte_count, v.stored_byte_count, v.issue_count, \
      v.lost_reason, \
      (SELECT CASE WHEN count(*) = count(x.verified_at) THEN min(x.verified_at) ELSE NULL END FROM version_parts AS n \
       JOIN parts AS x ON x.id = n.part_id WHERE n.line_id = v.line_id AND n.version = v.version) AS verified_at, \
      (SELECT count(x.damage) FROM version_parts AS n JOIN parts AS x ON x.id = n.part_id \
-      WHERE n.line_id = v.line_id AND n.version = v.version) AS damaged_parts, v.kind, v.parent, v.rebuilt_at \
+      WHERE n.line_id = v.line_id AND n.version = v.version) AS damaged_parts, v.kind, v.parent, v.rebuilt_at, v.incomplete_reason \
      FROM versions AS v JOIN lines AS l ON l.id = v.line_id JOIN plans AS p ON p.id = l.plan_id \
      JOIN sources AS s ON s.id = l.source_id JOIN agents AS a ON a.id = s.agent_id \
-     WHERE v.state = 'published' AND v.version <= l.head AND v.expired_at IS NULL";
+     WHERE v.version <= l.head AND v.expired_at IS NULL";
 
 fn version(row: &Row) -> Version {
     Version {
@@ -77,6 +79,7 @@ fn version(row: &Row) -> Version {
         kind: row.get(18),
         parent: row.get(19),
         rebuilt_at: row.get(20),
+        incomplete_reason: row.get(21),
         rank: 0,
         plan: row.get(3),
         source: row.get(4),
@@ -111,6 +114,8 @@ pub struct Filter<'a> {
     pub since: Option<Timestamp>,
     /// Begun then or earlier.
     pub until: Option<Timestamp>,
+    /// Also those that are not whole.
+    pub incomplete: bool,
 }
 
 /// What orders versions in lists: rank, line and number. The rank is the newest job that made it, or one before it on its line: a version
@@ -118,9 +123,9 @@ pub struct Filter<'a> {
 pub type Order = (i64, i64, i64);
 
 const RANKED: &str = "SELECT line_id, version, max(job_id) OVER (PARTITION BY line_id ORDER BY version) AS newest_job FROM versions \
-     WHERE state = 'published'";
+     WHERE state = 'published' OR incomplete_reason IS NOT NULL";
 
-/// Published versions below `before`, newest first.
+/// Versions below `before`, newest first.
 pub async fn version_list(
     client: &impl GenericClient,
     before: Option<Order>,
@@ -128,7 +133,7 @@ pub async fn version_list(
     limit: i64,
 ) -> Result<Vec<Version>, Error> {
     let sql = format!(
-        "SELECT q.*, o.newest_job FROM ({SELECT} AND ($2::varchar IS NULL OR p.plan_name = $2::varchar) \
+        "SELECT q.*, o.newest_job FROM ({SELECT} AND (v.state = 'published' OR $11::boolean AND v.incomplete_reason IS NOT NULL) AND ($2::varchar IS NULL OR p.plan_name = $2::varchar) \
          AND ($4::varchar IS NULL OR v.kind = $4::varchar) AND ($5::boolean IS NULL OR l.archives = $5::boolean) \
          AND ($6::timestamptz IS NULL OR v.started_at >= $6::timestamptz) \
          AND ($7::timestamptz IS NULL OR v.started_at <= $7::timestamptz) \
@@ -146,6 +151,7 @@ pub async fn version_list(
         tag,
         since,
         until,
+        incomplete,
     } = filter;
     let rank = before.map(|(rank, _, _)| rank);
     let (_, line, number) = before.unwrap_or_default();
@@ -153,13 +159,23 @@ pub async fn version_list(
         .query(
             &sql,
             &[
-                &rank, &plan, &limit, &kind, &archives, &since, &until, &tag, &line, &number,
+                &rank,
+                &plan,
+                &limit,
+                &kind,
+                &archives,
+                &since,
+                &until,
+                &tag,
+                &line,
+                &number,
+                &incomplete,
             ],
         )
         .await?
         .iter()
         .map(|row| Version {
-            rank: row.get(21),
+            rank: row.get(22),
             ..version(row)
         })
         .collect())
@@ -171,12 +187,32 @@ pub async fn version_get(
     line: i64,
     number: i64,
 ) -> Result<Option<Version>, Error> {
+    get(client, line, number, false).await
+}
+
+/// One version that is published, or not whole.
+pub async fn version_look(
+    client: &impl GenericClient,
+    line: i64,
+    number: i64,
+) -> Result<Option<Version>, Error> {
+    get(client, line, number, true).await
+}
+
+async fn get(
+    client: &impl GenericClient,
+    line: i64,
+    number: i64,
+    incomplete: bool,
+) -> Result<Option<Version>, Error> {
     // Asked for with nearly every look into the catalog, and slower to plan than to answer.
     let sql = client
-        .prepare_cached(&format!("{SELECT} AND v.line_id = $1 AND v.version = $2"))
+        .prepare_cached(&format!(
+            "{SELECT} AND (v.state = 'published' OR $3::boolean AND v.incomplete_reason IS NOT NULL) AND v.line_id = $1 AND v.version = $2"
+        ))
         .await?;
     Ok(client
-        .query_opt(&sql, &[&line, &number])
+        .query_opt(&sql, &[&line, &number, &incomplete])
         .await?
         .as_ref()
         .map(version))

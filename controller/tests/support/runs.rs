@@ -159,7 +159,7 @@ pub async fn make(world: &World, attempt: &Attempt, tree: &Tree) {
 }
 
 pub async fn view(world: &World, version: i64) -> View {
-    let found = View::open(&world.store, world.line, version).await;
+    let found = View::open_restored(&world.store, world.line, version).await;
     found.unwrap().unwrap()
 }
 
@@ -194,6 +194,13 @@ pub fn sizes(tree: &Tree) -> BTreeMap<Vec<u8>, u64> {
 
 /// What a restore of all is given: the ordinals of the parts' archives, and the items.
 pub async fn recalled(world: &World, version: i64) -> (Vec<u32>, Vec<RecallItem>) {
+    let (archives, items, lacks) = recalled_partly(world, version).await;
+    assert_eq!(lacks, 0, "the version is whole");
+    (archives, items)
+}
+
+/// The same of a version that may not be whole, and how many things it lacks.
+pub async fn recalled_partly(world: &World, version: i64) -> (Vec<u32>, Vec<RecallItem>, usize) {
     let view = view(world, version).await;
     let selection = Selection::resolve(&view, &[]).await.unwrap();
     let (sender, mut receiver) = tokio::sync::mpsc::channel(1);
@@ -211,14 +218,15 @@ pub async fn recalled(world: &World, version: i64) -> (Vec<u32>, Vec<RecallItem>
         .unwrap();
     };
     let receiving = async {
-        let (mut archives, mut items) = (Vec::new(), Vec::new());
+        let (mut archives, mut items, mut lacks) = (Vec::new(), Vec::new(), 0);
         while let Some(message) = receiver.recv().await {
             match message.unwrap().message.unwrap() {
                 Message::Part(part) => archives.push(part.archive_ordinal),
+                Message::Lacks(some) => lacks += some.lacks.len(),
                 Message::Items(batch) => items.extend(batch.items),
             }
         }
-        (archives, items)
+        (archives, items, lacks)
     };
     tokio::join!(receiving, sending).0
 }

@@ -70,7 +70,12 @@ async fn bring(
         key: Some(context.key),
         ..FetchRecallRequest::default()
     };
-    let fetching = recall::fetch(context.controller.clone(), wanted, sieve);
+    let fetching = recall::fetch(
+        context.controller.clone(),
+        wanted,
+        sieve,
+        Some(&context.issues),
+    );
     let fetched = context.stop.run_until_cancelled(fetching).await;
     let (parts, items) = fetched.unwrap_or(Err(Error::Stopped))?;
     let passes = Passes {

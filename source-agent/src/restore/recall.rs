@@ -19,6 +19,7 @@ use tonic::{Status, Streaming};
 use super::parts::Parts;
 use super::sieve::Sieve;
 use crate::fault::{self, Error};
+use crate::issues::Issues;
 
 /// Largest message: one segment table, and room.
 const MESSAGE_LIMIT: usize = taf_format::limits::TABLE + (1 << 20);
@@ -47,11 +48,13 @@ struct Recall {
     said: bool,
 }
 
-/// Fetches the parts, and the items as far as they are asked for.
+/// Fetches the parts, and the items as far as they are asked for. What can't be restored becomes issues; who has
+/// none for it takes a whole version or nothing.
 pub async fn fetch(
     controller: Channel,
     request: FetchRecallRequest,
     mut sieve: Option<Sieve>,
+    issues: Option<&Issues>,
 ) -> Result<(Parts, Items), Error> {
     let mut recall = Recall {
         client: CatalogServiceClient::new(controller).max_decoding_message_size(MESSAGE_LIMIT),
@@ -71,6 +74,12 @@ pub async fn fetch(
                     told.push(part.recording_uuid.clone());
                 }
                 parts.add(&part)?;
+            }
+            Message::Lacks(some) => {
+                let issues = issues.ok_or_else(|| fault::protocol("the version is not whole"))?;
+                for lack in some.lacks {
+                    issues.put(&lack.path, &lack.reason, lack.message).await;
+                }
             }
             Message::Items(some) => {
                 let items = Items {
@@ -110,7 +119,7 @@ impl Items {
                     self.waiting
                         .extend(sift(&mut self.sieve, some.items).await?);
                 }
-                Some(Message::Part(_)) => {
+                Some(Message::Part(_) | Message::Lacks(_)) => {
                     return Err(fault::protocol("a part came behind the first item"));
                 }
             }

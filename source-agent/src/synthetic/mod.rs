@@ -86,7 +86,7 @@ async fn copy(
         spool
     } else {
         context.counters.phase("spooling");
-        let (parts, items) = recall::fetch(controller.clone(), part(true), None).await?;
+        let (parts, items) = recall::fetch(controller.clone(), part(true), None, None).await?;
         tape.turn_to(parts.volumes());
         let mut from = pass::From {
             tape: &mut tape,
@@ -100,7 +100,7 @@ async fn copy(
         }
     };
 
-    let (parts, mut items) = recall::fetch(controller.clone(), part(false), None).await?;
+    let (parts, mut items) = recall::fetch(controller.clone(), part(false), None, None).await?;
     tape.turn_to(parts.volumes());
     let (inlets, orders, window) = pass::open()?;
     let streamed = Tape {

@@ -16,7 +16,8 @@ use crate::resource::{id, name};
 ///
 /// For the day when the database is lost, or is older than the tapes. Cartridges may come in any order and more than once: what the
 /// catalog has stays as it is. Of each one the label and the volume indexes are read, and those parts that no index tells of. A
-/// version is readable when all that it needs has been met; --status says which are not, and what they lack. Plans and sources come
+/// version is whole when all that it needs has been met; --status says which are not, what they lack, and which volumes to bring. Until
+/// then they are shown as far as they are known, and taf restore --partial brings back what is known of them. Plans and sources come
 /// back as removed ones, with their names: make them again, with the same names, and their next backup goes on where the last one
 /// ended. Volumes are read only until they are inspected (taf volume inspect --all).
 ///
@@ -142,15 +143,21 @@ async fn status(client: &Client, out: &mut Output) -> Result<Exit, Failure> {
         "IncompleteVersion",
         &lacking,
         |lacking: &[IncompleteVersion]| {
-            let mut rows = Rows::new(&["PLAN", "NUMBER", "LACKS"]);
+            let mut rows = Rows::new(&["PLAN", "NUMBER", "UNKNOWN SINCE", "BRING", "LACKS"]);
             for version in lacking {
                 let plan = match id(&version.plan) {
                     "" => "?",
                     plan => plan,
                 };
+                let bring: Vec<&str> = version.lacking_volumes.iter().map(|it| id(it)).collect();
                 rows.push([
                     human::clean(plan).to_string(),
                     version.number.to_string(),
+                    match version.unknown_since_number {
+                        0 => "-".to_owned(),
+                        since => format!("version {since}"),
+                    },
+                    bring.join(" "),
                     human::clean(&version.reason).to_string(),
                 ]);
             }

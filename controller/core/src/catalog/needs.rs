@@ -86,16 +86,21 @@ impl Needs {
     /// Adds what another count found.
     pub fn merge(&mut self, other: Self) {
         for (part, need) in other.0 {
-            let sum = self.0.entry(part).or_default();
-            sum.rows += need.rows;
-            sum.entries += need.entries;
-            sum.bytes += need.bytes;
+            self.add(part, need);
         }
     }
 
     /// The parts, in their order.
     pub fn iter(&self) -> impl Iterator<Item = (Part, Need)> + '_ {
         self.0.iter().map(|(part, need)| (*part, *need))
+    }
+
+    /// A part of which the version needs as much.
+    pub fn add(&mut self, part: Part, need: Need) {
+        let sum = self.0.entry(part).or_default();
+        sum.rows += need.rows;
+        sum.entries += need.entries;
+        sum.bytes += need.bytes;
     }
 
     /// After a rebuild: the newest archive, by version and ordinal, of which a part lacks rows that are needed, given how many
@@ -105,6 +110,21 @@ impl Needs {
         let rows = |part| found.0.get(part).map_or(0, |need| need.rows);
         let short = self.0.iter().filter(|(part, need)| rows(part) < need.rows);
         short.map(|(part, _)| part.archive()).max()
+    }
+
+    /// After a rebuild: the oldest archive, by version and ordinal, from which on every row that the version resolves to is the one
+    /// that it resolved to when it was made. A key is written once in an archive, so the rows of the archive that [`Needs::missing`]
+    /// names are certain, and all of later ones. Unless one of those resolves to more rows than were needed: then a row counts that
+    /// belongs to no version, left by an attempt of which nothing but its parts was met, and only what is newer than it is certain.
+    pub fn certain_from(&self, found: &Needs) -> (i64, u32) {
+        let needed = |part| self.0.get(part).map_or(0, |need| need.rows);
+        let from = self.missing(found).unwrap_or_default();
+        let over = found.0.iter().filter(|(part, n)| n.rows > needed(part));
+        let over = over
+            .map(|(part, _)| part.archive())
+            .filter(|at| *at >= from)
+            .max();
+        over.map_or(from, |(version, ordinal)| (version, ordinal + 1))
     }
 }
 
@@ -174,5 +194,23 @@ mod tests {
         assert_eq!(needs.missing(&found), Some((2, 2)));
         found.row(part(2, 1));
         assert_eq!(needs.missing(&found), Some((1, 1)));
+    }
+
+    #[test]
+    fn what_resolves_to_the_newest_archive_that_lacks_rows_or_above_is_certain_but_for_what_is_too_much()
+     {
+        let (mut needs, mut found) = (Needs::default(), Needs::default());
+        for at in [part(1, 1), part(2, 1), part(2, 2), part(3, 1)] {
+            needs.row(at);
+        }
+        assert_eq!(needs.certain_from(&needs), (0, 0));
+        // The second part of the second archive was not met: what it has resolves to an older row now, or to none.
+        for at in [part(1, 1), part(1, 1), part(2, 1), part(3, 1)] {
+            found.row(at);
+        }
+        assert_eq!(needs.certain_from(&found), (2, 2));
+        // A row of the third archive stands where none was.
+        found.row(part(3, 1));
+        assert_eq!(needs.certain_from(&found), (3, 4));
     }
 }

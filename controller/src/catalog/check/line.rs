@@ -298,7 +298,18 @@ async fn compare(
         };
         return report.found(finding, None).await;
     };
-    let counts: Vec<Need> = needs.iter().map(closing::need).collect();
+    let mut counts: Vec<Need> = needs.iter().map(closing::need).collect();
+    for count in &mut counts {
+        let same = |need: &&Need| {
+            (need.archive_ordinal, need.part_number) == (count.archive_ordinal, count.part_number)
+        };
+        count.barcode = record
+            .needs
+            .iter()
+            .find(same)
+            .map(|need| need.barcode.clone())
+            .unwrap_or_default();
+    }
     if record.needs.iter().any(|need| is_short(need, &counts)) {
         // The record alone tells of what is gone.
         let finding = Finding {

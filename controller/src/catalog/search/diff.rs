@@ -68,6 +68,32 @@ pub fn diff(
     })
 }
 
+/// Leaves out what only one of them has where the other one is not whole, and may have had it.
+pub async fn certain(
+    before: &View,
+    after: &View,
+    found: Vec<Difference>,
+) -> Result<Vec<Difference>, Error> {
+    if before.gap().is_none() && after.gap().is_none() {
+        return Ok(found);
+    }
+    let mut certain = Vec::with_capacity(found.len());
+    for difference in found {
+        let lacking = match (&difference.before, &difference.after) {
+            (None, _) => before,
+            (_, None) => after,
+            _ => {
+                certain.push(difference);
+                continue;
+            }
+        };
+        if lacking.stat(&difference.path).await?.is_none() {
+            certain.push(difference);
+        }
+    }
+    Ok(certain)
+}
+
 /// Where an entry stands: the key of its directory, and its name. The directory's own metadata come before all names.
 type Position = (Vec<u8>, Option<Vec<u8>>);
 

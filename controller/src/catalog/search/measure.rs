@@ -61,7 +61,11 @@ pub fn measure(
     });
     let stack = Stack {
         deepest: components(&top) + depth,
-        open: Vec::new(),
+        // Of a version that is not whole it may have no page.
+        open: vec![Measure {
+            directory: top.clone(),
+            ..Measure::default()
+        }],
         links: HashSet::new(),
     };
     let ended = stream::once(async { None });

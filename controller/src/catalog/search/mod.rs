@@ -17,7 +17,7 @@ use std::future::Future;
 use futures::{Stream, TryStreamExt as _, stream};
 use tokio::sync::mpsc;
 
-pub use diff::{Difference, Differs, diff};
+pub use diff::{Difference, Differs, certain, diff};
 pub use find::{Batch, Hit, Wanted, find};
 pub use measure::{Measure, measure};
 pub use places::Places;

@@ -4,7 +4,7 @@ use taf_format::key;
 use taf_format::page::{Decoder, Dictionaries};
 
 use super::super::walk;
-use crate::catalog::{Error, view};
+use crate::catalog::{Error, View, view};
 use crate::store::pages::{self, Row, Scope};
 use crate::store::{Store, dictionaries};
 
@@ -39,6 +39,8 @@ pub struct Versions {
     line: i64,
     /// Number and floor, by number. Floors never fall.
     wanted: Vec<(i64, i64)>,
+    /// Of the rows of the floor, those of this archive and later ones; 0 but for a version that is not whole, which is looked at alone.
+    ordinal: i32,
     dictionaries: Dictionaries,
 }
 
@@ -50,11 +52,22 @@ impl Versions {
         Ok(Self::with(line, wanted, dictionaries))
     }
 
+    /// The version of a view.
+    pub async fn of(view: &View) -> Result<Self, Error> {
+        let scope = view.scope;
+        let wanted = vec![(scope.version, scope.floor)];
+        Ok(Self {
+            ordinal: scope.ordinal,
+            ..Self::new(&view.store, scope.line_id, wanted).await?
+        })
+    }
+
     fn with(line: i64, mut wanted: Vec<(i64, i64)>, dictionaries: Dictionaries) -> Self {
         wanted.sort_unstable();
         Self {
             line,
             wanted,
+            ordinal: 0,
             dictionaries,
         }
     }
@@ -156,11 +169,7 @@ impl Scan {
         else {
             return Ok(Vec::new());
         };
-        let scope = Scope {
-            line_id,
-            version: *version,
-            floor: *floor,
-        };
+        let scope = Scope::whole(line_id, *version, *floor).from((*floor, self.versions.ordinal));
         let rows = if self.versions.wanted.len() == 1 {
             pages::page_scan_newest(&client, scope, range, self.limit).await?
         } else {

@@ -74,7 +74,7 @@ impl Past {
 
 fn is_same(a: Option<&Found>, b: Option<&Found>) -> bool {
     match (a, b) {
-        (None, None) => true,
+        (None, None) | (Some(Found::Unknown), Some(Found::Unknown)) => true,
         (Some(Found::Directory(a)), Some(Found::Directory(b))) => {
             (a.mode, a.uid, a.gid, a.mtime) == (b.mode, b.uid, b.gid, b.mtime)
         }

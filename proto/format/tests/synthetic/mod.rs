@@ -223,6 +223,7 @@ pub fn closing() -> index::ClosingRecord {
                 recording_uuid: bytes(2),
                 tape_file: 1,
                 row_count: 12,
+                ..index::ClosedPart::default()
             }],
         }],
         needs: vec![index::Need {
@@ -232,6 +233,7 @@ pub fn closing() -> index::ClosingRecord {
             row_count: 100,
             entry_count: 2000,
             byte_count: 1 << 40,
+            ..index::Need::default()
         }],
         ..index::ClosingRecord::default()
     }

@@ -1,0 +1,506 @@
+//! What is known of a version that came back from cartridges and is not whole, and what is not (design.md, "The catalog", rule 14).
+//!
+//! Of a missing part two things are missing: rows, and bytes. A row that is missing may stand above each row that is there of an
+//! older archive: it may be a newer listing of that directory, or the tombstone that says that it went. A row of a newer archive
+//! it can't concern, nor one of its own archive, since a key is written once in an archive. So of the newest archive that lacks rows
+//! which the version resolved to, and of those after it, every row that the version resolves to is what it was; what resolves to an
+//! older one, or to none, is not known, not even whether there was such a directory. [`Scope::from`] is that rule: older rows are
+//! as if they had never been, so a view of such a version has nothing that is wrong, and "nothing there" means "not known" unless a
+//! certain listing or tombstone above says otherwise. Bytes that are missing concern only what lies there: such names are listed.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use taf_format::entry::Kind;
+use taf_format::index::ClosingRecord;
+use taf_format::page::{Page, Place};
+use taf_proto::path;
+use uuid::Uuid;
+
+use super::report::uuid;
+use super::select::{Selected, Selection};
+use super::view::join;
+use super::{Error, View, rebuild};
+use crate::store::pages::Scope;
+use crate::store::parts::{self, Located};
+use crate::store::{GenericClient, partials};
+
+/// Volumes that are named in a sentence.
+const NAMED: usize = 3;
+
+/// What a version that is not whole lacks.
+#[derive(Debug)]
+pub struct Gap {
+    /// None if all its listings are known.
+    unknown: Option<Unknown>,
+    /// Its parts that are not there, by ordinal of the archive and number.
+    missing: Vec<Missing>,
+    /// Its parts that are there, in the order of their bytes.
+    parts: Vec<Located>,
+}
+
+#[derive(Debug)]
+struct Unknown {
+    /// What does not come from later versions is not known; 0 if nothing is.
+    since: i64,
+    /// What would tell, in words.
+    told_by: Vec<String>,
+}
+
+#[derive(Debug)]
+struct Missing {
+    ordinal: u32,
+    number: u32,
+    /// Its cartridge, if that is known.
+    barcode: Option<String>,
+    /// The same for people, or what else is known of it.
+    words: String,
+    /// Whether rows came with it that the version resolved to.
+    rows: bool,
+}
+
+/// Something that is not known, or can't be restored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lack {
+    /// Its path, without slash at either end.
+    pub path: Vec<u8>,
+    /// Of what kind.
+    pub what: What,
+    /// Why, and which volume would help.
+    pub message: String,
+}
+
+/// See [`Lack`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum What {
+    /// A directory whose listing is not known, or not all of it.
+    Unknown,
+    /// Its bytes, or those of its header, were not met.
+    NotMet,
+}
+
+impl What {
+    /// As issues name it.
+    pub fn reason(self) -> &'static str {
+        match self {
+            Self::Unknown => "UNKNOWN",
+            Self::NotMet => "NOT_MET",
+        }
+    }
+}
+
+impl Gap {
+    /// What is certain of a version that is not whole, and what it lacks. None if it is no such version. One that had nothing of its own
+    /// is what the one before it is.
+    pub(super) async fn open(
+        client: &impl GenericClient,
+        line: i64,
+        version: i64,
+    ) -> Result<Option<(Scope, Self)>, Error> {
+        let mut number = version;
+        let mut found = partials::version_partial(client, line, number).await?;
+        if found.is_none() {
+            return Ok(None);
+        }
+        while let Some(before) = found.as_ref().filter(|of| of.closing.is_none()) {
+            number = before.parent;
+            found = partials::version_partial(client, line, number).await?;
+        }
+        let Some(of) = found else {
+            return Ok(Some(Self::nothing(line, version)));
+        };
+        let record = rebuild::decode(of.closing.as_deref().unwrap_or_default())?;
+        let parts = parts::part_list_of_version(client, line, number).await?;
+        let missing = missing(client, line, &record).await?;
+        let Some(from) = of.certain_from else {
+            let (scope, gap) = Self::nothing(line, number);
+            return Ok(Some((
+                scope,
+                Self {
+                    missing,
+                    parts,
+                    ..gap
+                },
+            )));
+        };
+        let scope = Scope::whole(line, number, of.floor).from(from);
+        let unknown = (from != (0, 0)).then(|| Unknown {
+            since: from.0,
+            told_by: words(missing.iter().filter(|part| part.rows)),
+        });
+        let gap = Self {
+            unknown,
+            missing,
+            parts,
+        };
+        Ok(Some((scope, gap)))
+    }
+
+    /// What a version lacks; none if it is whole.
+    pub async fn of(
+        client: &impl GenericClient,
+        line: i64,
+        version: i64,
+    ) -> Result<Option<Self>, Error> {
+        let opened = Self::open(client, line, version).await?;
+        Ok(opened.map(|(_, gap)| gap))
+    }
+
+    /// Nothing is certain.
+    fn nothing(line: i64, version: i64) -> (Scope, Self) {
+        let none = (version + 1, 0);
+        let gap = Self {
+            unknown: Some(Unknown {
+                since: 0,
+                told_by: Vec::new(),
+            }),
+            missing: Vec::new(),
+            parts: Vec::new(),
+        };
+        (Scope::whole(line, version, version).from(none), gap)
+    }
+
+    /// Why what is not certain is not, in words; none if all listings are known.
+    pub fn unknown(&self) -> Option<String> {
+        let unknown = self.unknown.as_ref()?;
+        let since = match unknown.since {
+            0 => "unknown".to_owned(),
+            since => format!("unknown since version {since}"),
+        };
+        Some(match enumerated(&unknown.told_by) {
+            None => format!("{since} (look at the warnings of the scans)"),
+            Some(volumes) => format!("{since} ({volumes})"),
+        })
+    }
+
+    /// The version since which what does not come from later ones is not known; 0 if all listings are known.
+    pub fn since(&self) -> i64 {
+        self.unknown.as_ref().map_or(0, |unknown| unknown.since)
+    }
+
+    /// Barcodes of the cartridges that have what is missing, as far as they are known, each once.
+    pub fn volumes(&self) -> Vec<&str> {
+        let mut barcodes: Vec<&str> = self
+            .missing
+            .iter()
+            .filter_map(|part| part.barcode.as_deref())
+            .collect();
+        barcodes.sort_unstable();
+        barcodes.dedup();
+        barcodes
+    }
+
+    /// Why so many bytes of tar from a place on can't be read; none if they can, or there are none.
+    pub fn unmet(&self, place: Option<Place>, length: u64) -> Option<String> {
+        let place = place?;
+        let end = place.tar_offset.saturating_add(length.max(1));
+        let mut at = place.tar_offset;
+        let of_archive = |part: &&Located| part.archive_ordinal as u32 == place.archive_ordinal;
+        for part in self.parts.iter().filter(of_archive) {
+            if part.first_tar_offset as u64 <= at && at < part.end_tar_offset as u64 {
+                at = part.end_tar_offset as u64;
+            }
+        }
+        if at >= end {
+            return None;
+        }
+        // Between which parts what is lacking first lies.
+        let parts = || self.parts.iter().filter(of_archive);
+        let before = parts().filter(|part| part.end_tar_offset as u64 <= at);
+        let behind = parts().filter(|part| part.first_tar_offset as u64 > at);
+        let lower = before.map(|part| part.part_number as u32).max();
+        let upper = behind.map(|part| part.part_number as u32).min();
+        let candidates = self.missing.iter().filter(|part| {
+            part.ordinal == place.archive_ordinal
+                && lower.is_none_or(|lower| lower < part.number)
+                && upper.is_none_or(|upper| part.number < upper)
+        });
+        Some(match enumerated(&words(candidates)) {
+            None => "its bytes were not met".to_owned(),
+            Some(volumes) => {
+                format!("its bytes were not met since the catalog was rebuilt ({volumes})")
+            }
+        })
+    }
+
+    /// Leaves out of a page where things lie that can't be read: as if they had no bytes on tape.
+    pub(super) fn strip(&self, page: &mut Page) {
+        if let Some(header) = &mut page.header
+            && self.unmet(header.place, header.tar_length).is_some()
+        {
+            header.place = None;
+        }
+        for entry in &mut page.entries {
+            if self.unmet(entry.place, entry.tar_length).is_some() {
+                entry.place = None;
+            }
+        }
+    }
+}
+
+/// The parts of a version that the catalog does not have.
+async fn missing(
+    client: &impl GenericClient,
+    line: i64,
+    record: &ClosingRecord,
+) -> Result<Vec<Missing>, Error> {
+    let all = rebuild::parts_of(record);
+    let missing = partials::part_list_missing(client, line, &all).await?;
+    let mut found = Vec::with_capacity(missing.len());
+    for (ordinal, number) in missing {
+        let (ordinal, number) = (ordinal as u32, number as u32);
+        let own = record.archives.iter().find(|a| a.ordinal == ordinal);
+        let own = own.and_then(|a| a.parts.iter().find(|p| p.part_number == number));
+        let mut needs = record.needs.iter();
+        let need = needs.find(|n| n.archive_ordinal == ordinal && n.part_number == number);
+        let told = [
+            need.map(|need| need.barcode.as_str()),
+            own.map(|part| part.barcode.as_str()),
+        ];
+        let mut barcode = told
+            .into_iter()
+            .flatten()
+            .find(|barcode| !barcode.is_empty())
+            .map(str::to_owned);
+        let recording = match own {
+            Some(part) => Some(uuid(&part.recording_uuid, "a recording")?),
+            None => None,
+        };
+        if let (None, Some(recording)) = (&barcode, recording) {
+            barcode = partials::recording_barcode(client, recording).await?;
+        }
+        let version = need.map_or(record.version, |need| need.version);
+        found.push(Missing {
+            ordinal,
+            number,
+            words: named(barcode.as_deref(), recording, (ordinal, number, version)),
+            barcode,
+            rows: need.is_some_and(|need| need.row_count > 0),
+        });
+    }
+    Ok(found)
+}
+
+/// Where a part is, for people.
+fn named(
+    barcode: Option<&str>,
+    recording: Option<Uuid>,
+    (ordinal, number, version): (u32, u32, u64),
+) -> String {
+    match (barcode, recording) {
+        (Some(barcode), _) => format!("volume {barcode}"),
+        (None, Some(recording)) => format!("the volume with recording {recording}"),
+        (None, None) => {
+            format!("the volume with part {number} of archive {ordinal}, of version {version}")
+        }
+    }
+}
+
+/// Where parts are, each place once, that of the newest archive first.
+fn words<'a>(parts: impl DoubleEndedIterator<Item = &'a Missing>) -> Vec<String> {
+    let mut words: Vec<String> = Vec::new();
+    for part in parts.rev() {
+        if !words.contains(&part.words) {
+            words.push(part.words.clone());
+        }
+    }
+    words
+}
+
+/// Some words, with commas between them and how many more there are; none of none.
+fn enumerated(words: &[String]) -> Option<String> {
+    let named = words.get(..NAMED).unwrap_or(words).join(", ");
+    match words.len().saturating_sub(NAMED) {
+        _ if words.is_empty() => None,
+        0 => Some(named),
+        more => Some(format!("{named} and {more} more")),
+    }
+}
+
+/// Whether a version is not whole, and not all listings in and below a directory are known.
+pub async fn is_unknown_below(view: &View, directory: &[u8]) -> Result<bool, Error> {
+    if view.gap().is_none_or(|gap| gap.unknown.is_none()) {
+        return Ok(false);
+    }
+    let selection = match Selection::resolve(view, &[directory.to_vec()]).await {
+        Err(Error::NotFound(_)) => return Ok(false),
+        other => other?,
+    };
+    let Some(mut lacking) = Lacking::of(view, &selection) else {
+        return Ok(false);
+    };
+    while let Some(some) = lacking.next().await? {
+        if some.iter().any(|lack| lack.what == What::Unknown) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// What of a selection is not known or can't be restored, page by page.
+pub struct Lacking {
+    view: View,
+    gap: Arc<Gap>,
+    pages: Selected,
+    /// Chosen directories that were not looked at yet.
+    roots: VecDeque<Vec<u8>>,
+}
+
+impl Lacking {
+    /// None of a version that is whole.
+    pub fn of(view: &View, selection: &Selection) -> Option<Self> {
+        Some(Self {
+            view: view.clone(),
+            gap: view.gap()?,
+            pages: selection.pages_as_they_are(view),
+            roots: selection.directories().collect(),
+        })
+    }
+
+    /// Some more; none at the end.
+    pub async fn next(&mut self) -> Result<Option<Vec<Lack>>, Error> {
+        let roots: Vec<Vec<u8>> = self.roots.drain(..).collect();
+        let mut found = self.unlisted(roots).await?;
+        while found.is_empty() {
+            let Some(page) = self.pages.next().await? else {
+                return Ok(None);
+            };
+            found = self.page(&page).await?;
+        }
+        Ok(Some(found))
+    }
+
+    async fn page(&self, page: &Page) -> Result<Vec<Lack>, Error> {
+        let mut found = Vec::new();
+        let not_met = |path: Vec<u8>, message: String| Lack {
+            path,
+            what: What::NotMet,
+            message,
+        };
+        let header = page.header.as_ref();
+        let header = header.and_then(|header| self.gap.unmet(header.place, header.tar_length));
+        if let Some(why) = header {
+            let message =
+                format!("only its owner, mode and times are restored, no attributes: {why}");
+            found.push(not_met(page.directory.clone(), message));
+        }
+        let mut below = Vec::new();
+        for entry in &page.entries {
+            let path = join(&page.directory, &entry.name);
+            if entry.kind == Kind::Directory {
+                below.push(path);
+            } else if let Some(why) = self.gap.unmet(entry.place, entry.tar_length) {
+                found.push(not_met(path, why));
+            }
+        }
+        found.extend(self.unlisted(below).await?);
+        if let Some(upper) = &page.upper
+            && !self.view.has_chunk(&page.directory, Some(upper)).await?
+        {
+            let from = path::display(upper);
+            let why = self.gap.unknown().unwrap_or_default();
+            found.push(Lack {
+                path: page.directory.clone(),
+                what: What::Unknown,
+                message: format!("what is in it from {from} on: {why}"),
+            });
+        }
+        Ok(found)
+    }
+
+    /// Those of some directories whose listings are not known.
+    async fn unlisted(&self, directories: Vec<Vec<u8>>) -> Result<Vec<Lack>, Error> {
+        let known = self.view.are_listed(&directories).await?;
+        let unknown = directories.into_iter().zip(known);
+        let unknown = unknown.filter(|(_, known)| !known).map(|(path, _)| Lack {
+            path,
+            what: What::Unknown,
+            message: format!("what is in it: {}", self.gap.unknown().unwrap_or_default()),
+        });
+        Ok(unknown.collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn located(archive_ordinal: i32, part_number: i32, first: i64, end: i64) -> Located {
+        Located {
+            archive_ordinal,
+            archive_uuid: Uuid::nil(),
+            part_number,
+            volume_id: 1,
+            barcode: "HERE".into(),
+            recording: Uuid::nil(),
+            block_size: 0,
+            tape_file: 1,
+            first_block: 0,
+            byte_count: 0,
+            first_tar_offset: first,
+            end_tar_offset: end,
+        }
+    }
+
+    fn missing(ordinal: u32, number: u32, barcode: &str) -> Missing {
+        Missing {
+            ordinal,
+            number,
+            barcode: Some(barcode.into()),
+            words: format!("volume {barcode}"),
+            rows: number == 2,
+        }
+    }
+
+    #[test]
+    fn bytes_are_there_only_if_all_of_them_are_and_the_volume_of_the_first_that_lack_is_named() {
+        let gap = Gap {
+            unknown: None,
+            missing: vec![missing(1, 2, "A"), missing(1, 4, "B"), missing(2, 1, "C")],
+            parts: vec![located(1, 1, 0, 100), located(1, 3, 200, 300)],
+        };
+        let unmet = |archive_ordinal, tar_offset, length| {
+            let place = Place {
+                archive_ordinal,
+                tar_offset,
+            };
+            gap.unmet(Some(place), length)
+        };
+        assert_eq!(gap.unmet(None, 5), None);
+        assert_eq!(unmet(1, 0, 100), None);
+        assert_eq!(unmet(1, 200, 100), None);
+        for (archive, offset, length, volume) in [
+            (1, 50, 51, "(volume A)"),
+            (1, 100, 1, "(volume A)"),
+            (1, 250, 60, "(volume B)"),
+            (1, 300, 0, "(volume B)"),
+            (2, 0, 1, "(volume C)"),
+        ] {
+            let why = unmet(archive, offset, length).unwrap_or_default();
+            assert!(why.ends_with(volume), "{archive} {offset}: {why}");
+        }
+        assert_eq!(gap.volumes(), ["A", "B", "C"]);
+    }
+
+    #[test]
+    fn what_is_unknown_says_since_when_and_what_would_tell() {
+        let gap = |since, told_by: &[&str]| Gap {
+            unknown: Some(Unknown {
+                since,
+                told_by: told_by
+                    .iter()
+                    .map(|word| format!("volume {word}"))
+                    .collect(),
+            }),
+            missing: Vec::new(),
+            parts: Vec::new(),
+        };
+        let said = |since, told_by: &[&str]| gap(since, told_by).unknown().unwrap_or_default();
+        assert_eq!(said(2, &["A"]), "unknown since version 2 (volume A)");
+        assert_eq!(
+            said(2, &["A", "B", "C", "D", "E"]),
+            "unknown since version 2 (volume A, volume B, volume C and 2 more)"
+        );
+        assert_eq!(said(0, &[]), "unknown (look at the warnings of the scans)");
+    }
+}

@@ -1,0 +1,115 @@
+//! Versions that came back and are not whole, in words: what they lack, and which volume would help.
+
+use taf_format::entry::Kind;
+use taf_format::page;
+use taf_proto::path;
+use taf_proto::v1::{self, VersionType};
+use tonic::Status;
+
+use super::{names, status, version_type};
+use crate::catalog::gap::{self, Gap};
+use crate::catalog::view::join;
+use crate::catalog::{Error, View};
+use crate::store::GenericClient;
+use crate::store::versions::Version;
+
+/// What is refused because a version is not whole.
+pub(super) fn incomplete(name: &str, why: &str, instead: &str) -> Status {
+    status::fault_with(
+        tonic::Code::FailedPrecondition,
+        "VERSION_INCOMPLETE",
+        format!(
+            "{name} is not whole ({why}): bring what it lacks and take it in with `taf catalog rebuild BARCODE`, or {instead}"
+        ),
+        &[("version", name)],
+    )
+}
+
+/// What is at a path can't be told.
+pub(super) fn unknown(directory: &[u8], gap: Option<&Gap>) -> Status {
+    let path = path::display(&[b"/", directory].concat());
+    let why = gap.and_then(Gap::unknown).unwrap_or_default();
+    status::precondition(
+        "UNKNOWN_UNTIL_MET",
+        format!(
+            "what is at {path}, if anything, is {why}: bring it, and take it in with `taf catalog rebuild BARCODE`"
+        ),
+    )
+}
+
+/// Says of a version what it lacks, if it is not whole.
+pub(super) async fn tell(
+    client: &impl GenericClient,
+    version: &Version,
+    told: &mut v1::Version,
+) -> Result<(), Error> {
+    let Some(reason) = &version.incomplete_reason else {
+        return Ok(());
+    };
+    told.incomplete_reason.clone_from(reason);
+    told.publish_time = None;
+    told.keep_reasons = vec!["it is not whole, and stays until it is".into()];
+    if let Some(gap) = Gap::of(client, version.line_id, version.version).await? {
+        told.unknown_since_number = gap.since() as u64;
+        told.lacking_volumes = volumes(&gap);
+    }
+    Ok(())
+}
+
+/// Resource names of the volumes that would help.
+pub(super) fn volumes(gap: &Gap) -> Vec<String> {
+    gap.volumes().into_iter().map(names::volume).collect()
+}
+
+/// Says of entries of a directory what is not known of them, or can't be read.
+pub(super) async fn tell_entries(
+    view: &View,
+    directory: &[u8],
+    entries: &[page::Entry],
+    told: &mut [v1::Entry],
+) -> Result<(), Error> {
+    let Some(gap) = view.gap() else {
+        return Ok(());
+    };
+    let is_directory = |entry: &&page::Entry| entry.kind == Kind::Directory;
+    let below: Vec<Vec<u8>> = entries
+        .iter()
+        .take(told.len())
+        .filter(is_directory)
+        .map(|entry| join(directory, &entry.name))
+        .collect();
+    let mut listed = view.are_listed(&below).await?.into_iter();
+    for (entry, told) in entries.iter().zip(told) {
+        let lacks = match entry.kind {
+            Kind::Directory if listed.next().unwrap_or(true) => None,
+            Kind::Directory => gap.unknown(),
+            _ => gap.unmet(entry.place, entry.tar_length),
+        };
+        told.lacks = lacks.unwrap_or_default();
+    }
+    Ok(())
+}
+
+/// A sentence of what is not known in and below a directory of a version; none if all is.
+pub(super) async fn told_below(
+    view: &View,
+    version: &Version,
+    directory: &[u8],
+) -> Result<Option<String>, Error> {
+    let Some(gap) = view.gap() else {
+        return Ok(None);
+    };
+    if !gap::is_unknown_below(view, directory).await? {
+        return Ok(None);
+    }
+    let mark = match version_type::stored(&version.kind) {
+        VersionType::Archive => "a",
+        _ => "",
+    };
+    Ok(Some(format!(
+        "not all of {}@{mark}{} is known: {}",
+        version.plan,
+        version.version,
+        gap.unknown().unwrap_or_default()
+    )))
+}

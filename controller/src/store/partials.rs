@@ -1,0 +1,150 @@
+//! Versions that came back and are not whole: what they lack, and from where on they are known all the same.
+
+use jiff::Timestamp;
+use uuid::Uuid;
+
+use super::{Error, GenericClient, Transaction, clip};
+
+/// Says why a version is not whole, and from which archive on its rows are certain, if any are; and what it counts, by its record.
+pub async fn version_incomplete_on(
+    tx: &Transaction<'_>,
+    line: i64,
+    version: i64,
+    why: &str,
+    certain_from: Option<(i64, i32)>,
+    counts: [i64; 5],
+) -> Result<(), Error> {
+    let [files, directories, bytes, stored, issues] = counts;
+    let (from_version, from_ordinal) = certain_from.unzip();
+    tx.execute(
+        "UPDATE versions SET incomplete_reason = $3, certain_version = $4, certain_ordinal = $5, file_count = $6, directory_count = $7, \
+         byte_count = $8, stored_byte_count = $9, issue_count = $10 \
+         WHERE line_id = $1 AND version = $2 AND incomplete_reason IS NOT NULL",
+        &[
+            &line,
+            &version,
+            &clip(why, 400),
+            &from_version,
+            &from_ordinal,
+            &files,
+            &directories,
+            &bytes,
+            &stored,
+            &issues,
+        ],
+    )
+    .await?;
+    Ok(())
+}
+
+/// The same of a version that had nothing of its own: it counts what the one before it does.
+pub async fn version_incomplete_as_on(
+    tx: &Transaction<'_>,
+    line: i64,
+    version: i64,
+    before: i64,
+    why: &str,
+) -> Result<(), Error> {
+    tx.execute(
+        "UPDATE versions SET incomplete_reason = $4, file_count = b.file_count, directory_count = b.directory_count, \
+         byte_count = b.byte_count FROM versions AS b WHERE versions.line_id = $1 AND versions.version = $2 \
+         AND versions.incomplete_reason IS NOT NULL AND b.line_id = $1 AND b.version = $3",
+        &[&line, &version, &before, &clip(why, 400)],
+    )
+    .await?;
+    Ok(())
+}
+
+/// What an incomplete version is made of, as far as it is known.
+#[derive(Debug, Clone)]
+pub struct Partial {
+    /// What it is like: of one that had nothing of its own, the one before.
+    pub parent: i64,
+    /// The version that it does not resolve below.
+    pub floor: i64,
+    /// Encoded closing record; none if it had nothing of its own.
+    pub closing: Option<Vec<u8>>,
+    /// The archive from which on its rows are certain.
+    pub certain_from: Option<(i64, i32)>,
+}
+
+/// A version that is not whole.
+pub async fn version_partial(
+    client: &impl GenericClient,
+    line: i64,
+    version: i64,
+) -> Result<Option<Partial>, Error> {
+    let sql = "SELECT parent, floor, closing, certain_version, certain_ordinal FROM versions WHERE line_id = $1 AND version = $2 \
+               AND incomplete_reason IS NOT NULL";
+    let row = client.query_opt(sql, &[&line, &version]).await?;
+    Ok(row.map(|row| Partial {
+        parent: row.get(0),
+        floor: row.get(1),
+        closing: row.get(2),
+        certain_from: row
+            .get::<_, Option<i64>>(3)
+            .zip(row.get::<_, Option<i32>>(4)),
+    }))
+}
+
+/// The barcode of a recording that is known.
+pub async fn recording_barcode(
+    client: &impl GenericClient,
+    recording: Uuid,
+) -> Result<Option<String>, Error> {
+    let sql = "SELECT barcode FROM volumes WHERE recording_uuid = $1";
+    let row = client.query_opt(sql, &[&recording]).await?;
+    Ok(row.map(|row| row.get(0)))
+}
+
+/// Which of these parts of a line, each by ordinal of its archive and number, the catalog does not have.
+pub async fn part_list_missing(
+    client: &impl GenericClient,
+    line: i64,
+    needed: &[(i32, i32)],
+) -> Result<Vec<(i32, i32)>, Error> {
+    let ordinals: Vec<i32> = needed.iter().map(|(ordinal, _)| *ordinal).collect();
+    let numbers: Vec<i32> = needed.iter().map(|(_, number)| *number).collect();
+    let sql = "SELECT k.ordinal, k.part_number FROM \
+               (SELECT unnest($2::integer[]) AS ordinal, unnest($3::integer[]) AS part_number) AS k WHERE NOT EXISTS \
+               (SELECT 1 FROM archives AS a JOIN parts AS x ON x.archive_id = a.id WHERE a.line_id = $1 AND a.ordinal = k.ordinal \
+                AND x.part_number = k.part_number) ORDER BY k.ordinal, k.part_number";
+    let rows = client.query(sql, &[&line, &ordinals, &numbers]).await?;
+    Ok(rows.iter().map(|row| (row.get(0), row.get(1))).collect())
+}
+
+/// A version that is not readable, for people.
+#[derive(Debug, Clone)]
+pub struct Incomplete {
+    /// Plan.
+    pub plan: Option<String>,
+    /// Line.
+    pub line_id: i64,
+    /// Number.
+    pub version: i64,
+    /// When its walk began.
+    pub started_at: Timestamp,
+    /// Why.
+    pub reason: String,
+}
+
+/// Versions that came back and are not readable, behind a line and number.
+pub async fn version_list_incomplete(
+    client: &impl GenericClient,
+    (line, number): (i64, i64),
+    limit: i64,
+) -> Result<Vec<Incomplete>, Error> {
+    let sql = "SELECT p.plan_name, v.line_id, v.version, v.started_at, v.incomplete_reason FROM versions AS v \
+               JOIN lines AS l ON l.id = v.line_id LEFT JOIN plans AS p ON p.id = l.plan_id \
+               WHERE v.incomplete_reason IS NOT NULL AND (v.line_id > $2::bigint OR v.line_id = $2::bigint AND v.version > $3::bigint) \
+               ORDER BY v.line_id, v.version LIMIT $1::bigint";
+    let rows = client.query(sql, &[&limit, &line, &number]).await?;
+    let incomplete = |row: &tokio_postgres::Row| Incomplete {
+        plan: row.get(0),
+        line_id: row.get(1),
+        version: row.get(2),
+        started_at: row.get(3),
+        reason: row.get(4),
+    };
+    Ok(rows.iter().map(incomplete).collect())
+}
