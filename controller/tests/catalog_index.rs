@@ -138,7 +138,7 @@ fn needs(backup: &Backup, parts: &[Part]) -> BTreeMap<u32, Need> {
         let need = needs.entry(number).or_default();
         (need.version, need.archive_ordinal, need.part_number) = (1, 1, number);
         need.row_count = rows;
-        need.barcode = "TAF001L9".to_owned();
+        need.barcode = "TAF001L9".into();
     }
     for entry in backup.pages.iter().flat_map(|page| &page.entries) {
         let Some(place) = entry.place else { continue };
