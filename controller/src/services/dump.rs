@@ -161,7 +161,12 @@ fn responses(
 /// Looks after a dump's job: says that somebody waits while somebody does, stops it when nobody does any more, and tells who waits
 /// how it ended.
 async fn keep(app: App, registry: Registry, job: i64, reader: Reader) {
-    let Reader { over, said, gone } = reader;
+    let Reader {
+        over,
+        said,
+        gone,
+        place: _place,
+    } = reader;
     loop {
         let left = gone.run_until_cancelled(tokio::time::sleep(EVERY)).await;
         match left {

@@ -46,7 +46,6 @@ pub struct Awaited {
     over: oneshot::Receiver<Status>,
     /// Cancelled when the last word was passed on.
     said: CancellationToken,
-    _place: Place,
     _gone: DropGuard,
 }
 
@@ -58,6 +57,8 @@ pub struct Reader {
     pub said: CancellationToken,
     /// Nobody reads any more.
     pub gone: CancellationToken,
+    /// Held while the job is looked after: a reader that has stopped reading keeps it no longer than that.
+    pub place: Place,
 }
 
 impl Default for Dumps {
@@ -88,10 +89,15 @@ impl Dumps {
             pieces,
             over: ended,
             said: said.clone(),
-            _place: place,
             _gone: gone.clone().drop_guard(),
         };
-        (awaited, Reader { over, said, gone })
+        let reader = Reader {
+            over,
+            said,
+            gone,
+            place,
+        };
+        (awaited, reader)
     }
 
     /// Where the pieces of a job's dump go; none if nobody waits for them, or that is given already.
@@ -202,6 +208,17 @@ mod tests {
         reader.over.send(Status::aborted("the job's word")).unwrap();
         let said = awaited.next().await.unwrap().unwrap_err();
         assert_eq!(said.message(), "the job's word");
+    }
+
+    #[tokio::test]
+    async fn who_stops_reading_has_no_place_any_more_when_the_job_is_over() {
+        let dumps = Dumps::default();
+        let (stalled, reader) = dumps.wait(dumps.place().unwrap(), 7);
+        let others: Vec<_> = (1..MOST).map(|_| dumps.place().unwrap()).collect();
+        assert!(dumps.place().is_none());
+        drop(reader);
+        assert!(dumps.place().is_some());
+        drop((stalled, others));
     }
 
     #[tokio::test]
