@@ -121,17 +121,20 @@ pub fn quiet(job: &Job) -> String {
     line
 }
 
-/// What the drives of a backup with several streams do, each in a few words.
+/// What the drives of a job with several streams do, each in a few words.
 fn streams(job: &Job) -> impl Iterator<Item = String> + '_ {
     let under_way = job.streams.iter().filter(|s| !s.dropped && !ended(job));
-    under_way.map(|stream| {
+    under_way.filter_map(|stream| {
         let phase = stream.progress.as_ref().map_or("", |p| p.phase.as_str());
         let does = match (stream.waiting_for.as_str(), phase) {
+            // A restore has one for each turn of volumes, and the first one waits without a drive.
+            ("", "") if job.kind() == JobKind::Restore => return None,
+            _ if stream.drive.is_empty() => return None,
             ("", "") => "done",
             ("", phase) => phase,
             _ => "waits for a volume",
         };
-        format!("drive {} {does}", id(&stream.drive))
+        Some(format!("drive {} {does}", id(&stream.drive)))
     })
 }
 
@@ -367,6 +370,13 @@ mod tests {
                 .0
                 .contains("drive D1 writing  drive D2 mounting")
         );
+        job.kind = JobKind::Restore.into();
+        job.streams = vec![
+            stream("", "waiting"),
+            stream("D1", ""),
+            stream("D2", "reading"),
+        ];
+        assert_eq!(quiet(&job), "job 7: running, writing, drive D2 reading");
     }
 
     #[test]

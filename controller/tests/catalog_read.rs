@@ -474,6 +474,7 @@ async fn an_agent_fetches_its_recall_and_reports_issues_once() {
         version: 1,
         agent_id: world.agent_id,
         volumes: &[world.volume_id],
+        turns: &[1],
         request: &wanted.encode_to_vec(),
         paths: None,
         entry_count: 1,

@@ -268,3 +268,70 @@ async fn what_is_not_the_newest_any_more_is_not_copied() {
     let fault = scene.site.failed(&job).await;
     assert_eq!(fault.reason, "VERSION_CHANGED", "{fault:?}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_feed_does_not_take_the_only_drive_that_its_backup_could_write_in() {
+    let Scene { site, units, other } = scene().await;
+    let Units {
+        source,
+        library: _library,
+        robot: _robot,
+        drive: _drive,
+    } = units;
+    drop(source);
+    within("the source agent's end", async {
+        let sql = "SELECT count(*) FROM agents WHERE connected AND agent_name = 'files'";
+        while site.served.count(sql).await > 0 {
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+    })
+    .await;
+    let job = site.run_as("daily", VersionType::SyntheticFull).await;
+    let feed = site.job(&job).await.follow_up_jobs.remove(0);
+    // There were two when it was asked for.
+    let down = "UPDATE drives SET down_reason = 'a test', down_at = now() WHERE serial = 'D2'";
+    site.served.sql(down).await;
+    let fault = site.failed(&feed).await;
+    assert_eq!(fault.reason, "TWO_DRIVES_NEEDED", "{fault:?}");
+    assert!(fault.message.contains("only drive D1"), "{fault:?}");
+    let source = site.source();
+    source.connected().await;
+    assert_eq!(site.failed(&job).await.reason, "TWO_DRIVES_NEEDED");
+    drop(other);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_that_waits_for_a_volume_keeps_no_other() {
+    let scene = scene().await;
+    scene.site.plan("weekly").await;
+    scene.two_versions("weekly").await;
+    let served = &scene.site.served;
+    scene.site.volume_row(SECOND).await;
+    // The first one's volume is nowhere: it is held until the row says so.
+    served.sql("UPDATE volumes SET suspect_since = now()").await;
+    let distrust = "UPDATE installation SET distrusted_at = now(), distrust_reason = 'a test'";
+    served.sql(distrust).await;
+    let first = scene.site.run_as("daily", VersionType::SyntheticFull).await;
+    let feed = scene.site.job(&first).await.follow_up_jobs.remove(0);
+    let away = format!(
+        "UPDATE jobs SET volume_id = (SELECT id FROM volumes WHERE barcode = '{SECOND}') WHERE kind = 'feed'"
+    );
+    served.sql(&away).await;
+    let second = scene
+        .site
+        .run_as("weekly", VersionType::SyntheticFull)
+        .await;
+    served.sql("UPDATE volumes SET suspect_since = NULL").await;
+    let mut backups = Vec::new();
+    let work = loop {
+        match within("the second feed", scene.units.source.given()).await {
+            (key, Work::Backup(_)) => backups.push(key.attempt),
+            (_, Work::Feed(work)) => break work,
+            (_, other) => panic!("{other:?}"),
+        }
+    };
+    assert!(backups.contains(&work.backup_attempt));
+    scene.site.waits_for(&feed, SECOND).await;
+    let reads = scene.site.job(&second).await.follow_up_jobs.remove(0);
+    assert_eq!(scene.site.job(&reads).await.state(), JobState::Running);
+}

@@ -1,6 +1,8 @@
-//! Backups over several drives at once: what the controller makes of the attempts of one job.
+//! Jobs over several drives at once: what the controller makes of the attempts of one.
 #![allow(clippy::unwrap_used, missing_docs)]
 
+#[path = "streams/recalls.rs"]
+mod recalls;
 mod served;
 #[path = "units/site.rs"]
 mod site;

@@ -64,6 +64,8 @@ struct Agent {
     groups: Groups,
     /// Feeds that wait for their backups.
     feeds: Feeds,
+    /// Restores that further streams may join.
+    restores: restore::Groups,
 }
 
 /// Runs until `stop`.
@@ -101,6 +103,7 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), StartErr
         session,
         groups: Groups::default(),
         feeds: Feeds::default(),
+        restores: restore::Groups::default(),
     });
     agent.work(&stop).await;
     Ok(())
@@ -241,7 +244,7 @@ impl Agent {
         };
         let observing = progress::observe(&self.session, key, &counters, &above, known);
         let outcome = tokio::select! {
-            outcome = perform(context, assignment.work, &self.groups, &self.feeds) => outcome,
+            outcome = self.perform(context, assignment.work) => outcome,
             () = observing => Err(Error::Stopped),
         };
         self.groups.close(key.attempt);
@@ -274,6 +277,37 @@ impl Agent {
             }
         }
         self.session.finish(result);
+    }
+
+    async fn perform(&self, context: Context<'_>, work: Option<Work>) -> Result<Done, Error> {
+        let (groups, feeds) = (&self.groups, &self.feeds);
+        match work {
+            Some(Work::Backup(work)) if work.synthetic => {
+                let stop = context.stop.clone();
+                let running = Box::pin(synthetic::run(context, &work, feeds));
+                let done = stop.run_until_cancelled(running).await;
+                done.unwrap_or(Err(Error::Stopped)).map(Done::Backup)
+            }
+            Some(Work::Feed(work)) => synthetic::lend(&context, &work, feeds)
+                .await
+                .map(Done::Restore),
+            Some(Work::Backup(work)) => {
+                let stop = context.stop.clone();
+                let running = Box::pin(backup::run(context, &work, groups));
+                let done = stop.run_until_cancelled(running).await;
+                done.unwrap_or(Err(Error::Stopped)).map(Done::Backup)
+            }
+            // It stops by itself, leaving nothing half done.
+            Some(Work::Restore(work)) => Box::pin(restore::run(context, &work, &self.restores))
+                .await
+                .map(Done::Restore),
+            // As that one.
+            Some(Work::Remove(work)) => remove::run(context, &work).await.map(Done::Remove),
+            Some(Work::RemoveExtra(work)) => remove::extra(context, &work).await.map(Done::Remove),
+            _ => Err(fault::protocol(
+                "a source agent was given the work of another kind of agent",
+            )),
+        }
     }
 }
 
@@ -320,40 +354,5 @@ fn may_be_joined(assignment: &Assignment) -> bool {
     match &assignment.work {
         Some(Work::Backup(work)) => work.streams > 1 && work.leader_attempt == 0,
         _ => false,
-    }
-}
-
-async fn perform(
-    context: Context<'_>,
-    work: Option<Work>,
-    groups: &Groups,
-    feeds: &Feeds,
-) -> Result<Done, Error> {
-    match work {
-        Some(Work::Backup(work)) if work.synthetic => {
-            let stop = context.stop.clone();
-            let running = Box::pin(synthetic::run(context, &work, feeds));
-            let done = stop.run_until_cancelled(running).await;
-            done.unwrap_or(Err(Error::Stopped)).map(Done::Backup)
-        }
-        Some(Work::Feed(work)) => synthetic::lend(&context, &work, feeds)
-            .await
-            .map(Done::Restore),
-        Some(Work::Backup(work)) => {
-            let stop = context.stop.clone();
-            let running = Box::pin(backup::run(context, &work, groups));
-            let done = stop.run_until_cancelled(running).await;
-            done.unwrap_or(Err(Error::Stopped)).map(Done::Backup)
-        }
-        // It stops by itself, leaving nothing half done.
-        Some(Work::Restore(work)) => Box::pin(restore::run(context, &work))
-            .await
-            .map(Done::Restore),
-        // As that one.
-        Some(Work::Remove(work)) => remove::run(context, &work).await.map(Done::Remove),
-        Some(Work::RemoveExtra(work)) => remove::extra(context, &work).await.map(Done::Remove),
-        _ => Err(fault::protocol(
-            "a source agent was given the work of another kind of agent",
-        )),
     }
 }

@@ -4,13 +4,16 @@
 //! The long form: `TAF_RECALL_PART=4000000000 cargo nextest run -p taf-tests --test recalling` has one part of so many bytes.
 #![allow(clippy::unwrap_used, missing_docs)]
 
+#[path = "recalling/several.rs"]
+mod several;
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use taf_emulator::control::{Order, Report};
-use taf_emulator::drive::Stats;
+use taf_emulator::drive::{Stats, Status};
 use taf_emulator::faults::{At, Fault};
 use taf_scsi::sense::Key;
 use taf_tests::patience::until;
@@ -22,10 +25,16 @@ const PATIENCE: Duration = Duration::from_mins(2);
 /// Bytes of a segment of what no compressor shrinks, and of its header and records.
 const SEGMENT: u64 = (4 << 20) + (64 << 10);
 
-fn counted(system: &System) -> Stats {
+/// What the drives say of themselves.
+fn reported(system: &System) -> Vec<Status> {
     let report: Report = serde_json::from_value(system.order(&Order::Stat).unwrap()).unwrap();
-    assert_eq!(report.drives.len(), 1);
-    report.drives[0].counters
+    report.drives
+}
+
+fn counted(system: &System) -> Stats {
+    let drives = reported(system);
+    assert_eq!(drives.len(), 1);
+    drives[0].counters
 }
 
 /// Takes what is in the drive home.
@@ -40,6 +49,28 @@ fn unload(system: &System) {
 fn ids(list: &serde_json::Value) -> Vec<String> {
     let id = |name: &serde_json::Value| name.as_str().unwrap().replace("volumes/", "");
     list.as_array().unwrap().iter().map(id).collect()
+}
+
+/// Takes a cartridge out of the library.
+fn take_out(system: &System, name: &str) {
+    let done = |words: &[&str]| system.taf(words).unwrap().expect(0).unwrap();
+    for drive in reported(system) {
+        // Nothing may be in it.
+        system.taf(&["drive", "unload", &drive.serial]).unwrap();
+    }
+    done(&["library", "export", name]);
+    let taken = Order::MailTake { name: name.into() };
+    system.order(&taken).unwrap();
+    done(&["library", "inventory"]);
+}
+
+/// Brings it back.
+fn bring_in(system: &System, name: &str) {
+    let done = |words: &[&str]| system.taf(words).unwrap().expect(0).unwrap();
+    let put = Order::MailPut { name: name.into() };
+    system.order(&put).unwrap();
+    done(&["library", "inventory"]);
+    done(&["library", "import", "--all"]);
 }
 
 struct Scene {
@@ -175,26 +206,9 @@ impl Scene {
         self.is_restored(&folder);
     }
 
-    fn take_out(&self, name: &str) {
-        let done = |words: &[&str]| self.system.taf(words).unwrap().expect(0).unwrap();
-        unload(&self.system);
-        done(&["library", "export", name]);
-        let taken = Order::MailTake { name: name.into() };
-        self.system.order(&taken).unwrap();
-        done(&["library", "inventory"]);
-    }
-
-    fn bring_in(&self, name: &str) {
-        let done = |words: &[&str]| self.system.taf(words).unwrap().expect(0).unwrap();
-        let put = Order::MailPut { name: name.into() };
-        self.system.order(&put).unwrap();
-        done(&["library", "inventory"]);
-        done(&["library", "import", "--all"]);
-    }
-
     fn a_missing_volume_is_waited_for_and_holds_up_nobody(&self) {
         let missing = &self.volumes[0];
-        self.take_out(missing);
+        take_out(&self.system, missing);
         let folder = self.system.restored("waits").unwrap();
         let plan = self.half(&folder, &["--dry-run"]);
         let mut order = self.volumes.clone();
@@ -240,7 +254,7 @@ impl Scene {
             .expect(0)
             .unwrap();
         assert_eq!(self.job(&waits)["state"], "JOB_STATE_RUNNING");
-        self.bring_in(missing);
+        bring_in(&self.system, missing);
         let job = self.ends(&waits);
         assert_eq!(number(&job["progress"]["file_count"]), 500);
         self.is_restored(&folder);

@@ -1,7 +1,7 @@
 //! `taf job`: work that takes long.
 
 use taf_proto::v1::{
-    CancelJobRequest, GetJobRequest, Job, JobStream, ListIssuesRequest, ListJobsRequest,
+    CancelJobRequest, GetJobRequest, Job, JobKind, JobStream, ListIssuesRequest, ListJobsRequest,
 };
 
 use super::{health, missing};
@@ -139,15 +139,22 @@ fn volumes(job: &Job) -> String {
     used.join(" ")
 }
 
-/// One stream of a backup, on one line.
-fn stream(stream: &JobStream) -> String {
-    let mut parts = vec![format!("{} drive {}", stream.number, id(&stream.drive))];
+/// One stream of a backup or restore, on one line.
+fn stream(kind: JobKind, stream: &JobStream) -> String {
+    let mut parts = vec![match id(&stream.drive) {
+        // It has left it to others.
+        "" => format!("{} no drive now", stream.number),
+        drive => format!("{} drive {drive}", stream.number),
+    }];
     if !stream.volumes.is_empty() {
         let used: Vec<_> = stream.volumes.iter().map(|volume| id(volume)).collect();
         parts.push(format!("volumes {}", used.join(" ")));
     }
     if stream.dropped {
-        parts.push("dropped: there was nothing left for it".to_owned());
+        parts.push(match kind {
+            JobKind::Restore => "dropped: others did what was left of it".to_owned(),
+            _ => "dropped: there was nothing left for it".to_owned(),
+        });
         return parts.join(", ");
     }
     if !stream.waiting_for.is_empty() {
@@ -159,7 +166,9 @@ fn stream(stream: &JobStream) -> String {
         }
         parts.push(human::counted(p.file_count, "file", "files"));
         parts.push(human::size(p.byte_count));
-        parts.push(format!("{} on tape", human::size(p.committed_byte_count)));
+        if kind == JobKind::Backup {
+            parts.push(format!("{} on tape", human::size(p.committed_byte_count)));
+        }
         if p.drive_bytes_per_second > 0 {
             parts.push(format!("{}/s", human::size(p.drive_bytes_per_second)));
         }
@@ -202,7 +211,11 @@ fn show(job: &Job, out: &mut Output) -> Result<(), Failure> {
             });
         }
     }
-    lines.extend(job.streams.iter().map(|of| ("stream", stream(of))));
+    lines.extend(
+        job.streams
+            .iter()
+            .map(|of| ("stream", stream(job.kind(), of))),
+    );
     let numbers: Vec<_> = job.follow_up_jobs.iter().map(|name| id(name)).collect();
     lines.push(("begun by", id(&job.cause_job).to_owned()));
     lines.push(("has begun", numbers.join(" ")));

@@ -13,10 +13,11 @@ use crate::resource::id;
 /// Says what would be done: `verb` is `restore` or `read`.
 pub fn show(answer: &RestoreVersionResponse, verb: &str, out: &mut Output) -> Result<(), Failure> {
     out.line(format!(
-        "would {verb} {}, {}; {}, about {}",
+        "would {verb} {}, {}; {} with {}, about {}",
         human::counted(answer.entry_count, "entry", "entries"),
         human::size(answer.byte_count),
         human::counted(answer.mount_count.into(), "mount", "mounts"),
+        human::counted(answer.drive_count.max(1).into(), "drive", "drives"),
         time(answer.estimated_duration.as_ref()),
     ))?;
     let lacking = answer.unknown_directory_count + answer.unmet_entry_count;

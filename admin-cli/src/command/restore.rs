@@ -58,6 +58,7 @@ impl From<CollisionWord> for Collision {
   taf restore daily /srv/files --strip-prefix /srv/files --to /srv/copy --prefix /old
   taf restore daily /home/alice --to /srv --map-owner alice=bob --map-group 1000=users
   taf restore daily --to /srv/restored --dry-run
+  taf restore daily --to /srv/restored --drives 1
   taf restore daily /srv/files --verify-only
   taf restore replica --to /srv/replica --collision always --delete --dry-run
   taf restore replica --to /srv/replica --collision always --delete")]
@@ -110,6 +111,9 @@ pub struct Restore {
     /// Write nothing: read it all from tape and hold it against the catalog
     #[arg(long, conflicts_with_all = ["to", "delete", "collision", "prefix", "owner", "owner_map", "map_owner", "map_group"])]
     verify_only: bool,
+    /// Read with at most so many drives at a time; with as many as are free if not given. It begins with one
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    drives: Option<u32>,
     /// Only say what would be done: the volumes in the order in which they are read, where each of them is, how much is read of it and
     /// about how long that takes
     #[arg(long)]
@@ -178,6 +182,7 @@ impl Restore {
             owner_rules: self.owner_rules()?,
             verify_only: self.verify_only,
             partial: self.partial,
+            drives: self.drives.unwrap_or(0),
         })
     }
 

@@ -24,8 +24,8 @@
 //! A verdict comes first; the attempt ends when its drive has cleaned up behind it or is lost. A lost drive keeps
 //! the volume reserved: it may still be writing.
 //!
-//! A backup may have several attempts at a time, its streams (see [`Share`]): the verdict of the first one is that of the job, and
-//! comes last if all goes well.
+//! A backup or a restore may have several attempts at a time, its streams (see [`Share`]): the verdict of the first one is that of the
+//! job, and comes last if all goes well. A further stream of a restore that loses its tape is dropped, and others do what is left.
 
 use crate::{Fault, carry, mount};
 
@@ -343,6 +343,16 @@ impl Facts<'_> {
         matches!(self.kind, Kind::Carry(_) | Kind::Clean | Kind::Scan)
     }
 
+    /// Whether the source agent says what becomes of the loss of a drive: a further stream of a restore gives back what it has not
+    /// restored. It notices at once, if the process has ended; of a host that is silent it may not hear for long.
+    fn is_spoken_for(&self, drive: Unit) -> bool {
+        self.kind == Kind::Restore
+            && self.share.is_further()
+            && self.source_bound
+            && self.source_outcome.is_none()
+            && drive.silent_millis <= self.lease_millis
+    }
+
     /// Whether the drive is lost. One that does not take part can't be.
     fn is_drive_lost(&self) -> bool {
         self.drive
@@ -464,6 +474,7 @@ fn how(unit: Unit) -> &'static str {
 fn loss(facts: &Facts<'_>) -> Option<Fault> {
     if let Some(drive) = facts.drive.filter(|_| facts.drive_outcome.is_none())
         && lost(drive, facts.lease_millis)
+        && !facts.is_spoken_for(drive)
     {
         return Some(Fault::new(
             "DRIVE_LOST",

@@ -9,12 +9,14 @@ use crate::generation::{self, Access, Format};
 use crate::{Fault, carry};
 
 mod elsewhere;
+mod feed;
 mod needs;
 mod share;
 #[cfg(test)]
 mod tests;
 
 pub use elsewhere::to_clear;
+pub use feed::lacks_second_drive;
 pub use needs::{DriveNeed, Needs, RobotNeed, Wanted};
 pub use share::Shared;
 
@@ -23,7 +25,7 @@ pub use share::Shared;
 pub struct Job {
     /// Row.
     pub id: i64,
-    /// Stream of a backup that it is about: 0 for the first one, and for all other jobs.
+    /// Stream of a backup or restore that it is about: 0 for the first one, and for all other jobs.
     pub stream: i32,
     /// What it needs.
     pub needs: Needs,
@@ -668,7 +670,7 @@ fn room(to: carry::To, library: &Library, taken: &Taken) -> Result<(), Obstacle>
 }
 
 impl Job {
-    /// A further stream of a backup that is under way. Its first stream does not wait for it, and neither does anybody else: it
+    /// A further stream of a backup or restore that is under way. Its first stream does not wait for it, and neither does anybody else: it
     /// takes what is left.
     pub fn further(id: i64, stream: i32, needs: Needs) -> Job {
         Job {

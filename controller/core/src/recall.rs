@@ -1,4 +1,6 @@
-//! How long it takes to read some volumes back: an estimate that says what it assumes.
+//! How long it takes to read some volumes back: an estimate that says what it assumes. Who reads which of them is in [`turn`].
+
+pub mod turn;
 
 /// From the wish for a volume to its first block, and home again: robot, load, thread, proof of the label, rewind and unload.
 const MOUNT_SECONDS: u64 = 120;
@@ -42,7 +44,7 @@ fn speed(generation: Option<u8>) -> u64 {
 }
 
 /// What the estimate assumes, for people.
-pub fn basis(readings: &[Reading]) -> String {
+pub fn basis(readings: &[Reading], drives: usize) -> String {
     let mut speeds: Vec<u64> = readings.iter().map(|r| speed(r.generation)).collect();
     speeds.sort_unstable();
     speeds.dedup();
@@ -51,7 +53,11 @@ pub fn basis(readings: &[Reading]) -> String {
         .map(|speed| format!("{} MB/s", speed / 1_000_000))
         .collect();
     format!(
-        "one drive that nobody else uses; {MOUNT_SECONDS} s for each mount, {LOCATE_SECONDS} s to the first part on a volume, {STEP_SECONDS} s to each further one; {} from tape, and a target that is as fast",
+        "{}; {MOUNT_SECONDS} s for each mount, {LOCATE_SECONDS} s to the first part on a volume, {STEP_SECONDS} s to each further one; {} from tape, and a target that is as fast",
+        match drives {
+            0 | 1 => "one drive that nobody else uses".to_owned(),
+            drives => format!("{drives} drives that nobody else uses"),
+        },
         if speeds.is_empty() {
             "nothing".to_owned()
         } else {
@@ -98,7 +104,9 @@ mod tests {
         assert_eq!(seconds(&of(None)), 10);
         assert_eq!(seconds(&of(Some(6))), 9);
         assert_eq!(seconds(&of(Some(9))), 5);
-        let basis = basis(&[of(Some(9)), of(None), of(Some(5))]);
-        assert!(basis.contains("140 MB/s or 300 MB/s"), "{basis}");
+        let told = basis(&[of(Some(9)), of(None), of(Some(5))], 1);
+        assert!(told.contains("140 MB/s or 300 MB/s"), "{told}");
+        assert!(told.starts_with("one drive "), "{told}");
+        assert!(basis(&[of(None)], 3).starts_with("3 drives "));
     }
 }

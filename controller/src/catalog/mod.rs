@@ -27,6 +27,7 @@ pub mod search;
 mod select;
 pub mod shares;
 pub mod trust;
+pub mod turns;
 pub mod vacuum;
 pub mod verify;
 pub mod view;

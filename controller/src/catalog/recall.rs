@@ -77,6 +77,7 @@ impl Archives {
 pub struct Needed<'a> {
     parts: &'a [Located],
     takes: Vec<Take>,
+    joined: Vec<(i64, i64)>,
 }
 
 /// What is needed of a part.
@@ -95,6 +96,7 @@ impl<'a> Needed<'a> {
         Self {
             parts,
             takes: vec![Take::default(); parts.len()],
+            joined: Vec::new(),
         }
     }
 
@@ -106,16 +108,30 @@ impl<'a> Needed<'a> {
             (part.archive_ordinal as u32, part.end_tar_offset as u64) <= begin
         });
         let parts = self.parts.iter().zip(&mut self.takes).skip(first);
+        let mut before: Option<i64> = None;
         for (index, (part, take)) in parts.enumerate() {
             let part_begin = (part.archive_ordinal as u32, part.first_tar_offset as u64);
             if part_begin >= end {
                 return;
+            }
+            let joined = before
+                .replace(part.volume_id)
+                .map(|id| (id, part.volume_id));
+            if let Some(pair) = joined.filter(|(one, other)| one != other)
+                && !self.joined.contains(&pair)
+            {
+                self.joined.push(pair);
             }
             let part_end = (part.end_tar_offset as u64).min(end.1);
             take.hit = true;
             take.entries += u64::from(index == 0);
             take.tar_bytes += part_end.saturating_sub(part_begin.1.max(begin.1));
         }
+    }
+
+    /// Pairs of volumes that something crosses.
+    pub fn joined(&self) -> &[(i64, i64)] {
+        &self.joined
     }
 
     /// The parts, in the order of their bytes.
@@ -140,6 +156,8 @@ pub struct Preference {
     pub first: Option<i64>,
     /// Volumes that are nowhere to be had: they come last.
     pub away: HashSet<i64>,
+    /// Recordings that it is limited to; none for all.
+    pub only: Vec<Uuid>,
 }
 
 impl Preference {
@@ -194,6 +212,35 @@ pub(super) fn is_item(entry: &Entry) -> bool {
     entry.kind != Kind::Directory && entry.place.is_some()
 }
 
+/// What of a version is sent: what begins on some of its parts.
+struct Scope {
+    archives: Archives,
+    /// All that the archives have, in the order of their bytes.
+    parts: Vec<Located>,
+    only: Vec<Uuid>,
+}
+
+impl Scope {
+    /// Whether something at this place is sent. What has none, and what no part has, is so each time: it must not be missed.
+    fn holds(&self, place: Option<Place>) -> bool {
+        let Some(at) = place.filter(|_| !self.only.is_empty()) else {
+            return self.archives.holds(place);
+        };
+        let begin = (at.archive_ordinal, at.tar_offset);
+        let part = self.parts.partition_point(|part| {
+            (part.archive_ordinal as u32, part.end_tar_offset as u64) <= begin
+        });
+        let part = self.parts.get(part);
+        self.archives.holds(place) && part.is_none_or(|part| self.only.contains(&part.recording))
+    }
+
+    /// The parts that what is sent is on.
+    fn parts(&self) -> Vec<Located> {
+        let wanted = |part: &&Located| self.only.is_empty() || self.only.contains(&part.recording);
+        self.parts.iter().filter(wanted).cloned().collect()
+    }
+}
+
 /// Sends what a restore of the selection needs: of the parts all, since they say in which order the volumes come. Waits while
 /// the receiver is slow; ends early when it is gone. `attempt` is told the same each time.
 pub async fn stream(
@@ -210,6 +257,12 @@ pub async fn stream(
             .await?;
     parts.retain(|part| archives.has(part.archive_ordinal as u32));
     drop(client);
+    let scope = Scope {
+        archives,
+        parts,
+        only: preference.only.clone(),
+    };
+    let parts = scope.parts();
     let order = Order::of(&parts, preference);
     for &at in &order.parts {
         let part = &parts[at];
@@ -251,14 +304,14 @@ pub async fn stream(
         gone: false,
     };
     ancestors(view, selection, &mut out).await?;
-    let (links, counts) = survey(view, selection, archives, &parts, &order).await?;
+    let (links, counts) = survey(view, selection, &scope, &parts, &order).await?;
     let mut links = links.into_iter().peekable();
     for pass in passes(&counts) {
         let mut sorted = Vec::new();
         let mut pages = selection.pages(view);
         while let Some(page) = pages.next().await? {
             for (place, item) in items(&page) {
-                if !archives.holds(place) {
+                if !scope.holds(place) {
                     continue;
                 }
                 let run = order.run(&parts, place);
@@ -415,7 +468,7 @@ fn passes(counts: &[u64]) -> Vec<Pass> {
 async fn survey(
     view: &View,
     selection: &Selection,
-    archives: Archives,
+    scope: &Scope,
     parts: &[Located],
     order: &Order,
 ) -> Result<(Vec<(Rank, RecallItem)>, Vec<u64>), Error> {
@@ -423,12 +476,12 @@ async fn survey(
     let mut counts = vec![0; order.count.max(1)];
     let mut pages = selection.pages(view);
     while let Some(page) = pages.next().await? {
-        for place in places(&page).filter(|place| archives.holds(*place)) {
+        for place in places(&page).filter(|place| scope.holds(*place)) {
             counts[order.run(parts, place)] += 1;
         }
         let linked = page.entries.iter();
         let linked = linked.filter(|entry| is_item(entry) && entry.link_group != 0);
-        for entry in linked.filter(|entry| archives.holds(entry.place)) {
+        for entry in linked.filter(|entry| scope.holds(entry.place)) {
             let rank = (order.run(parts, entry.place), entry.place);
             links.push((rank, item(&page, entry)));
         }
@@ -676,6 +729,34 @@ mod tests {
             .map(|(part, take)| (part.volume_id, take.entries, take.tar_bytes))
             .collect();
         assert_eq!(told, [(10, 1, 10), (11, 1, 30)]);
+        assert_eq!(needed.joined(), [(10, 11)]);
+    }
+
+    #[test]
+    fn a_stream_gets_what_begins_on_its_volumes() {
+        let scope = |only: &[u128]| Scope {
+            archives: Archives::All,
+            parts: vec![part(1, 1, 10, 1), part(1, 2, 11, 1), part(2, 1, 10, 2)],
+            only: only.iter().map(|id| Uuid::from_u128(*id)).collect(),
+        };
+        let at = |archive_ordinal, tar_offset| {
+            Some(Place {
+                archive_ordinal,
+                tar_offset,
+            })
+        };
+        let places = [at(1, 0), at(1, 99), at(1, 100), at(2, 50), at(9, 0), None];
+        let held = |only: &[u128]| {
+            let scope = scope(only);
+            places.map(|place| scope.holds(place))
+        };
+        assert_eq!(held(&[]), [true; 6]);
+        // Nothing is left out by all, nor by two that have them together.
+        assert_eq!(held(&[10]), [true, true, false, true, true, true]);
+        assert_eq!(held(&[11]), [false, false, true, false, true, true]);
+        let parts = scope(&[11]).parts();
+        assert_eq!(parts.len(), 1);
+        assert_eq!(parts[0].volume_id, 11);
     }
 
     #[test]

@@ -18,7 +18,7 @@ use uuid::Uuid;
 
 use super::facts::{State, backup_done, from_proto, is_bound, stage, to_proto};
 use super::indexing::CREATOR;
-use super::{Limits, auto_label, cleaning, distrust, indexing, inspection, operator, reuse};
+use super::{Limits, auto_label, cleaning, distrust, indexing, inspection, operator, reuse, turns};
 use crate::catalog;
 use crate::services::names;
 use crate::store::attempts::{self, LiveAttempt};
@@ -98,7 +98,8 @@ pub(super) async fn decide_on(
             taken.for_each(|cartridge| cartridge.reserved = true);
         }
     }
-    for decision in distrust::forsaken(state) {
+    let ending = distrust::forsaken(state);
+    for decision in ending.into_iter().chain(state.feeds_in_the_way(&world)) {
         let (job, _) = decision.subject();
         jobs.retain(|other| other.id != job);
         savepoints::savepoint_begin_on(tx).await?;
@@ -124,9 +125,17 @@ pub(super) async fn decide_on(
         let outcome = clear_on(tx, state, drive).await;
         settle_on(tx, outcome, &mut changed).await?;
     }
+    let mut feed_begins = false;
     for decision in decisions {
         let decision = auto_label::instead(decision, &jobs, &waits);
         let (job, stream) = decision.subject();
+        // Of several that could begin now one does; the others see it, and say so, when they are looked at again.
+        if matches!(decision, Decision::Start { .. }) && state.feed(job).is_some() {
+            if feed_begins {
+                continue;
+            }
+            feed_begins = true;
+        }
         if let Decision::Wait { why, .. } = &decision
             && state.known_wait(job, stream) == Some(why.as_str())
         {
@@ -422,7 +431,7 @@ async fn outdated_on(
     }))
 }
 
-/// A further stream of a backup that is under way begins.
+/// A further stream of a job that is under way begins.
 async fn join_on(
     tx: &Transaction<'_>,
     state: &State,
@@ -431,6 +440,11 @@ async fn join_on(
     grant: &Grant,
 ) -> Result<(), Error> {
     let first = state.first_of(job).ok_or(Error::Stale("attempt"))?;
+    if first.kind == "restore" {
+        let attempt = turns::join_on(tx, state, first, stream, grant).await?;
+        tracing::info!(job, attempt, stream, ?grant, "a further stream begins");
+        return Ok(());
+    }
     let (Some(line), Some(archive)) = (first.line_id, &first.archive) else {
         return Err(Error::Stale("archive"));
     };
@@ -459,6 +473,17 @@ async fn leave_volume_on(tx: &Transaction<'_>, live: &LiveAttempt) -> Result<(),
             bound = done.collected;
             let reads = live.reclaimed.filter(|_| !done.collected);
             (reads, done.next_volume_reason)
+        }
+        Some(Done::Read(read)) if read.next_recording_uuid.is_empty() => {
+            let why = "other streams of the restore are at work".to_owned();
+            tracing::info!(
+                job = live.job_id,
+                attempt = live.id,
+                why,
+                "leaves its drive"
+            );
+            attempts::attempt_volume_leave_on(tx, live.id, None, false).await?;
+            return attempts::attempt_drive_leave_on(tx, live.id).await;
         }
         Some(Done::Read(read)) => {
             let recording = Uuid::from_slice(&read.next_recording_uuid)

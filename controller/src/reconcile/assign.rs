@@ -257,6 +257,10 @@ fn source_work(
                 Some(_) => v1::DumpFormat::Tar,
             }
             .into(),
+            leader_attempt: match live.stream {
+                0 => 0,
+                _ => state.first_of(live.job_id)?.id as u64,
+            },
         }));
     }
     if live.kind == "feed" {

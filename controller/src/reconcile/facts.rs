@@ -6,12 +6,13 @@ use std::time::Duration;
 use prost::Message as _;
 use taf_core::attempt::{self, Outcome};
 use taf_core::mount::{Element, ElementKind, Medium};
+use taf_core::recall::turn;
 use taf_core::{Fault, carry, generation, plan, trust};
 use taf_proto::{agent, v1};
 use uuid::Uuid;
 
 use super::apply::fault_of;
-use super::{Limits, needs};
+use super::{Limits, feeding, needs};
 use crate::catalog;
 use crate::session::Unit;
 use crate::store::attempts::{self, LiveAttempt, Task};
@@ -19,6 +20,7 @@ use crate::store::drives::{self, DriveRow};
 use crate::store::feeds::{self, Feed};
 use crate::store::jobs::{self, QueuedJob};
 use crate::store::libraries::{self, ElementRow, LibraryRow};
+use crate::store::recalls;
 use crate::store::streams::{self, Further};
 use crate::store::trust::{Trust, trust_get};
 use crate::store::volumes::{self, PlannedVolume};
@@ -57,6 +59,8 @@ pub(super) struct State {
     pub trust: Trust,
     /// Feeds under way, and those of backups under way, the oldest first.
     pub feeds: Vec<Feed>,
+    /// The volumes of restores under way, in their order, by job.
+    pub recalls: HashMap<i64, Vec<turn::Volume>>,
 }
 
 pub(super) async fn load_on(tx: &Transaction<'_>, watching: Duration) -> Result<State, Error> {
@@ -84,7 +88,14 @@ pub(super) async fn load_on(tx: &Transaction<'_>, watching: Duration) -> Result<
     let idle = drives
         .iter()
         .any(|d| d.connected && !d.down && d.job.is_none());
-    let joinable = |a: &LiveAttempt| !further_streams(a, &streams).is_empty();
+    let recalls = match attempts.iter().any(|a| a.kind == "restore") {
+        true => recalls::recall_list_live_on(tx).await?,
+        false => HashMap::new(),
+    };
+    // What of a restore is open is seen when it is planned.
+    let joinable = |a: &LiveAttempt| {
+        !further_streams(a, &streams).is_empty() || (a.kind == "restore" && is_joinable(a))
+    };
     if !queued.is_empty()
         || attempts.iter().any(between)
         || dirty
@@ -135,6 +146,7 @@ pub(super) async fn load_on(tx: &Transaction<'_>, watching: Duration) -> Result<
         counting: HashSet::new(),
         comparing,
         feeds,
+        recalls,
     })
 }
 
@@ -202,6 +214,9 @@ fn outcome(encoded: Option<&[u8]>, kind: attempt::Kind, side: Side) -> Option<Ou
             .all(number) =>
         {
             done.issue_count
+        }
+        (attempt::Kind::Restore, Side::Source, Some(Done::Restore(done))) if done.dropped => {
+            return Some(Outcome::Dropped);
         }
         (attempt::Kind::Restore, Side::Source, Some(Done::Restore(done))) => done.issue_count,
         (attempt::Kind::Label, Side::Drive, Some(Done::Label(done)))
@@ -355,35 +370,8 @@ impl State {
             with_issues: with("succeeded-with-issues").next().is_some(),
             fault: failed
                 .map(|other| fault_of(other.fault.as_deref()))
-                .or_else(|| self.feed_of(live.job_id).and_then(without)),
+                .or_else(|| self.feed_of(live.job_id).and_then(feeding::without)),
         }
-    }
-
-    /// The feed of a synthetic full.
-    pub(super) fn feed_of(&self, backup: i64) -> Option<&Feed> {
-        self.feeds.iter().find(|feed| feed.backup == backup)
-    }
-
-    /// A feed under way, by its own job.
-    pub(super) fn feed(&self, job: i64) -> Option<&Feed> {
-        self.feeds.iter().find(|feed| feed.job_id == job)
-    }
-
-    /// Whether nobody needs a feed any more: its backup has ended, and not well.
-    fn is_in_vain(&self, feed: &Feed) -> bool {
-        let decided = self.first_of(feed.backup);
-        ["failed", "cancelled"].contains(&feed.backup_state.as_str())
-            || decided.is_some_and(|live| ["failed", "cancelled"].contains(&live.verdict.as_str()))
-    }
-
-    /// The feed that an older one keeps from beginning: each holds a drive for as long as its backup waits for another one.
-    pub(super) fn feed_before(&self, job: i64) -> Option<&Feed> {
-        let first = self
-            .feeds
-            .iter()
-            .find(|feed| ["queued", "running"].contains(&feed.state.as_str()))?;
-        let waits = self.feed(job).is_some() && first.job_id != job;
-        waits.then_some(first)
     }
 
     /// Facts for the planner.
@@ -431,6 +419,7 @@ impl State {
                 Some(plan::Job::further(live.job_id, stream, needs))
             })
         });
+        let further = further.chain(self.further_restores());
         let jobs = running.chain(queued).chain(further).collect();
         let drives = self.drives.values().map(|d| plan::Drive {
             id: d.id,
@@ -732,7 +721,7 @@ impl State {
     }
 
     /// Silence that began before we watched is not held against anybody.
-    fn silence(&self, seconds: f64) -> u64 {
+    pub(super) fn silence(&self, seconds: f64) -> u64 {
         let watched = self.watching.as_millis() as u64;
         ((seconds.max(0.0) * 1000.0) as u64).min(watched)
     }
@@ -744,6 +733,8 @@ pub(super) fn stage(attempt: &LiveAttempt) -> attempt::Stage {
         "unload" | "clean" => attempt::Stage::Unloading,
         "clear" | "mount" | "carry" | "scan" => attempt::Stage::Moving,
         "work" => attempt::Stage::Working,
+        // Whoever waits for other streams wants nothing until it is asked for.
+        _ if is_resting(attempt) => attempt::Stage::SourceAlone,
         _ => match attempt.waiting_seconds {
             Some(seconds) => attempt::Stage::WithoutVolume {
                 millis: (seconds.max(0.0) * 1000.0) as u64,
@@ -760,6 +751,14 @@ pub(super) fn is_alone(attempt: &LiveAttempt) -> bool {
     alone.contains(&attempt.kind.as_str()) && attempt.drive_id.is_none()
 }
 
+/// Whether it is a restore that has left its drive to others.
+fn is_resting(attempt: &LiveAttempt) -> bool {
+    attempt.kind == "restore"
+        && attempt.waiting_seconds.is_some()
+        && attempt.drive_id.is_none()
+        && attempt.wanted_volume_id.is_none()
+}
+
 /// Whether the planner is to give it a volume.
 fn waits_for_volume(attempt: &LiveAttempt) -> bool {
     attempt.verdict == "none" && matches!(stage(attempt), attempt::Stage::WithoutVolume { .. })
@@ -767,13 +766,7 @@ fn waits_for_volume(attempt: &LiveAttempt) -> bool {
 
 /// The streams that may still join a backup: none if `live` is no first stream at work.
 fn further_streams(live: &LiveAttempt, had: &HashMap<i64, Vec<Further>>) -> std::ops::Range<i32> {
-    let walks = live.stream == 0
-        && live.verdict == "none"
-        && !live.cancel_asked
-        && live.step_kind == "work"
-        && live.drive_id.is_some()
-        && live.source_incarnation.is_some()
-        && live.source_result.is_none();
+    let walks = is_joinable(live) && live.step_kind == "work" && live.drive_id.is_some();
     match &live.archive {
         Some(archive) if walks => {
             let begun = had.get(&live.job_id).map_or(0, Vec::len) as i32;
@@ -781,6 +774,15 @@ fn further_streams(live: &LiveAttempt, had: &HashMap<i64, Vec<Further>>) -> std:
         }
         _ => 0..0,
     }
+}
+
+/// Whether the source agent is at work for the first stream of a job.
+pub(super) fn is_joinable(live: &LiveAttempt) -> bool {
+    live.stream == 0
+        && live.verdict == "none"
+        && !live.cancel_asked
+        && live.source_incarnation.is_some()
+        && live.source_result.is_none()
 }
 
 /// Whether the drive works on the volume for it, as far as is known.
@@ -797,25 +799,6 @@ pub(super) fn is_bound(attempt: &LiveAttempt) -> bool {
         _ => false,
     };
     !reads && attempt.drive_id.is_some()
-}
-
-/// Why a backup can't have what its feed was to read.
-fn without(feed: &Feed) -> Option<Fault> {
-    match (feed.state.as_str(), &feed.fault) {
-        ("failed", Some(fault)) => Some(Fault {
-            message: format!(
-                "reading what it is put together from failed: {}",
-                fault.message
-            ),
-            ..fault.clone()
-        }),
-        ("cancelled", _) => Some(Fault::new(
-            "FEED_CANCELLED",
-            "the job that reads what it is put together from was cancelled",
-            "run it again; the older versions are as they were",
-        )),
-        _ => None,
-    }
 }
 
 /// What a drive says of its medium.

@@ -10,6 +10,7 @@ mod auto_label;
 mod cleaning;
 mod distrust;
 mod facts;
+mod feeding;
 mod indexing;
 mod inspection;
 mod needs;
@@ -17,6 +18,7 @@ mod operator;
 mod outlook;
 mod reuse;
 mod tidy;
+mod turns;
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};

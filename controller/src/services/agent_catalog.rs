@@ -14,7 +14,8 @@ use taf_proto::agent::{
     FetchVerificationResponse, JudgePartRequest, JudgePartResponse, LocateVolumeRequest,
     LocateVolumeResponse, ReportIssuesRequest, ReportIssuesResponse, ReportOrphanRequest,
     ReportOrphanResponse, ReportScanRequest, ReportScanResponse, ReportVerificationRequest,
-    ReportVerificationResponse, ReportVolumeRequest, ReportVolumeResponse, Worker,
+    ReportVerificationResponse, ReportVolumeRequest, ReportVolumeResponse, TakeVolumesRequest,
+    TakeVolumesResponse, Worker,
 };
 use taf_proto::{path, v1};
 use tokio::sync::mpsc;
@@ -26,7 +27,8 @@ use crate::access::Caller;
 use crate::catalog::recall::Archives;
 use crate::catalog::report::{self, Side};
 use crate::catalog::{
-    self, Error, Selection, View, base, commit, extra, feed, index, recall, removal, rescan, verify,
+    self, Error, Selection, View, base, commit, extra, feed, index, recall, removal, rescan, turns,
+    verify,
 };
 use crate::session::Registry;
 use crate::store::assignments::Assignment;
@@ -88,23 +90,25 @@ impl AgentCatalog {
         Ok((view, selection, assignment.attempt_id))
     }
 
-    /// In which order a restore reads its volumes: as it was told before, beginning with what is in place, and last what can't be had.
+    /// In which order a restore reads its volumes, and which: as it was told before, beginning with what is in place, and last what
+    /// can't be had.
     async fn preference(
         &self,
         view: &View,
         attempt: i64,
-        told: &[Bytes],
+        request: &FetchRecallRequest,
     ) -> Result<recall::Preference, Status> {
         let client = self.store.client().await?;
-        let given: Result<Vec<_>, _> = told
-            .iter()
-            .map(|it| report::uuid(it, "a recording"))
-            .collect();
+        let uuids = |told: &[Bytes]| -> Result<Vec<_>, Error> {
+            let told = told.iter();
+            told.map(|it| report::uuid(it, "a recording")).collect()
+        };
         let volumes = view.volumes(&client).await?;
         Ok(recall::Preference {
-            given: given?,
+            given: uuids(&request.volume_order)?,
             first: attempt_volumes::volume_held(&client, attempt).await?,
             away: volumes::volume_list_away(&client, &volumes).await?,
+            only: uuids(&request.recording_uuids)?,
         })
     }
 
@@ -354,10 +358,7 @@ impl CatalogService for AgentCatalog {
         let preference = match archives {
             // It is copied in the order of its bytes, wherever they are.
             Archives::Only(_) => recall::Preference::default(),
-            _ => {
-                self.preference(&view, attempt, &request.volume_order)
-                    .await?
-            }
+            _ => self.preference(&view, attempt, &request).await?,
         };
         let (sender, receiver) = mpsc::channel(AHEAD);
         tokio::spawn(async move {
@@ -443,12 +444,15 @@ impl CatalogService for AgentCatalog {
     ) -> Result<Response<LocateVolumeResponse>, Status> {
         let agent = Caller::agent(&request)?.id.clone();
         let request = request.into_inner();
-        let client = self.store.client().await?;
+        let mut client = self.store.client().await?;
         let assignment =
             report::assignment(&client, request.key.as_ref(), &agent, Side::Source).await?;
         let recording = report::uuid(&request.recording_uuid, "the recording")?;
         let found =
             attempt_volumes::volume_locate(&client, assignment.attempt_id, recording).await?;
+        if found.is_none() && turns::want(&mut client, &assignment, recording).await? {
+            self.registry.wake();
+        }
         let (agent_id, addresses) = found.ok_or_else(|| {
             status::fault(
                 Code::Unavailable,
@@ -463,6 +467,17 @@ impl CatalogService for AgentCatalog {
                 addresses,
             }),
         }))
+    }
+
+    async fn take_volumes(
+        &self,
+        request: Request<TakeVolumesRequest>,
+    ) -> Result<Response<TakeVolumesResponse>, Status> {
+        let agent = Caller::agent(&request)?.id.clone();
+        let answer = turns::take(&self.store, &agent, request.get_ref()).await?;
+        // What it left others may take, and it may have asked for more than it holds.
+        self.registry.wake();
+        Ok(Response::new(answer))
     }
 
     async fn report_issues(

@@ -1,19 +1,32 @@
 //! How a restore reads its volumes: in which order, where each of them is, how much is read of it, and about how long that takes.
 
+use std::collections::BTreeMap;
+
 use taf_core::generation::{self, Format};
-use taf_core::recall::{self as estimate, Reading};
+use taf_core::recall::{self as estimate, Reading, turn};
 use taf_proto::v1::{RecallVolume, RestoreVersionResponse};
 use tonic::Status;
 
 use super::volume;
 use crate::catalog::recall::{Needed, Preference};
-use crate::store::{GenericClient, volumes};
+use crate::store::{GenericClient, recalls, volumes};
 
-/// The plan: the volumes' rows in the order in which they are read, and the answer that tells of them.
+/// What a restore reads.
+pub(super) struct Plan {
+    /// The volumes' rows in the order in which they are read.
+    pub volumes: Vec<i64>,
+    /// The turn of each.
+    pub turns: Vec<i32>,
+    /// The answer that tells of them.
+    pub answer: RestoreVersionResponse,
+}
+
+/// The plan, for so many drives at most; 0 for as many as there are.
 pub(super) async fn plan(
     client: &impl GenericClient,
     needed: &Needed<'_>,
-) -> Result<(Vec<i64>, RestoreVersionResponse), Status> {
+    drives_most: u32,
+) -> Result<Plan, Status> {
     let all: Vec<i64> = Preference::default().order(needed.parts());
     let preference = Preference {
         away: volumes::volume_list_away(client, &all).await?,
@@ -63,11 +76,27 @@ pub(super) async fn plan(
         answer.volumes.push(told.volume.clone());
         answer.recall.push(told);
     }
-    let seconds = readings.iter().map(estimate::seconds).sum();
-    answer.estimated_duration = Some(duration(seconds));
-    answer.estimate_basis = estimate::basis(&readings);
+    let turns = turn::turns(&order, needed.joined());
+    let mut lengths: BTreeMap<i32, u64> = BTreeMap::new();
+    for (turn, reading) in turns.iter().zip(&readings) {
+        *lengths.entry(*turn).or_default() += estimate::seconds(reading);
+    }
+    let lengths: Vec<u64> = lengths.into_values().collect();
+    let usable = recalls::drive_count_reading(client, &order).await?;
+    let most = match drives_most {
+        0 => usize::MAX,
+        most => most as usize,
+    };
+    let drives = (usable as usize).min(most).min(lengths.len()).max(1);
+    answer.drive_count = drives as u32;
+    answer.estimated_duration = Some(duration(turn::seconds(&lengths, drives)));
+    answer.estimate_basis = estimate::basis(&readings, drives);
     answer.mount_count = readings.iter().filter(|r| !r.mounted).count() as u32;
-    Ok((order, answer))
+    Ok(Plan {
+        volumes: order,
+        turns,
+        answer,
+    })
 }
 
 /// What so many of a part's tar bytes are of what it is on tape.

@@ -21,6 +21,8 @@ use crate::store::{self, expiry};
 
 /// Most components that can be left out.
 const COMPONENTS_MOST: u32 = 1_000;
+/// Most drives that can be asked for.
+const DRIVES_MOST: u32 = 1_000;
 /// Most rules of owners.
 const RULES_MOST: usize = 10_000;
 /// Longest name of an owner, bytes.
@@ -96,7 +98,12 @@ impl Versions {
                 .await?;
         }
         let client = self.app.store.client().await?;
-        let (needs, mut answer) = recall_plan::plan(&client, &needed).await?;
+        let plan = recall_plan::plan(&client, &needed, request.drives).await?;
+        let (needs, mut turns, mut answer) = (plan.volumes, plan.turns, plan.answer);
+        if request.partial {
+            // What is not known is told once, with all that is.
+            turns = vec![1; needs.len()];
+        }
         drop(client);
         answer.entry_count = count.entries;
         answer.byte_count = count.bytes;
@@ -114,6 +121,7 @@ impl Versions {
             agent,
             chosen,
             needs,
+            turns,
             answer,
         })
     }
@@ -128,6 +136,7 @@ impl Versions {
         let Planned {
             version,
             mut needs,
+            mut turns,
             mut answer,
             kept,
             ..
@@ -136,6 +145,7 @@ impl Versions {
         if needs.is_empty() {
             let first = planned.first_volume;
             needs.push(first.ok_or_else(|| no_parts(&kept.version))?);
+            turns.push(1);
         }
         // From here on it can't expire before it is seen that it is read.
         if !expiry::version_use_on(tx, version.line_id, version.version).await? {
@@ -147,6 +157,7 @@ impl Versions {
             version: version.version,
             agent_id: planned.agent_id,
             volumes: &needs,
+            turns: &turns,
             request: &kept.encode_to_vec(),
             paths: paths.as_deref(),
             entry_count: store::bigint(answer.entry_count)?,
@@ -259,6 +270,8 @@ pub(super) struct Planned {
     kept: RestoreVersionRequest,
     /// Volumes in the order in which they are read.
     needs: Vec<i64>,
+    /// The turn that each of them is read in.
+    turns: Vec<i32>,
     /// The first of the whole version.
     first_volume: Option<i64>,
     /// The plan as it is told.
@@ -398,6 +411,9 @@ impl Wanted {
                 format!("must be at most {COMPONENTS_MOST}"),
             );
         }
+        if request.drives > DRIVES_MOST {
+            bad.add("drives", format!("must be at most {DRIVES_MOST}"));
+        }
         if request.verify_only && request.delete_extra {
             bad.add("verify_only", "can't be given together with delete_extra");
         }
@@ -501,6 +517,7 @@ impl Wanted {
             owner_rules: request.owner_rules.clone(),
             verify_only: request.verify_only,
             partial: request.partial,
+            drives: request.drives,
         }
     }
 }

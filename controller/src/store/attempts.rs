@@ -353,6 +353,18 @@ pub async fn attempt_volume_leave_on(
     Error::expect_one(rows, "attempt")
 }
 
+/// A restore that has left its drive to others needs a volume again. False if it has not, or if it has asked before.
+pub async fn attempt_want_on(tx: &Transaction<'_>, id: i64, volume: i64) -> Result<bool, Error> {
+    let rows = tx
+        .execute(
+            "UPDATE attempts SET wanted_volume_id = $2, waiting_since = clock_timestamp() WHERE id = $1 AND ended_at IS NULL \
+             AND verdict = 'none' AND waiting_since IS NOT NULL AND wanted_volume_id IS NULL AND drive_id IS NULL",
+            &[&id, &volume],
+        )
+        .await?;
+    Ok(rows == 1)
+}
+
 /// An attempt that waits for its next volume leaves its drive to others.
 pub async fn attempt_drive_leave_on(tx: &Transaction<'_>, id: i64) -> Result<(), Error> {
     let rows = tx

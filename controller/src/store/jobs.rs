@@ -40,6 +40,8 @@ pub struct NewRestore<'a> {
     pub agent_id: i64,
     /// Volumes that are needed, in order.
     pub volumes: &'a [i64],
+    /// The turn that each of them is read in, see [`taf_core::recall::turn`].
+    pub turns: &'a [i32],
     /// Encoded `taf.v1.RestoreVersionRequest`, without its paths.
     pub request: &'a [u8],
     /// Chosen paths.
@@ -77,9 +79,9 @@ pub async fn job_create_restore_on(
     let id: i64 = row.get(0);
     let ordinals: Vec<i32> = (1..).take(new.volumes.len()).collect();
     tx.execute(
-        "INSERT INTO job_volumes (job_id, ordinal, volume_id) \
-         SELECT $1::bigint, unnest($2::integer[]), unnest($3::bigint[])",
-        &[&id, &ordinals, &new.volumes],
+        "INSERT INTO job_volumes (job_id, ordinal, volume_id, turn) \
+         SELECT $1::bigint, unnest($2::integer[]), unnest($3::bigint[]), unnest($4::integer[])",
+        &[&id, &ordinals, &new.volumes, &new.turns],
     )
     .await?;
     Ok(id)

@@ -175,6 +175,11 @@ const MIGRATIONS: &[Migration] = &[
         name: "gaps",
         sql: include_str!("../../migrations/0032_gaps.sql"),
     },
+    Migration {
+        number: 33,
+        name: "turns of a restore",
+        sql: include_str!("../../migrations/0033_turns.sql"),
+    },
 ];
 
 /// The texts of all migrations, in order.

@@ -40,6 +40,7 @@ pub mod plans;
 pub mod pools;
 pub mod rebuilds;
 pub mod reclaims;
+pub mod recalls;
 pub mod removals;
 pub mod requests;
 pub mod retention;

@@ -56,6 +56,7 @@ pub const SOURCES: &[(&str, &str)] = &[
     source!("pools.rs"),
     source!("rebuilds.rs"),
     source!("reclaims.rs"),
+    source!("recalls.rs"),
     source!("removals.rs"),
     source!("requests.rs"),
     source!("retention.rs"),

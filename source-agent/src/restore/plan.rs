@@ -181,9 +181,10 @@ impl Planner<'_> {
             Ok(()) => Ok(()),
             Err(mpsc::error::TrySendError::Closed(_)) => Err(Gone),
             Err(mpsc::error::TrySendError::Full(order)) => {
-                // The writer may be waiting for what is not yet asked for.
-                self.flush().await?;
-                self.out.orders.send(order).await.map_err(|_| Gone)
+                // The writer may be waiting for what is not yet asked for. Whatever comes of that, it hears of the item.
+                let flushed = self.flush().await;
+                self.out.orders.send(order).await.map_err(|_| Gone)?;
+                flushed
             }
         }
     }

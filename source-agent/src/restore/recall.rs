@@ -5,6 +5,7 @@
 //! asked again, and what came already is passed over.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::Duration;
 
 use taf_peer::backoff::Backoff;
@@ -20,6 +21,7 @@ use super::parts::Parts;
 use super::sieve::Sieve;
 use crate::fault::{self, Error};
 use crate::issues::Issues;
+use crate::progress::Counters;
 
 /// Largest message: one segment table, and room.
 const MESSAGE_LIMIT: usize = taf_format::limits::TABLE + (1 << 20);
@@ -32,6 +34,8 @@ pub struct Items {
     waiting: VecDeque<RecallItem>,
     recall: Option<Recall>,
     sieve: Option<Sieve>,
+    /// Entries that came, and directories that come along with them.
+    counts: (u64, u64),
 }
 
 /// The stream, taken up again where it broke. Whoever waits for it too long stops waiting: it never gives up by itself.
@@ -66,6 +70,7 @@ pub async fn fetch(
         said: false,
     };
     let mut parts = Parts::default();
+    let mut lacks = 0;
     while let Some(message) = recall.next().await? {
         match message {
             Message::Part(part) => {
@@ -77,21 +82,35 @@ pub async fn fetch(
             }
             Message::Lacks(some) => {
                 let issues = issues.ok_or_else(|| fault::protocol("the version is not whole"))?;
+                lacks += some.lacks.len() as u64;
                 for lack in some.lacks {
                     issues.put(&lack.path, &lack.reason, lack.message).await;
                 }
             }
             Message::Items(some) => {
+                let counts = counted((lacks, 0), &some.items);
                 let items = Items {
                     waiting: sift(&mut sieve, some.items).await?.into(),
                     recall: Some(recall),
                     sieve,
+                    counts,
                 };
                 return Ok((parts, items));
             }
         }
     }
-    Ok((parts, Items::given(Vec::new())))
+    let nothing = Items {
+        sieve,
+        counts: (lacks, 0),
+        ..Items::given(Vec::new())
+    };
+    Ok((parts, nothing))
+}
+
+/// With these items, too.
+fn counted((entries, beside): (u64, u64), items: &[RecallItem]) -> (u64, u64) {
+    let more = items.iter().filter(|item| item.ancestor.is_some()).count() as u64;
+    (entries + items.len() as u64 - more, beside + more)
 }
 
 impl Items {
@@ -101,6 +120,30 @@ impl Items {
             waiting: items.into(),
             recall: None,
             sieve: None,
+            counts: (0, 0),
+        }
+    }
+
+    /// Those that were given and not taken.
+    pub fn take_waiting(&mut self) -> Vec<RecallItem> {
+        self.waiting.drain(..).collect()
+    }
+
+    /// How many entries have come, whether or not they were left out; and how many directories that the controller sends each time.
+    pub fn counts(&self) -> (u64, u64) {
+        self.counts
+    }
+
+    /// Who looked at what is there.
+    pub fn into_sieve(self) -> Option<Sieve> {
+        self.sieve
+    }
+
+    /// What is left out from now on is told there.
+    pub fn speak_as(&mut self, issues: &Issues, counters: &Arc<Counters>) {
+        if let Some(sieve) = &mut self.sieve {
+            sieve.issues = issues.clone();
+            sieve.counters = Arc::clone(counters);
         }
     }
 
@@ -116,6 +159,7 @@ impl Items {
             match recall.next().await? {
                 None => self.recall = None,
                 Some(Message::Items(some)) => {
+                    self.counts = counted(self.counts, &some.items);
                     self.waiting
                         .extend(sift(&mut self.sieve, some.items).await?);
                 }

@@ -36,6 +36,8 @@ pub struct Tape<'a> {
     /// The worker whose drive has, or had last, one of the volumes for us.
     worker: Worker,
     open: Option<Open>,
+    /// Whether the drive was left to others.
+    resting: bool,
 }
 
 struct Open {
@@ -61,6 +63,7 @@ impl<'a> Tape<'a> {
             known: Vec::new(),
             worker,
             open: None,
+            resting: false,
         };
         tape.turn_to(volumes);
         tape
@@ -93,7 +96,13 @@ impl<'a> Tape<'a> {
         loop {
             let open = match self.open.take() {
                 Some(open) => open,
-                None => self.dial().await?,
+                None => {
+                    if self.resting {
+                        self.worker = self.locate_any().await?;
+                        self.resting = false;
+                    }
+                    self.dial().await?
+                }
             };
             if open.recording == wanted.recording {
                 self.open = Some(open);
@@ -150,29 +159,42 @@ impl<'a> Tape<'a> {
 
     /// Where the volume is, as soon as it is there.
     async fn locate(&self, volume: &Volume) -> Result<Worker, Error> {
-        let mut client = CatalogServiceClient::new(self.controller.clone());
         let mut backoff = Backoff::new(RETRY.0, RETRY.1);
         loop {
-            let request = LocateVolumeRequest {
-                key: Some(self.key),
-                recording_uuid: volume.recording.clone(),
-            };
-            match client.locate_volume(request).await {
-                Ok(answer) => {
-                    if let Some(worker) = answer.into_inner().worker {
-                        return Ok(worker);
-                    }
-                }
-                Err(status) if faults::is_passing(&status) => {}
-                Err(status) => {
-                    return Err(fault::from_status(
-                        &status,
-                        "CONTROLLER_LOST",
-                        "the controller did not say where the next volume is",
-                    ));
+            if let Some(worker) = self.located(volume).await? {
+                return Ok(worker);
+            }
+            tokio::time::sleep(backoff.next()).await;
+        }
+    }
+
+    /// Where one of the volumes is, as soon as one is there: which of them is brought first the controller chooses.
+    async fn locate_any(&self) -> Result<Worker, Error> {
+        let mut backoff = Backoff::new(RETRY.0, RETRY.1);
+        loop {
+            for volume in &self.volumes {
+                if let Some(worker) = self.located(volume).await? {
+                    return Ok(worker);
                 }
             }
             tokio::time::sleep(backoff.next()).await;
+        }
+    }
+
+    async fn located(&self, volume: &Volume) -> Result<Option<Worker>, Error> {
+        let mut client = CatalogServiceClient::new(self.controller.clone());
+        let request = LocateVolumeRequest {
+            key: Some(self.key),
+            recording_uuid: volume.recording.clone(),
+        };
+        match client.locate_volume(request).await {
+            Ok(answer) => Ok(answer.into_inner().worker),
+            Err(status) if faults::is_passing(&status) => Ok(None),
+            Err(status) => Err(fault::from_status(
+                &status,
+                "CONTROLLER_LOST",
+                "the controller did not say where the next volume is",
+            )),
         }
     }
 
@@ -214,6 +236,35 @@ impl<'a> Tape<'a> {
                 }
             }
         }
+    }
+
+    /// Leaves the drive to others until a volume is needed again. If that fails it stays with us, which harms nobody.
+    pub async fn rest(&mut self) {
+        if self.resting {
+            return;
+        }
+        let open = match self.open.take() {
+            Some(open) => open,
+            None => match self.dial().await {
+                Ok(open) => open,
+                Err(error) => {
+                    tracing::debug!(%error, "the drive can't be left to others");
+                    return;
+                }
+            },
+        };
+        let next = ReadNextVolume::default();
+        let mut call = open.call;
+        let said = call
+            .requests
+            .send(say(read_request::Message::NextVolume(next)));
+        if said.await.is_err() {
+            return;
+        }
+        drop(call.requests);
+        // Until it has hung up it may still need us.
+        while let Ok(Some(_)) = call.responses.message().await {}
+        self.resting = true;
     }
 
     /// Hangs up; the volume stays where it is.

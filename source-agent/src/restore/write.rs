@@ -95,7 +95,15 @@ pub struct Writer {
     carried: HashMap<(u32, u64), Carried>,
     /// Further names whose first could not be restored; they carry the bytes themselves, in another pass.
     late: Vec<RecallItem>,
+    /// What was ordered in a pass that broke off, and not done.
+    undone: Vec<Order>,
     warned: Warned,
+}
+
+impl std::fmt::Debug for Writer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Writer").finish_non_exhaustive()
+    }
 }
 
 /// How often the target could not hold something, by kind. Restored by an ordinary user, every file of another owner gives a
@@ -147,6 +155,7 @@ impl Writer {
             counters,
             carried: HashMap::new(),
             late: Vec::new(),
+            undone: Vec::new(),
             warned: Warned::default(),
         }
     }
@@ -165,6 +174,7 @@ impl Writer {
             if stop.is_cancelled() {
                 return Err(Error::Stopped);
             }
+            let ordered = needs.clone();
             let place = match self.outlet.place(&item.path) {
                 Some(place) if self.outlet.permits(&place)? == Allowed::Write => place,
                 _ => {
@@ -182,11 +192,19 @@ impl Writer {
                 (Needs::Segments { first, last }, None) => {
                     let placed = self.member(&item, &place, &mut window, first, last)?;
                     window.pass(last);
-                    if window.ended() {
-                        return Err(Error::Stopped);
-                    }
-                    if let Placed::Damaged(reason) = placed {
-                        self.damaged(&item, &place, &reason);
+                    match placed {
+                        // Nothing came any more; what was there to be done is known.
+                        Placed::Damaged(_) if window.ended() => {
+                            self.undone.push(Order {
+                                item,
+                                needs: ordered,
+                            });
+                            self.undone
+                                .extend(std::iter::from_fn(|| orders.blocking_recv()));
+                            return Err(Error::Stopped);
+                        }
+                        Placed::Damaged(reason) => self.damaged(&item, &place, &reason),
+                        Placed::Done => {}
                     }
                 }
             }
@@ -197,6 +215,25 @@ impl Writer {
     /// Items that need another pass: further names of files whose first name could not be restored.
     pub fn take_late(&mut self) -> Vec<RecallItem> {
         std::mem::take(&mut self.late)
+    }
+
+    /// What was ordered in a pass that broke off, and not done.
+    pub fn take_undone(&mut self) -> Vec<Order> {
+        std::mem::take(&mut self.undone)
+    }
+
+    /// What it has to say from now on goes there.
+    pub fn speak_as(&mut self, issues: &Issues, counters: &Arc<Counters>) {
+        self.issues = issues.clone();
+        self.counters = Arc::clone(counters);
+    }
+
+    /// It writes no more, and is only to be finished: what it holds until then is little.
+    pub fn rest(&mut self) {
+        self.carried = HashMap::new();
+        if let Outlet::Below { unpacker, .. } = &mut self.outlet {
+            unpacker.target().close_directories();
+        }
     }
 
     /// Gives directories their metadata, and waits until everything is on the disk, also after a fault: what was restored gets

@@ -446,7 +446,8 @@ impl CatalogService for Told {
     async fn report_volume(
         &self,
         request: Request<ReportVolumeRequest>,
-    ) -> Result<Response<ReportVolumeResponse>, Status> {
+    ) -> Result<Response<ReportVolumeResponse, TakeVolumesRequest, TakeVolumesResponse>, Status>
+    {
         self.answer()?;
         self.note(Event::Volume(request.into_inner()));
         Ok(Response::new(ReportVolumeResponse {}))
@@ -600,6 +601,13 @@ impl CatalogService for Told {
         _: Request<LocateVolumeRequest>,
     ) -> Result<Response<LocateVolumeResponse>, Status> {
         Err(Status::unimplemented("tape agents look for no volumes"))
+    }
+
+    async fn take_volumes(
+        &self,
+        _: Request<TakeVolumesRequest>,
+    ) -> Result<Response<TakeVolumesResponse>, Status> {
+        Err(Status::unimplemented("tape agents restore nothing"))
     }
 
     async fn report_issues(

@@ -1,5 +1,5 @@
-//! The attempts of a backup that has several streams: each has a drive and an archive of its own, and all archives belong to one
-//! version.
+//! The attempts of a job that has several streams: each has a drive of its own; of a backup also an archive, and all archives belong to
+//! one version.
 //!
 //! ```text
 //!   a further stream: its parts are in ─► succeeded      the first stream: all others succeeded or were dropped,

@@ -480,6 +480,38 @@ fn a_further_stream_takes_what_nobody_else_wants() {
 }
 
 #[test]
+fn a_synthetic_full_needs_a_second_drive_where_its_volumes_are() {
+    let elsewhere = |cartridge: Cartridge| Cartridge {
+        library: Some(2),
+        ..cartridge
+    };
+    let far = Drive {
+        library: Some(2),
+        ..drive(2)
+    };
+    let lacks = |drives: &[Drive], cartridges: &[Cartridge], down: i64| {
+        let world = world(drives, cartridges);
+        lacks_second_drive(&[1], 1, &world, |id| id != down)
+    };
+    let near = [volume(1), volume(2)];
+    assert_eq!(lacks(&[drive(1), drive(2)], &near, 0), None);
+    let fault = lacks(&[drive(1), drive(2)], &near, 2).unwrap();
+    assert_eq!(fault.reason, "TWO_DRIVES_NEEDED");
+    assert!(fault.message.contains("only drive D1"), "{fault:?}");
+    // A drive in another library is one to write in if there is a volume to write on.
+    let drives = [drive(1), far];
+    assert!(lacks(&drives, &near, 0).is_some());
+    let apart = [volume(1), elsewhere(volume(2))];
+    assert_eq!(lacks(&drives, &apart, 0), None);
+    // What is on no volume that a library shows is waited for.
+    let away = Cartridge {
+        library: None,
+        ..volume(1)
+    };
+    assert_eq!(lacks(&drives, &[away], 0), None);
+}
+
+#[test]
 fn a_restore_begins_with_the_first_of_its_volumes_that_can_be_had() {
     let needs = || Needs::any_of(vec![2, 3, 1]);
     let of = |places: [Option<i64>; 3]| {

@@ -1,6 +1,8 @@
-//! The streams of a backup that has several, and their sum.
+//! The streams of a job that has several, and their sum.
 
-use taf_proto::v1::{Job, JobStream, Progress};
+use std::collections::BTreeMap;
+
+use taf_proto::v1::{IssueCount, Job, JobStream, Progress};
 
 use super::{counted, is_over, said, step};
 use crate::services::names;
@@ -65,6 +67,18 @@ fn sum(all: Progress, one: &Progress) -> Progress {
         bytes_per_second: all.bytes_per_second + one.bytes_per_second,
         drive_bytes_per_second: all.drive_bytes_per_second + one.drive_bytes_per_second,
         issue_count: all.issue_count + one.issue_count,
+        kept_count: all.kept_count + one.kept_count,
+        issue_counts: merged(all.issue_counts, &one.issue_counts),
         ..all
     }
+}
+
+/// Counts by reason, by its letters.
+fn merged(all: Vec<IssueCount>, one: &[IssueCount]) -> Vec<IssueCount> {
+    let mut counts: BTreeMap<String, u64> = BTreeMap::new();
+    for of in all.iter().chain(one) {
+        *counts.entry(of.reason.clone()).or_default() += of.count;
+    }
+    let count = |(reason, count)| IssueCount { reason, count };
+    counts.into_iter().map(count).collect()
 }

@@ -359,6 +359,11 @@ impl Target {
         Ok(())
     }
 
+    /// Closes the directories that it keeps open; they are opened again when they are needed.
+    pub fn close_directories(&mut self) {
+        self.beneath.forget();
+    }
+
     /// Waits until the file system has written everything out. Some report only now that the disk was full.
     pub fn sync(&self) -> Result<(), Error> {
         rustix::fs::syncfs(self.beneath.root()).map_err(|error| Error::at("write out", b"", error))

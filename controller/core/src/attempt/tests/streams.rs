@@ -125,3 +125,51 @@ fn a_further_stream_that_has_nothing_is_dropped() {
     f.source_outcome = Some(fault("WRITE_ERROR"));
     assert_eq!(reason(&f), "LOAD_FAILED");
 }
+
+#[test]
+fn a_stream_of_a_restore_that_loses_its_drive_says_itself_what_becomes_of_it() {
+    let restarted = Facts {
+        kind: Kind::Restore,
+        drive: Some(RESTARTED),
+        ..further()
+    };
+    // The source agent has seen its connection break, and gives back what it has not restored.
+    assert_eq!(next(&restarted), Next::Stay);
+    let said = Facts {
+        source_outcome: Some(Outcome::Dropped),
+        ..restarted.clone()
+    };
+    assert_eq!(next(&said), Next::Verdict(Verdict::Dropped));
+    // A host that is silent it may not hear of, nor does anybody speak for a source agent that has gone.
+    let lost = |f: &Facts<'_>| match next(f) {
+        Next::Verdict(Verdict::Failed(fault)) => fault.reason,
+        other => panic!("{other:?}"),
+    };
+    let silent = Unit {
+        same_incarnation: true,
+        silent_millis: 20_001,
+    };
+    let away = Facts {
+        drive: Some(silent),
+        ..restarted.clone()
+    };
+    assert_eq!(lost(&away), "DRIVE_LOST");
+    let both = Facts {
+        source: Some(RESTARTED),
+        ..restarted.clone()
+    };
+    assert_eq!(lost(&both), "SOURCE_LOST");
+    // The first stream and backups stand and fall with their drives.
+    for f in [
+        Facts {
+            share: first(1).share,
+            ..restarted.clone()
+        },
+        Facts {
+            kind: Kind::Backup,
+            ..restarted
+        },
+    ] {
+        assert_eq!(lost(&f), "DRIVE_LOST");
+    }
+}

@@ -1,0 +1,88 @@
+//! Feeds, as their backups and the planner see them: one holds a drive at a time, and none holds the only one.
+
+use taf_core::Fault;
+use taf_core::plan::{self, Decision, World};
+
+use super::facts::State;
+use crate::store::drives::DriveRow;
+use crate::store::feeds::Feed;
+
+/// A drive that is not connected counts for so long: its worker may only be starting anew. In milliseconds.
+const BACK_WITHIN: u64 = 60_000;
+
+impl State {
+    /// The feed of a synthetic full.
+    pub(super) fn feed_of(&self, backup: i64) -> Option<&Feed> {
+        self.feeds.iter().find(|feed| feed.backup == backup)
+    }
+
+    /// A feed under way, by its own job.
+    pub(super) fn feed(&self, job: i64) -> Option<&Feed> {
+        self.feeds.iter().find(|feed| feed.job_id == job)
+    }
+
+    /// Whether nobody needs a feed any more: its backup has ended, and not well.
+    pub(super) fn is_in_vain(&self, feed: &Feed) -> bool {
+        let decided = self.first_of(feed.backup);
+        ["failed", "cancelled"].contains(&feed.backup_state.as_str())
+            || decided.is_some_and(|live| ["failed", "cancelled"].contains(&live.verdict.as_str()))
+    }
+
+    /// The feed that keeps another one from beginning: each holds a drive for as long as its backup waits for another one. One that
+    /// waits itself, perhaps for a volume that somebody has to bring, keeps nobody.
+    pub(super) fn feed_before(&self, job: i64) -> Option<&Feed> {
+        let under_way = self.feeds.iter().find(|feed| feed.state == "running")?;
+        let waits = self.feed(job).is_some() && under_way.job_id != job;
+        waits.then_some(under_way)
+    }
+
+    /// The waiting feeds that would hold the only drive that their backups could write in.
+    pub(super) fn feeds_in_the_way(&self, world: &World) -> Vec<Decision> {
+        let works = |id: i64| self.drives.get(&id).is_some_and(|drive| self.works(drive));
+        let mut decisions = Vec::new();
+        for feed in self.feeds.iter().filter(|feed| feed.state == "queued") {
+            let waiting = self
+                .queued_job(feed.backup)
+                .and_then(|job| job.pool.as_ref());
+            let running = || {
+                self.first_of(feed.backup)
+                    .and_then(|live| live.pool.as_ref())
+            };
+            let Some((pool, _)) = waiting.or_else(running) else {
+                continue;
+            };
+            if let Some(fault) = plan::lacks_second_drive(&feed.volumes, *pool, world, works) {
+                decisions.push(Decision::Fail {
+                    job: feed.job_id,
+                    stream: 0,
+                    fault,
+                });
+            }
+        }
+        decisions
+    }
+
+    fn works(&self, drive: &DriveRow) -> bool {
+        let there = drive.connected || self.silence(drive.silent_seconds) < BACK_WITHIN;
+        there && !drive.down && drive.hung.is_none()
+    }
+}
+
+/// Why a backup can't have what its feed was to read.
+pub(super) fn without(feed: &Feed) -> Option<Fault> {
+    match (feed.state.as_str(), &feed.fault) {
+        ("failed", Some(fault)) => Some(Fault {
+            message: format!(
+                "reading what it is put together from failed: {}",
+                fault.message
+            ),
+            ..fault.clone()
+        }),
+        ("cancelled", _) => Some(Fault::new(
+            "FEED_CANCELLED",
+            "the job that reads what it is put together from was cancelled",
+            "run it again; the older versions are as they were",
+        )),
+        _ => None,
+    }
+}
