@@ -331,7 +331,7 @@ async fn one_that_waits_for_a_volume_keeps_no_other() {
         }
     };
     assert!(backups.contains(&work.backup_attempt));
-    scene.site.waits_for(&feed, SECOND).await;
+    assert_eq!(scene.site.job(&feed).await.state(), JobState::Queued);
     let reads = scene.site.job(&second).await.follow_up_jobs.remove(0);
     assert_eq!(scene.site.job(&reads).await.state(), JobState::Running);
 }
