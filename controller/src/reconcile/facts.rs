@@ -88,10 +88,10 @@ pub(super) async fn load_on(tx: &Transaction<'_>, watching: Duration) -> Result<
     let idle = drives
         .iter()
         .any(|d| d.connected && !d.down && d.job.is_none());
-    let recalls = match attempts.iter().any(|a| a.kind == "restore") {
-        true => recalls::recall_list_live_on(tx).await?,
-        false => HashMap::new(),
-    };
+    let mut recalls = HashMap::new();
+    if attempts.iter().any(|a| a.kind == "restore") {
+        recalls = recalls::recall_list_live_on(tx).await?;
+    }
     // What of a restore is open is seen when it is planned.
     let joinable = |a: &LiveAttempt| {
         !further_streams(a, &streams).is_empty() || (a.kind == "restore" && is_joinable(a))

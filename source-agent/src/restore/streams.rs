@@ -214,3 +214,88 @@ impl Drop for Leading<'_> {
         drop(self.close());
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::recall::Items;
+    use super::super::write::Outlet;
+    use super::*;
+    use crate::issues;
+
+    fn voice() -> (Issues, Arc<Counters>) {
+        let counters = Arc::new(Counters::default());
+        let (issues, _) = issues::queue(Arc::clone(&counters), b"");
+        (issues, counters)
+    }
+
+    fn writer() -> Writer {
+        let (issues, counters) = voice();
+        Writer::new(Outlet::nowhere(), issues, counters)
+    }
+
+    fn turn(recordings: &[Bytes]) -> Turn {
+        Turn {
+            recordings: recordings.to_vec(),
+            parts: Parts::default(),
+            rest: Rest::of(Items::given(Vec::new())),
+            writer: writer(),
+        }
+    }
+
+    #[tokio::test]
+    async fn what_a_stream_has_left_goes_to_who_gets_its_volumes() {
+        let (issues, counters) = voice();
+        let groups = Groups::default();
+        let leading = groups.lead(7, issues, counters);
+        let group = groups.get(7).unwrap_or_default();
+        assert!(groups.get(8).is_none());
+        let [a, b, c] = [&b"a"[..], b"b", b"c"].map(Bytes::from_static);
+        let both = [a.clone(), b.clone()];
+        let working = group.begin(&both).await;
+        assert!(working.left.is_none());
+        // Until it has let go of them nobody else begins; others are nothing to it.
+        assert!(group.try_begin(&[b.clone(), c.clone()]).is_none());
+        assert!(group.try_begin(std::slice::from_ref(&c)).is_some());
+        let waiting = tokio::spawn({
+            let (group, wanted) = (Arc::clone(&group), [b.clone(), c.clone()]);
+            async move { group.begin(&wanted).await }
+        });
+        assert!(group.give_back(turn(&both)).is_none());
+        drop(working);
+        let next = waiting.await.ok();
+        let next = next.filter(|next| next.left.is_some());
+        // It goes on with that turn, and asks again for what else it was given.
+        assert_eq!(
+            next.map(|next| next.recordings.clone()),
+            Some(both.to_vec())
+        );
+        assert!(
+            group
+                .try_begin(&[c])
+                .is_some_and(|working| working.left.is_none())
+        );
+        assert!(leading.close().is_empty());
+    }
+
+    #[test]
+    fn who_ends_after_the_first_stream_finishes_what_it_has_written_itself() {
+        let (issues, counters) = voice();
+        let groups = Groups::default();
+        let leading = groups.lead(7, issues, counters);
+        let group = Arc::clone(&leading.group);
+        assert!(group.done(writer()).is_none());
+        assert!(group.give_back(turn(&[])).is_none());
+        assert_eq!(leading.close().len(), 2);
+        assert!(group.done(writer()).is_some());
+        assert!(group.give_back(turn(&[])).is_some());
+        assert!(groups.get(7).is_none());
+    }
+
+    #[test]
+    fn what_comes_along_with_each_turn_counts_once() {
+        let group = Group::default();
+        group.count(10, 3);
+        group.count(5, 3);
+        assert_eq!(group.counted(), 18);
+    }
+}
