@@ -156,8 +156,39 @@ pub struct Preference {
     pub first: Option<i64>,
     /// Volumes that are nowhere to be had: they come last.
     pub away: HashSet<i64>,
-    /// Recordings that it is limited to; none for all.
+    /// What it is limited to.
+    pub share: Share,
+    /// The recordings of that.
     pub only: Vec<Uuid>,
+}
+
+/// What one stream of a restore reads of it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Share {
+    /// All.
+    #[default]
+    All,
+    /// What begins on the recordings of a turn.
+    Turn {
+        /// Recordings that are other streams'.
+        others: Vec<Uuid>,
+        /// Whether it also has what is on none of all these: what was copied to another volume while it was counted.
+        strays: bool,
+    },
+}
+
+impl Share {
+    /// The share that has these of all recordings, in the order of the restore.
+    pub fn of(only: &[Uuid], all: &[Uuid]) -> Self {
+        if only.is_empty() {
+            return Self::All;
+        }
+        let others = all.iter().filter(|one| !only.contains(one));
+        Self::Turn {
+            others: others.copied().collect(),
+            strays: all.first().is_some_and(|first| only.contains(first)),
+        }
+    }
 }
 
 impl Preference {
@@ -217,27 +248,36 @@ struct Scope {
     archives: Archives,
     /// All that the archives have, in the order of their bytes.
     parts: Vec<Located>,
+    share: Share,
+    /// The recordings of the share.
     only: Vec<Uuid>,
 }
 
 impl Scope {
     /// Whether something at this place is sent. What has none, and what no part has, is so each time: it must not be missed.
     fn holds(&self, place: Option<Place>) -> bool {
-        let Some(at) = place.filter(|_| !self.only.is_empty()) else {
+        let (Some(at), Share::Turn { others, strays }) = (place, &self.share) else {
             return self.archives.holds(place);
         };
         let begin = (at.archive_ordinal, at.tar_offset);
         let part = self.parts.partition_point(|part| {
             (part.archive_ordinal as u32, part.end_tar_offset as u64) <= begin
         });
-        let part = self.parts.get(part);
-        self.archives.holds(place) && part.is_none_or(|part| self.only.contains(&part.recording))
+        let mine = self.parts.get(part).is_none_or(|part| {
+            let is_stray = !others.contains(&part.recording);
+            self.only.contains(&part.recording) || (*strays && is_stray)
+        });
+        self.archives.holds(place) && mine
     }
 
-    /// The parts that what is sent is on.
+    /// The parts that what is sent is on, or goes on in.
     fn parts(&self) -> Vec<Located> {
-        let wanted = |part: &&Located| self.only.is_empty() || self.only.contains(&part.recording);
-        self.parts.iter().filter(wanted).cloned().collect()
+        let parts = self.parts.iter();
+        let wanted = parts.filter(|part| match &self.share {
+            Share::All => true,
+            Share::Turn { others, .. } => !others.contains(&part.recording),
+        });
+        wanted.cloned().collect()
     }
 }
 
@@ -260,6 +300,7 @@ pub async fn stream(
     let scope = Scope {
         archives,
         parts,
+        share: preference.share.clone(),
         only: preference.only.clone(),
     };
     let parts = scope.parts();
@@ -734,10 +775,19 @@ mod tests {
 
     #[test]
     fn a_stream_gets_what_begins_on_its_volumes() {
+        let uuids =
+            |ids: &[u128]| -> Vec<Uuid> { ids.iter().copied().map(Uuid::from_u128).collect() };
+        // What was on volume 11 when it was counted is on volume 12 now.
         let scope = |only: &[u128]| Scope {
             archives: Archives::All,
-            parts: vec![part(1, 1, 10, 1), part(1, 2, 11, 1), part(2, 1, 10, 2)],
-            only: only.iter().map(|id| Uuid::from_u128(*id)).collect(),
+            parts: vec![
+                part(1, 1, 10, 1),
+                part(1, 2, 11, 1),
+                part(2, 1, 10, 2),
+                part(3, 1, 12, 1),
+            ],
+            share: Share::of(&uuids(only), &uuids(&[10, 11])),
+            only: uuids(only),
         };
         let at = |archive_ordinal, tar_offset| {
             Some(Place {
@@ -745,18 +795,25 @@ mod tests {
                 tar_offset,
             })
         };
-        let places = [at(1, 0), at(1, 99), at(1, 100), at(2, 50), at(9, 0), None];
+        let places = [at(1, 0), at(1, 100), at(2, 50), at(3, 0), at(9, 0), None];
         let held = |only: &[u128]| {
             let scope = scope(only);
             places.map(|place| scope.holds(place))
         };
         assert_eq!(held(&[]), [true; 6]);
-        // Nothing is left out by all, nor by two that have them together.
-        assert_eq!(held(&[10]), [true, true, false, true, true, true]);
-        assert_eq!(held(&[11]), [false, false, true, false, true, true]);
-        let parts = scope(&[11]).parts();
-        assert_eq!(parts.len(), 1);
-        assert_eq!(parts[0].volume_id, 11);
+        // Nothing is left out by all of them; only what has no bytes on tape comes twice.
+        assert_eq!(held(&[10]), [true, false, true, true, true, true]);
+        assert_eq!(held(&[11]), [false, true, false, false, true, true]);
+        assert_eq!(held(&[11, 10]), [true; 6]);
+        let on = |only: &[u128]| -> Vec<i64> {
+            scope(only)
+                .parts()
+                .iter()
+                .map(|part| part.volume_id)
+                .collect()
+        };
+        assert_eq!(on(&[10]), [10, 10, 12]);
+        assert_eq!(on(&[11]), [11, 12]);
     }
 
     #[test]

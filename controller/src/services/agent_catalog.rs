@@ -32,7 +32,7 @@ use crate::catalog::{
 };
 use crate::session::Registry;
 use crate::store::assignments::Assignment;
-use crate::store::{Store, assignments, attempt_volumes, versions, volumes};
+use crate::store::{Store, assignments, attempt_volumes, recalls, versions, volumes};
 
 /// Messages of a recall that wait for a slow agent: a few megabytes at most.
 const AHEAD: usize = 4;
@@ -104,11 +104,14 @@ impl AgentCatalog {
             told.map(|it| report::uuid(it, "a recording")).collect()
         };
         let volumes = view.volumes(&client).await?;
+        let only = uuids(&request.recording_uuids)?;
+        let all = recalls::recall_recordings(&client, attempt).await?;
         Ok(recall::Preference {
             given: uuids(&request.volume_order)?,
             first: attempt_volumes::volume_held(&client, attempt).await?,
             away: volumes::volume_list_away(&client, &volumes).await?,
-            only: uuids(&request.recording_uuids)?,
+            share: recall::Share::of(&only, &all),
+            only,
         })
     }
 

@@ -60,6 +60,17 @@ pub async fn recall_list(
     Ok(rows.iter().map(volume).collect())
 }
 
+/// The recordings that the restore of an attempt reads, in its order.
+pub async fn recall_recordings(
+    client: &impl GenericClient,
+    attempt: i64,
+) -> Result<Vec<Uuid>, Error> {
+    let sql = "SELECT v.recording_uuid FROM attempts AS t JOIN job_volumes AS x ON x.job_id = t.job_id \
+               JOIN volumes AS v ON v.id = x.volume_id WHERE t.id = $1 ORDER BY x.ordinal";
+    let rows = client.query(sql, &[&attempt]).await?;
+    Ok(rows.iter().map(|row| row.get(0)).collect())
+}
+
 /// The volumes of the restores under way, in their order, by job. Where they are is not looked at.
 pub async fn recall_list_live_on(tx: &Transaction<'_>) -> Result<HashMap<i64, Vec<Volume>>, Error> {
     let sql = "SELECT x.job_id, x.volume_id, x.turn, t.id AS taker, t.verdict FROM job_volumes AS x \
