@@ -94,15 +94,14 @@ impl<'a> Tape<'a> {
     pub async fn mount(&mut self, volume: usize) -> Result<(), Error> {
         let wanted = self.volumes[volume].clone();
         loop {
-            let open = match self.open.take() {
-                Some(open) => open,
-                None => {
-                    if self.resting {
-                        self.worker = self.locate_any().await?;
-                        self.resting = false;
-                    }
-                    self.dial().await?
+            let open = if let Some(open) = self.open.take() {
+                open
+            } else {
+                if self.resting {
+                    self.worker = self.locate_any().await?;
+                    self.resting = false;
                 }
+                self.dial().await?
             };
             if open.recording == wanted.recording {
                 self.open = Some(open);

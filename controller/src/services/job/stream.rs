@@ -68,13 +68,13 @@ fn sum(all: Progress, one: &Progress) -> Progress {
         drive_bytes_per_second: all.drive_bytes_per_second + one.drive_bytes_per_second,
         issue_count: all.issue_count + one.issue_count,
         kept_count: all.kept_count + one.kept_count,
-        issue_counts: merged(all.issue_counts, &one.issue_counts),
+        issue_counts: merged(&all.issue_counts, &one.issue_counts),
         ..all
     }
 }
 
 /// Counts by reason, by its letters.
-fn merged(all: Vec<IssueCount>, one: &[IssueCount]) -> Vec<IssueCount> {
+fn merged(all: &[IssueCount], one: &[IssueCount]) -> Vec<IssueCount> {
     let mut counts: BTreeMap<String, u64> = BTreeMap::new();
     for of in all.iter().chain(one) {
         *counts.entry(of.reason.clone()).or_default() += of.count;
