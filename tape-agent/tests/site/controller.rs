@@ -446,8 +446,7 @@ impl CatalogService for Told {
     async fn report_volume(
         &self,
         request: Request<ReportVolumeRequest>,
-    ) -> Result<Response<ReportVolumeResponse, TakeVolumesRequest, TakeVolumesResponse>, Status>
-    {
+    ) -> Result<Response<ReportVolumeResponse>, Status> {
         self.answer()?;
         self.note(Event::Volume(request.into_inner()));
         Ok(Response::new(ReportVolumeResponse {}))
