@@ -313,6 +313,7 @@ async fn what_is_chosen_says_what_comes_and_what_nobody_waits_for_lapses() {
         version: row.get(1),
         agent_id: row.get(2),
         volumes: &[],
+        turns: &[],
         request: &[],
         paths: None,
         entry_count: 1,
