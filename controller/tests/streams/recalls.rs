@@ -28,12 +28,12 @@ struct Reading {
     work: RestoreWork,
 }
 
-fn restored(files: u64, dropped: bool) -> Option<Done> {
-    Some(Done::Restore(RestoreDone {
+fn restored(files: u64, dropped: bool) -> Done {
+    Done::Restore(RestoreDone {
         file_count: files,
         dropped,
         ..RestoreDone::default()
-    }))
+    })
 }
 
 impl Scene {
@@ -150,8 +150,8 @@ impl Scene {
     }
 
     /// Source agent and drive have done all of a stream.
-    async fn ends(&self, drive: usize, stream: &Reading, done: Option<Done>) {
-        self.source.finish(stream.key, done);
+    async fn ends(&self, drive: usize, stream: &Reading, done: Done) {
+        self.source.finish(stream.key, Some(done));
         self.drives[drive].withdrawn(&stream.read).await;
         self.drives[drive].show_drive(None, Medium::Loaded, "idle");
         self.drives[drive].fail(stream.read, "STOPPED");
@@ -203,7 +203,7 @@ async fn each_volume_goes_to_one_stream_and_the_first_one_ends_all() {
     assert_eq!(free.job, "");
     scene.ends(1, &second, restored(1, false)).await;
     scene.until_complete(first.key, &[VOLUME]).await;
-    scene.source.finish(first.key, restored(1, false));
+    scene.source.finish(first.key, Some(restored(1, false)));
     let ended = scene.site.succeeded(&job).await;
     assert_eq!(ended.progress.unwrap().file_count, 2);
     let volumes: Vec<_> = ended.streams.iter().map(|s| s.volumes.clone()).collect();
