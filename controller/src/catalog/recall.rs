@@ -20,7 +20,7 @@ use tokio::sync::mpsc;
 use uuid::Uuid;
 
 use super::gap::{Lack, Lacking};
-use super::select::covers;
+use super::select::{Item, covers};
 use super::{Error, Selection, View, view};
 use crate::store::parts::{self, Located};
 
@@ -220,19 +220,31 @@ pub async fn count<'a>(
     let mut needed = Needed::none(parts);
     let mut count = Count::default();
     let mut linked = HashSet::new();
-    let mut pages = selection.pages(view);
+    let mut take = |item: Item, count: &mut Count, needed: &mut Needed| {
+        count.entries += 1;
+        if item.link_group == 0 || linked.insert(item.place) {
+            needed.take(item.place, item.tar_length);
+            count.bytes += item.size;
+        }
+    };
+    // Of a whole version the files were found when they were chosen, and need not be looked up again.
+    let (items, directories) = selection.apart();
+    let mut pages = if view.gap().is_some() {
+        selection.pages(view)
+    } else {
+        for item in items {
+            take(item, &mut count, &mut needed);
+        }
+        directories.pages(view)
+    };
     while let Some(page) = pages.next().await? {
         let header = page.header.as_ref();
         if let Some(header) = header.filter(|_| !covers(&page.directory, target)) {
             count.entries += 1;
             needed.take(header.place, header.tar_length);
         }
-        for entry in page.entries.iter().filter(|entry| is_item(entry)) {
-            count.entries += 1;
-            if entry.link_group == 0 || linked.insert(entry.place) {
-                needed.take(entry.place, entry.tar_length);
-                count.bytes += entry.size;
-            }
+        for item in page.entries.iter().filter_map(Item::of) {
+            take(item, &mut count, &mut needed);
         }
     }
     Ok((count, needed))

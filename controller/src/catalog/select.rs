@@ -6,9 +6,10 @@ use std::sync::Arc;
 
 use taf_format::entry::Kind;
 use taf_format::key;
-use taf_format::page::Page;
+use taf_format::page::{Entry, Page, Place};
 
 use super::gap::Gap;
+use super::recall::is_item;
 use super::walk::Walk;
 use super::{Error, View, browse, view};
 
@@ -25,6 +26,28 @@ pub struct Selection {
 struct Root {
     path: Vec<u8>,
     directory: bool,
+    /// What was found of something that is no directory.
+    item: Option<Item>,
+}
+
+/// What a plan asks of something that is no directory.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Item {
+    pub(super) place: Option<Place>,
+    pub(super) tar_length: u64,
+    pub(super) size: u64,
+    pub(super) link_group: u64,
+}
+
+impl Item {
+    pub(super) fn of(entry: &Entry) -> Option<Self> {
+        is_item(entry).then_some(Self {
+            place: entry.place,
+            tar_length: entry.tar_length,
+            size: entry.size,
+            link_group: entry.link_group,
+        })
+    }
 }
 
 impl Selection {
@@ -40,10 +63,14 @@ impl Selection {
             for (path, found) in some.iter().zip(view.stat_all(some).await?) {
                 let found = found.ok_or_else(|| Error::NotFound([b"/", *path].concat()))?;
                 // What is known below what is not known is chosen with it.
-                let directory = !matches!(found, view::Found::Entry(_));
+                let (directory, item) = match &found {
+                    view::Found::Entry(entry) => (false, Item::of(entry)),
+                    _ => (true, None),
+                };
                 roots.push(Root {
                     path: path.to_vec(),
                     directory,
+                    item,
                 });
             }
         }
@@ -51,6 +78,7 @@ impl Selection {
             roots.push(Root {
                 path: Vec::new(),
                 directory: true,
+                item: None,
             });
         }
         // As keys, a directory stands right before what is in it.
@@ -126,6 +154,14 @@ impl Selection {
         let directories = self.roots.iter().filter(|root| root.directory);
         let paths: Vec<Vec<u8>> = directories.map(|root| root.path.clone()).collect();
         paths.into_iter()
+    }
+
+    /// What of all that is chosen is no directory, as it was found; the same selection without it.
+    pub(super) fn apart(&self) -> (impl Iterator<Item = Item>, Self) {
+        let directories = self.roots.iter().filter(|root| root.directory);
+        let directories = directories.cloned().collect();
+        let items = self.roots.iter().filter_map(|root| root.item);
+        (items, Self { roots: directories })
     }
 
     /// The pages with what is chosen, in the order of the tape. What of a version that is not whole can't be read has no place in them.
@@ -234,6 +270,7 @@ mod tests {
         let root = |path: &&str| Root {
             path: path.as_bytes().to_vec(),
             directory: true,
+            item: None,
         };
         Selection {
             roots: paths.iter().map(root).collect(),
