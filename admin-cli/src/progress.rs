@@ -129,7 +129,7 @@ fn streams(job: &Job) -> impl Iterator<Item = String> + '_ {
         let does = match (stream.waiting_for.as_str(), phase) {
             // A restore has one for each turn of volumes, and the first one waits without a drive.
             ("", "") if job.kind() == JobKind::Restore => return None,
-            _ if stream.drive.is_empty() => return None,
+            _ if id(&stream.drive).is_empty() => return None,
             ("", "") => "done",
             ("", phase) => phase,
             _ => "waits for a volume",

@@ -367,7 +367,9 @@ impl State {
         let failed = with("failed").next();
         attempt::Share::First {
             open: with("none").count(),
-            with_issues: with("succeeded-with-issues").next().is_some(),
+            // One that lost its drive told of damage before, too.
+            with_issues: with("succeeded-with-issues").next().is_some()
+                || with("cancelled").any(|other| other.has_issues),
             fault: failed
                 .map(|other| fault_of(other.fault.as_deref()))
                 .or_else(|| self.feed_of(live.job_id).and_then(feeding::without)),

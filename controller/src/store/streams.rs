@@ -11,6 +11,8 @@ pub struct Further {
     pub verdict: String,
     /// Encoded fault of a failed verdict.
     pub fault: Option<Vec<u8>>,
+    /// Whether something that it met is an issue of the job.
+    pub has_issues: bool,
 }
 
 /// The further streams that jobs under way have had, by job.
@@ -19,7 +21,7 @@ pub async fn stream_list_live_on(
 ) -> Result<HashMap<i64, Vec<Further>>, Error> {
     let rows = tx
         .query(
-            "SELECT t.job_id, t.verdict, t.fault FROM attempts t WHERE t.stream > 0 AND EXISTS \
+            "SELECT t.job_id, t.verdict, t.fault, EXISTS (SELECT 1 FROM issues i WHERE i.attempt_id = t.id) FROM attempts t WHERE t.stream > 0 AND EXISTS \
              (SELECT 1 FROM attempts x WHERE x.job_id = t.job_id AND x.ended_at IS NULL) ORDER BY t.job_id, t.stream",
             &[],
         )
@@ -29,6 +31,7 @@ pub async fn stream_list_live_on(
         streams.entry(row.get(0)).or_default().push(Further {
             verdict: row.get(1),
             fault: row.get(2),
+            has_issues: row.get(3),
         });
     }
     Ok(streams)
