@@ -23,7 +23,6 @@ use crate::catalog;
 use crate::services::names;
 use crate::store::attempts::{self, LiveAttempt};
 use crate::store::jobs::NewTask;
-use crate::store::verifications::NewVerification;
 use crate::store::volumes::{self, Cartridge};
 use crate::store::{
     Error, Transaction, archives, attempt_volumes, feeds, indexes, jobs, lines, parts, reclaims,
@@ -554,8 +553,8 @@ async fn pronounce_on(
             let (line, version, kind) = catalog::publish_on(tx, &done).await?;
             if kind == Kind::Archive {
                 let volumes = verifications::version_verifiable(tx, line, version).await?;
-                let (of, why) = ((line, version), (Some(live.job_id), None));
-                let jobs = verifications::version_verify_on(tx, of, &volumes, why, CREATOR).await?;
+                let (of, why) = (Some((line, version)), (Some(live.job_id), None));
+                let jobs = verifications::parts_verify_on(tx, of, &volumes, why, CREATOR).await?;
                 tracing::info!(job = live.job_id, ?jobs, "verifies the archive");
             }
         }
@@ -584,7 +583,11 @@ async fn pronounce_on(
                 names::job(live.job_id)
             );
             reclaims::volume_reclaimed_on(tx, volume, &reason).await?;
-            verify_copies_on(tx, live, volume).await?;
+            // What an archive holds may be gone from where it came: its copies are read back as its parts were.
+            let volumes = reclaims::archived_unread_on(tx, volume).await?;
+            let why = (Some(live.job_id), None);
+            let jobs = verifications::parts_verify_on(tx, None, &volumes, why, CREATOR).await?;
+            tracing::info!(job = live.job_id, ?jobs, "verifies copies of archives");
         }
         _ => {}
     }
@@ -596,28 +599,6 @@ async fn pronounce_on(
     );
     let encoded = fault.map(|f| to_proto(f).encode_to_vec());
     attempts::attempt_verdict_on(tx, live.id, name, encoded.as_deref()).await
-}
-
-/// What an archive holds may be gone from where it came: its copies are read back as its parts were.
-async fn verify_copies_on(
-    tx: &Transaction<'_>,
-    live: &LiveAttempt,
-    reclaimed: i64,
-) -> Result<(), Error> {
-    for volume in reclaims::archived_unread_on(tx, reclaimed).await? {
-        let parts: Vec<i64> = volume.parts.iter().map(|(id, _)| *id).collect();
-        let new = NewVerification {
-            volume_id: volume.volume_id,
-            parts: &parts,
-            bytes: volume.bytes(),
-            cause: Some(live.job_id),
-            ..NewVerification::default()
-        };
-        let job = verifications::job_create_verify_on(tx, &new, CREATOR).await?;
-        let barcode = &volume.barcode;
-        tracing::info!(job, barcode, "verifies copies of archives");
-    }
-    Ok(())
 }
 
 fn label_done(live: &LiveAttempt) -> Option<agent::LabelDone> {

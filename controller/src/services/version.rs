@@ -132,9 +132,8 @@ impl Versions {
         if request.validate_only {
             return Ok(answer);
         }
-        let (which, actor) = ((line, number), mutation.actor());
-        let jobs =
-            verifications::version_verify_on(&tx, which, &volumes, (None, of), actor).await?;
+        let (which, actor) = (Some((line, number)), mutation.actor());
+        let jobs = verifications::parts_verify_on(&tx, which, &volumes, (None, of), actor).await?;
         answer.jobs = jobs.into_iter().map(names::job).collect();
         mutation.finish_on(&tx, &answer).await?;
         tx.commit().await.map_err(store::Error::from)?;

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use uuid::Uuid;
 
 use super::parts::NewPart;
-use super::verifications::{PartsOfVolume, Verifiable};
+use super::verifications::{self, PartsOfVolume, Verifiable};
 use super::{Error, GenericClient, Transaction, clip};
 
 /// Whether a part `x` of an archive `a` is needed: by a version, or by a run that can be gone on with.
@@ -126,7 +126,7 @@ pub async fn living_list(
     );
     let rows = client.query(&sql, &[&recording, &attempt]).await?;
     let living = |row: &tokio_postgres::Row| Living {
-        part: super::verifications::verifiable(row),
+        part: verifications::verifiable(row),
         copy: row.get(13),
         predecessor: row
             .get::<_, Option<String>>(14)
@@ -276,28 +276,11 @@ pub async fn archived_unread_on(
     tx: &Transaction<'_>,
     volume: i64,
 ) -> Result<Vec<PartsOfVolume>, Error> {
-    let sql = "SELECT x.volume_id, v.barcode, x.id, x.byte_count FROM parts AS x JOIN archives AS a ON a.id = x.archive_id \
+    let sql = "SELECT x.id, x.volume_id, v.barcode, x.byte_count FROM parts AS x JOIN archives AS a ON a.id = x.archive_id \
                JOIN versions AS n ON n.line_id = a.line_id AND n.version = a.version JOIN volumes AS v ON v.id = x.volume_id \
                JOIN volumes AS f ON f.recording_uuid = x.former_recording WHERE f.id = $1 AND n.kind = 'archive' \
                AND a.state = 'published' AND x.verified_at IS NULL AND v.recording_uuid = x.recording_uuid ORDER BY x.volume_id, x.tape_file";
-    let mut volumes: Vec<PartsOfVolume> = Vec::new();
-    for row in tx.query(sql, &[&volume]).await? {
-        let volume_id: i64 = row.get(0);
-        if volumes
-            .last()
-            .is_none_or(|last| last.volume_id != volume_id)
-        {
-            volumes.push(PartsOfVolume {
-                volume_id,
-                barcode: row.get(1),
-                parts: Vec::new(),
-            });
-        }
-        if let Some(last) = volumes.last_mut() {
-            last.parts.push((row.get(2), row.get(3)));
-        }
-    }
-    Ok(volumes)
+    Ok(verifications::by_volume(&tx.query(sql, &[&volume]).await?))
 }
 
 /// Whether a part that a job is to verify is not on this recording any more.

@@ -153,7 +153,11 @@ pub async fn version_verifiable(
     let sql = "SELECT x.id, x.volume_id, v.barcode, x.byte_count FROM version_parts AS n JOIN parts AS x ON x.id = n.part_id \
                JOIN archives AS a ON a.id = x.archive_id JOIN volumes AS v ON v.id = x.volume_id \
                WHERE n.line_id = $1 AND n.version = $2 ORDER BY a.ordinal, x.part_number";
-    let rows = client.query(sql, &[&line, &version]).await?;
+    Ok(by_volume(&client.query(sql, &[&line, &version]).await?))
+}
+
+/// Of rows of parts with their volumes and bytes: those of each volume, the volumes as they are met.
+pub(super) fn by_volume(rows: &[tokio_postgres::Row]) -> Vec<PartsOfVolume> {
     let mut volumes: Vec<PartsOfVolume> = Vec::new();
     for row in rows {
         let volume_id: i64 = row.get(1);
@@ -168,13 +172,13 @@ pub async fn version_verifiable(
         });
         volumes[at].parts.push((row.get(0), row.get(3)));
     }
-    Ok(volumes)
+    volumes
 }
 
-/// Adds the jobs that verify these parts of a published version, one for each volume. `cause` begins them by itself.
-pub async fn version_verify_on(
+/// Adds the jobs that verify these parts, one for each volume: of a published version, if one is named. `cause` begins them by itself.
+pub async fn parts_verify_on(
     tx: &Transaction<'_>,
-    (line, version): (i64, i64),
+    version: Option<(i64, i64)>,
     volumes: &[PartsOfVolume],
     (cause, sample): (Option<i64>, Option<SampleOf>),
     creator: &str,
@@ -186,7 +190,7 @@ pub async fn version_verify_on(
             volume_id: volume.volume_id,
             parts: &parts,
             bytes: volume.bytes(),
-            version: Some((line, version)),
+            version,
             cause,
             sample,
         };
