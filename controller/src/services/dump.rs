@@ -210,12 +210,7 @@ async fn look(app: &App, job: i64) -> Result<Option<Status>, store::Error> {
     }
     let row = jobs::job_get(&client, job).await?;
     Ok(Some(match row.and_then(|row| row.fault) {
-        Some(fault) => status::fault_with(
-            Code::FailedPrecondition,
-            &fault.reason,
-            fault.message,
-            &[("next_step", &fault.next_step)],
-        ),
+        Some(fault) => status::because(&fault.reason, fault.message, &fault.next_step),
         None => status::fault(
             Code::Aborted,
             "JOB_CANCELLED",
@@ -336,11 +331,10 @@ async fn pass_on(
                 return put(pieces, last).await;
             }
             Some(Sent::Fault(fault)) => {
-                let last = Err(status::fault_with(
-                    Code::FailedPrecondition,
+                let last = Err(status::because(
                     &fault.reason,
                     fault.message,
-                    &[("next_step", &fault.next_step)],
+                    &fault.next_step,
                 ));
                 return put(pieces, last).await;
             }

@@ -129,11 +129,10 @@ impl AgentPreviewService for Previews {
             };
             let answer = match request.message {
                 Some(Message::Found(some)) => Ok(some),
-                Some(Message::Fault(fault)) => Err(status::fault_with(
-                    Code::FailedPrecondition,
+                Some(Message::Fault(fault)) => Err(status::because(
                     &fault.reason,
                     fault.message,
-                    &[("next_step", &fault.next_step)],
+                    &fault.next_step,
                 )),
                 None => continue,
             };

@@ -26,6 +26,12 @@ pub fn fault_with(
     Status::with_error_details(code, message, details)
 }
 
+/// `FAILED_PRECONDITION` because of a fault, with what to do next.
+pub fn because(reason: &str, message: impl Into<String>, next_step: &str) -> Status {
+    let metadata = [("next_step", next_step)];
+    fault_with(Code::FailedPrecondition, reason, message, &metadata)
+}
+
 fn pairs(metadata: &[(&str, &str)]) -> HashMap<String, String> {
     metadata
         .iter()
