@@ -5,6 +5,9 @@
 //! builds on others has its bytes in several archives, so its pages are gone through several times, each time for the items of
 //! some archives. Memory grows with the number of hard links and with nothing else.
 
+mod needed;
+mod share;
+
 use std::collections::HashSet;
 
 use bytes::Bytes;
@@ -19,8 +22,10 @@ use taf_proto::v1::EntryKind;
 use tokio::sync::mpsc;
 use uuid::Uuid;
 
+pub use self::needed::{Count, Needed, Take, count};
+use self::share::Scope;
+pub use self::share::{Archives, Share};
 use super::gap::{Lack, Lacking};
-use super::select::{Item, covers};
 use super::{Error, Selection, View, view};
 use crate::store::parts::{self, Located};
 
@@ -33,120 +38,6 @@ const ANCESTORS: usize = 1_000;
 /// Most items that are sorted in memory.
 const SORTED: u64 = 100_000;
 
-/// What a selection amounts to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Count {
-    /// Items that [`stream`] sends, the ancestors not counted.
-    pub entries: u64,
-    /// Apparent bytes, each inode once.
-    pub bytes: u64,
-}
-
-/// What of a version is recalled, by the archives that have it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Archives {
-    /// Whichever.
-    #[default]
-    All,
-    /// Only what is in this one, by its ordinal.
-    Only(u32),
-    /// All but that.
-    Without(u32),
-}
-
-impl Archives {
-    fn has(self, ordinal: u32) -> bool {
-        match self {
-            Self::All => true,
-            Self::Only(one) => one == ordinal,
-            Self::Without(one) => one != ordinal,
-        }
-    }
-
-    /// What is nowhere is of no use to who copies.
-    fn holds(self, place: Option<Place>) -> bool {
-        match place {
-            Some(place) => self.has(place.archive_ordinal),
-            None => self == Self::All,
-        }
-    }
-}
-
-/// Which of a version's parts hold something of a selection, and how much.
-#[derive(Debug)]
-pub struct Needed<'a> {
-    parts: &'a [Located],
-    takes: Vec<Take>,
-    joined: Vec<(i64, i64)>,
-}
-
-/// What is needed of a part.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Take {
-    /// Entries that begin in it, all names of a file as one.
-    pub entries: u64,
-    /// Bytes of tar.
-    pub tar_bytes: u64,
-    hit: bool,
-}
-
-impl<'a> Needed<'a> {
-    /// None of these yet, which are in the order of their bytes.
-    fn none(parts: &'a [Located]) -> Self {
-        Self {
-            parts,
-            takes: vec![Take::default(); parts.len()],
-            joined: Vec::new(),
-        }
-    }
-
-    fn take(&mut self, place: Option<Place>, length: u64) {
-        let Some(place) = place else { return };
-        let begin = (place.archive_ordinal, place.tar_offset);
-        let end = (begin.0, begin.1.saturating_add(length));
-        let first = self.parts.partition_point(|part| {
-            (part.archive_ordinal as u32, part.end_tar_offset as u64) <= begin
-        });
-        let parts = self.parts.iter().zip(&mut self.takes).skip(first);
-        let mut before: Option<i64> = None;
-        for (index, (part, take)) in parts.enumerate() {
-            let part_begin = (part.archive_ordinal as u32, part.first_tar_offset as u64);
-            if part_begin >= end {
-                return;
-            }
-            let joined = before
-                .replace(part.volume_id)
-                .map(|id| (id, part.volume_id));
-            if let Some(pair) = joined.filter(|(one, other)| one != other)
-                && !self.joined.contains(&pair)
-            {
-                self.joined.push(pair);
-            }
-            let part_end = (part.end_tar_offset as u64).min(end.1);
-            take.hit = true;
-            take.entries += u64::from(index == 0);
-            take.tar_bytes += part_end.saturating_sub(part_begin.1.max(begin.1));
-        }
-    }
-
-    /// Pairs of volumes that something crosses.
-    pub fn joined(&self) -> &[(i64, i64)] {
-        &self.joined
-    }
-
-    /// The parts, in the order of their bytes.
-    pub fn parts(&self) -> impl Iterator<Item = &'a Located> + '_ {
-        self.takes().map(|(part, _)| part)
-    }
-
-    /// The parts, and what is needed of each.
-    pub fn takes(&self) -> impl Iterator<Item = (&'a Located, Take)> + '_ {
-        let both = self.parts.iter().zip(&self.takes);
-        both.filter(|(_, take)| take.hit)
-            .map(|(part, take)| (part, *take))
-    }
-}
-
 /// In which order volumes are read if nothing else says so: as the archives come to them.
 #[derive(Debug, Clone, Default)]
 pub struct Preference {
@@ -158,37 +49,6 @@ pub struct Preference {
     pub away: HashSet<i64>,
     /// What it is limited to.
     pub share: Share,
-    /// The recordings of that.
-    pub only: Vec<Uuid>,
-}
-
-/// What one stream of a restore reads of it.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub enum Share {
-    /// All.
-    #[default]
-    All,
-    /// What begins on the recordings of a turn.
-    Turn {
-        /// Recordings that are other streams'.
-        others: Vec<Uuid>,
-        /// Whether it also has what is on none of all these: what was copied to another volume while it was counted.
-        strays: bool,
-    },
-}
-
-impl Share {
-    /// The share that has these of all recordings, in the order of the restore.
-    pub fn of(only: &[Uuid], all: &[Uuid]) -> Self {
-        if only.is_empty() {
-            return Self::All;
-        }
-        let others = all.iter().filter(|one| !only.contains(one));
-        Self::Turn {
-            others: others.copied().collect(),
-            strays: all.first().is_some_and(|first| only.contains(first)),
-        }
-    }
 }
 
 impl Preference {
@@ -209,88 +69,9 @@ impl Preference {
     }
 }
 
-/// Counts a selection, and says which of the version's parts it needs. `target` is the directory that becomes the target itself, and
-/// is no entry.
-pub async fn count<'a>(
-    view: &View,
-    selection: &Selection,
-    target: &[u8],
-    parts: &'a [Located],
-) -> Result<(Count, Needed<'a>), Error> {
-    let mut needed = Needed::none(parts);
-    let mut count = Count::default();
-    let mut linked = HashSet::new();
-    let mut take = |item: Item, count: &mut Count, needed: &mut Needed| {
-        count.entries += 1;
-        if item.link_group == 0 || linked.insert(item.place) {
-            needed.take(item.place, item.tar_length);
-            count.bytes += item.size;
-        }
-    };
-    // Of a whole version the files were found when they were chosen, and need not be looked up again.
-    let (items, directories) = selection.apart();
-    let mut pages = if view.gap().is_some() {
-        selection.pages(view)
-    } else {
-        for item in items {
-            take(item, &mut count, &mut needed);
-        }
-        directories.pages(view)
-    };
-    while let Some(page) = pages.next().await? {
-        let header = page.header.as_ref();
-        if let Some(header) = header.filter(|_| !covers(&page.directory, target)) {
-            count.entries += 1;
-            needed.take(header.place, header.tar_length);
-        }
-        for item in page.entries.iter().filter_map(Item::of) {
-            take(item, &mut count, &mut needed);
-        }
-    }
-    Ok((count, needed))
-}
-
 /// Directories come from their own pages; what has no bytes on tape was an issue when it was backed up.
 pub(super) fn is_item(entry: &Entry) -> bool {
     entry.kind != Kind::Directory && entry.place.is_some()
-}
-
-/// What of a version is sent: what begins on some of its parts.
-struct Scope {
-    archives: Archives,
-    /// All that the archives have, in the order of their bytes.
-    parts: Vec<Located>,
-    share: Share,
-    /// The recordings of the share.
-    only: Vec<Uuid>,
-}
-
-impl Scope {
-    /// Whether something at this place is sent. What has none, and what no part has, is so each time: it must not be missed.
-    fn holds(&self, place: Option<Place>) -> bool {
-        let (Some(at), Share::Turn { others, strays }) = (place, &self.share) else {
-            return self.archives.holds(place);
-        };
-        let begin = (at.archive_ordinal, at.tar_offset);
-        let part = self.parts.partition_point(|part| {
-            (part.archive_ordinal as u32, part.end_tar_offset as u64) <= begin
-        });
-        let mine = self.parts.get(part).is_none_or(|part| {
-            let is_stray = !others.contains(&part.recording);
-            self.only.contains(&part.recording) || (*strays && is_stray)
-        });
-        self.archives.holds(place) && mine
-    }
-
-    /// The parts that what is sent is on, or goes on in.
-    fn parts(&self) -> Vec<Located> {
-        let parts = self.parts.iter();
-        let wanted = parts.filter(|part| match &self.share {
-            Share::All => true,
-            Share::Turn { others, .. } => !others.contains(&part.recording),
-        });
-        wanted.cloned().collect()
-    }
 }
 
 /// Sends what a restore of the selection needs: of the parts all, since they say in which order the volumes come. Waits while
@@ -304,17 +85,11 @@ pub async fn stream(
     sender: &mpsc::Sender<Result<FetchRecallResponse, tonic::Status>>,
 ) -> Result<(), Error> {
     let client = view.client().await?;
-    let mut parts =
+    let parts =
         parts::part_list_of_reader(&client, view.scope.line_id, view.scope.version, attempt)
             .await?;
-    parts.retain(|part| archives.has(part.archive_ordinal as u32));
     drop(client);
-    let scope = Scope {
-        archives,
-        parts,
-        share: preference.share.clone(),
-        only: preference.only.clone(),
-    };
+    let scope = Scope::of(archives, parts, &preference.share);
     let parts = scope.parts();
     let order = Order::of(&parts, preference);
     for &at in &order.parts {
@@ -698,7 +473,12 @@ mod tests {
     use super::*;
 
     /// A part of an archive on a volume.
-    fn part(archive_ordinal: i32, part_number: i32, volume_id: i64, tape_file: i64) -> Located {
+    pub(super) fn part(
+        archive_ordinal: i32,
+        part_number: i32,
+        volume_id: i64,
+        tape_file: i64,
+    ) -> Located {
         Located {
             archive_ordinal,
             archive_uuid: Uuid::nil(),
@@ -762,70 +542,6 @@ mod tests {
         assert_eq!(told(&preference), [3, 2, 4, 1]);
         preference.given = [4, 1].map(Uuid::from_u128).to_vec();
         assert_eq!(told(&preference), [4, 1, 3, 2]);
-    }
-
-    #[test]
-    fn what_is_needed_of_each_part_adds_up() {
-        let parts = [part(1, 1, 10, 1), part(1, 2, 11, 1), part(2, 1, 11, 2)];
-        let mut needed = Needed::none(&parts);
-        let at = |archive_ordinal, tar_offset| {
-            Some(Place {
-                archive_ordinal,
-                tar_offset,
-            })
-        };
-        needed.take(at(1, 90), 30);
-        needed.take(at(1, 150), 10);
-        needed.take(None, 10);
-        let told: Vec<_> = needed
-            .takes()
-            .map(|(part, take)| (part.volume_id, take.entries, take.tar_bytes))
-            .collect();
-        assert_eq!(told, [(10, 1, 10), (11, 1, 30)]);
-        assert_eq!(needed.joined(), [(10, 11)]);
-    }
-
-    #[test]
-    fn a_stream_gets_what_begins_on_its_volumes() {
-        let uuids =
-            |ids: &[u128]| -> Vec<Uuid> { ids.iter().copied().map(Uuid::from_u128).collect() };
-        // What was on volume 11 when it was counted is on volume 12 now.
-        let scope = |only: &[u128]| Scope {
-            archives: Archives::All,
-            parts: vec![
-                part(1, 1, 10, 1),
-                part(1, 2, 11, 1),
-                part(2, 1, 10, 2),
-                part(3, 1, 12, 1),
-            ],
-            share: Share::of(&uuids(only), &uuids(&[10, 11])),
-            only: uuids(only),
-        };
-        let at = |archive_ordinal, tar_offset| {
-            Some(Place {
-                archive_ordinal,
-                tar_offset,
-            })
-        };
-        let places = [at(1, 0), at(1, 100), at(2, 50), at(3, 0), at(9, 0), None];
-        let held = |only: &[u128]| {
-            let scope = scope(only);
-            places.map(|place| scope.holds(place))
-        };
-        assert_eq!(held(&[]), [true; 6]);
-        // Nothing is left out by all of them; only what has no bytes on tape comes twice.
-        assert_eq!(held(&[10]), [true, false, true, true, true, true]);
-        assert_eq!(held(&[11]), [false, true, false, false, true, true]);
-        assert_eq!(held(&[11, 10]), [true; 6]);
-        let on = |only: &[u128]| -> Vec<i64> {
-            scope(only)
-                .parts()
-                .iter()
-                .map(|part| part.volume_id)
-                .collect()
-        };
-        assert_eq!(on(&[10]), [10, 10, 12]);
-        assert_eq!(on(&[11]), [11, 12]);
     }
 
     #[test]

@@ -111,7 +111,6 @@ impl AgentCatalog {
             first: attempt_volumes::volume_held(&client, attempt).await?,
             away: volumes::volume_list_away(&client, &volumes).await?,
             share: recall::Share::of(&only, &all),
-            only,
         })
     }
 
