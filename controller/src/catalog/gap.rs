@@ -17,6 +17,7 @@ use taf_format::page::{Page, Place};
 use taf_proto::path;
 use uuid::Uuid;
 
+use super::rebuild::Told;
 use super::report::uuid;
 use super::select::{Selected, Selection};
 use super::view::join;
@@ -249,33 +250,22 @@ async fn missing(
     let mut found = Vec::with_capacity(missing.len());
     for (ordinal, number) in missing {
         let (ordinal, number) = (ordinal as u32, number as u32);
-        let own = record.archives.iter().find(|a| a.ordinal == ordinal);
-        let own = own.and_then(|a| a.parts.iter().find(|p| p.part_number == number));
-        let mut needs = record.needs.iter();
-        let need = needs.find(|n| n.archive_ordinal == ordinal && n.part_number == number);
-        let told = [
-            need.map(|need| need.barcode.as_str()),
-            own.map(|part| part.barcode.as_str()),
-        ];
-        let mut barcode = told
-            .into_iter()
-            .flatten()
-            .find(|barcode| !barcode.is_empty())
-            .map(str::to_owned);
-        let recording = match own {
+        let told = Told::of(record, ordinal, number);
+        let mut barcode = told.barcode().map(str::to_owned);
+        let recording = match told.part {
             Some(part) => Some(uuid(&part.recording_uuid, "a recording")?),
             None => None,
         };
         if let (None, Some(recording)) = (&barcode, recording) {
             barcode = partials::recording_barcode(client, recording).await?;
         }
-        let version = need.map_or(record.version, |need| need.version);
+        let version = told.need.map_or(record.version, |need| need.version);
         found.push(Missing {
             ordinal,
             number,
             words: named(barcode.as_deref(), recording, (ordinal, number, version)),
             barcode,
-            rows: need.is_some_and(|need| need.row_count > 0),
+            rows: told.need.is_some_and(|need| need.row_count > 0),
         });
     }
     Ok(found)

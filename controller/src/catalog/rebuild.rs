@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use jiff::Timestamp;
 use prost::Message as _;
 use taf_core::catalog::{Needs, Part};
-use taf_format::index::{CLOSING_VERSION, ClosingRecord, Need, VersionType};
+use taf_format::index::{CLOSING_VERSION, ClosedPart, ClosingRecord, Need, VersionType};
 use taf_proto::agent::FetchSelectionResponse;
 
 use super::report::uuid;
@@ -313,29 +313,50 @@ fn same(left: &[Need], right: &[Need]) -> bool {
     sorted(left) == sorted(right)
 }
 
+/// What a closing record tells of a part.
+pub(super) struct Told<'a> {
+    /// Where it was written, if it is the version's own.
+    pub part: Option<&'a ClosedPart>,
+    /// What the version needs of it.
+    pub need: Option<&'a Need>,
+}
+
+impl<'a> Told<'a> {
+    /// By ordinal of its archive and number.
+    pub fn of(record: &'a ClosingRecord, ordinal: u32, number: u32) -> Self {
+        let own = record.archives.iter().find(|a| a.ordinal == ordinal);
+        let mut needs = record.needs.iter();
+        Self {
+            part: own.and_then(|a| a.parts.iter().find(|p| p.part_number == number)),
+            need: needs.find(|n| n.archive_ordinal == ordinal && n.part_number == number),
+        }
+    }
+
+    /// Its cartridge, if the record names it.
+    pub fn barcode(&self) -> Option<&'a str> {
+        let barcodes = [
+            self.need.map(|need| need.barcode.as_str()),
+            self.part.map(|part| part.barcode.as_str()),
+        ];
+        let mut named = barcodes.into_iter().flatten();
+        named.find(|barcode| !barcode.is_empty())
+    }
+}
+
 /// What a version lacks, for people.
 fn lacks(record: &ClosingRecord, missing: &[(i32, i32)]) -> Result<String, Error> {
     let mut named = Vec::new();
     for &(ordinal, number) in missing.iter().take(NAMED) {
-        let own = record.archives.iter().find(|a| a.ordinal as i32 == ordinal);
-        let place = own.and_then(|a| a.parts.iter().find(|p| p.part_number as i32 == number));
-        let version = record
-            .needs
-            .iter()
-            .find(|n| n.archive_ordinal as i32 == ordinal);
-        named.push(match (place, version) {
-            (Some(part), _) if !part.barcode.is_empty() => {
-                format!(
-                    "part {number} of archive {ordinal} (volume {})",
-                    part.barcode
-                )
-            }
-            (_, Some(need)) if !need.barcode.is_empty() => {
-                format!(
-                    "part {number} of archive {ordinal} (volume {})",
-                    need.barcode
-                )
-            }
+        let told = Told::of(record, ordinal as u32, number as u32);
+        let mut needs = record.needs.iter();
+        let version = needs.find(|n| n.archive_ordinal as i32 == ordinal);
+        if let Some(barcode) = told.barcode() {
+            named.push(format!(
+                "part {number} of archive {ordinal} (volume {barcode})"
+            ));
+            continue;
+        }
+        named.push(match (told.part, version) {
             (Some(part), _) => format!(
                 "part {number} of archive {ordinal} (recording {})",
                 uuid(&part.recording_uuid, "a recording")?

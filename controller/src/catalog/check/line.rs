@@ -11,8 +11,8 @@ use taf_proto::path;
 
 use super::repair::Repair;
 use super::{Finding, Report};
-use crate::catalog::vacuum;
-use crate::catalog::{Error, closing};
+use crate::catalog::rebuild::Told;
+use crate::catalog::{Error, closing, vacuum};
 use crate::store::checks::{self, Claimed, Row};
 use crate::store::{Transaction, closings, dictionaries, expiry};
 
@@ -300,15 +300,10 @@ async fn compare(
     };
     let mut counts: Vec<Need> = needs.iter().map(closing::need).collect();
     for count in &mut counts {
-        let same = |need: &&Need| {
-            (need.archive_ordinal, need.part_number) == (count.archive_ordinal, count.part_number)
-        };
-        count.barcode = record
-            .needs
-            .iter()
-            .find(same)
-            .map(|need| need.barcode.clone())
-            .unwrap_or_default();
+        let told = Told::of(&record, count.archive_ordinal, count.part_number);
+        count.barcode = told
+            .need
+            .map_or_else(String::new, |need| need.barcode.clone());
     }
     if record.needs.iter().any(|need| is_short(need, &counts)) {
         // The record alone tells of what is gone.
