@@ -32,7 +32,7 @@ use uuid::Uuid;
 use crate::append::End;
 use crate::clock;
 use crate::commit;
-use crate::fault::{drive_reset, fault, of_drive, protocol};
+use crate::fault::{drive_reset, fault, of_drive};
 use crate::spool::Spool;
 use crate::worker::drive::Surroundings;
 use crate::write;
@@ -47,10 +47,7 @@ pub async fn run(
     work: IndexWork,
     stop: &CancellationToken,
 ) -> Result<IndexDone, Fault> {
-    let recording = work
-        .recording
-        .ok_or_else(|| protocol("an assignment without a recording"))?;
-    around.gauge.begin(key, &recording.barcode, "mounting");
+    let recording = around.begin(key, work.recording)?;
     let proved = write::prove(around, key, &recording, stop).await?;
     append(around, key, &recording, proved.end, proved.changes).await
 }

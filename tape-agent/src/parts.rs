@@ -20,7 +20,7 @@ use taf_proto::v1::Fault;
 use uuid::Uuid;
 
 pub use self::archive::Archive;
-use self::open::Part;
+use self::open::{Lying, Part};
 pub use self::rescue::Rescued;
 use crate::append::End;
 use crate::clock;
@@ -392,30 +392,20 @@ impl<'a> Writer<'a> {
 
     /// Makes a part that is proved to be on tape count, up to `cut` bytes if it was torn. The ring lets it go.
     fn commit(&mut self, part: Part, cut: Option<u64>, next_block: u64) -> Result<Entry, Fault> {
-        let mut header = part.header(cut.is_some());
-        header.key = Some(self.key);
-        header.archive_uuid = self.archive.uuid().as_bytes().to_vec().into();
-        header.recording_uuid = self.recording.recording_uuid.clone();
-        header.tape_file = self.end.tape_file;
-        header.first_block = self.end.block;
-        header.next_tape_file = self.end.tape_file + 1;
-        header.next_block = next_block;
+        let there = Lying {
+            key: self.key,
+            archive: self.archive.uuid(),
+            recording: self.recording,
+            begin: self.end,
+            next_block,
+        };
         let predecessor = Predecessor {
             volume: self.recording.barcode.clone(),
             tape_file: self.end.tape_file as u32,
             bytes: cut,
         };
-        self.end = End {
-            tape_file: header.next_tape_file,
-            block: next_block,
-        };
-        let entry = part.records.finish(header).map_err(|e| {
-            fault(
-                "SPOOL_FULL",
-                format!("the journal can't be written: {e}"),
-                "make room in the tape agent's state folder and run again; the part on tape is found as an orphan",
-            )
-        })?;
+        self.end = there.behind();
+        let entry = part.finish(cut.is_some(), &there, |_| {})?;
         self.archive.part_is_on_tape(&entry.header, predecessor);
         self.ring.release(entry.header.last_sequence);
         Ok(entry)

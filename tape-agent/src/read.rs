@@ -19,7 +19,7 @@ use tonic::{Status, Streaming};
 
 use crate::commit;
 use crate::door::Visit;
-use crate::fault::{fault, peer_lost, protocol, stopped};
+use crate::fault::{fault, peer_lost, stopped};
 use crate::gauge::Gauge;
 use crate::medium::{self, Proof, Wrong};
 use crate::reader::{Reader, say};
@@ -41,11 +41,7 @@ pub async fn run(
     work: ReadWork,
     stop: &CancellationToken,
 ) -> Result<ReadDone, Fault> {
-    let recording = work
-        .recording
-        .clone()
-        .ok_or_else(|| protocol("an assignment without a recording"))?;
-    around.gauge.begin(key, &recording.barcode, "mounting");
+    let recording = around.begin(key, work.recording.clone())?;
     let changes = begin(around, key, &recording, stop).await?;
     let mut open = around.door.expect(key, &work.peer_agent_id, false);
     // The source agent may come several times: what could not be had in the first forward pass is fetched in a second.

@@ -28,7 +28,7 @@ use uuid::Uuid;
 use crate::append::End;
 use crate::clock;
 use crate::commit;
-use crate::fault::{drive_reset, fault, protocol, stopped};
+use crate::fault::{drive_reset, fault, stopped};
 use crate::parts::copy::{self, Copied, Copy, Left};
 use crate::ring::Segment;
 use crate::ring::disk::{Disk, Stretch};
@@ -98,10 +98,7 @@ pub async fn collect(
     work: CollectWork,
     stop: &CancellationToken,
 ) -> Result<ReclaimDone, Fault> {
-    let recording = work
-        .recording
-        .ok_or_else(|| protocol("an assignment without a recording"))?;
-    around.gauge.begin(key, &recording.barcode, "mounting");
+    let recording = around.begin(key, work.recording)?;
     read::begin(around, key, &recording, stop).await?;
     loop {
         let (parts, _) = verify::fetch(around, key, &recording).await?;
@@ -251,10 +248,7 @@ pub async fn store(
     work: StoreWork,
     stop: &CancellationToken,
 ) -> Result<ReclaimDone, Fault> {
-    let recording = work
-        .recording
-        .ok_or_else(|| protocol("an assignment without a recording"))?;
-    around.gauge.begin(key, &recording.barcode, "mounting");
+    let recording = around.begin(key, work.recording)?;
     let mut load = around.reclaim.take(key).ok_or_else(lost)?;
     let mut proved = write::prove(around, key, &recording, stop).await?;
     around.gauge.phase("writing");

@@ -28,7 +28,7 @@ use uuid::Uuid;
 
 use self::check::{Found, Piece};
 use crate::commit;
-use crate::fault::{fault, protocol, stopped};
+use crate::fault::{fault, stopped};
 use crate::gauge::Gauge;
 use crate::read;
 use crate::reader::Reader;
@@ -46,10 +46,7 @@ pub async fn run(
     work: VerifyWork,
     stop: &CancellationToken,
 ) -> Result<VerifyDone, Fault> {
-    let recording = work
-        .recording
-        .ok_or_else(|| protocol("an assignment without a recording"))?;
-    around.gauge.begin(key, &recording.barcode, "mounting");
+    let recording = around.begin(key, work.recording)?;
     read::begin(around, key, &recording, stop).await?;
     let (parts, limit) = fetch(around, key, &recording).await?;
     around.gauge.phase("verifying");

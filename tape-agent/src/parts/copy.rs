@@ -10,7 +10,7 @@ use taf_proto::agent::{AssignmentKey, PartPlace, Recording, ReportOrphanRequest}
 use taf_proto::v1::Fault;
 use tokio_util::sync::CancellationToken;
 
-use super::open::{self, Part};
+use super::open::{self, Lying, Part};
 use super::{Failure, rescue};
 use crate::append::End;
 use crate::fault::{drive_reset, fault, of_drive, stopped};
@@ -182,28 +182,18 @@ fn write(
 
 /// It is on the medium.
 fn commit(copy: &Copy<'_>, part: Part, next_block: u64) -> Result<Copied, Fault> {
-    let mut header = part.header(false);
-    header.key = Some(copy.key);
-    header.archive_uuid = copy.block0.archive_uuid.as_bytes().to_vec().into();
-    header.recording_uuid = copy.recording.recording_uuid.clone();
-    header.tape_file = copy.end.tape_file;
-    header.first_block = copy.end.block;
-    header.next_tape_file = copy.end.tape_file + 1;
-    header.next_block = next_block;
-    header.moved_from = Some(copy.from.clone());
-    header.copy = copy.block0.copy;
-    let end = End {
-        tape_file: header.next_tape_file,
-        block: next_block,
+    let there = Lying {
+        key: copy.key,
+        archive: copy.block0.archive_uuid,
+        recording: copy.recording,
+        begin: copy.end,
+        next_block,
     };
-    let entry = part.records.finish(header).map_err(|e| {
-        fault(
-            "SPOOL_FULL",
-            format!("the journal can't be written: {e}"),
-            "make room in the tape agent's state folder and run again; the part on tape is found as an orphan",
-        )
+    let entry = part.finish(false, &there, |header| {
+        header.moved_from = Some(copy.from.clone());
+        header.copy = copy.block0.copy;
     })?;
-    Ok(Copied::Part(Box::new(entry), end))
+    Ok(Copied::Part(Box::new(entry), there.behind()))
 }
 
 /// Ends the tape file that was not finished. Nothing is written unless the drive stands within it.

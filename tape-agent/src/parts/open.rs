@@ -4,11 +4,13 @@ use bytes::Bytes;
 use taf_format::part::Blocker;
 use taf_format::segment::{Header, records};
 use taf_format::table::SegmentTable;
-use taf_proto::agent::PartHeader;
+use taf_proto::agent::{AssignmentKey, PartHeader, Recording};
 use taf_proto::v1::Fault;
+use uuid::Uuid;
 
+use crate::append::End;
 use crate::fault::{fault, protocol};
-use crate::journal::Records;
+use crate::journal::{Entry, Records};
 use crate::ring::Segment;
 
 pub(super) struct Part {
@@ -126,6 +128,55 @@ impl Part {
             truncated,
             segment_table: self.table.encode().into(),
             ..PartHeader::default()
+        }
+    }
+
+    /// It is on the medium, there. What the controller is to know of it is kept until that does; `tell` says what else.
+    pub fn finish(
+        self,
+        truncated: bool,
+        there: &Lying<'_>,
+        tell: impl FnOnce(&mut PartHeader),
+    ) -> Result<Entry, Fault> {
+        let end = there.behind();
+        let mut header = PartHeader {
+            key: Some(there.key),
+            archive_uuid: there.archive.as_bytes().to_vec().into(),
+            recording_uuid: there.recording.recording_uuid.clone(),
+            tape_file: there.begin.tape_file,
+            first_block: there.begin.block,
+            next_tape_file: end.tape_file,
+            next_block: end.block,
+            ..self.header(truncated)
+        };
+        tell(&mut header);
+        self.records.finish(header).map_err(|e| {
+            fault(
+                "SPOOL_FULL",
+                format!("the journal can't be written: {e}"),
+                "make room in the tape agent's state folder and run again; the part on tape is found as an orphan",
+            )
+        })
+    }
+}
+
+/// Where a part lies, and whose it is.
+pub(super) struct Lying<'a> {
+    pub key: AssignmentKey,
+    pub archive: Uuid,
+    pub recording: &'a Recording,
+    /// Its first block.
+    pub begin: End,
+    /// The block behind its filemark.
+    pub next_block: u64,
+}
+
+impl Lying<'_> {
+    /// Where the volume goes on.
+    pub fn behind(&self) -> End {
+        End {
+            tape_file: self.begin.tape_file + 1,
+            block: self.next_block,
         }
     }
 }

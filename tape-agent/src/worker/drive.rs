@@ -15,7 +15,8 @@ use taf_peer::tls::{self, ClientAuth};
 use taf_peer::{DATA_MESSAGE_LIMIT, session::Session};
 use taf_proto::agent::transfer_service_server::TransferServiceServer;
 use taf_proto::agent::{
-    self, Assignment, AssignmentKey, DriveUnit, EraseMethod, assignment::Work, hello, result::Done,
+    self, Assignment, AssignmentKey, DriveUnit, EraseMethod, Recording, assignment::Work, hello,
+    result::Done,
 };
 use taf_proto::v1::Fault;
 use tokio::net::TcpListener;
@@ -30,7 +31,7 @@ use crate::config::Config;
 use crate::controller::Link;
 use crate::device::Device;
 use crate::door::Door;
-use crate::fault::{drive_hung, fault};
+use crate::fault::{drive_hung, fault, protocol};
 use crate::gauge::Gauge;
 use crate::journal::Journal;
 use crate::keys::KeyFile;
@@ -84,6 +85,17 @@ pub struct Surroundings {
 }
 
 impl Surroundings {
+    /// Work with a volume begins: it is mounted first. An assignment names it.
+    pub fn begin(
+        &self,
+        key: AssignmentKey,
+        recording: Option<Recording>,
+    ) -> Result<Recording, Fault> {
+        let recording = recording.ok_or_else(|| protocol("an assignment without a recording"))?;
+        self.gauge.begin(key, &recording.barcode, "mounting");
+        Ok(recording)
+    }
+
     /// Runs what blocks on a thread of its own.
     pub async fn block<T: Send + 'static>(
         &self,
