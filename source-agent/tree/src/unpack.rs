@@ -69,14 +69,11 @@ impl Unpacker {
         data: &mut impl Read,
         expected: Option<&[u8]>,
     ) -> Result<Outcome, Error> {
-        let extents = match &member.content {
-            Content::HardLink { target } => {
-                self.target.hard_link(path, target)?;
-                return Ok(Outcome::default());
-            }
-            Content::Sparse { extents, .. } => Some(extents.as_slice()),
-            Content::Data { .. } => None,
-        };
+        if let Content::HardLink { target } = &member.content {
+            self.target.hard_link(path, target)?;
+            return Ok(Outcome::default());
+        }
+        let extents = member.content.extents();
         let meta = &member.meta;
         let warnings = match meta.kind {
             Kind::File => {
@@ -118,14 +115,11 @@ impl Unpacker {
         data: &mut impl Read,
         expected: Option<&[u8]>,
     ) -> Result<Outcome, Error> {
-        let extents = match &member.content {
-            Content::Sparse { extents, .. } => Some(extents.as_slice()),
-            Content::Data { .. } => None,
-            Content::HardLink { .. } => return Ok(Outcome::default()),
-        };
-        if member.meta.kind != Kind::File {
+        let is_link = matches!(member.content, Content::HardLink { .. });
+        if is_link || member.meta.kind != Kind::File {
             return Ok(Outcome::default());
         }
+        let extents = member.content.extents();
         let digest =
             content::<Error>(
                 buffer,

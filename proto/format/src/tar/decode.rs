@@ -90,6 +90,16 @@ pub enum Content {
     },
 }
 
+impl Content {
+    /// The extents of a sparse file; none of all else.
+    pub fn extents(&self) -> Option<&[Extent]> {
+        match self {
+            Self::Sparse { extents, .. } => Some(extents),
+            Self::Data { .. } | Self::HardLink { .. } => None,
+        }
+    }
+}
+
 /// One member of the stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Member {

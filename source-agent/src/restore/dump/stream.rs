@@ -8,7 +8,7 @@
 use std::io::{self, Read};
 
 use taf_format::entry::{Extent, Kind, Metadata, Time};
-use taf_format::tar::decode::{self, Member};
+use taf_format::tar::decode::Member;
 use taf_format::tar::{END_OF_ARCHIVE, encode, padding};
 use taf_proto::v1::DumpFormat;
 use taf_tree::unpack::{self, Outcome};
@@ -100,10 +100,7 @@ impl Stream {
         expected: Option<&[u8]>,
     ) -> Result<Outcome, Ended> {
         let meta = &member.meta;
-        let extents = match &member.content {
-            decode::Content::Sparse { extents, .. } => Some(extents.as_slice()),
-            decode::Content::Data { .. } | decode::Content::HardLink { .. } => None,
-        };
+        let extents = member.content.extents();
         match (meta.kind, self.format) {
             (Kind::File, DumpFormat::File) => {
                 self.content(path, meta, extents, data, expected)?;

@@ -150,6 +150,12 @@ impl Walk {
     ) -> Names {
         let mut names = Names::default();
         for (name, child) in &self.selection.node(node).children {
+            let mut fails = |issue: Issue| {
+                if issue.kind == IssueKind::Unreadable {
+                    unseen.push(name.clone());
+                }
+                issues.push(issue);
+            };
             let stat = match statat(fd, &name[..], AtFlags::SYMLINK_NOFOLLOW) {
                 Ok(stat) => stat,
                 Err(Errno::NOENT) => {
@@ -161,11 +167,7 @@ impl Walk {
                     continue;
                 }
                 Err(error) => {
-                    let issue = listing::gone_or_unreadable(&path::join(at, name), error);
-                    if issue.kind == IssueKind::Unreadable {
-                        unseen.push(name.clone());
-                    }
-                    issues.push(issue);
+                    fails(listing::gone_or_unreadable(&path::join(at, name), error));
                     continue;
                 }
             };
@@ -191,12 +193,7 @@ impl Walk {
                     names.push(name, kind);
                 }
                 Ok(None) => {}
-                Err(issue) => {
-                    if issue.kind == IssueKind::Unreadable {
-                        unseen.push(name.clone());
-                    }
-                    issues.push(issue);
-                }
+                Err(issue) => fails(issue),
             }
         }
         names.sort();
