@@ -20,6 +20,11 @@ pub fn name(collection: &str, text: &str) -> String {
     }
 }
 
+/// The same of what need not be given; empty if it is not.
+pub fn optional_name(collection: &str, text: Option<&str>) -> String {
+    text.map_or_else(String::new, |text| name(collection, text))
+}
+
 /// The id alone, as people write it.
 pub fn id(name: &str) -> &str {
     name.split_once('/').map_or(name, |(_, id)| id)

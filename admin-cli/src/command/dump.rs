@@ -16,7 +16,7 @@ use crate::client::Client;
 use crate::failure::{Exit, Failure};
 use crate::follow::{alongside, conclude, until_ended};
 use crate::output::{Output, say};
-use crate::resource::{id, name, version};
+use crate::resource::{id, optional_name, version};
 use crate::sink::{Sink, Taken};
 
 /// What comes.
@@ -103,10 +103,7 @@ impl Dump {
             version: version(&client, &text).await?,
             paths,
             patterns,
-            agent: self
-                .agent
-                .as_deref()
-                .map_or_else(String::new, |agent| name("agents", agent)),
+            agent: optional_name("agents", self.agent.as_deref()),
             format: match self.format {
                 FormatWord::Auto if text_only => DumpFormat::File,
                 format => format.into(),

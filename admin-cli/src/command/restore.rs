@@ -12,7 +12,7 @@ use crate::client::{Client, request_id};
 use crate::failure::{Exit, Failure};
 use crate::follow::{conclude_quietly, detached, follow, until_ended};
 use crate::output::Output;
-use crate::resource::{absolute, name, version};
+use crate::resource::{absolute, optional_name, version};
 
 /// What to do where something already exists.
 #[derive(Debug, Clone, Copy, clap::ValueEnum)]
@@ -167,10 +167,7 @@ impl Restore {
             version: String::new(),
             paths,
             patterns,
-            agent: self
-                .agent
-                .as_deref()
-                .map_or_else(String::new, |agent| name("agents", agent)),
+            agent: optional_name("agents", self.agent.as_deref()),
             target: optional(&self.to)?,
             collision: Collision::from(self.collision).into(),
             dry_run: self.dry_run,

@@ -7,7 +7,7 @@ use crate::client::{Client, all, read};
 use crate::failure::{Exit, Failure};
 use crate::human;
 use crate::output::{Output, Rows};
-use crate::resource::{id, name, time_zone};
+use crate::resource::{id, optional_name, time_zone};
 
 /// List versions, newest first
 ///
@@ -45,9 +45,7 @@ impl Versions {
         let client = Client::signed_in().await?;
         let wanted = ListVersionsRequest {
             page_size: 1000,
-            plan: self
-                .plan
-                .map_or_else(String::new, |plan| name("plans", &plan)),
+            plan: optional_name("plans", self.plan.as_deref()),
             r#type: Type::of(self.r#type).into(),
             since: self.since.unwrap_or_default(),
             until: self.until.unwrap_or_default(),

@@ -13,7 +13,7 @@ use crate::client::{Client, all, read};
 use crate::failure::{Exit, Failure};
 use crate::human;
 use crate::output::{Output, Rows};
-use crate::resource::{id, name};
+use crate::resource::{id, name, optional_name};
 
 mod erase;
 mod inspect;
@@ -65,9 +65,7 @@ pub struct List {
 impl List {
     async fn run(self, out: &mut Output) -> Result<Exit, Failure> {
         let client = Client::signed_in().await?;
-        let pool = self
-            .pool
-            .map_or_else(String::new, |pool| name("pools", &pool));
+        let pool = optional_name("pools", self.pool.as_deref());
         let volumes = all(async |page_token| {
             let request = ListVolumesRequest {
                 page_size: 1000,

@@ -11,7 +11,7 @@ use crate::failure::{Exit, Failure};
 use crate::follow::{detached_all, follow_all};
 use crate::human;
 use crate::output::{Output, Rows, say};
-use crate::resource::{id, name};
+use crate::resource::{id, name, optional_name};
 
 /// Write our label at the beginning of a blank cartridge, and follow it to its end
 ///
@@ -74,7 +74,7 @@ impl Label {
         let library = self.library.as_deref();
         let request = LabelVolumesRequest {
             pool: name("pools", &self.pool),
-            library: library.map_or_else(String::new, |serial| name("libraries", serial)),
+            library: optional_name("libraries", library),
             dry_run: self.dry_run,
             request_id: request_id(),
         };

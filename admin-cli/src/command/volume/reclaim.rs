@@ -8,7 +8,7 @@ use crate::failure::{Exit, Failure};
 use crate::follow::{detached_all, follow, follow_all};
 use crate::human;
 use crate::output::{Output, Rows, say};
-use crate::resource::{id, name};
+use crate::resource::{id, name, optional_name};
 
 /// Copy what is still needed of mostly dead volumes to other volumes of their pool, and free them
 ///
@@ -51,10 +51,7 @@ impl Reclaim {
         let client = Client::signed_in().await?;
         let request = ReclaimVolumesRequest {
             names: self.barcodes.iter().map(|b| name("volumes", b)).collect(),
-            pool: self
-                .pool
-                .as_deref()
-                .map_or_else(String::new, |pool| name("pools", pool)),
+            pool: optional_name("pools", self.pool.as_deref()),
             below_percent: self.below.map_or(0, Percent::number),
             validate_only: self.dry_run,
             request_id: request_id(),
