@@ -11,11 +11,15 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+use fake::noise::noise;
 use fake::{Site, items};
 use packing::differences;
 use taf_proto::agent::{Ancestor, RecallItem, result::Done};
 use taf_proto::v1::{Collision, Fault};
 use tokio::sync::watch;
+
+/// Of noise.
+const SEED: u64 = 0x9e37_79b9_7f4a_7c15;
 
 /// A folder with `from` and `to` in it, by its real path.
 struct Folder {
@@ -164,7 +168,7 @@ async fn a_restore_to_the_origin_touches_only_what_is_allowed() {
 async fn a_workers_fault_is_passed_on_and_a_broken_connection_named() {
     let folder = Folder::new();
     // Does not compress: several megabytes must be sent.
-    fs::write(folder.from.join("noise"), noise(30 << 20)).unwrap();
+    fs::write(folder.from.join("noise"), noise(30 << 20, SEED)).unwrap();
     let mut site = Site::start(&[&folder.from], &[]).await;
     let fault = Fault {
         reason: "WRITE_ERROR".into(),
@@ -183,23 +187,10 @@ async fn a_workers_fault_is_passed_on_and_a_broken_connection_named() {
     assert!(result.done.is_some(), "{result:?}");
 }
 
-fn noise(length: usize) -> Vec<u8> {
-    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
-    let mut bytes = Vec::with_capacity(length + 8);
-    while bytes.len() < length {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        bytes.extend_from_slice(&state.to_le_bytes());
-    }
-    bytes.truncate(length);
-    bytes
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn an_assignment_that_vanishes_stops_its_job_and_memory_is_bounded_meanwhile() {
     let folder = Folder::new();
-    fs::write(folder.from.join("noise"), noise(120 << 20)).unwrap();
+    fs::write(folder.from.join("noise"), noise(120 << 20, SEED)).unwrap();
     let mut site = Site::start(&[&folder.from], &[]).await;
     let (release, hold) = watch::channel(true);
     *site.told.hold.lock().unwrap() = Some(hold);
@@ -228,7 +219,7 @@ async fn an_assignment_that_vanishes_stops_its_job_and_memory_is_bounded_meanwhi
 async fn damage_costs_the_entries_it_touches_and_no_others() {
     let folder = Folder::new();
     for n in 0..40 {
-        let mut content = noise(700_000);
+        let mut content = noise(700_000, SEED);
         content[0] = n;
         fs::write(folder.from.join(format!("file{n:02}")), content).unwrap();
     }
@@ -389,7 +380,7 @@ async fn a_hostile_recall_writes_nothing_outside() {
 async fn items_out_of_order_and_links_whose_first_name_is_taken_come_in_another_pass() {
     let folder = Folder::new();
     for n in 0..12 {
-        let mut content = noise(2 << 20);
+        let mut content = noise(2 << 20, SEED);
         content[0] = n;
         fs::write(folder.from.join(format!("file{n:02}")), content).unwrap();
     }

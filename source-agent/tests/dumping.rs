@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use fake::noise::noise;
 use fake::{Site, items};
 use packing::differences;
 use taf_proto::agent::{RecallItem, result::Done};
@@ -74,18 +75,6 @@ impl Folder {
 
 fn root() -> bool {
     rustix::process::geteuid().is_root()
-}
-
-fn noise(length: usize, mut state: u64) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(length + 8);
-    while bytes.len() < length {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        bytes.extend_from_slice(&state.to_le_bytes());
-    }
-    bytes.truncate(length);
-    bytes
 }
 
 fn done(result: &taf_proto::agent::Result) -> taf_proto::agent::RestoreDone {

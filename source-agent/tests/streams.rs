@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use fake::noise::noise;
 use fake::{Site, Told};
 use taf_format::entry::Kind;
 use taf_format::page::{self, Dictionaries, Page};
@@ -27,31 +28,18 @@ fn source() -> (tempfile::TempDir, PathBuf) {
     let keep = tempfile::tempdir().unwrap();
     let top = keep.path().canonicalize().unwrap().join("from");
     fs::create_dir(&top).unwrap();
-    fs::write(top.join("first"), noise(1, 50_000)).unwrap();
+    fs::write(top.join("first"), noise(50_000, 1)).unwrap();
     for n in 0..DIRECTORIES {
         let folder = top.join(format!("d{n:02}"));
         fs::create_dir_all(folder.join("below")).unwrap();
         for file in 0..8 {
-            let bytes = noise((n * 8 + file) as u64, 300_000);
+            let bytes = noise(300_000, (n * 8 + file + 2) as u64);
             fs::write(folder.join(format!("file{file}")), bytes).unwrap();
         }
         fs::write(folder.join("below/small"), format!("{n}")).unwrap();
         fs::hard_link(top.join("first"), folder.join("again")).unwrap();
     }
     (keep, top)
-}
-
-fn noise(seed: u64, length: usize) -> Vec<u8> {
-    let mut state = 0x9e37_79b9_7f4a_7c15_u64 ^ (seed + 1).wrapping_mul(0x2545_f491_4f6c_dd1d);
-    let mut bytes = Vec::with_capacity(length + 8);
-    while bytes.len() < length {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        bytes.extend_from_slice(&state.to_le_bytes());
-    }
-    bytes.truncate(length);
-    bytes
 }
 
 async fn until(what: &str, mut is: impl FnMut() -> bool) {

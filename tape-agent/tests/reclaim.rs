@@ -6,8 +6,8 @@
 mod files;
 mod site;
 
-use files::{sealed, wanted};
-use site::{BARCODE, Committed, Process, Site, follow};
+use files::wanted;
+use site::{BARCODE, Committed, Process, Site};
 use taf_emulator::faults::{At, Fault};
 use taf_emulator::library::NewCartridge;
 use taf_format::block0::Block0;
@@ -43,18 +43,8 @@ impl Scene {
         site.insert();
         let worker = site.drive_worker().await;
         let mut recording = site.labelled().await;
-        let (key, archive) = site.assign_write(&recording, 200 << 10);
-        let mut writing = site.writing(key).await;
-        let sealed = sealed(&archive, None);
-        for segment in &sealed {
-            writing.segment(segment).await;
-        }
-        writing.finish(sealed.last().unwrap().header.sequence).await;
-        writing.committed().await.unwrap();
-        site.result(key).await;
-        let parts = site.controller.parts();
+        let parts = files::written(&mut site, &mut recording, None).await;
         assert!(parts.len() > 3);
-        follow(&mut recording, &parts);
         let mut others = Vec::new();
         for barcode in [SECOND, THIRD] {
             site.exchange(barcode).await;

@@ -5,8 +5,8 @@
 mod files;
 mod site;
 
-use files::{FILES, sealed, wanted};
-use site::{Committed, Site, follow};
+use files::{FILES, wanted};
+use site::{Committed, Site};
 use taf_emulator::faults::{At, Fault};
 use taf_proto::agent::assignment::Work;
 use taf_proto::agent::result::Done;
@@ -24,18 +24,7 @@ async fn written(
     let mut site = Site::with_blank().await;
     let worker = site.drive_worker().await;
     let mut recording = site.labelled().await;
-    let (key, archive) = site.assign_write(&recording, 200 << 10);
-    let mut writing = site.writing(key).await;
-    let sealed = sealed(&archive, wrong);
-    for segment in &sealed {
-        writing.segment(segment).await;
-    }
-    writing.finish(sealed.last().unwrap().header.sequence).await;
-    writing.committed().await.unwrap();
-    site.result(key).await;
-    let parts = site.controller.parts();
-    assert!(parts.len() > 2);
-    follow(&mut recording, &parts);
+    let parts = files::written(&mut site, &mut recording, wrong).await;
     (site, worker, recording, parts)
 }
 

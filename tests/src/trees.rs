@@ -7,6 +7,7 @@ use std::io::Write as _;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
 use rand::rngs::StdRng;
@@ -124,6 +125,16 @@ pub fn ensure_equal(a: &Path, b: &Path) -> Result<()> {
         b.display(),
         found.join("\n")
     );
+    Ok(())
+}
+
+/// Copies a tree as it is now, hard links and times included.
+///
+/// # Errors
+/// `cp` fails.
+pub fn copy(tree: &Path, to: &Path) -> Result<()> {
+    let status = Command::new("cp").arg("-a").args([tree, to]).status()?;
+    ensure!(status.success(), "cp -a {}: {status}", tree.display());
     Ok(())
 }
 

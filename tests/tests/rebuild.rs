@@ -7,14 +7,13 @@ mod edit;
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::Duration;
 
 use edit::Editor;
 use taf_tests::patience::until;
 use taf_tests::said::{Said, number, objects};
 use taf_tests::system::{Options, System};
-use taf_tests::trees::ensure_equal;
+use taf_tests::trees::{self, ensure_equal};
 
 fn taf(system: &System, arguments: &[&str]) {
     system.taf(arguments).unwrap().expect(0).unwrap();
@@ -22,8 +21,7 @@ fn taf(system: &System, arguments: &[&str]) {
 
 /// A copy of the tree as it is now, hard links and times included.
 fn keep(tree: &Path, copy: PathBuf) -> PathBuf {
-    let said = Command::new("cp").arg("-a").args([tree, &copy]).status();
-    assert!(said.unwrap().success());
+    trees::copy(tree, &copy).unwrap();
     copy
 }
 

@@ -4,7 +4,6 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -13,7 +12,7 @@ use taf_emulator::faults::Fault;
 use taf_tests::patience::until;
 use taf_tests::said::{number, objects, values};
 use taf_tests::system::{Options, Process, System};
-use taf_tests::trees::{build_random, ensure_equal};
+use taf_tests::trees::{self, build_random, ensure_equal};
 
 const PATIENCE: Duration = Duration::from_mins(3);
 const OLD: &str = "TAF001L8";
@@ -25,8 +24,7 @@ fn taf(system: &System, arguments: &[&str]) {
 }
 
 fn keep(tree: &Path, copy: PathBuf) -> PathBuf {
-    let said = Command::new("cp").arg("-a").args([tree, &copy]).status();
-    assert!(said.unwrap().success());
+    trees::copy(tree, &copy).unwrap();
     copy
 }
 

@@ -3,8 +3,6 @@
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use std::fs;
-use std::path::Path;
-use std::process::Command;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -12,7 +10,7 @@ use taf_emulator::control::{Order, Report};
 use taf_tests::patience::until;
 use taf_tests::said::objects;
 use taf_tests::system::{Options, Process, System};
-use taf_tests::trees::{build_random, ensure_equal};
+use taf_tests::trees::{self, build_random, ensure_equal};
 
 const PATIENCE: Duration = Duration::from_mins(1);
 const POOL: &str = "default";
@@ -34,11 +32,6 @@ fn written(system: &System) -> u64 {
     let report: Report = serde_json::from_value(system.order(&Order::Stat).unwrap()).unwrap();
     let drives = report.drives.iter();
     drives.map(|drive| drive.counters.bytes_written).sum()
-}
-
-fn copy(from: &Path, to: &Path) {
-    let copied = Command::new("cp").arg("-a").args([from, to]).status();
-    assert!(copied.unwrap().success(), "{}", from.display());
 }
 
 /// Waits until the catalog is not trusted, for this reason.
@@ -92,7 +85,7 @@ fn yesterdays_database_writes_nothing_and_destroys_nothing_of_today() {
     let database = system.home().join("controller/database");
     let yesterday = system.home().join("yesterday");
     system.end_process(Process::Controller).unwrap();
-    copy(&database, &yesterday);
+    trees::copy(&database, &yesterday).unwrap();
     system.begin(Process::Controller).unwrap();
     system.until_ready().unwrap();
 
@@ -119,7 +112,7 @@ fn yesterdays_database_writes_nothing_and_destroys_nothing_of_today() {
     let (today, bytes) = (images(&system, &all), written(&system));
     let length = fs::metadata(system.cartridge(kept)).unwrap().len() as usize;
     fs::remove_dir_all(&database).unwrap();
-    copy(&yesterday, &database);
+    trees::copy(&yesterday, &database).unwrap();
     // The host of the controller was set back as a whole: only the agents remember.
     fs::remove_file(system.home().join("controller/generation")).unwrap();
     system.begin(Process::Controller).unwrap();

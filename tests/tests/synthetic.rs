@@ -12,7 +12,6 @@ mod edit;
 use std::fs;
 use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::Duration;
 
 use edit::Editor;
@@ -25,7 +24,7 @@ use taf_scsi::sense::Key;
 use taf_tests::patience::until;
 use taf_tests::said::{number, objects, values};
 use taf_tests::system::{Options, Process, System, below};
-use taf_tests::trees::ensure_equal;
+use taf_tests::trees::{self, ensure_equal};
 
 const OLD: &str = "TAF001L8";
 const NEW: &str = "TAF002L8";
@@ -49,12 +48,6 @@ fn refused(system: &System, plan: &str, word: &str) {
     let said = system.taf(&["run", plan, "--type", "synthetic-full"]);
     let said = said.unwrap().expect(1).unwrap();
     assert!(said.stderr.contains(word), "{word}: {said}");
-}
-
-/// A copy of the tree as it is now, hard links and times included.
-fn keep(tree: &Path, copy: &Path) {
-    let said = Command::new("cp").arg("-a").args([tree, copy]).status();
-    assert!(said.unwrap().success());
 }
 
 /// The newest version of a plan.
@@ -133,7 +126,7 @@ fn course(system: &System, plan: &str, seed: u64) -> (PathBuf, PathBuf) {
         }
         run(system, plan, kind);
     }
-    keep(&tree, &copy);
+    trees::copy(&tree, &copy).unwrap();
     (tree, copy)
 }
 

@@ -9,12 +9,11 @@ mod edit;
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use edit::Editor;
 use taf_tests::said::{number, objects};
 use taf_tests::system::{Options, System};
-use taf_tests::trees::ensure_equal;
+use taf_tests::trees::{self, ensure_equal};
 
 const CARTRIDGE: &str = "TAF001L8";
 
@@ -39,12 +38,7 @@ fn run(system: &System, plan: &str, kind: &str) {
 /// A copy of the tree as it is now, hard links and times included.
 fn keep(tree: &Path, copies: &Path, name: &str) -> PathBuf {
     let copy = copies.join(name);
-    let said = Command::new("cp")
-        .arg("-a")
-        .args([tree, &copy])
-        .status()
-        .unwrap();
-    assert!(said.success());
+    trees::copy(tree, &copy).unwrap();
     copy
 }
 

@@ -3,6 +3,7 @@
 
 mod base;
 pub mod dump;
+pub mod noise;
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};

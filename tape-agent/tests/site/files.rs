@@ -5,16 +5,16 @@ use taf_format::entry::{Kind, Metadata, Time};
 use taf_format::record::{self, Entry};
 use taf_format::segment::{Cutter, Identity, Sealed};
 use taf_format::tar::{END_OF_ARCHIVE, encode, padding};
-use taf_proto::agent::{Archive, VerifyPart};
+use taf_proto::agent::{Archive, Recording, VerifyPart};
 use uuid::Uuid;
 
-use crate::site::{Committed, index_part};
+use crate::site::{Committed, Site, follow, index_part};
 
 pub const FILES: u64 = 40;
 const SEGMENT: usize = 64 << 10;
 
 /// Files of 20,000 bytes that do not shrink; the hash of `wrong` is not that of its content.
-pub fn sealed(archive: &Archive, wrong: Option<u64>) -> Vec<Sealed> {
+fn sealed(archive: &Archive, wrong: Option<u64>) -> Vec<Sealed> {
     let identity = Identity {
         line_uuid: Uuid::from_slice(&archive.line_uuid).unwrap(),
         version: archive.version,
@@ -80,6 +80,27 @@ pub fn sealed(archive: &Archive, wrong: Option<u64>) -> Vec<Sealed> {
         .into_iter()
         .map(|raw| raw.seal(1).unwrap())
         .collect()
+}
+
+/// Writes such an archive to a volume, in parts of about three segments.
+pub async fn written(
+    site: &mut Site,
+    recording: &mut Recording,
+    wrong: Option<u64>,
+) -> Vec<Committed> {
+    let (key, archive) = site.assign_write(recording, 200 << 10);
+    let mut writing = site.writing(key).await;
+    let sealed = sealed(&archive, wrong);
+    for segment in &sealed {
+        writing.segment(segment).await;
+    }
+    writing.finish(sealed.last().unwrap().header.sequence).await;
+    writing.committed().await.unwrap();
+    site.result(key).await;
+    let parts = site.controller.parts();
+    assert!(parts.len() > 2);
+    follow(recording, &parts);
+    parts
 }
 
 /// What a verification is told of a part.
