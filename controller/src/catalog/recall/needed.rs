@@ -11,7 +11,7 @@ use crate::store::parts::Located;
 /// What a selection amounts to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Count {
-    /// Items that [`stream`] sends, the ancestors not counted.
+    /// Items that [`stream`](super::stream) sends, the ancestors not counted.
     pub entries: u64,
     /// Apparent bytes, each inode once.
     pub bytes: u64,
