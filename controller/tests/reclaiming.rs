@@ -451,8 +451,12 @@ async fn what_is_left_on_the_old_volume_is_found_again_when_the_new_one_is_lost(
     let sql = "UPDATE parts SET damage = 'test', verified_at = now() WHERE part_number = 2";
     client.batch_execute(sql).await.unwrap();
     scan(&world, key, &old).await.unwrap();
-    assert_eq!(place(&world, 0).await, ("TAF002L9".into(), 1, 1));
-    assert_eq!(place(&world, 1).await, ("TAF001L9".into(), 2, 0));
+    // The copy that was left is not newer for that.
+    for cartridge in [&new, &old] {
+        assert_eq!(place(&world, 0).await, ("TAF002L9".into(), 1, 1));
+        assert_eq!(place(&world, 1).await, ("TAF001L9".into(), 2, 1));
+        scan(&world, key, cartridge).await.unwrap();
+    }
     let tx = client.transaction().await.unwrap();
     versions::version_lost_on(&tx, new.recording, "erased")
         .await
@@ -465,7 +469,25 @@ async fn what_is_left_on_the_old_volume_is_found_again_when_the_new_one_is_lost(
     drop(client);
     assert_eq!(whole(&world).await, 0);
     scan(&world, key, &old).await.unwrap();
-    assert_eq!(place(&world, 0).await, ("TAF001L9".into(), 1, 0));
+    assert_eq!(place(&world, 0).await, ("TAF001L9".into(), 1, 1));
+    assert_eq!(whole(&world).await, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_lies_on_a_quarantined_volume_gives_way_to_what_is_left() {
+    let [old, new] = Scene::set().await.copied().await;
+    let (world, key) = empty().await;
+    for cartridge in [&old, &new, &old] {
+        scan(&world, key, cartridge).await.unwrap();
+    }
+    assert_eq!(place(&world, 0).await, ("TAF002L9".into(), 1, 1));
+    let client = world.store.client().await.unwrap();
+    let sql = "UPDATE volumes SET state = 'quarantined', state_reason = 'test' WHERE barcode = 'TAF002L9'";
+    client.batch_execute(sql).await.unwrap();
+    scan(&world, key, &old).await.unwrap();
+    for (part, file) in [(0, 1), (1, 2)] {
+        assert_eq!(place(&world, part).await, ("TAF001L9".into(), file, 1));
+    }
     assert_eq!(whole(&world).await, 1);
 }
 

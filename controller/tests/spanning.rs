@@ -12,15 +12,17 @@ mod world;
 
 use std::time::Duration;
 
+use served::signed;
 use site::{AT_DRIVE, DRIVE, Site, Units, VOLUME, written};
 use taf_proto::agent::assignment::Work;
 use taf_proto::agent::catalog_service_client::CatalogServiceClient;
 use taf_proto::agent::drive_observation::Medium;
 use taf_proto::agent::result::Done;
 use taf_proto::agent::{
-    AssignmentKey, LocateVolumeRequest, ReadDone, RestoreDone, WriteDone, WriteWork,
+    AssignmentKey, LocateVolumeRequest, ReadDone, ReclaimDone, RestoreDone, WriteDone, WriteWork,
 };
-use taf_proto::v1::JobState;
+use taf_proto::v1::volume_service_client::VolumeServiceClient;
+use taf_proto::v1::{JobState, ReclaimVolumesRequest};
 use tonic::Code;
 use units::{drive_element, slot};
 use uuid::Uuid;
@@ -225,4 +227,59 @@ async fn a_worker_or_a_person_that_ends_it_between_two_volumes_is_believed() {
     assert!(units.source.has(&source_key));
     site.cancel(&job).await.unwrap();
     assert_eq!(site.ended(&job).await.state(), JobState::Cancelled);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reclaiming_with_nothing_in_its_spool_lets_others_have_the_drive() {
+    let (site, units) = site_with(SECOND, Duration::from_hours(1)).await;
+    site.volume_row(SECOND).await;
+    let version = site.backed_up(&units, "daily").await;
+    let unindexed = "UPDATE volumes SET index_due = false";
+    site.served.sql(unindexed).await;
+    let request = ReclaimVolumesRequest {
+        names: vec![format!("volumes/{VOLUME}")],
+        ..ReclaimVolumesRequest::default()
+    };
+    let mut service = VolumeServiceClient::new(site.served.channel(None).await);
+    let asked = service.reclaim_volumes(signed(&site.token, request)).await;
+    let reclaiming = asked.unwrap().into_inner().volumes.remove(0).job;
+    let turn = |given: (AssignmentKey, Work), barcode: &str| {
+        let (key, recording) = match given {
+            (key, Work::Collect(work)) => (key, work.recording),
+            (key, Work::Store(work)) => (key, work.recording),
+            other => panic!("nothing to reclaim: {other:?}"),
+        };
+        assert_eq!(recording.unwrap().barcode, barcode);
+        units.drive.show_drive(None, Medium::Loaded, "idle");
+        key
+    };
+    let done = |next: &str, collected: bool| {
+        Some(Done::Reclaim(ReclaimDone {
+            next_volume_reason: next.into(),
+            collected,
+        }))
+    };
+    let key = turn(units.drive.given().await, VOLUME);
+    units.drive.finish(key, done("the spool is full", true));
+    let key = turn(next_volume(&units).await, SECOND);
+    // It was asked for later, and has the drive as soon as what was collected is on tape.
+    let restore = site.restore(&version).await;
+    site.waits_for(&restore, "").await;
+    units.drive.finish(key, done("more is to be read", false));
+    let (read, work) = next_volume(&units).await;
+    assert!(matches!(work, Work::Read(_)), "{work:?}");
+    let waiting = site.until(&reclaiming, |job| !job.waiting_for.is_empty());
+    assert_eq!(waiting.await.state(), JobState::Running);
+    let (source_key, _) = units.source.given().await;
+    units.drive.show_drive(None, Medium::Loaded, "idle");
+    let restored = RestoreDone::default();
+    units
+        .source
+        .finish(source_key, Some(Done::Restore(restored)));
+    units.drive.withdrawn(&read).await;
+    units.drive.fail(read, "STOPPED");
+    site.succeeded(&restore).await;
+    let key = turn(units.drive.given().await, VOLUME);
+    units.drive.finish(key, done("", false));
+    site.succeeded(&reclaiming).await;
 }

@@ -259,6 +259,10 @@ fn decide(facts: &Facts<'_>) -> Next {
     }
     match facts.stage {
         Stage::Between => {}
+        // Who holds no drive and nothing on its way to tape may give way to others for however long that takes.
+        Stage::WithoutVolume { .. } if facts.kind == Kind::Reclaim && facts.drive.is_none() => {
+            return Next::Stay;
+        }
         Stage::WithoutVolume { millis } if millis > facts.volume_wait_millis => {
             return Next::Verdict(Verdict::Failed(no_volume(facts)));
         }

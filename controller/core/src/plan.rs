@@ -208,15 +208,35 @@ pub enum Decision {
     },
 }
 
-/// Decides on every job, in order; what is done in the background comes behind all else.
+/// Decides on every job, in order; what is done in the background comes behind all else, also when it is under way.
 pub fn plan(jobs: &[Job], world: &World) -> Vec<Decision> {
     let mut taken = Taken::default();
     let (behind, first): (Vec<&Job>, Vec<&Job>) = jobs.iter().partition(|job| job.background);
-    first
-        .into_iter()
-        .chain(behind)
-        .map(|job| decide(job, world, &mut taken))
-        .collect()
+    let decide_on = |job: &&Job, taken: &mut Taken| decide(job, world, taken);
+    let mut decisions: Vec<Decision> = first.iter().map(|j| decide_on(j, &mut taken)).collect();
+    if let Some(world) = without_idle(&behind, world) {
+        for (job, _) in first.iter().zip(&decisions).filter(|(_, d)| d.is_wait()) {
+            // It waits until the drive is left, which nobody else gets then.
+            let _ = decide(job, &world, &mut taken);
+        }
+    }
+    decisions.extend(behind.iter().map(|j| decide_on(j, &mut taken)));
+    decisions
+}
+
+/// The world when those who work in the background have left their drives, as far as they have nothing under way there.
+fn without_idle(behind: &[&Job], world: &World) -> Option<World> {
+    let running = behind.iter().filter_map(|job| job.running.as_ref());
+    let idle: HashSet<i64> = running
+        .filter(|running| !running.bound)
+        .filter_map(|running| running.drive)
+        .collect();
+    (!idle.is_empty()).then(|| {
+        let mut world = world.clone();
+        let left = world.drives.iter_mut().filter(|d| idle.contains(&d.id));
+        left.for_each(|drive| drive.busy = false);
+        world
+    })
 }
 
 #[derive(Default)]
@@ -694,6 +714,10 @@ impl Job {
 }
 
 impl Decision {
+    fn is_wait(&self) -> bool {
+        matches!(self, Decision::Wait { .. })
+    }
+
     /// Which job it is about, and which stream of it.
     pub fn subject(&self) -> (i64, i32) {
         match self {

@@ -391,7 +391,8 @@ impl State {
             },
             agent: None,
             cancel_asked: false,
-            background: false,
+            // What is on its way to tape gets there first, and then the drive is free for others.
+            background: live.reclaimed.is_some() && !is_bound(live),
             running: Some(plan::Running {
                 drive: live.drive_id,
                 seat: live.seat,

@@ -143,7 +143,7 @@ pub struct Placed {
     pub id: i64,
     /// Recording.
     pub recording: Uuid,
-    /// Whether a volume still bears it, and no damage of it is known.
+    /// Whether a volume still bears it that is known to hold what the catalog says, and no damage of it is known.
     pub in_place: bool,
     /// Tape file.
     pub tape_file: i64,
@@ -162,7 +162,7 @@ pub async fn part_place_on(
     number: i32,
 ) -> Result<Option<Placed>, Error> {
     let sql = "SELECT x.id, x.recording_uuid, x.damage IS NULL AND EXISTS (SELECT 1 FROM volumes AS v WHERE v.recording_uuid = x.recording_uuid \
-               AND v.state <> 'unlabelled'), x.tape_file, x.digest, x.segment_table, x.copy_number \
+               AND v.state NOT IN ('unlabelled', 'quarantined')), x.tape_file, x.digest, x.segment_table, x.copy_number \
                FROM parts AS x WHERE x.archive_id = $1 AND x.part_number = $2 FOR UPDATE OF x";
     let row = tx.query_opt(sql, &[&archive, &number]).await?;
     Ok(row.map(|row| Placed {
@@ -176,7 +176,8 @@ pub async fn part_place_on(
     }))
 }
 
-/// From now on the part lies where `to` says. Nobody has read it there. [`Error::Stale`] if it is not where it was; [`Error::Exists`] if
+/// From now on the part lies where `to` says. Nobody has read it there. Its number of copies never falls: where it was is not newer for
+/// having been left, also when it goes back to where it was before. [`Error::Stale`] if it is not where it was; [`Error::Exists`] if
 /// the tape file is another part's.
 pub async fn part_move_on(tx: &Transaction<'_>, from: &Placed, to: &NewPart) -> Result<(), Error> {
     // What the old place's volume is said to hold.
@@ -191,7 +192,7 @@ pub async fn part_move_on(tx: &Transaction<'_>, from: &Placed, to: &NewPart) -> 
             "UPDATE parts SET moved_at = clock_timestamp(), former_recording = recording_uuid, former_tape_file = tape_file, \
              former_first_block = first_block, former_byte_count = byte_count, \
              former_table = CASE WHEN segment_table = $12 THEN NULL ELSE segment_table END, volume_id = $4, recording_uuid = $5, tape_file = $6, first_block = $7, block_count = $8, byte_count = $9, \
-             truncated = $10, digest = $11, segment_table = $12, copy_number = $13, covered_by = NULL, listed_by = NULL, \
+             truncated = $10, digest = $11, segment_table = $12, copy_number = GREATEST(copy_number, $13::integer), covered_by = NULL, listed_by = NULL, \
              verified_at = NULL, damage = NULL WHERE id = $1 AND recording_uuid = $2 AND tape_file = $3",
             &[
                 &from.id,

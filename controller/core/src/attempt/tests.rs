@@ -84,7 +84,9 @@ fn a_reclaiming_goes_from_volume_to_volume_and_ends_with_its_drive() {
         matches!(next(&f), Next::Verdict(Verdict::Failed(fault)) if fault.reason == "DRIVE_LOST")
     );
     // While it waits for the volume that it reads it has none.
+    // It gives way to others for as long as they work.
     f.drive = None;
+    f.stage = Stage::WithoutVolume { millis: u64::MAX };
     assert_eq!(next(&f), Next::Stay);
 }
 

@@ -298,6 +298,43 @@ fn what_is_done_in_the_background_comes_last() {
     assert!(matches!(decisions[1], Decision::Wait { job: 1, .. }));
 }
 
+#[test]
+fn who_works_in_the_background_leaves_an_idle_drive_to_whoever_could_begin_there() {
+    let busy = Drive {
+        busy: true,
+        full: true,
+        ..drive(1)
+    };
+    let inside = Cartridge {
+        in_drive: Some(1),
+        ..volume(2)
+    };
+    let one = world(std::slice::from_ref(&busy), &[volume(1), inside, volume(3)]);
+    let behind = |bound: bool| Job {
+        background: true,
+        needs: Needs::volume(1),
+        ..goes_on(7, bound, &[])
+    };
+    let started = |jobs: &[Job], world: &World| -> Vec<i64> {
+        let started = plan(jobs, world)
+            .into_iter()
+            .filter_map(|decision| match decision {
+                Decision::Start { job, .. } => Some(job),
+                _ => None,
+            });
+        started.collect()
+    };
+    let restore = asking(8, Needs::volume(3));
+    // It is left first; what waits begins when it is free.
+    assert_eq!(started(&[behind(false), restore.clone()], &one), []);
+    assert_eq!(started(&[behind(true), restore.clone()], &one), [7]);
+    // Who could not begin there in any case has no use for it.
+    let away = asking(8, Needs::volume(4));
+    assert_eq!(started(&[behind(false), away], &one).first(), Some(&7));
+    let two = world(&[busy, drive(2)], &one.cartridges);
+    assert_eq!(started(&[behind(false), restore], &two), [8, 7]);
+}
+
 fn goes_on(id: i64, bound: bool, used: &[i64]) -> Job {
     Job {
         running: Some(Running {
