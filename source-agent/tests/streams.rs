@@ -1,4 +1,4 @@
-//! One backup over two drives: one walk, split at directories.
+//! One backup over two drives: one walk, split at directories. And a restore whose second drive fails before it gives anything.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 mod fake;
@@ -18,7 +18,7 @@ use taf_format::page::{self, Dictionaries, Page};
 use taf_format::record::{self, Body};
 use taf_format::segment;
 use taf_proto::agent::{BackupDone, Result, result::Done};
-use taf_proto::v1::Fault;
+use taf_proto::v1::{Collision, Fault};
 use tokio::sync::watch;
 
 const DIRECTORIES: usize = 40;
@@ -304,4 +304,41 @@ async fn an_assignment_that_vanishes_ends_all_streams() {
         assert!(["STOPPED", "OTHER_STREAM"].contains(&reason), "{reason}");
     }
     drop(release);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_whose_drive_never_gives_anything_leaves_its_volumes_to_others() {
+    let keep = tempfile::tempdir().unwrap();
+    let folder = keep.path().canonicalize().unwrap();
+    let (from, to) = (folder.join("from"), folder.join("to"));
+    fs::create_dir(&from).unwrap();
+    fs::create_dir(&to).unwrap();
+    for n in 0..5 {
+        fs::write(from.join(n.to_string()), noise(200_000, n + 1)).unwrap();
+    }
+    let mut site = Site::start(&[&from], &[&to]).await;
+    site.backup(&[&from]).await;
+    site.write_tape();
+    // A worker that failed to mount the volume, or was started anew, only says that it is not ready: the controller knows.
+    *site.second.not_ready.lock().unwrap() = u32::MAX;
+    *site.told.lost.lock().unwrap() = Some("LOAD_FAILED");
+    let first = site.assign_restore(&to, Collision::Never);
+    *site.told.waits.lock().unwrap() = Some(first);
+    let second = site.assign_reader(&to, first);
+    let restored = |result: &Result| match &result.done {
+        Some(Done::Restore(done)) => done.clone(),
+        _ => panic!("{result:?}"),
+    };
+    let early = results(&mut site, 1).await;
+    assert!(restored(&early[&second]).dropped);
+    *site.told.waits.lock().unwrap() = None;
+    let late = results(&mut site, 1).await;
+    let done = restored(&late[&first]);
+    assert_eq!((done.file_count, done.issue_count), (5, 0));
+    for n in 0..5 {
+        let read = |path: PathBuf| fs::read(path).unwrap();
+        let restored = to.join(from.strip_prefix("/").unwrap());
+        let name = n.to_string();
+        assert!(read(from.join(&name)) == read(restored.join(&name)));
+    }
 }

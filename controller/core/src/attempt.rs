@@ -173,7 +173,8 @@ pub struct Facts<'a> {
     pub drive_outcome: Option<Outcome>,
     /// What the source agent reported.
     pub source_outcome: Option<Outcome>,
-    /// For how long one side's word is known, at least; milliseconds.
+    /// For how long it is known that a side has ended, by its word or since another process is in its drive's place, at least;
+    /// milliseconds.
     pub reported_millis: u64,
     /// Of a backup: whether every part up to the source's last segment is committed.
     pub parts_complete: bool,
@@ -348,13 +349,15 @@ impl Facts<'_> {
     }
 
     /// Whether the source agent says what becomes of the loss of a drive: a further stream of a restore gives back what it has not
-    /// restored. It notices at once, if the process has ended; of a host that is silent it may not hear for long.
+    /// restored. It notices soon, if the process has ended; of a host that is silent it may not hear for long. Longer than a lease it
+    /// is not waited for.
     fn is_spoken_for(&self, drive: Unit) -> bool {
         self.kind == Kind::Restore
             && self.share.is_further()
             && self.source_bound
             && self.source_outcome.is_none()
             && drive.silent_millis <= self.lease_millis
+            && self.reported_millis <= self.lease_millis
     }
 
     /// Whether the drive is lost. One that does not take part can't be.

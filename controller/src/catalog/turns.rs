@@ -4,14 +4,33 @@
 use bytes::Bytes;
 use prost::Message as _;
 use taf_core::recall::turn::{self, Asker, Next};
-use taf_proto::agent::{TakeVolumesRequest, TakeVolumesResponse};
+use taf_proto::agent::{self, TakeVolumesRequest, TakeVolumesResponse};
 use taf_proto::v1;
 use uuid::Uuid;
 
 use super::Error;
 use super::report::{self, Side};
 use crate::store::assignments::Assignment;
+use crate::store::attempt_volumes::ReadingDrive;
 use crate::store::{Client, Store, attempt_volumes, attempts, feeds, recalls};
+
+/// Why a drive will never give what a restore asks it for: whoever calls its worker can't tell that from a volume that is still on its
+/// way.
+pub fn lost(drive: &ReadingDrive) -> Option<v1::Fault> {
+    let result = drive.result.as_deref();
+    let result = result.and_then(|encoded| agent::Result::decode(encoded).ok());
+    if let Some(result) = result {
+        return result.fault;
+    }
+    drive.replaced.then(|| v1::Fault {
+        reason: "DRIVE_LOST".into(),
+        message: format!(
+            "the worker of drive {} was restarted while it worked",
+            drive.serial
+        ),
+        next_step: "run again when `taf drive` shows the drive ready".into(),
+    })
+}
 
 /// A stream that has left its drive to others needs a volume again. Says whether that is news.
 pub async fn want(

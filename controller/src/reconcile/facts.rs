@@ -49,7 +49,7 @@ pub(super) struct State {
     pub sources: Vec<(i64, Uuid)>,
     /// Since when this controller watches.
     pub watching: Duration,
-    /// For how long one side's word on an attempt is known.
+    /// For how long it is known that a side of an attempt has ended.
     pub reported: HashMap<i64, Duration>,
     /// Attempts whose version is being counted: they are not decided yet.
     pub counting: HashSet<i64>,
@@ -712,6 +712,12 @@ impl State {
                 .is_none_or(|given| given == drive.incarnation),
             silent_millis: self.silence(drive.silent_seconds),
         }
+    }
+
+    /// Whether the process that an attempt gave work to in its drive is no more.
+    pub(super) fn is_drive_replaced(&self, attempt: &LiveAttempt) -> bool {
+        let drive = attempt.drive_id.and_then(|id| self.drives.get(&id));
+        drive.is_some_and(|drive| !self.drive_unit(attempt, drive).same_incarnation)
     }
 
     /// How the robot of an attempt is; it works for whoever asks, so any process of it will do.

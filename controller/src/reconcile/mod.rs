@@ -64,7 +64,7 @@ pub struct Reconciler {
     holder: Uuid,
     term: Option<Term>,
     refused: apply::Refused,
-    /// When one side's word on an attempt was seen first. A controller that starts anew waits anew.
+    /// When it was seen first that a side of an attempt has ended. A controller that starts anew waits anew.
     reported: HashMap<i64, Instant>,
     counting: indexing::Counting,
     tidying: tidy::Tidying,
@@ -207,13 +207,12 @@ impl Reconciler {
         self.settling.done
     }
 
-    /// For how long one side's word on each attempt is known.
+    /// For how long it is known that a side of each attempt has ended, by its word or as another process is in its place.
     fn note_reported(&mut self, state: &facts::State) -> HashMap<i64, Duration> {
         let now = Instant::now();
-        let spoken = state
-            .attempts
-            .iter()
-            .filter(|a| a.drive_result.is_some() || a.source_result.is_some());
+        let spoken = state.attempts.iter().filter(|a| {
+            a.drive_result.is_some() || a.source_result.is_some() || state.is_drive_replaced(a)
+        });
         self.reported = spoken
             .map(|a| (a.id, self.reported.get(&a.id).copied().unwrap_or(now)))
             .collect();

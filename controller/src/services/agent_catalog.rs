@@ -450,23 +450,31 @@ impl CatalogService for AgentCatalog {
         let assignment =
             report::assignment(&client, request.key.as_ref(), &agent, Side::Source).await?;
         let recording = report::uuid(&request.recording_uuid, "the recording")?;
-        let found =
+        let drive =
             attempt_volumes::volume_locate(&client, assignment.attempt_id, recording).await?;
+        if let Some(fault) = drive.as_ref().and_then(turns::lost) {
+            return Err(status::because(
+                &fault.reason,
+                fault.message,
+                &fault.next_step,
+            ));
+        }
+        let found = drive.filter(|drive| drive.in_place);
         if found.is_none() && turns::want(&mut client, &assignment, recording).await? {
             self.registry.wake();
         }
-        let (agent_id, addresses) = found.ok_or_else(|| {
+        let found = found.ok_or_else(|| {
             status::fault(
                 Code::Unavailable,
                 "NOT_READY",
                 "the volume is not in a drive yet",
             )
         })?;
-        let addresses = addresses.split_whitespace().map(str::to_owned).collect();
+        let addresses = found.addresses.split_whitespace().map(str::to_owned);
         Ok(Response::new(LocateVolumeResponse {
             worker: Some(Worker {
-                agent_id,
-                addresses,
+                agent_id: found.agent,
+                addresses: addresses.collect(),
             }),
         }))
     }

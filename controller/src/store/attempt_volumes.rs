@@ -97,18 +97,43 @@ pub async fn volume_is_given(
         .is_some())
 }
 
-/// Where a restore finds the volume in place that it asked for: tape agent and addresses of the drive's worker.
+/// The drive of a restore, as it is for a volume that the restore asks for.
+#[derive(Debug)]
+pub struct ReadingDrive {
+    /// Tape agent.
+    pub agent: String,
+    /// Addresses of the worker.
+    pub addresses: String,
+    /// Serial number.
+    pub serial: String,
+    /// Whether the volume is in place, and the worker there is to read it.
+    pub in_place: bool,
+    /// Whether the worker that was given the work is no more: the one that is there knows nothing of it.
+    pub replaced: bool,
+    /// Encoded `taf.agent.v1.Result` with which the drive has ended the work.
+    pub result: Option<Vec<u8>>,
+}
+
+/// The drive of a restore under way; none while it has none.
 pub async fn volume_locate(
     client: &impl GenericClient,
     attempt: i64,
     recording: Uuid,
-) -> Result<Option<(String, String)>, Error> {
-    let sql = "SELECT g.agent_name, d.addresses FROM attempts t JOIN attempt_volumes a ON a.attempt_id = t.id AND a.held \
-               JOIN volumes v ON v.id = a.volume_id JOIN drives d ON d.id = t.drive_id JOIN agents g ON g.id = d.agent_id \
-               WHERE t.id = $1 AND v.recording_uuid = $2 AND t.step_kind = 'work' AND t.drive_result IS NULL \
-               AND t.verdict = 'none' AND t.ended_at IS NULL";
+) -> Result<Option<ReadingDrive>, Error> {
+    let sql = "SELECT g.agent_name, d.addresses, d.serial, t.step_kind = 'work' AND t.drive_result IS NULL AND EXISTS \
+               (SELECT 1 FROM attempt_volumes AS a JOIN volumes AS v ON v.id = a.volume_id WHERE a.attempt_id = t.id AND a.held \
+               AND v.recording_uuid = $2) AS there, COALESCE(t.drive_incarnation <> d.incarnation, false) AS other, t.drive_result \
+               FROM attempts AS t JOIN drives AS d ON d.id = t.drive_id JOIN agents AS g ON g.id = d.agent_id \
+               WHERE t.id = $1 AND t.verdict = 'none' AND t.ended_at IS NULL";
     let row = client.query_opt(sql, &[&attempt, &recording]).await?;
-    Ok(row.map(|row| (row.get(0), row.get(1))))
+    Ok(row.map(|row| ReadingDrive {
+        agent: row.get(0),
+        addresses: row.get(1),
+        serial: row.get(2),
+        in_place: row.get(3),
+        replaced: row.get(4),
+        result: row.get(5),
+    }))
 }
 
 /// The volume that an attempt holds.

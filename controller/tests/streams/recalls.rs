@@ -1,25 +1,27 @@
 //! Restores over several drives at once: who gets which volumes, and what becomes of a stream that can't go on.
 
 use bytes::Bytes;
+use taf_peer::faults;
 use taf_proto::agent::assignment::Work;
 use taf_proto::agent::catalog_service_client::CatalogServiceClient;
 use taf_proto::agent::drive_observation::Medium;
 use taf_proto::agent::fetch_recall_response::Message;
 use taf_proto::agent::result::Done;
 use taf_proto::agent::{
-    AssignmentKey, FetchRecallRequest, LocateVolumeRequest, ReadDone, RestoreDone, RestoreWork,
-    TakeVolumesRequest, TakeVolumesResponse,
+    AssignmentKey, FetchRecallRequest, LocateVolumeRequest, ReadDone, ReportIssuesRequest,
+    RestoreDone, RestoreWork, TakeVolumesRequest, TakeVolumesResponse,
 };
 use taf_proto::path;
 use taf_proto::v1::version_service_client::VersionServiceClient;
 use taf_proto::v1::{self, JobState};
+use tonic::Code;
 use tonic::transport::Channel;
 use uuid::Uuid;
 
 use super::served::signed;
 use super::site::VOLUME;
-use super::units::within;
-use super::{SECOND, Scene, scene};
+use super::units::{Unit, drive_unit, within};
+use super::{OTHER_DRIVE, SECOND, Scene, scene};
 
 /// A stream that reads: what the drive and the source agent were given.
 struct Reading {
@@ -149,6 +151,41 @@ impl Scene {
         paths
     }
 
+    /// Why the drive of a stream will not give a volume. It may be told later than others see it.
+    async fn lost(&self, key: AssignmentKey, volume: &str) -> String {
+        let wanted = LocateVolumeRequest {
+            key: Some(key),
+            recording_uuid: self.recording(volume).await,
+        };
+        within("a lost drive", async {
+            loop {
+                let answer = self.catalog().await.locate_volume(wanted.clone()).await;
+                match answer {
+                    Err(status) if status.code() == Code::FailedPrecondition => {
+                        return faults::reason_of(&status).unwrap().0;
+                    }
+                    _ => tokio::time::sleep(std::time::Duration::from_millis(20)).await,
+                }
+            }
+        })
+        .await
+    }
+
+    /// A stream meets a file that it can't restore.
+    async fn meets_damage(&self, stream: &Reading) {
+        let issue = v1::Issue {
+            path: Some(path::from_raw(&b"/srv/b/c"[..])),
+            reason: "DAMAGED".into(),
+            message: "it can't be read".into(),
+        };
+        let request = ReportIssuesRequest {
+            key: Some(stream.key),
+            first_number: 1,
+            issues: vec![issue],
+        };
+        self.catalog().await.report_issues(request).await.unwrap();
+    }
+
     /// Source agent and drive have done all of a stream.
     async fn ends(&self, drive: usize, stream: &Reading, done: Done) {
         self.source.finish(stream.key, Some(done));
@@ -244,6 +281,48 @@ async fn what_dropped_streams_have_left_others_do_and_in_the_end_the_first_one()
     let again = Reading { read, ..first };
     scene.ends(1, &again, restored(2, false)).await;
     scene.site.succeeded(&job).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restore_goes_on_without_drives_that_fail_and_remembers_the_damage_that_they_met() {
+    let mut scene = scene().await;
+    let version = scene.version().await;
+    let job = scene.restore(&version, 0).await;
+    let first = scene.reading(0).await;
+    scene.gets(first.key, &[], &[VOLUME]).await;
+
+    // The drive fails, and its worker has forgotten the work.
+    let second = scene.reading(1).await;
+    scene.gets(second.key, &[], &[SECOND]).await;
+    scene.meets_damage(&second).await;
+    scene.drives[1].fail(second.read, "LOAD_FAILED");
+    assert_eq!(scene.lost(second.key, SECOND).await, "LOAD_FAILED");
+    scene.drives[1].show_drive(None, Medium::Loaded, "idle");
+    scene.source.finish(second.key, Some(restored(0, true)));
+
+    // Another process is in its place.
+    let third = scene.reading(1).await;
+    scene.gets(third.key, &[], &[SECOND]).await;
+    let site = &scene.site;
+    let unit = drive_unit(OTHER_DRIVE);
+    scene.drives[1] = Unit::start(&site.address, &site.tape, Uuid::new_v4(), unit);
+    assert_eq!(scene.lost(third.key, SECOND).await, "DRIVE_LOST");
+    scene.drives[1].show_drive(None, Medium::Loaded, "idle");
+    scene.source.finish(third.key, Some(restored(0, true)));
+
+    let last = scene.reading(1).await;
+    scene.gets(last.key, &[], &[SECOND]).await;
+    scene.ends(1, &last, restored(1, false)).await;
+    scene.until_complete(first.key, &[VOLUME]).await;
+    scene.ends(0, &first, restored(1, false)).await;
+    let ended = scene.site.ended(&job).await;
+    assert_eq!(ended.state(), JobState::SucceededWithIssues);
+    let dropped = ended.streams.iter().map(|stream| stream.dropped);
+    assert_eq!(
+        dropped.collect::<Vec<_>>(),
+        [false, true, true, false],
+        "{ended:?}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -134,7 +134,11 @@ impl<'a> Tape<'a> {
     }
 
     async fn dial(&self) -> Result<Open, Error> {
-        let (call, recording) = dial::open::<dial::Read>(self.own, &self.worker, self.key).await?;
+        let opened = tokio::select! {
+            opened = dial::open::<dial::Read>(self.own, &self.worker, self.key) => opened,
+            lost = self.lost() => return Err(lost),
+        };
+        let (call, recording) = opened?;
         // A restore that has nothing to read needs no drive, so there is a volume.
         if !self
             .known
@@ -146,6 +150,20 @@ impl<'a> Tape<'a> {
             ));
         }
         Ok(Open { recording, call })
+    }
+
+    /// Why the drive will never have a volume for us, as soon as that is so. A worker says no more than that it is not ready: one that
+    /// has failed to mount the volume, and one that was started anew, have forgotten us.
+    async fn lost(&self) -> Error {
+        let Some(any) = self.volumes.first() else {
+            return std::future::pending().await;
+        };
+        loop {
+            tokio::time::sleep(RETRY.1).await;
+            if let Err(error) = self.located(any).await {
+                return error;
+            }
+        }
     }
 
     fn barcode(&self, recording: &Bytes) -> &str {

@@ -69,6 +69,10 @@ pub struct Told {
     /// Take no chunk while this is set.
     pub hold: Mutex<Option<watch::Receiver<bool>>>,
     pub reads: Mutex<u32>,
+    /// Of a restore: who gets nothing to read as long as another stream has it.
+    pub waits: Mutex<Option<u64>>,
+    /// Why the drive of a restore never gives anything.
+    pub lost: Mutex<Option<&'static str>>,
     pub base: base::Bases,
     pub reader: Arc<dump::Reader>,
 }
@@ -278,7 +282,12 @@ impl CatalogService for FakeCatalog {
         &self,
         _: Request<LocateVolumeRequest>,
     ) -> Result<Response<LocateVolumeResponse>, Status> {
-        Err(Status::unimplemented("everything is on one volume"))
+        let (code, reason) = match *self.0.lost.lock().unwrap() {
+            Some(reason) => (Code::FailedPrecondition, reason),
+            None => (Code::Unavailable, "NOT_READY"),
+        };
+        let none: [(&str, String); 0] = [];
+        Err(faults::status(code, reason, "as the test wants it", none))
     }
 
     /// Everything is on one volume, which is read once.
@@ -286,8 +295,12 @@ impl CatalogService for FakeCatalog {
         &self,
         request: Request<TakeVolumesRequest>,
     ) -> Result<Response<TakeVolumesResponse>, Status> {
-        let read = request.into_inner().read_recording_uuids;
-        let complete = !read.is_empty();
+        let request = request.into_inner();
+        let attempt = request.key.unwrap().attempt;
+        if *self.0.waits.lock().unwrap() == Some(attempt) {
+            return Ok(Response::new(TakeVolumesResponse::default()));
+        }
+        let complete = !request.read_recording_uuids.is_empty();
         let one = bytes::Bytes::from_static(&[0; 16]);
         let recording_uuids = if complete { Vec::new() } else { vec![one] };
         Ok(Response::new(TakeVolumesResponse {
@@ -673,6 +686,20 @@ impl Site {
             collision: collision.into(),
             entry_count: 1,
             byte_count: 1,
+            ..RestoreWork::default()
+        };
+        self.assign(assignment::Work::Restore(work))
+    }
+
+    /// Assigns a further stream of a restore, with the second drive.
+    pub fn assign_reader(&mut self, target: &Path, leader: u64) -> u64 {
+        let work = RestoreWork {
+            worker: Some(self.second_worker.clone()),
+            target: Some(taf_proto::path::from_raw(raw(target))),
+            collision: v1::Collision::Never.into(),
+            entry_count: 1,
+            byte_count: 1,
+            leader_attempt: leader,
             ..RestoreWork::default()
         };
         self.assign(assignment::Work::Restore(work))

@@ -87,6 +87,16 @@ impl Scene {
         jobs.iter().find(|job| restore(job)).unwrap().clone()
     }
 
+    /// A command to read the label of a volume hangs: its drive is not ready for anybody.
+    fn hang_at_label(&self, volume: &str) {
+        let fault = Fault {
+            barcode: Some(volume.into()),
+            object: Some(0),
+            ..Fault::doing(At::Read, Do::Hang)
+        };
+        self.system.order(&Order::FaultAdd { fault }).unwrap();
+    }
+
     /// A command to read data of a volume hangs, in the middle of its first part that is restored from.
     fn hang(&self, volume: &str) {
         let shown = self.system.json(&["volume", "show", volume]).unwrap();
@@ -212,18 +222,30 @@ impl Scene {
         assert!(shown.contains("\nstream "), "{shown}");
     }
 
-    /// A stream that loses its drive has restored some files. Another one restores the others, and no file twice.
-    fn what_a_worker_that_is_killed_has_not_restored_another_stream_does(&self) {
-        let folder = self.system.restored("killed").unwrap();
+    /// A stream that loses its drive has restored some files, or nothing as it never had its volume. Another one restores what is left,
+    /// and no file twice.
+    fn what_a_worker_that_is_killed_has_not_restored_another_stream_does(&self, early: bool) {
+        let name = if early { "killed-early" } else { "killed" };
+        let folder = self.system.restored(name).unwrap();
         // Whichever stream comes to it: the first one must not be the one that is killed.
         let further = self.turns.iter().skip(1).flatten().next().unwrap();
-        self.hang(&self.volumes[0]);
-        self.hang(further);
+        for volume in [&self.volumes[0], further] {
+            if early {
+                self.hang_at_label(volume);
+            } else {
+                self.hang(volume);
+            }
+        }
         let running = self.restoring(&folder);
         let slow = self.hanging(&self.volumes[0]);
         let lost = self.hanging(further);
         assert_ne!(slow.number, lost.number);
-        let first = ids(&self.running()["streams"][0]["volumes"]);
+        let first = until("the streams", PATIENCE, || {
+            let streams = self.running()["streams"].clone();
+            let both = streams.as_array().is_some_and(|streams| streams.len() > 1);
+            Ok(both.then(|| ids(&streams[0]["volumes"])))
+        })
+        .unwrap();
         let killed = if first.contains(further) {
             &slow
         } else {
@@ -273,6 +295,8 @@ impl Scene {
 fn two_drives_share_the_volumes_of_one_restore() {
     let mut scene = Scene::set();
     scene.two_drives_read_at_the_same_time_and_each_volume_is_mounted_once();
-    scene.what_a_worker_that_is_killed_has_not_restored_another_stream_does();
+    for early in [false, true] {
+        scene.what_a_worker_that_is_killed_has_not_restored_another_stream_does(early);
+    }
     scene.the_others_are_restored_while_a_volume_is_missing();
 }

@@ -154,6 +154,11 @@ fn a_stream_of_a_restore_that_loses_its_drive_says_itself_what_becomes_of_it() {
         ..restarted.clone()
     };
     assert_eq!(lost(&away), "DRIVE_LOST");
+    let for_long = Facts {
+        reported_millis: restarted.lease_millis + 1,
+        ..restarted.clone()
+    };
+    assert_eq!(lost(&for_long), "DRIVE_LOST");
     let both = Facts {
         source: Some(RESTARTED),
         ..restarted.clone()
