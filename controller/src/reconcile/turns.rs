@@ -28,7 +28,7 @@ impl State {
 
     /// The numbers of the streams that could join a restore, and the volumes that they could begin with.
     fn open_turns(&self, live: &LiveAttempt) -> Option<(std::ops::Range<i32>, Vec<i64>)> {
-        if live.kind != "restore" || !is_joinable(live) {
+        if live.kind != "restore" || live.dump_format.is_some() || !is_joinable(live) {
             return None;
         }
         let volumes = self.recalls.get(&live.job_id)?;

@@ -131,13 +131,14 @@ impl DumpServices {
     }
 }
 
-/// The restore that a dump is.
+/// The restore that a dump is: with one drive, since its stream has one order.
 fn restore(request: &DumpVersionRequest) -> RestoreVersionRequest {
     RestoreVersionRequest {
         version: request.version.clone(),
         paths: request.paths.clone(),
         patterns: request.patterns.clone(),
         agent: request.agent.clone(),
+        drives: 1,
         ..RestoreVersionRequest::default()
     }
 }

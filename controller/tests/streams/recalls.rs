@@ -12,10 +12,12 @@ use taf_proto::agent::{
     RestoreDone, RestoreWork, TakeVolumesRequest, TakeVolumesResponse,
 };
 use taf_proto::path;
+use taf_proto::v1::dump_service_client::DumpServiceClient;
+use taf_proto::v1::dump_version_response::Message as Dumped;
 use taf_proto::v1::version_service_client::VersionServiceClient;
 use taf_proto::v1::{self, JobState};
-use tonic::Code;
 use tonic::transport::Channel;
+use tonic::{Code, Streaming};
 use uuid::Uuid;
 
 use super::served::signed;
@@ -57,10 +59,20 @@ impl Scene {
     }
 
     async fn restore(&self, version: &str, drives: u32) -> String {
+        self.restoring(version, drives, false).await.job
+    }
+
+    async fn restoring(
+        &self,
+        version: &str,
+        drives: u32,
+        dry_run: bool,
+    ) -> v1::RestoreVersionResponse {
         let request = v1::RestoreVersionRequest {
             version: version.into(),
             target: Some(path::from_raw(&b"/restored"[..])),
             drives,
+            dry_run,
             ..Default::default()
         };
         VersionServiceClient::new(self.site.served.channel(None).await)
@@ -68,7 +80,30 @@ impl Scene {
             .await
             .unwrap()
             .into_inner()
-            .job
+    }
+
+    /// What a dump begins with, and what comes of it.
+    async fn dump(
+        &self,
+        version: &str,
+        dry_run: bool,
+    ) -> (
+        v1::RestoreVersionResponse,
+        Streaming<v1::DumpVersionResponse>,
+    ) {
+        let request = v1::DumpVersionRequest {
+            version: version.into(),
+            dry_run,
+            ..Default::default()
+        };
+        let answer = DumpServiceClient::new(self.site.served.channel(None).await)
+            .dump_version(signed(&self.site.token, request))
+            .await;
+        let mut pieces = answer.unwrap().into_inner();
+        match pieces.message().await.unwrap().unwrap().message {
+            Some(Dumped::Begun(begun)) => (begun.plan.unwrap(), pieces),
+            other => panic!("it begins with {other:?}"),
+        }
     }
 
     async fn reading(&self, drive: usize) -> Reading {
@@ -334,6 +369,16 @@ async fn with_one_drive_everything_is_one_turn_and_a_stream_that_fails_ends_the_
     scene.gets(first.key, &[], &[VOLUME, SECOND]).await;
     scene.ends(0, &first, restored(2, false)).await;
     assert_eq!(scene.site.succeeded(&job).await.streams.len(), 0);
+
+    // A dump has one order, so it is as with one drive, and so is what is said of it beforehand.
+    assert_eq!(scene.restoring(&version, 0, true).await.drive_count, 2);
+    assert_eq!(scene.dump(&version, true).await.0.drive_count, 1);
+    let (plan, _pieces) = scene.dump(&version, false).await;
+    let first = scene.reading(0).await;
+    scene.gets(first.key, &[], &[VOLUME, SECOND]).await;
+    scene.ends(0, &first, restored(2, false)).await;
+    let job = scene.site.succeeded(&plan.job).await;
+    assert_eq!(job.streams.len(), 0);
 
     let job = scene.restore(&version, 0).await;
     let first = scene.reading(0).await;
