@@ -93,6 +93,13 @@ impl Scene {
         self.site.served.sql(sql).await;
     }
 
+    /// There is another volume of the pool.
+    async fn second_volume(&self) {
+        self.site.volume_row(SECOND).await;
+        self.units.library.put(elements(true));
+        self.units.library.show(&self.units.robot.unit);
+    }
+
     /// A run whose feed has its volume in place.
     async fn begun(&self) -> Begun {
         let job = self.site.run_as("daily", VersionType::SyntheticFull).await;
@@ -175,9 +182,7 @@ async fn one_drive_reads_and_another_one_writes_to_another_volume() {
     assert_eq!(asked.code(), tonic::Code::Unavailable);
     let waits = |job: &taf_proto::v1::Job| job.waiting_for.contains("volume of pool default");
     scene.site.until(&begun.job, waits).await;
-    scene.site.volume_row(SECOND).await;
-    scene.units.library.put(elements(true));
-    scene.units.library.show(&scene.units.robot.unit);
+    scene.second_volume().await;
     let (write, work) = scene.other.given_write().await;
     assert_eq!(work.recording.as_ref().unwrap().barcode, SECOND);
     let done = scene.site.commit(write, &work).await;
@@ -271,7 +276,9 @@ async fn what_is_not_the_newest_any_more_is_not_copied() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_feed_does_not_take_the_only_drive_that_its_backup_could_write_in() {
-    let Scene { site, units, other } = scene().await;
+    let scene = scene().await;
+    scene.second_volume().await;
+    let Scene { site, units, other } = scene;
     let Units {
         source,
         library: _library,
@@ -298,6 +305,28 @@ async fn a_feed_does_not_take_the_only_drive_that_its_backup_could_write_in() {
     source.connected().await;
     assert_eq!(site.failed(&job).await.reason, "TWO_DRIVES_NEEDED");
     drop(other);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_feed_waits_for_a_second_drive_that_is_only_away() {
+    let scene = scene().await;
+    scene.second_volume().await;
+    drop(scene.other);
+    within("the other drive's end", async {
+        let sql = "SELECT count(*) FROM drives WHERE connected AND serial = 'D2'";
+        while scene.site.served.count(sql).await > 0 {
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+    })
+    .await;
+    let job = scene.site.run_as("daily", VersionType::SyntheticFull).await;
+    let feed = scene.site.job(&job).await.follow_up_jobs.remove(0);
+    scene.site.waits_for(&feed, "D2 is not connected").await;
+    let site = &scene.site;
+    let unit = drive_unit(OTHER_DRIVE);
+    let _back = Unit::start(&site.address, &site.tape, Uuid::new_v4(), unit);
+    let (_, work) = scene.units.drive.given().await;
+    assert!(matches!(work, Work::Read(_)), "{work:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -16,7 +16,7 @@ mod share;
 mod tests;
 
 pub use elsewhere::to_clear;
-pub use feed::lacks_second_drive;
+pub use feed::without_second_drive;
 pub use needs::{DriveNeed, Needs, RobotNeed, Wanted};
 pub use share::Shared;
 

@@ -85,13 +85,13 @@ pub async fn take(
     let volumes: Vec<turn::Volume> = all.iter().map(|known| known.volume).collect();
     let known = all.iter().filter(|known| read.contains(&known.recording));
     let read: Vec<i64> = known.map(|known| known.volume.id).collect();
-    let (usable, _) = feeds::drive_count_usable(&tx).await?;
+    let drives = feeds::drive_count_usable(&tx).await?;
     let asker = Asker {
         attempt,
         further: stream > 0,
         in_place: attempt_volumes::volume_held(&tx, attempt).await?,
         read: &read,
-        alone: wanted.drives == 1 || usable <= 1,
+        alone: wanted.drives == 1 || drives.usable <= 1,
     };
     let answer = match turn::next(&volumes, &asker) {
         Next::Read(ids) => {

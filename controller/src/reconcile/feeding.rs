@@ -4,11 +4,7 @@ use taf_core::Fault;
 use taf_core::plan::{self, Decision, World};
 
 use super::facts::State;
-use crate::store::drives::DriveRow;
 use crate::store::feeds::Feed;
-
-/// A drive that is not connected counts for so long: its worker may only be starting anew. In milliseconds.
-const BACK_WITHIN: u64 = 60_000;
 
 impl State {
     /// The feed of a synthetic full.
@@ -36,9 +32,8 @@ impl State {
         waits.then_some(under_way)
     }
 
-    /// The waiting feeds that would hold the only drive that their backups could write in.
+    /// What becomes of the waiting feeds that would hold the only drive that their backups could write in.
     pub(super) fn feeds_in_the_way(&self, world: &World) -> Vec<Decision> {
-        let works = |id: i64| self.drives.get(&id).is_some_and(|drive| self.works(drive));
         let mut decisions = Vec::new();
         for feed in self.feeds.iter().filter(|feed| feed.state == "queued") {
             let waiting = self
@@ -51,20 +46,14 @@ impl State {
             let Some((pool, _)) = waiting.or_else(running) else {
                 continue;
             };
-            if let Some(fault) = plan::lacks_second_drive(&feed.volumes, *pool, world, works) {
-                decisions.push(Decision::Fail {
-                    job: feed.job_id,
-                    stream: 0,
-                    fault,
-                });
-            }
+            decisions.extend(plan::without_second_drive(
+                feed.job_id,
+                &feed.volumes,
+                *pool,
+                world,
+            ));
         }
         decisions
-    }
-
-    fn works(&self, drive: &DriveRow) -> bool {
-        let there = drive.connected || self.silence(drive.silent_seconds) < BACK_WITHIN;
-        there && !drive.down && drive.hung.is_none()
     }
 }
 

@@ -8,7 +8,7 @@ use tonic::Status;
 
 use super::{names, status, version};
 use crate::catalog::{Selection, View, line_of, recall, shares};
-use crate::store::feeds::{self, NewFeed};
+use crate::store::feeds::{self, DriveCount, NewFeed};
 use crate::store::lines;
 use crate::store::parts::{self, Located};
 use crate::store::plans::Plan;
@@ -45,12 +45,13 @@ pub(super) async fn prepare(store: &Store, plan: &Plan) -> Result<Prepared, Stat
         ));
     }
     let client = store.client().await?;
-    let (usable, known) = feeds::drive_count_usable(&client).await?;
-    if usable < DRIVES {
+    // One that is only not connected is waited for.
+    let DriveCount { sound, known, .. } = feeds::drive_count_usable(&client).await?;
+    if sound < DRIVES {
         return Err(status::precondition(
             "TWO_DRIVES_NEEDED",
             format!(
-                "a synthetic full reads in one drive and writes in another, and of {known} drives {usable} can be used: `taf drive list` says why; \
+                "a synthetic full reads in one drive and writes in another, and of {known} drives {sound} can be used: `taf drive list` says why; \
                  with one drive make a full from the source: `taf run {} --type full`",
                 plan.name
             ),

@@ -120,9 +120,24 @@ pub async fn feed_list_live_on(tx: &Transaction<'_>) -> Result<Vec<Feed>, Error>
 }
 
 /// How many drives could do any work, and how many there are.
-pub async fn drive_count_usable(client: &impl GenericClient) -> Result<(i64, i64), Error> {
+pub async fn drive_count_usable(client: &impl GenericClient) -> Result<DriveCount, Error> {
     let sql = "SELECT count(CASE WHEN connected AND down_reason IS NULL AND hung_since IS NULL THEN 1 ELSE NULL END) AS usable, \
-               count(*) AS known FROM drives";
+               count(CASE WHEN down_reason IS NULL AND hung_since IS NULL THEN 1 ELSE NULL END) AS sound, count(*) AS known FROM drives";
     let row = client.query_one(sql, &[]).await?;
-    Ok((row.get(0), row.get(1)))
+    Ok(DriveCount {
+        usable: row.get(0),
+        sound: row.get(1),
+        known: row.get(2),
+    })
+}
+
+/// How many drives there are.
+#[derive(Debug, Clone, Copy)]
+pub struct DriveCount {
+    /// That could do any work now.
+    pub usable: i64,
+    /// The same, with those that are only not connected.
+    pub sound: i64,
+    /// In all.
+    pub known: i64,
 }

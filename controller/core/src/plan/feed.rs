@@ -2,44 +2,83 @@
 
 use std::collections::BTreeSet;
 
-use super::World;
+use super::{Cartridge, Decision, Drive, World};
 use crate::Fault;
+use crate::generation::{self, Access};
 
-/// Why a version on these volumes can't be copied into a pool: the drive that reads would be the only one to write in. `works` says of
-/// a drive whether it can be used. Volumes that no library shows say nothing; they are waited for.
-pub fn lacks_second_drive(
-    reads: &[i64],
-    pool: i64,
-    world: &World,
-    works: impl Fn(i64) -> bool,
-) -> Option<Fault> {
-    let read = |volume: Option<i64>| volume.is_some_and(|id| reads.contains(&id));
+/// Why a job that reads a version on these volumes, to be copied into a pool, does not begin: the drive that reads would be the only
+/// one to write in. A drive that is only not connected is waited for. Volumes that no library shows say nothing, nor does a pool
+/// without one to write on: they are waited for by whoever needs them.
+pub fn without_second_drive(job: i64, reads: &[i64], pool: i64, world: &World) -> Option<Decision> {
+    let is_read = |c: &&Cartridge| c.volume.is_some_and(|id| reads.contains(&id));
     let shown = world.cartridges.iter().filter(|c| c.library.is_some());
-    let reading: BTreeSet<_> = shown
-        .clone()
-        .filter(|c| read(c.volume))
-        .map(|c| c.library)
-        .collect();
-    if reading.is_empty() {
-        return None;
-    }
     // A volume with both would stay for as long as the new version is kept, so none is written that is read.
-    let writing = shown.filter(|c| c.pool == Some(pool) && c.appendable && !read(c.volume));
-    let libraries: BTreeSet<_> = writing.map(|c| c.library).chain(reading).collect();
-    let drives = world.drives.iter();
-    let mut usable = drives.filter(|d| libraries.contains(&d.library) && works(d.id));
-    match (usable.next(), usable.next()) {
-        (Some(_), Some(_)) => None,
-        (only, _) => Some(Fault::new(
-            "TWO_DRIVES_NEEDED",
-            format!(
-                "a synthetic full reads in one drive and writes in another, and {} can be used where its volumes are",
-                match only {
-                    Some(drive) => format!("only drive {}", drive.serial),
-                    None => "no drive".to_owned(),
-                }
+    let written = shown.clone().filter(|c| !is_read(c));
+    let written: Vec<_> = written
+        .filter(|c| c.pool == Some(pool) && c.appendable)
+        .collect();
+    let first = written.first()?;
+    let sound: Vec<&Drive> = world.drives.iter().filter(|d| !d.down && !d.hung).collect();
+    let there = sound.iter().copied().filter(|d| d.connected);
+    let there: Vec<&Drive> = there.collect();
+    for read in shown.filter(is_read) {
+        let pair = |drives: &[&Drive]| {
+            let readers = fit(drives, &[read], Access::Read);
+            let writers = fit(drives, &written, Access::Write);
+            let mut both = readers.iter();
+            let is_pair = both.any(|reader| writers.iter().any(|writer| writer != reader));
+            (is_pair, readers, writers)
+        };
+        if pair(&there).0 {
+            continue;
+        }
+        let (is_pair, readers, writers) = pair(&sound);
+        let away: Vec<&str> = sound
+            .iter()
+            .filter(|d| !d.connected && (readers.contains(&d.id) || writers.contains(&d.id)))
+            .map(|d| d.serial.as_str())
+            .collect();
+        if is_pair {
+            let why = format!(
+                "a second drive, to write in while one reads: {} is not connected",
+                away.join(", ")
+            );
+            let stream = 0;
+            return Some(Decision::Wait { job, stream, why });
+        }
+        let any: BTreeSet<i64> = readers.union(&writers).copied().collect();
+        let any: Vec<&Drive> = any.iter().filter_map(|id| world.drive(*id)).collect();
+        let what = match any.as_slice() {
+            [] => "no drive can be used where its volumes are".to_owned(),
+            [only] => format!(
+                "only drive {} can be used where its volumes are",
+                only.serial
             ),
+            _ if readers.is_empty() => {
+                format!("no drive that can be used can read volume {}", read.barcode)
+            }
+            _ => format!(
+                "no drive that can be used can write on volume {} or any other of the pool",
+                first.barcode
+            ),
+        };
+        let fault = Fault::new(
+            "TWO_DRIVES_NEEDED",
+            format!("a synthetic full reads in one drive and writes in another, and {what}"),
             "`taf drive list` says what is wrong with the others; with one drive make a full from the source: `taf run PLAN --type full`",
-        )),
+        );
+        let stream = 0;
+        return Some(Decision::Fail { job, stream, fault });
     }
+    None
+}
+
+/// Those of the drives that can do this with one of the cartridges, each in its library.
+fn fit(drives: &[&Drive], cartridges: &[&Cartridge], wanted: Access) -> BTreeSet<i64> {
+    let can = |d: &&&Drive| {
+        let here = cartridges.iter().filter(|c| c.library == d.library);
+        let mut access = here.map(|c| generation::access(d.generation, c.format));
+        access.any(|access| access >= wanted)
+    };
+    drives.iter().filter(can).map(|d| d.id).collect()
 }

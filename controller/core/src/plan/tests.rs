@@ -526,28 +526,79 @@ fn a_synthetic_full_needs_a_second_drive_where_its_volumes_are() {
         library: Some(2),
         ..drive(2)
     };
-    let lacks = |drives: &[Drive], cartridges: &[Cartridge], down: i64| {
-        let world = world(drives, cartridges);
-        lacks_second_drive(&[1], 1, &world, |id| id != down)
+    let down = Drive {
+        down: true,
+        ..drive(2)
+    };
+    let lacks = |drives: &[Drive], cartridges: &[Cartridge]| {
+        without_second_drive(7, &[1], 1, &world(drives, cartridges))
+    };
+    let refused = |drives: &[Drive], cartridges: &[Cartridge]| match lacks(drives, cartridges) {
+        Some(Decision::Fail { fault, .. }) => {
+            assert_eq!(fault.reason, "TWO_DRIVES_NEEDED");
+            fault.message
+        }
+        other => panic!("must be refused: {other:?}"),
     };
     let near = [volume(1), volume(2)];
-    assert_eq!(lacks(&[drive(1), drive(2)], &near, 0), None);
-    let fault = lacks(&[drive(1), drive(2)], &near, 2);
-    let told = fault.is_some_and(|fault| {
-        fault.reason == "TWO_DRIVES_NEEDED" && fault.message.contains("only drive D1")
-    });
-    assert!(told);
+    assert_eq!(lacks(&[drive(1), drive(2)], &near), None);
+    let said = refused(&[drive(1), down.clone()], &near);
+    assert!(said.contains("only drive D1"), "{said}");
+    // One that is only away may come back.
+    let away = Drive {
+        connected: false,
+        ..drive(2)
+    };
+    match lacks(&[drive(1), away], &near) {
+        Some(Decision::Wait { job: 7, why, .. }) => assert!(why.contains("D2"), "{why}"),
+        other => panic!("must wait: {other:?}"),
+    }
     // A drive in another library is one to write in if there is a volume to write on.
     let drives = [drive(1), far];
-    assert!(lacks(&drives, &near, 0).is_some());
+    refused(&drives, &near);
     let apart = [volume(1), elsewhere(volume(2))];
-    assert_eq!(lacks(&drives, &apart, 0), None);
-    // What is on no volume that a library shows is waited for.
-    let away = Cartridge {
+    assert_eq!(lacks(&drives, &apart), None);
+    // What is on no volume that a library shows is waited for, and so is a volume to write on.
+    let unseen = |cartridge: Cartridge| Cartridge {
         library: None,
-        ..volume(1)
+        ..cartridge
     };
-    assert_eq!(lacks(&drives, &[away], 0), None);
+    let alone = [drive(1), down];
+    assert_eq!(lacks(&alone, &[unseen(volume(1)), volume(2)]), None);
+    assert_eq!(lacks(&alone, &[volume(1), unseen(volume(2))]), None);
+    assert_eq!(lacks(&alone, &[volume(1)]), None);
+}
+
+#[test]
+fn the_two_drives_of_a_synthetic_full_can_do_what_each_is_for() {
+    let lto = |generation, id| Drive {
+        generation: Some(generation),
+        ..drive(id)
+    };
+    let of = |generation, id| Cartridge {
+        format: Some(Format::Lto(generation)),
+        ..volume(id)
+    };
+    let refused = |drives: &[Drive], cartridges: &[Cartridge]| match without_second_drive(
+        7,
+        &[1],
+        1,
+        &world(drives, cartridges),
+    ) {
+        None => String::new(),
+        Some(Decision::Fail { fault, .. }) => fault.message,
+        other => panic!("must not wait: {other:?}"),
+    };
+    // An LTO-7 drive reads LTO-5 and does not write it.
+    assert_eq!(refused(&[lto(7, 1), lto(6, 2)], &[of(5, 1), of(6, 2)]), "");
+    let said = refused(&[lto(7, 1), lto(6, 2)], &[of(5, 1), of(5, 2)]);
+    assert_eq!(said, "");
+    let said = refused(&[lto(7, 1), lto(7, 2)], &[of(5, 1), of(5, 2)]);
+    assert!(said.contains("can write on volume V2"), "{said}");
+    let said = refused(&[lto(8, 1), lto(8, 2)], &[of(5, 1), of(8, 2)]);
+    assert!(said.contains("can read volume V1"), "{said}");
+    let said = refused(&[lto(8, 1), lto(6, 2)], &[of(7, 1), of(8, 2)]);
+    assert!(said.contains("only drive D1"), "{said}");
 }
 
 #[test]
