@@ -134,9 +134,10 @@ impl<'a> Tape<'a> {
     }
 
     async fn dial(&self) -> Result<Open, Error> {
+        let opening = Box::pin(dial::open::<dial::Read>(self.own, &self.worker, self.key));
         let opened = tokio::select! {
-            opened = dial::open::<dial::Read>(self.own, &self.worker, self.key) => opened,
-            lost = self.lost() => return Err(lost),
+            opened = opening => opened,
+            lost = Box::pin(self.lost()) => return Err(lost),
         };
         let (call, recording) = opened?;
         // A restore that has nothing to read needs no drive, so there is a volume.
