@@ -2,6 +2,8 @@
 //! both, in whichever order, keeps the newest and loses nothing.
 #![allow(clippy::unwrap_used, missing_docs)]
 
+#[path = "reclaiming/asked.rs"]
+mod asked;
 #[path = "support/cartridges.rs"]
 mod cartridges;
 mod served;
@@ -14,17 +16,13 @@ mod units;
 mod world;
 
 use cartridges::{Cartridge, cartridges, empty, raw, scan};
-use served::{reason, signed};
-use site::{Site, VOLUME};
 use taf_controller::catalog::{Error, report};
+use taf_controller::store::verifications::{self, How};
 use taf_controller::store::{expiry, parts, reclaims, reuse, versions, volumes};
 use taf_format::index::Body;
 use taf_format::segment::Header;
 use taf_format::table::SegmentTable;
 use taf_proto::agent::{AssignmentKey, JudgePartRequest, PartPlace};
-use taf_proto::v1::volume_service_client::VolumeServiceClient;
-use taf_proto::v1::{ReclaimVolumesRequest, ReclaimVolumesResponse};
-use tonic::Status;
 use uuid::Uuid;
 use world::{BLOCK, Part, TAPE, Tree, World};
 
@@ -149,19 +147,20 @@ async fn a_copy_takes_the_parts_place_once() {
     }
     assert_eq!(scene.place(0).await, ("TAF002L9".into(), 1, 1));
     assert_eq!(scene.place(1).await, ("TAF001L9".into(), 2, 0));
-    // Of an archive the copy is read back.
+    // The copy is to be read back, by one job.
     let mut client = scene.world.store.client().await.unwrap();
-    for (kind, unread) in [("full", 0), ("archive", 1)] {
-        let tx = client.transaction().await.unwrap();
-        tx.execute("UPDATE versions SET kind = $1", &[&kind])
-            .await
-            .unwrap();
-        let sql = "SELECT id FROM volumes WHERE barcode = 'TAF001L9'";
-        let old: i64 = tx.query_one(sql, &[]).await.unwrap().get(0);
-        let found = reclaims::archived_unread_on(&tx, old).await.unwrap();
+    let tx = client.transaction().await.unwrap();
+    let sql = "SELECT id FROM volumes WHERE barcode = 'TAF001L9'";
+    let old: i64 = tx.query_one(sql, &[]).await.unwrap().get(0);
+    for unread in [1, 0] {
+        let found = reclaims::copies_unread_on(&tx, old).await.unwrap();
         let parts = found.iter().map(|volume| volume.parts.len());
-        assert_eq!(parts.sum::<usize>(), unread, "{kind}");
+        assert_eq!(parts.sum::<usize>(), unread);
+        let how = How::default();
+        let jobs = verifications::parts_verify_on(&tx, None, &found, how, "test").await;
+        assert_eq!(jobs.unwrap().len(), unread);
     }
+    drop(tx);
     drop(client);
     let part = copy.header.byte_count as i64;
     assert_eq!(scene.bytes("TAF001L9").await, bytes - part);
@@ -249,6 +248,24 @@ async fn who_began_to_read_before_is_told_the_same_for_as_long_as_he_reads() {
     let sql = "UPDATE jobs SET ended_at = now(), state = 'cancelled' WHERE kind = 'restore'";
     tx.execute(sql, &[]).await.unwrap();
     assert!(!reclaims::part_is_read_on(&tx, part).await.unwrap());
+    // Nor before its copy was read back, and is whole and there.
+    let sound = "verified_at = now(), damage = NULL";
+    for (parts, volumes) in [
+        ("verified_at = NULL", "state = 'full'"),
+        ("verified_at = now(), damage = 'test'", "state = 'full'"),
+        (sound, "state = 'quarantined', state_reason = 'test'"),
+    ] {
+        let sql = format!(
+            "UPDATE parts SET {parts} WHERE part_number = 1; \
+             UPDATE volumes SET {volumes} WHERE barcode = 'TAF002L9'"
+        );
+        tx.batch_execute(&sql).await.unwrap();
+        assert!(!again(&tx).await, "{parts}, {volumes}");
+        let copies = reuse::copies_unproved(&tx, &[scene.old]).await.unwrap();
+        assert_eq!(copies[&scene.old].len(), 1, "{parts}, {volumes}");
+    }
+    let sql = "UPDATE volumes SET state = 'full', state_reason = NULL WHERE barcode = 'TAF002L9'";
+    tx.batch_execute(sql).await.unwrap();
     assert!(again(&tx).await);
 }
 
@@ -489,72 +506,4 @@ async fn what_lies_on_a_quarantined_volume_gives_way_to_what_is_left() {
         assert_eq!(place(&world, part).await, ("TAF001L9".into(), file, 1));
     }
     assert_eq!(whole(&world).await, 1);
-}
-
-async fn asked(
-    site: &Site,
-    request: &ReclaimVolumesRequest,
-) -> Result<ReclaimVolumesResponse, Status> {
-    let mut service = VolumeServiceClient::new(site.served.channel(None).await);
-    let request = signed(&site.token, request.clone());
-    Ok(service.reclaim_volumes(request).await?.into_inner())
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn what_can_not_be_reclaimed_is_refused_with_the_reason() {
-    let site = Site::new().await;
-    let units = site.units().await;
-    let of = |pool: &str, below_percent: u32| ReclaimVolumesRequest {
-        pool: pool.into(),
-        below_percent,
-        ..ReclaimVolumesRequest::default()
-    };
-    for bad in [
-        of("", 0),
-        of("", 20),
-        of("pools/default", 0),
-        of("pools/default", 101),
-    ] {
-        assert_eq!(reason(asked(&site, &bad).await), "INVALID_FIELDS");
-    }
-    let mut one = ReclaimVolumesRequest {
-        names: vec![format!("volumes/{VOLUME}")],
-        ..ReclaimVolumesRequest::default()
-    };
-    assert_eq!(reason(asked(&site, &one).await), "VOLUME_EMPTY");
-    site.backed_up(&units, "daily").await;
-    assert_eq!(reason(asked(&site, &one).await), "NO_VOLUME");
-    one.validate_only = true;
-    assert_eq!(reason(asked(&site, &one).await), "NO_VOLUME");
-
-    site.volume_row("OTHER").await;
-    let planned = asked(&site, &one).await.unwrap().volumes.remove(0);
-    assert_eq!((planned.part_count, planned.version_count), (1, 1));
-    assert_eq!(
-        (planned.job.as_str(), planned.versions[0].plan.as_str()),
-        ("", "plans/daily")
-    );
-    assert!(planned.byte_count > 0 && planned.byte_count <= planned.volume_byte_count);
-    // One that takes more is filled up first.
-    let (most, all) = (of("pools/default", 99), of("pools/default", 100));
-    assert!(asked(&site, &all).await.unwrap().volumes.is_empty());
-    let sql =
-        "UPDATE volumes SET state = 'full', byte_count = byte_count + 1 WHERE barcode <> 'OTHER'";
-    site.served.sql(sql).await;
-    assert!(asked(&site, &most).await.unwrap().volumes.is_empty());
-    let made = asked(&site, &all).await.unwrap().volumes.remove(0);
-    assert!(
-        made.job.starts_with("jobs/") && made.refusal.is_empty(),
-        "{made:?}"
-    );
-    one.validate_only = false;
-    assert_eq!(reason(asked(&site, &one).await), "VOLUME_BUSY");
-    let again = asked(&site, &all).await.unwrap().volumes.remove(0);
-    assert!(
-        again.job.is_empty() && again.refusal.contains(&made.job),
-        "{again:?}"
-    );
-    let sql = "UPDATE jobs SET state = 'cancelled', ended_at = now() WHERE kind = 'reclaim'; DELETE FROM version_parts";
-    site.served.sql(sql).await;
-    assert_eq!(reason(asked(&site, &one).await), "VOLUME_FREE");
 }

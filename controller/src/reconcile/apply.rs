@@ -23,6 +23,7 @@ use crate::catalog;
 use crate::services::names;
 use crate::store::attempts::{self, LiveAttempt};
 use crate::store::jobs::NewTask;
+use crate::store::verifications::How;
 use crate::store::volumes::{self, Cartridge};
 use crate::store::{
     Error, Transaction, archives, attempt_volumes, feeds, indexes, jobs, lines, parts, reclaims,
@@ -558,8 +559,12 @@ async fn pronounce_on(
             let (line, version, kind) = catalog::publish_on(tx, &done).await?;
             if kind == Kind::Archive {
                 let volumes = verifications::version_verifiable(tx, line, version).await?;
-                let (of, why) = (Some((line, version)), (Some(live.job_id), None));
-                let jobs = verifications::parts_verify_on(tx, of, &volumes, why, CREATOR).await?;
+                let of = Some((line, version));
+                let how = How {
+                    cause: Some(live.job_id),
+                    ..How::default()
+                };
+                let jobs = verifications::parts_verify_on(tx, of, &volumes, how, CREATOR).await?;
                 tracing::info!(job = live.job_id, ?jobs, "verifies the archive");
             }
         }
@@ -581,19 +586,7 @@ async fn pronounce_on(
             operator::erase_decided_on(tx, live, volume.id, verdict).await?;
         }
         ("index", _, Some(volume)) => indexes::index_tried_on(tx, volume.id).await?,
-        ("reclaim", Verdict::Succeeded { .. }, _) => {
-            let volume = live.reclaimed.ok_or(Error::Stale("volume"))?;
-            let reason = format!(
-                "reclaimed by {}: what lived on it was copied to other volumes",
-                names::job(live.job_id)
-            );
-            reclaims::volume_reclaimed_on(tx, volume, &reason).await?;
-            // What an archive holds may be gone from where it came: its copies are read back as its parts were.
-            let volumes = reclaims::archived_unread_on(tx, volume).await?;
-            let why = (Some(live.job_id), None);
-            let jobs = verifications::parts_verify_on(tx, None, &volumes, why, CREATOR).await?;
-            tracing::info!(job = live.job_id, ?jobs, "verifies copies of archives");
-        }
+        ("reclaim", verdict, _) => reclaimed_on(tx, live, verdict).await?,
         _ => {}
     }
     tracing::info!(
@@ -604,6 +597,31 @@ async fn pronounce_on(
     );
     let encoded = fault.map(|f| to_proto(f).encode_to_vec());
     attempts::attempt_verdict_on(tx, live.id, name, encoded.as_deref()).await
+}
+
+/// A volume was reclaimed, or a part of it. However that ended, what was copied is read back: the volume is not written anew before.
+async fn reclaimed_on(
+    tx: &Transaction<'_>,
+    live: &LiveAttempt,
+    verdict: &Verdict,
+) -> Result<(), Error> {
+    let volume = live.reclaimed.ok_or(Error::Stale("volume"))?;
+    if matches!(verdict, Verdict::Succeeded { .. }) {
+        let reason = format!(
+            "reclaimed by {}: what lived on it was copied to other volumes",
+            names::job(live.job_id)
+        );
+        reclaims::volume_reclaimed_on(tx, volume, &reason).await?;
+    }
+    let volumes = reclaims::copies_unread_on(tx, volume).await?;
+    let how = How {
+        cause: Some(live.job_id),
+        background: true,
+        ..How::default()
+    };
+    let jobs = verifications::parts_verify_on(tx, None, &volumes, how, CREATOR).await?;
+    tracing::info!(job = live.job_id, ?jobs, "verifies copies of parts");
+    Ok(())
 }
 
 fn label_done(live: &LiveAttempt) -> Option<agent::LabelDone> {

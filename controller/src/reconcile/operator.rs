@@ -4,10 +4,10 @@ use taf_core::Fault;
 use taf_core::attempt::Verdict;
 use uuid::Uuid;
 
-use crate::services::names;
+use crate::services::{names, reuse};
 use crate::store::attempts::LiveAttempt;
 use crate::store::jobs::QueuedJob;
-use crate::store::{Error, Transaction, versions, volumes};
+use crate::store::{Error, Transaction, reuse as needed, versions, volumes};
 
 /// The drive had begun to erase and did not come to the end.
 const ERASE_BEGUN: &str = "ERASE_INCOMPLETE";
@@ -24,7 +24,17 @@ pub(super) async fn refusal_on(
     };
     let living = volumes::volume_living_on(tx, volume).await?;
     let Some((line, version)) = living.versions.first() else {
-        return Ok(None);
+        let copies = needed::copies_unproved(tx, &[living.recording]).await?;
+        let barcode = job.cartridge.as_deref().unwrap_or_default();
+        let held = copies.get(&living.recording);
+        let held = held.and_then(|copies| reuse::unproved(barcode, copies));
+        return Ok(held.map(|(what, next)| {
+            Fault::new(
+                "COPIES_UNPROVED",
+                format!("nothing was erased: {what}"),
+                next,
+            )
+        }));
     };
     Ok(Some(Fault::new(
         "VOLUME_HAS_PARTS",

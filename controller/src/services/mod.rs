@@ -28,7 +28,7 @@ mod reclaim;
 mod removal;
 mod restore;
 pub mod retention;
-mod reuse;
+pub(crate) mod reuse;
 mod sample;
 mod selection;
 pub mod source;

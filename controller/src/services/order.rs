@@ -7,7 +7,7 @@ use taf_proto::v1;
 use tonic::Status;
 
 use super::mutation::Mutation;
-use super::{names, status};
+use super::{names, reuse, status};
 use crate::app::App;
 use crate::reconcile::{self, Outlook};
 use crate::session::Registry;
@@ -15,6 +15,7 @@ use crate::store::attempts::Task;
 use crate::store::drives::{self, DriveRow};
 use crate::store::jobs::{self, NewTask};
 use crate::store::libraries::{self, ElementRow, LibraryRow};
+use crate::store::reuse::{self as needed, Unproved};
 use crate::store::trust::{self, Trust};
 use crate::store::volumes::{self, VolumeRow};
 use crate::store::{self, Transaction, cleaning};
@@ -321,8 +322,13 @@ async fn erase_on(
     let mut lost = Vec::new();
     if let Some(volume) = &volume {
         lost = volumes::volume_living_on(tx, volume.id).await?.versions;
-        if !force && let Some(why) = keeps(volume, &lost) {
-            return Err(why);
+        if !force {
+            let recording = volume.recording_uuid;
+            let copies = needed::copies_unproved(tx, &[recording]).await?;
+            let copies = copies.get(&recording).map_or(&[][..], Vec::as_slice);
+            if let Some(why) = keeps(volume, &lost, copies) {
+                return Err(why);
+            }
         }
     }
     let new = NewTask {
@@ -397,7 +403,7 @@ async fn rescan_on(tx: &Transaction<'_>, barcode: &str, actor: &str) -> Result<V
 }
 
 /// Why a volume is not erased without force.
-fn keeps(volume: &VolumeRow, living: &[(i64, i64)]) -> Option<Status> {
+fn keeps(volume: &VolumeRow, living: &[(i64, i64)], copies: &[Unproved]) -> Option<Status> {
     let barcode = &volume.barcode;
     if let Some((line, version)) = living.first() {
         return Some(status::precondition(
@@ -408,6 +414,10 @@ fn keeps(volume: &VolumeRow, living: &[(i64, i64)]) -> Option<Status> {
                 names::version(*line, *version)
             ),
         ));
+    }
+    if let Some((what, next)) = reuse::unproved(barcode, copies) {
+        let message = format!("volume {barcode} is not erased: {what}: {next}");
+        return Some(status::precondition("COPIES_UNPROVED", message));
     }
     (volume.state == "quarantined").then(|| {
         status::precondition(

@@ -8,32 +8,72 @@ use taf_proto::v1;
 
 use super::timestamp;
 use crate::store;
-use crate::store::reuse::Needed;
+use crate::store::reuse::{Needed, Unproved};
 use crate::store::volumes::VolumeRow;
 
-/// Says of a volume when it can be used again and why. `needed` is what is known beyond the number of versions.
+/// Says of a volume when it can be used again and why. `needed` is what is known beyond the number of versions, `copies` are those made
+/// of what was on it.
 pub(super) fn tell(
     volume: &mut v1::Volume,
     row: &VolumeRow,
     needed: Option<&Needed>,
+    copies: &[Unproved],
     after: Duration,
 ) {
     volume.free_time = row.freed_at.map(timestamp);
+    let held = unproved(&row.barcode, copies);
     let reuse = row
         .freed_at
         .and_then(|freed| freed.checked_add(after).ok())
-        .filter(|_| again(row).is_none());
+        .filter(|_| again(row).is_none() && held.is_none());
     volume.reuse_time = reuse.map(timestamp);
-    volume.reuse_reason = reason(row, reuse, needed, store::now());
+    let held = held.map(|(what, next)| format!("{what}: {next}"));
+    volume.reuse_reason = reason(row, reuse, needed, held.as_deref(), store::now());
+}
+
+/// Why what a volume still has of parts that were copied from it may be all that is left of them, and what to do; none if all copies
+/// are proved.
+pub(crate) fn unproved(barcode: &str, copies: &[Unproved]) -> Option<(String, String)> {
+    let counted = |count: i64| match count {
+        1 => "1 part that was copied from it".to_owned(),
+        count => format!("{count} parts that were copied from it"),
+    };
+    let force = format!("or give that up with `taf volume erase {barcode} --force`");
+    let lost = |of: &Unproved| match of.barcode {
+        Some(_) => of.damaged,
+        None => of.damaged + of.unread,
+    };
+    let lost: i64 = copies.iter().map(lost).sum();
+    if lost > 0 {
+        return Some((
+            format!("of {} the copies are damaged, or gone", counted(lost)),
+            format!("`taf catalog rebuild {barcode}` takes them from it again, {force}"),
+        ));
+    }
+    let unread: i64 = copies.iter().map(|of| of.unread).sum();
+    let barcodes = copies.iter().filter_map(|of| of.barcode.as_deref());
+    let barcodes: Vec<&str> = barcodes.collect();
+    (unread > 0).then(|| {
+        (
+            format!("of {} nobody has read the copies back", counted(unread)),
+            format!(
+                "`taf volume verify {}` does, if no job is about to (`taf job list`), {force}",
+                barcodes.join(" ")
+            ),
+        )
+    })
 }
 
 /// What becomes of a volume once nothing on it is needed, for people.
 pub(super) fn outlook(row: &VolumeRow, after: Duration) -> String {
     match again(row) {
         Some(why) => format!("nothing on it is needed then, but {why}"),
-        None if after.is_zero() => "it is written anew when a backup needs a volume".to_owned(),
+        None if after.is_zero() => {
+            "it is written anew when a backup needs a volume and its copies were read back"
+                .to_owned()
+        }
         None => format!(
-            "it is written anew when a backup needs a volume, {} after nothing on it is needed",
+            "it is written anew when a backup needs a volume, {} after nothing on it is needed, and not before its copies were read back",
             span(after)
         ),
     }
@@ -63,11 +103,12 @@ fn reason(
     row: &VolumeRow,
     reuse: Option<Timestamp>,
     needed: Option<&Needed>,
+    held: Option<&str>,
     now: Timestamp,
 ) -> String {
     let minute = |at: Timestamp| at.strftime("%Y-%m-%d %H:%M UTC").to_string();
     if let Some(freed) = row.freed_at {
-        return match (again(row), reuse) {
+        return match (again(row).or(held), reuse) {
             (Some(why), _) => format!("nothing on it is needed since {}, but {why}", minute(freed)),
             (None, Some(reuse)) if reuse <= now => format!("reusable since {}", minute(reuse)),
             (None, Some(reuse)) => format!("reusable from {}", minute(reuse)),

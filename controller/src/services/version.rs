@@ -33,7 +33,7 @@ use crate::store::lines;
 use crate::store::partials;
 use crate::store::parts::{self, Located};
 use crate::store::removals::{self, NewRemoval};
-use crate::store::verifications::{self, PartsOfVolume};
+use crate::store::verifications::{self, How, PartsOfVolume};
 use crate::store::versions::{self, Version};
 use crate::store::{self, expiry};
 
@@ -133,7 +133,11 @@ impl Versions {
             return Ok(answer);
         }
         let (which, actor) = (Some((line, number)), mutation.actor());
-        let jobs = verifications::parts_verify_on(&tx, which, &volumes, (None, of), actor).await?;
+        let how = How {
+            sample: of,
+            ..How::default()
+        };
+        let jobs = verifications::parts_verify_on(&tx, which, &volumes, how, actor).await?;
         answer.jobs = jobs.into_iter().map(names::job).collect();
         mutation.finish_on(&tx, &answer).await?;
         tx.commit().await.map_err(store::Error::from)?;

@@ -27,7 +27,7 @@ use crate::store::{
     self, Store,
     jobs::{self, NewTask},
     reuse as needed,
-    verifications::{self, NewVerification, Verifiable},
+    verifications::{self, How, NewVerification, Verifiable},
     volumes::{self, TapeFileRow, VolumeRow},
 };
 
@@ -182,7 +182,10 @@ impl Volumes {
             volume_id: volume.id,
             parts: &ids,
             bytes,
-            sample: of,
+            how: How {
+                sample: of,
+                ..How::default()
+            },
             ..NewVerification::default()
         };
         let job = verifications::job_create_verify_on(&tx, &new, mutation.actor()).await?;
@@ -327,6 +330,8 @@ impl VolumeService for Volumes {
         let next_page_token = page.cut(&mut rows, |row| row.barcode.clone());
         let barcodes: Vec<&str> = rows.iter().map(|row| row.barcode.as_str()).collect();
         let ledger = Ledger::load(&client, &[], &barcodes).await?;
+        let recordings: Vec<Uuid> = rows.iter().map(|row| row.recording_uuid).collect();
+        let copies = needed::copies_unproved(&client, &recordings).await?;
         let after = self.app.config.reuse_after;
         let listed = |row: &VolumeRow| {
             let mut volume = Volume {
@@ -337,7 +342,10 @@ impl VolumeService for Volumes {
                 }),
                 ..message(row)
             };
-            reuse::tell(&mut volume, row, None, after);
+            let copies = copies
+                .get(&row.recording_uuid)
+                .map_or(&[][..], Vec::as_slice);
+            reuse::tell(&mut volume, row, None, copies, after);
             volume
         };
         Ok(Response::new(ListVolumesResponse {
@@ -367,12 +375,15 @@ impl VolumeService for Volumes {
         files.extend(rows.iter().map(tape_file));
         let ledger = Ledger::load(&client, &[], &[barcode]).await?;
         let needed = needed::volume_needed(&client, volume.recording_uuid).await?;
+        let recording = volume.recording_uuid;
+        let copies = needed::copies_unproved(&client, &[recording]).await?;
+        let copies = copies.get(&recording).map_or(&[][..], Vec::as_slice);
         let mut shown = Volume {
             health: ledger.volume(barcode),
             ..message(&volume)
         };
         let after = self.app.config.reuse_after;
-        reuse::tell(&mut shown, &volume, Some(&needed), after);
+        reuse::tell(&mut shown, &volume, Some(&needed), copies, after);
         Ok(Response::new(GetVolumeResponse {
             volume: Some(shown),
             files,

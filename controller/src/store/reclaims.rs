@@ -272,16 +272,20 @@ pub async fn volume_reclaimed_on(
     Ok(())
 }
 
-/// The parts of archives that were copied from a volume and that nobody has read where they are now, by volume.
-pub async fn archived_unread_on(
+/// The parts that were copied from a volume, are needed, and that nobody has read where they are now nor is about to, by volume.
+pub async fn copies_unread_on(
     tx: &Transaction<'_>,
     volume: i64,
 ) -> Result<Vec<PartsOfVolume>, Error> {
-    let sql = "SELECT x.id, x.volume_id, v.barcode, x.byte_count FROM parts AS x JOIN archives AS a ON a.id = x.archive_id \
-               JOIN versions AS n ON n.line_id = a.line_id AND n.version = a.version JOIN volumes AS v ON v.id = x.volume_id \
-               JOIN volumes AS f ON f.recording_uuid = x.former_recording WHERE f.id = $1 AND n.kind = 'archive' \
-               AND a.state = 'published' AND x.verified_at IS NULL AND v.recording_uuid = x.recording_uuid ORDER BY x.volume_id, x.tape_file";
-    Ok(verifications::by_volume(&tx.query(sql, &[&volume]).await?))
+    let sql = format!(
+        "SELECT x.id, x.volume_id, v.barcode, x.byte_count FROM parts AS x JOIN archives AS a ON a.id = x.archive_id \
+         JOIN volumes AS v ON v.id = x.volume_id JOIN volumes AS f ON f.recording_uuid = x.former_recording \
+         WHERE f.id = $1 AND {LIVING} AND x.verified_at IS NULL AND v.recording_uuid = x.recording_uuid \
+         AND NOT EXISTS (SELECT 1 FROM job_parts AS k JOIN jobs AS j ON j.id = k.job_id WHERE k.part_id = x.id \
+         AND j.volume_id = x.volume_id AND j.ended_at IS NULL AND j.sample_seed IS NULL) ORDER BY x.volume_id, x.tape_file"
+    );
+    let rows = tx.query(&sql, &[&volume]).await?;
+    Ok(verifications::by_volume(&rows))
 }
 
 /// Whether a part that a job is to verify is not on this recording any more.

@@ -1,5 +1,7 @@
 //! Volumes on which nothing is needed any more: which may be written from their beginning again, and their way back to a label.
 
+use std::collections::HashMap;
+
 use jiff::Timestamp;
 use uuid::Uuid;
 
@@ -9,6 +11,13 @@ use super::{Error, GenericClient, Transaction};
 const AT_WORK: &str = "EXISTS (SELECT 1 FROM attempt_volumes AS h WHERE h.held AND h.cartridge = volumes.barcode) \
      OR EXISTS (SELECT 1 FROM jobs AS j WHERE j.ended_at IS NULL AND (j.volume_id = volumes.id OR j.cartridge = volumes.barcode \
      OR j.kind IN ('restore', 'feed') AND j.created_at < volumes.freed_at))";
+
+/// A needed part `x` that was copied from a volume, and whose copy nobody has read back, is damaged, or is not there any more: what the
+/// volume still has may be all that is left.
+const UNPROVED: &str = "(x.damage IS NOT NULL OR x.verified_at IS NULL OR NOT EXISTS (SELECT 1 FROM volumes AS w \
+     WHERE w.recording_uuid = x.recording_uuid AND w.state NOT IN ('unlabelled', 'quarantined'))) \
+     AND EXISTS (SELECT 1 FROM archives AS a WHERE a.id = x.archive_id AND (a.state IN ('staged', 'closed') \
+     OR EXISTS (SELECT 1 FROM version_parts AS n WHERE n.part_id = x.id)))";
 
 /// A volume that may be written from its beginning again.
 #[derive(Debug, Clone)]
@@ -29,7 +38,8 @@ pub async fn volume_list_reusable(
 ) -> Result<Vec<Reusable>, Error> {
     let sql = format!(
         "SELECT id, barcode, freed_at FROM volumes WHERE pool_id = $1 AND state IN ('appendable', 'full') \
-         AND suspect_since IS NULL AND freed_at <= clock_timestamp() - $2::float8 * interval '1 second' AND NOT ({AT_WORK}) ORDER BY freed_at, barcode"
+         AND suspect_since IS NULL AND freed_at <= clock_timestamp() - $2::float8 * interval '1 second' AND NOT ({AT_WORK}) \
+         AND NOT EXISTS (SELECT 1 FROM parts AS x WHERE x.former_recording = volumes.recording_uuid AND {UNPROVED}) ORDER BY freed_at, barcode"
     );
     let rows = client.query(&sql, &[&pool, &seconds]).await?;
     let reusable = |row: &tokio_postgres::Row| Reusable {
@@ -41,8 +51,8 @@ pub async fn volume_list_reusable(
 }
 
 /// Gives up what is on such a volume and makes it one that is to be labelled anew, with another recording; what may still be on the
-/// cartridge is remembered until the label is there. False, and nothing is done, if by now something on it is needed or somebody
-/// works with it: all that is asked here, of one moment, with the row held.
+/// cartridge is remembered until the label is there. False, and nothing is done, if by now something on it is needed, somebody works
+/// with it, or what was copied from it is not proved where it is now: all that is asked here, of one moment, with the row held.
 pub async fn volume_reuse_on(
     tx: &Transaction<'_>,
     id: i64,
@@ -59,6 +69,7 @@ pub async fn volume_reuse_on(
          next_tape_file = 0, next_block = 0, byte_count = 0, labelled_at = NULL, written_at = NULL, index_due = false, \
          index_tries = 0, index_omitted = false WHERE id = $1 AND state IN ('appendable', 'full') AND suspect_since IS NULL \
          AND freed_at <= clock_timestamp() - $2::float8 * interval '1 second' AND NOT ({AT_WORK}) \
+         AND NOT EXISTS (SELECT 1 FROM parts AS x WHERE x.former_recording = volumes.recording_uuid AND {UNPROVED}) \
          AND NOT EXISTS (SELECT 1 FROM parts AS x JOIN archives AS a ON a.id = x.archive_id \
          WHERE x.recording_uuid = volumes.recording_uuid AND (a.state IN ('staged', 'closed') \
          OR EXISTS (SELECT 1 FROM version_parts AS n WHERE n.part_id = x.id)))"
@@ -91,4 +102,37 @@ pub async fn volume_needed(client: &impl GenericClient, recording: Uuid) -> Resu
         expired: row.get(1),
         until: row.get(2),
     })
+}
+
+/// Needed parts that were copied from a recording to one volume and are not proved there.
+#[derive(Debug, Clone)]
+pub struct Unproved {
+    /// Barcode of that volume; none if it is gone, or not to be trusted.
+    pub barcode: Option<String>,
+    /// How many nobody has read there.
+    pub unread: i64,
+    /// How many are damaged there.
+    pub damaged: i64,
+}
+
+/// See [`Unproved`]; by the recording that the parts were copied from.
+pub async fn copies_unproved(
+    client: &impl GenericClient,
+    recordings: &[Uuid],
+) -> Result<HashMap<Uuid, Vec<Unproved>>, Error> {
+    let sql = format!(
+        "SELECT x.former_recording, v.barcode, count(*) - count(x.damage) AS unread, count(x.damage) AS damaged FROM parts AS x \
+         LEFT JOIN volumes AS v ON v.recording_uuid = x.recording_uuid AND v.state NOT IN ('unlabelled', 'quarantined') \
+         WHERE x.former_recording = ANY($1::uuid[]) AND {UNPROVED} GROUP BY x.former_recording, v.barcode \
+         ORDER BY x.former_recording, v.barcode"
+    );
+    let mut found: HashMap<Uuid, Vec<Unproved>> = HashMap::new();
+    for row in client.query(&sql, &[&recordings]).await? {
+        found.entry(row.get(0)).or_default().push(Unproved {
+            barcode: row.get(1),
+            unread: row.get(2),
+            damaged: row.get(3),
+        });
+    }
+    Ok(found)
 }

@@ -83,8 +83,17 @@ pub struct NewVerification<'a> {
     pub bytes: i64,
     /// The version that they are read for, by line and number.
     pub version: Option<(i64, i64)>,
+    /// How.
+    pub how: How,
+}
+
+/// How parts are verified.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct How {
     /// The job that begins it by itself.
     pub cause: Option<i64>,
+    /// Whether it takes only what nobody else wants.
+    pub background: bool,
     /// Set if it reads only a part.
     pub sample: Option<SampleOf>,
 }
@@ -96,24 +105,26 @@ pub async fn job_create_verify_on(
     creator: &str,
 ) -> Result<i64, Error> {
     let (line, version) = new.version.unzip();
-    let seed = new.sample.map(|sample| sample.seed as i64);
-    let percent = new.sample.and_then(|sample| sample.percent);
-    let seconds = new.sample.and_then(|sample| sample.seconds);
+    let sample = new.how.sample;
+    let seed = sample.map(|sample| sample.seed as i64);
+    let percent = sample.and_then(|sample| sample.percent);
+    let seconds = sample.and_then(|sample| sample.seconds);
     let row = tx
         .query_one(
             "INSERT INTO jobs (kind, state, creator, volume_id, byte_total, line_id, version, cause_job, sample_seed, sample_percent, \
-             time_limit_seconds, created_at) VALUES ('verify', 'queued', $1, $2, $3, $4::bigint, $5::bigint, $6::bigint, $7::bigint, \
-             $8::integer, $9::bigint, clock_timestamp()) RETURNING id",
+             time_limit_seconds, background, created_at) VALUES ('verify', 'queued', $1, $2, $3, $4::bigint, $5::bigint, $6::bigint, $7::bigint, \
+             $8::integer, $9::bigint, $10::boolean, clock_timestamp()) RETURNING id",
             &[
                 &creator,
                 &new.volume_id,
                 &new.bytes,
                 &line,
                 &version,
-                &new.cause,
+                &new.how.cause,
                 &seed,
                 &percent,
                 &seconds,
+                &new.how.background,
             ],
         )
         .await?;
@@ -175,12 +186,12 @@ pub(super) fn by_volume(rows: &[tokio_postgres::Row]) -> Vec<PartsOfVolume> {
     volumes
 }
 
-/// Adds the jobs that verify these parts, one for each volume: of a published version, if one is named. `cause` begins them by itself.
+/// Adds the jobs that verify these parts, one for each volume: of a published version, if one is named.
 pub async fn parts_verify_on(
     tx: &Transaction<'_>,
     version: Option<(i64, i64)>,
     volumes: &[PartsOfVolume],
-    (cause, sample): (Option<i64>, Option<SampleOf>),
+    how: How,
     creator: &str,
 ) -> Result<Vec<i64>, Error> {
     let mut jobs = Vec::new();
@@ -191,8 +202,7 @@ pub async fn parts_verify_on(
             parts: &parts,
             bytes: volume.bytes(),
             version,
-            cause,
-            sample,
+            how,
         };
         jobs.push(job_create_verify_on(tx, &new, creator).await?);
     }

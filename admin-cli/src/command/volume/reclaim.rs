@@ -14,13 +14,13 @@ use crate::resource::{id, name, optional_name};
 ///
 /// Parts that no version needs any more stay behind. Each part that is needed is read, every segment and file in it is proved, and it
 /// is written whole and unchanged to another volume of the pool; from then on versions are restored from there. The old cartridge is
-/// not touched: when nothing on it is needed it rests as any free volume does, a week unless configured, and is then written anew. Versions,
-/// retention and what can be restored are the same before, meanwhile and afterwards.
+/// not touched: when nothing on it is needed it rests as any free volume does, a week unless configured, and is then written anew, but not
+/// before the copies were read back. Versions, retention and what can be restored are the same before, meanwhile and afterwards.
 ///
 /// One drive is enough. The parts wait on the disk of the drive's tape agent until the other volume is in the drive: in its `spool`, else
 /// beside its state, where they may use half of what is free. It may be cancelled, or die, at any moment; run again, it goes on with what
-/// is not copied yet. A part that is damaged stays where it is and is named, and so is the volume: exit status 3. Copies count as
-/// verified again when `taf volume verify` has read them.
+/// is not copied yet. A part that is damaged stays where it is and is named, and so is the volume: exit status 3. However
+/// it ends, jobs begin that read the copies back when no other job wants a drive.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   taf volume reclaim TAF001L8 --dry-run        what is needed of it, by which versions

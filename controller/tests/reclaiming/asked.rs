@@ -1,0 +1,150 @@
+//! What a person who asks for a reclaiming is told, and what becomes of the volume.
+
+use taf_proto::agent::assignment::Work;
+use taf_proto::v1::volume_service_client::VolumeServiceClient;
+use taf_proto::v1::{EraseVolumeRequest, JobKind, ReclaimVolumesRequest, ReclaimVolumesResponse};
+use tonic::Status;
+
+use super::served::{reason, signed};
+use super::site::{Site, VOLUME};
+
+async fn asked(
+    site: &Site,
+    request: &ReclaimVolumesRequest,
+) -> Result<ReclaimVolumesResponse, Status> {
+    let mut service = VolumeServiceClient::new(site.served.channel(None).await);
+    let request = signed(&site.token, request.clone());
+    Ok(service.reclaim_volumes(request).await?.into_inner())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_can_not_be_reclaimed_is_refused_with_the_reason() {
+    let site = Site::new().await;
+    let units = site.units().await;
+    let of = |pool: &str, below_percent: u32| ReclaimVolumesRequest {
+        pool: pool.into(),
+        below_percent,
+        ..ReclaimVolumesRequest::default()
+    };
+    for bad in [
+        of("", 0),
+        of("", 20),
+        of("pools/default", 0),
+        of("pools/default", 101),
+    ] {
+        assert_eq!(reason(asked(&site, &bad).await), "INVALID_FIELDS");
+    }
+    let mut one = ReclaimVolumesRequest {
+        names: vec![format!("volumes/{VOLUME}")],
+        ..ReclaimVolumesRequest::default()
+    };
+    assert_eq!(reason(asked(&site, &one).await), "VOLUME_EMPTY");
+    site.backed_up(&units, "daily").await;
+    assert_eq!(reason(asked(&site, &one).await), "NO_VOLUME");
+    one.validate_only = true;
+    assert_eq!(reason(asked(&site, &one).await), "NO_VOLUME");
+
+    site.volume_row("OTHER").await;
+    let planned = asked(&site, &one).await.unwrap().volumes.remove(0);
+    assert_eq!((planned.part_count, planned.version_count), (1, 1));
+    assert_eq!(
+        (planned.job.as_str(), planned.versions[0].plan.as_str()),
+        ("", "plans/daily")
+    );
+    assert!(planned.byte_count > 0 && planned.byte_count <= planned.volume_byte_count);
+    // One that takes more is filled up first.
+    let (most, all) = (of("pools/default", 99), of("pools/default", 100));
+    assert!(asked(&site, &all).await.unwrap().volumes.is_empty());
+    let sql =
+        "UPDATE volumes SET state = 'full', byte_count = byte_count + 1 WHERE barcode <> 'OTHER'";
+    site.served.sql(sql).await;
+    assert!(asked(&site, &most).await.unwrap().volumes.is_empty());
+    let made = asked(&site, &all).await.unwrap().volumes.remove(0);
+    assert!(
+        made.job.starts_with("jobs/") && made.refusal.is_empty(),
+        "{made:?}"
+    );
+    one.validate_only = false;
+    assert_eq!(reason(asked(&site, &one).await), "VOLUME_BUSY");
+    let again = asked(&site, &all).await.unwrap().volumes.remove(0);
+    assert!(
+        again.job.is_empty() && again.refusal.contains(&made.job),
+        "{again:?}"
+    );
+    let sql = "UPDATE jobs SET state = 'cancelled', ended_at = now() WHERE kind = 'reclaim'; DELETE FROM version_parts";
+    site.served.sql(sql).await;
+    assert_eq!(reason(asked(&site, &one).await), "VOLUME_FREE");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_volume_is_not_given_up_before_its_copies_are_proved() {
+    let site = Site::new().await;
+    let units = site.units().await;
+    site.backed_up(&units, "daily").await;
+    site.volume_row("OTHER").await;
+    site.served
+        .sql("UPDATE volumes SET index_due = false")
+        .await;
+    let one = ReclaimVolumesRequest {
+        names: vec![format!("volumes/{VOLUME}")],
+        ..ReclaimVolumesRequest::default()
+    };
+    let job = asked(&site, &one).await.unwrap().volumes.remove(0).job;
+    let (key, work) = units.drive.given().await;
+    assert!(matches!(work, Work::Collect(_)), "{work:?}");
+    let moved = "UPDATE parts SET moved_at = now(), former_recording = parts.recording_uuid, former_tape_file = tape_file, \
+                 former_first_block = first_block, former_byte_count = parts.byte_count, volume_id = v.id, recording_uuid = v.recording_uuid, \
+                 copy_number = 1 FROM volumes AS v WHERE v.barcode = 'OTHER'";
+    site.served.sql(moved).await;
+    units.drive.fail(key, "TEST");
+    // It failed, and what it copied is read back all the same, when nobody else wants a drive.
+    site.failed(&job).await;
+    let verifying = site.job(&job).await.follow_up_jobs.remove(0);
+    let verifying = site.job(&verifying).await;
+    assert_eq!(
+        (verifying.kind(), verifying.volume.as_str()),
+        (JobKind::Verify, "volumes/OTHER")
+    );
+    let behind = "SELECT count(*) FROM jobs WHERE kind = 'verify' AND background";
+    assert_eq!(site.served.count(behind).await, 1);
+
+    let erase = async |force: bool| {
+        let request = EraseVolumeRequest {
+            name: format!("volumes/{VOLUME}"),
+            force,
+            dry_run: true,
+            ..EraseVolumeRequest::default()
+        };
+        let mut service = VolumeServiceClient::new(site.served.channel(None).await);
+        service.erase_volume(signed(&site.token, request)).await
+    };
+    let free = format!("UPDATE volumes SET freed_at = now() WHERE barcode = '{VOLUME}'");
+    site.served.sql(&free).await;
+    for (change, next) in [
+        ("verified_at = NULL", "`taf volume verify OTHER`"),
+        (
+            "verified_at = now(), damage = 'test'",
+            "`taf catalog rebuild TAF001L9`",
+        ),
+    ] {
+        site.served.sql(&format!("UPDATE parts SET {change}")).await;
+        let shown = site.volume(VOLUME).await;
+        assert!(shown.reuse_time.is_none(), "{shown:?}");
+        for way in [next, "`taf volume erase TAF001L9 --force`"] {
+            assert!(shown.reuse_reason.contains(way), "{shown:?}");
+        }
+        let refused = erase(false).await;
+        let message = refused.as_ref().unwrap_err().message().to_owned();
+        assert!(message.contains(next), "{message}");
+        assert_eq!(reason(refused), "COPIES_UNPROVED");
+        erase(true).await.unwrap();
+    }
+    let proved = "UPDATE parts SET verified_at = now(), damage = NULL";
+    site.served.sql(proved).await;
+    let shown = site.volume(VOLUME).await;
+    assert!(
+        shown.reuse_time.is_some() && shown.reuse_reason.starts_with("reusable from"),
+        "{shown:?}"
+    );
+    erase(false).await.unwrap();
+}
