@@ -225,3 +225,50 @@ async fn a_sample_is_chosen_by_its_seed_and_never_counts_as_the_whole() {
     let ended = site.succeeded(&answer.jobs[0]).await;
     assert_eq!(ended.sample.unwrap().time_limit.unwrap().seconds, 60);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_went_to_another_volume_is_not_taken_for_read() {
+    let site = Site::new().await;
+    let units = site.units().await;
+    site.backed_up(&units, "daily").await;
+    site.volume_row("OTHER").await;
+    let moved = "UPDATE parts SET moved_at = now(), former_recording = parts.recording_uuid, former_tape_file = tape_file, \
+                 former_first_block = first_block, former_byte_count = parts.byte_count, volume_id = v.id, \
+                 recording_uuid = v.recording_uuid FROM volumes AS v WHERE v.barcode = ";
+    // Before it was to be read, and while it was.
+    for before in [true, false] {
+        let job = site.verify(VOLUME, false).await.unwrap().job;
+        let (key, work) = units.drive.given().await;
+        let Work::Verify(work) = work else {
+            panic!("nothing to verify: {work:?}")
+        };
+        let recording = work.recording.unwrap();
+        if before {
+            site.served.sql(&format!("{moved}'OTHER'")).await;
+        }
+        let files = to_read(&site, key, &recording).await.0;
+        assert_eq!(files.len(), usize::from(!before));
+        if !before {
+            site.served.sql(&format!("{moved}'OTHER'")).await;
+            let report = ReportVerificationRequest {
+                key: Some(key),
+                recording_uuid: recording.recording_uuid,
+                tape_file: files[0],
+                ..ReportVerificationRequest::default()
+            };
+            let channel = site.served.channel(Some(&site.tape)).await;
+            let mut catalog = CatalogServiceClient::new(channel);
+            catalog.report_verification(report).await.unwrap();
+        }
+        let done = VerifyDone::default();
+        units.drive.finish(key, Some(Done::Verify(done)));
+        let ended = site.ended(&job).await;
+        assert_eq!(ended.state(), JobState::SucceededWithIssues, "{before}");
+        assert_eq!(ended.progress.unwrap().issue_count, 1, "{before}");
+        site.served.sql(&format!("{moved}'{VOLUME}'")).await;
+    }
+    let said = "SELECT count(*) FROM issues WHERE reason = 'PART_MOVED'";
+    assert_eq!(site.served.count(said).await, 2);
+    let read = "SELECT count(*) FROM parts WHERE verified_at IS NOT NULL";
+    assert_eq!(site.served.count(read).await, 0);
+}

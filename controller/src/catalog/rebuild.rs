@@ -17,7 +17,7 @@ use uuid::Uuid;
 
 use crate::store::pages::{self, Scope};
 use crate::store::rebuilds::{self, Owner, Published, Rebuilt, Waiting};
-use crate::store::{Client, Store, Transaction, bigint, lines, partials, versions};
+use crate::store::{Client, Store, Transaction, bigint, indexes, lines, partials, versions};
 
 /// Why a version is lost as soon as it is back.
 const GONE: &str = "a volume that it needs was written anew, or erased";
@@ -192,6 +192,7 @@ async fn settle_one(tx: &Transaction<'_>, line: i64, of: &Waiting) -> Result<(),
     rebuilds::archive_unlist_on(tx, line, of.version, &listed).await?;
     let needed = parts_of(&record);
     rebuilds::version_parts_hold_on(tx, line, of.version, &needed).await?;
+    indexes::index_due_of_rebuilt_on(tx, line, of.version).await?;
     let missing = partials::part_list_missing(tx, line, &needed).await?;
     let scope = Scope::whole(line, of.version, of.floor);
     let why = if missing.is_empty() {

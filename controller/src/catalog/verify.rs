@@ -13,7 +13,10 @@ use crate::store::{Store, bigint};
 
 /// Damaged files that are named of one part.
 const NAMED: usize = 1_000;
-/// Numbers of issues that one tape file may use, so that a report that comes again has the same.
+/// The issue of parts that went to another volume before they were read.
+const MOVED: &str = "PART_MOVED";
+/// Numbers of issues that one tape file may use, so that a report that comes again has the same. Lower ones are of parts that went before
+/// anything was read.
 const NUMBERS: i64 = 2_000;
 
 /// The parts that a verify assignment is to read, in their order, and for how many seconds at most; 0 for as long as it takes.
@@ -22,13 +25,29 @@ pub async fn parts(
     agent: &str,
     request: &FetchVerificationRequest,
 ) -> Result<(Vec<VerifyPart>, u64), Error> {
-    let client = store.client().await?;
+    let mut client = store.client().await?;
     let assignment = report::assignment(&client, request.key.as_ref(), agent, Side::Tape).await?;
     let recording = uuid(&request.recording_uuid, "the recording")?;
     report::is_reserved(&client, &assignment, recording).await?;
     if assignment.kind == "reclaim" {
         let living = reclaims::living_list(&client, recording, assignment.attempt_id).await?;
         return Ok((living.into_iter().map(copied).collect(), 0));
+    }
+    let elsewhere = reclaims::job_parts_elsewhere(&client, assignment.job_id, recording).await?;
+    if !elsewhere.is_empty() {
+        let issues: Vec<Issue> = (1..)
+            .zip(&elsewhere)
+            .map(|(number, (barcode, count))| Issue {
+                attempt_id: assignment.attempt_id,
+                number,
+                path: Vec::new(),
+                reason: MOVED.to_owned(),
+                message: moved(*count, barcode.as_deref()),
+            })
+            .collect();
+        let tx = client.transaction().await?;
+        issues::issue_add_on(&tx, assignment.attempt_id, &issues).await?;
+        tx.commit().await?;
     }
     let wanted = verifications::job_part_ids(&client, assignment.job_id).await?;
     let parts = verifications::verifiable_list(&client, recording).await?;
@@ -42,6 +61,20 @@ pub async fn parts(
     let first = sampling::first(parts.len(), seed);
     parts.rotate_left(first);
     Ok((parts, seconds as u64))
+}
+
+/// Why parts that a job was to read were not read, for people.
+fn moved(count: i64, barcode: Option<&str>) -> String {
+    let parts = match count {
+        1 => "1 part that was to be read is".to_owned(),
+        count => format!("{count} parts that were to be read are"),
+    };
+    match barcode {
+        Some(barcode) => format!(
+            "{parts} on volume {barcode} now, and proved there by `taf volume verify {barcode}`"
+        ),
+        None => format!("{parts} on no volume any more"),
+    }
 }
 
 fn message(part: Verifiable) -> VerifyPart {
@@ -116,11 +149,16 @@ pub async fn report(
     }
     let tx = client.transaction().await?;
     let damage = (!request.damage.is_empty()).then_some(request.damage.as_str());
-    if !verifications::part_verified_on(&tx, recording, tape_file, damage).await?
+    if !verifications::part_verified_on(&tx, recording, tape_file, damage).await? {
         // One that was copied to another volume meanwhile is dated when it is read there.
-        && !reclaims::job_part_moved(&tx, assignment.job_id, recording).await?
-    {
-        return Err(Error::Invalid(format!("tape file {tape_file} is no part")));
+        let elsewhere = reclaims::job_parts_elsewhere(&tx, assignment.job_id, recording).await?;
+        let Some((barcode, _)) = elsewhere.first() else {
+            return Err(Error::Invalid(format!("tape file {tape_file} is no part")));
+        };
+        if assignment.kind == "verify" && damage.is_none() {
+            let said = format!("tape file {tape_file}: {}", moved(1, barcode.as_deref()));
+            rows.push(issue(0, b"", MOVED, said));
+        }
     }
     issues::issue_add_on(&tx, assignment.attempt_id, &rows).await?;
     tx.commit().await?;

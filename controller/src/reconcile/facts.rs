@@ -683,11 +683,10 @@ impl State {
             library_serial: library.map_or("", |l| l.serial.as_str()),
             elements,
             drive_outcome: match outcome(attempt.drive_result.as_deref(), kind, Side::Drive) {
-                Some(Outcome::Done { .. }) if kind == attempt::Kind::Reclaim => {
-                    Some(Outcome::Done {
-                        issues: attempt.issue_count,
-                    })
-                }
+                Some(Outcome::Done { issues }) => Some(Outcome::Done {
+                    // Not all that is in the catalog need be of the worker that ends it.
+                    issues: issues.max(attempt.issue_count),
+                }),
                 outcome => outcome,
             },
             source_outcome: outcome(attempt.source_result.as_deref(), kind, Side::Source),

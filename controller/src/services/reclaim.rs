@@ -16,7 +16,7 @@ const NAMED: usize = 1_000;
 /// Most versions that are named of a volume.
 const VERSIONS: i64 = 100;
 /// Jobs beside which a volume is not reclaimed.
-const BUSY: [&str; 5] = ["reclaim", "erase", "format", "label", "rescan"];
+const BUSY: [&str; 6] = ["reclaim", "erase", "format", "label", "rescan", "verify"];
 
 /// Makes the jobs, or says what they would do.
 pub(super) async fn reclaim(
@@ -168,7 +168,7 @@ async fn refusal_on(
     }
     if let Some(job) = jobs::job_active_about_on(tx, &BUSY, Some(barcode), None).await? {
         let message = format!(
-            "{} is about volume {barcode} already: wait for it",
+            "{} is about volume {barcode} already: wait for it, or cancel it",
             names::job(job)
         );
         return Ok(Some(status::precondition("VOLUME_BUSY", message)));

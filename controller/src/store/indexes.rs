@@ -170,15 +170,17 @@ pub async fn index_orphans(
     Ok(rows.iter().map(orphan).collect())
 }
 
-/// Published versions with something on the recording `$1`, or without any part on a line that has, whose closing record is not
-/// on it.
+/// Versions with something on the recording `$1`, or without any part on a line that has, whose closing record is not on it: published
+/// ones, and those that came back and are not whole, whose record may be nowhere else.
 const PENDING: &str = "FROM versions AS v JOIN lines AS l ON l.id = v.line_id JOIN plans AS p ON p.id = l.plan_id \
-     WHERE v.state = 'published' AND v.closing IS NOT NULL \
+     WHERE (v.state = 'published' OR v.incomplete_reason IS NOT NULL) AND v.closing IS NOT NULL \
      AND v.line_id IN (SELECT a.line_id FROM parts AS x JOIN archives AS a ON a.id = x.archive_id WHERE x.recording_uuid = $1) \
      AND NOT EXISTS (SELECT 1 FROM closings AS c WHERE c.line_id = v.line_id AND c.version = v.version AND c.recording_uuid = $1) \
      AND (EXISTS (SELECT 1 FROM archives AS a JOIN parts AS x ON x.archive_id = a.id WHERE a.line_id = v.line_id \
-                  AND a.version = v.version AND a.state = 'published' AND x.recording_uuid = $1) \
-          OR NOT EXISTS (SELECT 1 FROM archives AS a WHERE a.line_id = v.line_id AND a.version = v.version AND a.state = 'published'))";
+                  AND a.version = v.version AND (a.state = 'published' OR a.state = 'closed' AND v.incomplete_reason IS NOT NULL) \
+                  AND x.recording_uuid = $1) \
+          OR NOT EXISTS (SELECT 1 FROM archives AS a WHERE a.line_id = v.line_id AND a.version = v.version \
+                  AND (a.state = 'published' OR a.state = 'closed' AND v.incomplete_reason IS NOT NULL)))";
 
 /// A closing record that is not on a recording.
 #[derive(Debug, Clone)]
@@ -302,6 +304,23 @@ pub async fn index_due_of_version_on(
          (SELECT x.recording_uuid FROM archives AS a JOIN parts AS x ON x.archive_id = a.id \
           WHERE a.line_id = $1 AND a.state = 'published' AND a.version = \
           (SELECT max(n.version) FROM archives AS n WHERE n.line_id = $1 AND n.state = 'published' AND n.version <= $2))",
+        &[&line, &version],
+    )
+    .await?;
+    Ok(())
+}
+
+/// More is known of a version that came back: the recordings with parts of it are due, as far as its closing record is not on them.
+pub async fn index_due_of_rebuilt_on(
+    tx: &Transaction<'_>,
+    line: i64,
+    version: i64,
+) -> Result<(), Error> {
+    tx.execute(
+        "UPDATE volumes SET index_due = true, index_tries = 0 WHERE NOT index_due AND recording_uuid IN \
+         (SELECT x.recording_uuid FROM archives AS a JOIN parts AS x ON x.archive_id = a.id \
+          WHERE a.line_id = $1 AND a.version = $2 AND a.state IN ('published', 'closed')) \
+         AND NOT EXISTS (SELECT 1 FROM closings AS c WHERE c.line_id = $1 AND c.version = $2 AND c.recording_uuid = volumes.recording_uuid)",
         &[&line, &version],
     )
     .await?;

@@ -288,12 +288,15 @@ pub async fn copies_unread_on(
     Ok(verifications::by_volume(&rows))
 }
 
-/// Whether a part that a job is to verify is not on this recording any more.
-pub async fn job_part_moved(
+/// The parts that a job is to verify and that are not on this recording any more: how many are on which volume, none if they are on none.
+pub async fn job_parts_elsewhere(
     client: &impl GenericClient,
     job: i64,
     recording: Uuid,
-) -> Result<bool, Error> {
-    let sql = "SELECT EXISTS (SELECT 1 FROM job_parts AS k JOIN parts AS x ON x.id = k.part_id WHERE k.job_id = $1 AND x.recording_uuid <> $2)";
-    Ok(client.query_one(sql, &[&job, &recording]).await?.get(0))
+) -> Result<Vec<(Option<String>, i64)>, Error> {
+    let sql = "SELECT v.barcode, count(*) FROM job_parts AS k JOIN parts AS x ON x.id = k.part_id \
+               LEFT JOIN volumes AS v ON v.recording_uuid = x.recording_uuid WHERE k.job_id = $1 AND x.recording_uuid <> $2 \
+               GROUP BY v.barcode ORDER BY v.barcode";
+    let rows = client.query(sql, &[&job, &recording]).await?;
+    Ok(rows.iter().map(|row| (row.get(0), row.get(1))).collect())
 }

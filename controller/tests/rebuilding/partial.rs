@@ -3,15 +3,22 @@
 use taf_controller::catalog::gap::{Gap, Lacking};
 use taf_controller::catalog::view::Found;
 use taf_controller::catalog::{Selection, View, browse, search};
+use taf_controller::store::indexes;
 use taf_core::catalog::Kind;
+use taf_proto::agent::AssignmentKey;
 use uuid::Uuid;
 
-use super::cartridges::{cartridges, empty, scan};
+use super::cartridges::{Cartridge, cartridges, empty, scan};
 use super::runs::make;
 use super::world::{Tree, World};
 
 /// Versions of these trees, full and then incrementals, all on one cartridge but for the second; taken in without that.
 async fn without_the_second(trees: &[Tree]) -> World {
+    first_alone(trees).await.0
+}
+
+/// The same, with what would take in the second cartridge.
+async fn first_alone(trees: &[Tree]) -> (World, AssignmentKey, Cartridge) {
     let mut world = World::new().await;
     let (first, second) = (world.recording, Uuid::new_v4());
     let client = world.store.client().await.unwrap();
@@ -40,7 +47,9 @@ async fn without_the_second(trees: &[Tree]) -> World {
     let sql = "SELECT id FROM lines WHERE line_uuid = $1";
     back.line = client.query_one(sql, &[&line]).await.unwrap().get(0);
     drop(client);
-    back
+    back.recording = first;
+    let missing = found.into_iter().find(|c| c.recording == second);
+    (back, key, missing.unwrap())
 }
 
 async fn partial(world: &World, version: i64) -> View {
@@ -217,4 +226,34 @@ async fn a_large_directory_is_known_chunk_by_chunk() {
         told.iter().any(|(path, why)| path == "big"
             && why.contains(&format!("from {} on", &names[cuts[2]][4..])))
     );
+}
+
+#[tokio::test]
+async fn closing_records_of_what_is_not_whole_are_kept_where_its_parts_are() {
+    let trees = [(1, 1), (2, 2), (3, 2)].map(|(a, b)| Tree::of(&[("a/1", a, 0), ("b/1", b, 0)]));
+    let (world, key, missing) = first_alone(&trees).await;
+    let client = world.store.client().await.unwrap();
+    let told = async || {
+        let closings = indexes::index_closings(&client, world.recording, (0, 0), 100).await;
+        let closings = closings.unwrap().into_iter();
+        closings.map(|c| c.version).collect::<Vec<i64>>()
+    };
+    assert_eq!(
+        world
+            .count("versions WHERE incomplete_reason IS NOT NULL")
+            .await,
+        1
+    );
+    // Those of the third are nowhere else, and go wherever its parts go.
+    assert_eq!(told().await, [1, 3]);
+    let sql = "UPDATE volumes SET index_due = false";
+    client.batch_execute(sql).await.unwrap();
+    scan(&world, key, &missing).await.unwrap();
+    assert_eq!(world.count("versions WHERE state = 'published'").await, 3);
+    assert_eq!(told().await, [1, 3]);
+    let due = format!(
+        "volumes WHERE index_due AND recording_uuid = '{}'",
+        world.recording
+    );
+    assert_eq!(world.count(&due).await, 1);
 }

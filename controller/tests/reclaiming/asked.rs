@@ -108,6 +108,10 @@ async fn a_volume_is_not_given_up_before_its_copies_are_proved() {
     let behind = "SELECT count(*) FROM jobs WHERE kind = 'verify' AND background";
     assert_eq!(site.served.count(behind).await, 1);
 
+    let mut other = one.clone();
+    other.names = vec!["volumes/OTHER".into()];
+    assert_eq!(reason(asked(&site, &other).await), "VOLUME_BUSY");
+
     let erase = async |force: bool| {
         let request = EraseVolumeRequest {
             name: format!("volumes/{VOLUME}"),
