@@ -119,7 +119,11 @@ async fn a_nasty_tree_is_unpacked_by_other_programs() {
     if Command::new("bsdtar").arg("--version").output().is_ok() {
         let bsd = ["bsdtar", "--numeric-owner", "-xpf", "-"];
         let (back, _) = folder.unpacked(&bytes, "bsd", &bsd);
-        assert_eq!(left(&back), Vec::<String>::new());
+        // It takes fractions of a second before 1970 the wrong way, and does not undo `%3D` in names of attributes: see FORMAT.md.
+        let known = |line: &&String| line.starts_with("dates") || line.contains("%3D");
+        let left = left(&back);
+        let unknown: Vec<&String> = left.iter().filter(|line| !known(line)).collect();
+        assert_eq!(unknown, Vec::<&String>::new());
     }
 }
 

@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 
 use rand::rngs::StdRng;
 use rand::{RngCore as _, SeedableRng as _};
-use taf_emulator::control::Order;
-use taf_emulator::faults::{At, Fault};
+use taf_emulator::control::{Order, Report};
+use taf_emulator::faults::{At, Do, Fault};
 use taf_scsi::sense::Key;
 use taf_tests::patience::until;
 use taf_tests::said::{Running, Said, number, objects};
@@ -31,6 +31,7 @@ impl Scene {
     fn set() -> Self {
         let system = System::start(Options {
             drives: 1,
+            emulator: ["--mail-slots", "1"].map(str::to_owned).into(),
             ..Options::default()
         })
         .unwrap();
@@ -106,6 +107,24 @@ impl Scene {
         assert_eq!(self.newest_job()["kind"], "JOB_KIND_DUMP");
     }
 
+    /// Other people's programs find the same in it.
+    fn other_programs_list_the_same(&self) {
+        let listed = |program: &str| {
+            let line = format!("taf dump work \"$1\" | {program} tf - | sort");
+            let said = self.shell(&line).expect(0).unwrap();
+            assert!(
+                !said.stdout.is_empty() && !said.stderr.contains("tar:"),
+                "{said}"
+            );
+            said.stdout
+        };
+        if self.shell("bsdtar --version").status != Some(0) {
+            eprintln!("SKIPPED: there is no bsdtar here; libarchive-tools has it");
+            return;
+        }
+        assert!(listed("tar") == listed("bsdtar"));
+    }
+
     fn one_file(&self) {
         let file = self.path("files/f07");
         let said = self.system.taf(&["dump", "work", &file]).unwrap();
@@ -167,17 +186,69 @@ impl Scene {
         self.system.until_ready().unwrap();
     }
 
-    fn damage_is_named(&self) {
+    /// The block behind the first segment.
+    fn second_segment(&self) -> Fault {
         let volume = self.system.json(&["volume", "show", "TAF001L8"]).unwrap();
         let mut files = objects(&volume, "number").into_iter();
         let part = files.find(|file| file["kind"] == "part").unwrap();
-        let fault = Fault {
+        Fault {
             barcode: Some("TAF001L8".into()),
-            // Behind the first segment.
             object: Some(number(&part["first_block"]) + 10),
             objects: 1,
+            ..Fault::doing(At::Read, Do::Hang)
+        }
+    }
+
+    fn a_worker_that_is_killed_is_no_good_end(&mut self) {
+        let fault = self.second_segment();
+        self.system.order(&Order::FaultAdd { fault }).unwrap();
+        let running = self.begin("taf dump work \"$1\" > torn.tar");
+        let torn = self.system.home().join("torn.tar");
+        let length = || fs::metadata(&torn).map_or(0, |meta| meta.len());
+        until("some bytes, and a command that hangs", PATIENCE, || {
+            let report = self.system.order(&Order::Stat)?;
+            let report: Report = serde_json::from_value(report)?;
+            Ok((length() > 0 && report.drives[0].hangs).then_some(()))
+        })
+        .unwrap();
+        self.system.kill_worker(0).unwrap();
+        let said = running.wait(PATIENCE).unwrap().expect(1).unwrap();
+        // Whoever notices first.
+        let why = ["PEER_LOST", "DRIVE_LOST"].iter();
+        assert!(why.clone().any(|why| said.stderr.contains(why)), "{said}");
+        assert!(length() < 100_000 * FILES as u64);
+        assert_eq!(self.newest_job()["state"], "JOB_STATE_FAILED");
+        self.system.calm().unwrap();
+    }
+
+    fn a_volume_that_is_missing_is_waited_for(&self) {
+        self.system.take_out("TAF001L8").unwrap();
+        let file = self.path("files/f07");
+        let running = self.system.start_taf(&["dump", "work", &file]).unwrap();
+        until("a wait for the volume", PATIENCE, || {
+            let list = self.system.json(&["job", "list", "--active"])?;
+            let why = list["jobs"][0]["waiting_for"].as_str();
+            Ok(why
+                .is_some_and(|why| why.contains("TAF001L8"))
+                .then_some(()))
+        })
+        .unwrap();
+        self.system.bring_in("TAF001L8").unwrap();
+        let said = running.wait(PATIENCE).unwrap().expect(0).unwrap();
+        assert!(said.stdout == fs::read(&file).unwrap());
+    }
+
+    fn damage_is_named(&self) {
+        let fault = Fault {
             times: 0,
             ..Fault::sense(At::Read, Key::MediumError, (0x11, 0x00))
+        };
+        let hangs = self.second_segment();
+        let fault = Fault {
+            barcode: hangs.barcode,
+            object: hangs.object,
+            objects: hangs.objects,
+            ..fault
         };
         self.system.order(&Order::FaultAdd { fault }).unwrap();
         let words = ["dump", "work", "--output", "damaged.tar", "--json"];
@@ -212,8 +283,11 @@ impl Scene {
 fn a_dump_is_whole_or_says_that_it_is_not() {
     let mut scene = Scene::set();
     scene.what_comes_is_what_is_restored();
+    scene.other_programs_list_the_same();
     scene.one_file();
     scene.a_reader_that_leaves_cancels_it();
     scene.an_agent_that_is_killed_is_no_good_end();
+    scene.a_worker_that_is_killed_is_no_good_end();
+    scene.a_volume_that_is_missing_is_waited_for();
     scene.damage_is_named();
 }

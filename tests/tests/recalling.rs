@@ -51,28 +51,6 @@ fn ids(list: &serde_json::Value) -> Vec<String> {
     list.as_array().unwrap().iter().map(id).collect()
 }
 
-/// Takes a cartridge out of the library.
-fn take_out(system: &System, name: &str) {
-    let done = |words: &[&str]| system.taf(words).unwrap().expect(0).unwrap();
-    for drive in reported(system) {
-        // Nothing may be in it.
-        system.taf(&["drive", "unload", &drive.serial]).unwrap();
-    }
-    done(&["library", "export", name]);
-    let taken = Order::MailTake { name: name.into() };
-    system.order(&taken).unwrap();
-    done(&["library", "inventory"]);
-}
-
-/// Brings it back.
-fn bring_in(system: &System, name: &str) {
-    let done = |words: &[&str]| system.taf(words).unwrap().expect(0).unwrap();
-    let put = Order::MailPut { name: name.into() };
-    system.order(&put).unwrap();
-    done(&["library", "inventory"]);
-    done(&["library", "import", "--all"]);
-}
-
 struct Scene {
     system: System,
     tree: PathBuf,
@@ -208,7 +186,7 @@ impl Scene {
 
     fn a_missing_volume_is_waited_for_and_holds_up_nobody(&self) {
         let missing = &self.volumes[0];
-        take_out(&self.system, missing);
+        self.system.take_out(missing).unwrap();
         let folder = self.system.restored("waits").unwrap();
         let plan = self.half(&folder, &["--dry-run"]);
         let mut order = self.volumes.clone();
@@ -254,7 +232,7 @@ impl Scene {
             .expect(0)
             .unwrap();
         assert_eq!(self.job(&waits)["state"], "JOB_STATE_RUNNING");
-        bring_in(&self.system, missing);
+        self.system.bring_in(missing).unwrap();
         let job = self.ends(&waits);
         assert_eq!(number(&job["progress"]["file_count"]), 500);
         self.is_restored(&folder);

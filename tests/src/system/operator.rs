@@ -66,6 +66,32 @@ impl System {
         Ok(control::send(&self.home().join("library"), order)?)
     }
 
+    /// Takes a cartridge out of the library, from wherever it is.
+    pub fn take_out(&self, name: &str) -> Result<()> {
+        let drives = self.json(&["drive", "list"])?;
+        for drive in said::objects(&drives, "state") {
+            let drive = drive["name"]
+                .as_str()
+                .and_then(|name| name.rsplit('/').next());
+            // Nothing may be in it.
+            self.taf(&["drive", "unload", drive.context("a drive without a name")?])?;
+        }
+        self.taf(&["library", "export", name])?.expect(0)?;
+        let taken = Order::MailTake { name: name.into() };
+        self.order(&taken)?;
+        self.taf(&["library", "inventory"])?.expect(0)?;
+        Ok(())
+    }
+
+    /// Brings it back.
+    pub fn bring_in(&self, name: &str) -> Result<()> {
+        let put = Order::MailPut { name: name.into() };
+        self.order(&put)?;
+        self.taf(&["library", "inventory"])?.expect(0)?;
+        self.taf(&["library", "import", "--all"])?.expect(0)?;
+        Ok(())
+    }
+
     /// Takes back what was to go wrong, lets go of what hangs, puts drives up that went down for it, and waits until everything is
     /// of use again.
     pub fn calm(&mut self) -> Result<()> {

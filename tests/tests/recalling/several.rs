@@ -14,7 +14,7 @@ use taf_tests::said::{Running, number, objects};
 use taf_tests::system::{Options, System, below};
 use taf_tests::trees::build_random;
 
-use super::{PATIENCE, bring_in, ids, reported, take_out};
+use super::{PATIENCE, ids, reported};
 
 struct Scene {
     system: System,
@@ -269,7 +269,7 @@ impl Scene {
 
     fn the_others_are_restored_while_a_volume_is_missing(&self) {
         let missing = self.turns.last().unwrap().last().unwrap();
-        take_out(&self.system, missing);
+        self.system.take_out(missing).unwrap();
         let folder = self.system.restored("missing").unwrap();
         let running = self.restoring(&folder);
         until("all that is there", PATIENCE, || {
@@ -286,7 +286,7 @@ impl Scene {
         let backup = self.system.taf(&["run", "small"]).unwrap();
         backup.expect(0).unwrap();
         assert_eq!(self.running()["state"], "JOB_STATE_RUNNING");
-        bring_in(&self.system, missing);
+        self.system.bring_in(missing).unwrap();
         self.is_restored(&folder, running);
     }
 }
