@@ -62,7 +62,7 @@ async fn recalled(view: &View, paths: &[&str]) -> (Vec<RecallPart>, Vec<RecallIt
     let chosen = found
         .1
         .iter()
-        .filter(|item| item.ancestor.is_none())
+        .filter(|item| item.ancestor.is_none_or(|directory| !directory.above))
         .count() as u64;
     assert_eq!(count.entries, chosen);
     found

@@ -456,6 +456,7 @@ async fn directories_above_are_made_with_their_metadata_or_left_alone() {
         list.push(RecallItem {
             path: fake::raw(&path),
             ancestor: Some(Ancestor {
+                above: true,
                 mode: 0o751,
                 uid: rustix::process::geteuid().as_raw(),
                 gid: rustix::process::getegid().as_raw(),

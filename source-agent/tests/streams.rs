@@ -1,4 +1,5 @@
-//! One backup over two drives: one walk, split at directories. And a restore whose second drive fails before it gives anything.
+//! One backup over two drives: one walk, split at directories. And restores: one whose second drive fails before it gives anything,
+//! and one that gives its drive back and needs one again.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 mod fake;
@@ -11,14 +12,15 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use bytes::Bytes;
 use fake::noise::noise;
-use fake::{Site, Told};
+use fake::{Site, Told, Turn, items, recall};
 use taf_format::entry::Kind;
 use taf_format::page::{self, Dictionaries, Page};
 use taf_format::record::{self, Body};
 use taf_format::segment;
-use taf_proto::agent::{BackupDone, Result, result::Done};
-use taf_proto::v1::{Collision, Fault};
+use taf_proto::agent::{Ancestor, BackupDone, RecallItem, RestoreDone, Result, result::Done};
+use taf_proto::v1::{Collision, DumpFormat, Fault};
 use tokio::sync::watch;
 
 const DIRECTORIES: usize = 40;
@@ -306,39 +308,133 @@ async fn an_assignment_that_vanishes_ends_all_streams() {
     drop(release);
 }
 
+/// A source with five files, and where they are restored to.
+struct Five {
+    _keep: tempfile::TempDir,
+    from: PathBuf,
+    to: PathBuf,
+}
+
+impl Five {
+    fn new() -> Self {
+        let keep = tempfile::tempdir().unwrap();
+        let folder = keep.path().canonicalize().unwrap();
+        let (from, to) = (folder.join("from"), folder.join("to"));
+        fs::create_dir(&from).unwrap();
+        fs::create_dir(&to).unwrap();
+        for n in 0..5 {
+            fs::write(from.join(n.to_string()), noise(200_000, n + 1)).unwrap();
+        }
+        Self {
+            _keep: keep,
+            from,
+            to,
+        }
+    }
+
+    fn are_restored(&self, result: &Result) {
+        let done = restored(result);
+        assert_eq!((done.file_count, done.issue_count), (5, 0));
+        let below = self.to.join(self.from.strip_prefix("/").unwrap());
+        for n in 0..5 {
+            let name = n.to_string();
+            let read = |top: &Path| fs::read(top.join(&name)).unwrap();
+            assert!(read(&self.from) == read(&below));
+        }
+    }
+}
+
+fn restored(result: &Result) -> RestoreDone {
+    match &result.done {
+        Some(Done::Restore(done)) => done.clone(),
+        _ => panic!("{result:?}"),
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stream_whose_drive_never_gives_anything_leaves_its_volumes_to_others() {
-    let keep = tempfile::tempdir().unwrap();
-    let folder = keep.path().canonicalize().unwrap();
-    let (from, to) = (folder.join("from"), folder.join("to"));
-    fs::create_dir(&from).unwrap();
-    fs::create_dir(&to).unwrap();
-    for n in 0..5 {
-        fs::write(from.join(n.to_string()), noise(200_000, n + 1)).unwrap();
-    }
-    let mut site = Site::start(&[&from], &[&to]).await;
-    site.backup(&[&from]).await;
+    let five = Five::new();
+    let mut site = Site::start(&[&five.from], &[&five.to]).await;
+    site.backup(&[&five.from]).await;
     site.write_tape();
     // A worker that failed to mount the volume, or was started anew, only says that it is not ready: the controller knows.
     *site.second.not_ready.lock().unwrap() = u32::MAX;
     *site.told.lost.lock().unwrap() = Some("LOAD_FAILED");
-    let first = site.assign_restore(&to, Collision::Never);
-    *site.told.waits.lock().unwrap() = Some(first);
-    let second = site.assign_reader(&to, first);
-    let restored = |result: &Result| match &result.done {
-        Some(Done::Restore(done)) => done.clone(),
-        _ => panic!("{result:?}"),
-    };
+    *site.told.waits.lock().unwrap() = Some(2);
+    let first = site.assign_restore(&five.to, Collision::Never);
+    assert_eq!(first, 2);
+    until("the first stream can be joined", || {
+        *site.told.waited.lock().unwrap() > 0
+    })
+    .await;
+    let second = site.assign_reader(&five.to, first);
     let early = results(&mut site, 1).await;
     assert!(restored(&early[&second]).dropped);
+    assert!(!site.told.asked.lock().unwrap().is_empty());
     *site.told.waits.lock().unwrap() = None;
     let late = results(&mut site, 1).await;
-    let done = restored(&late[&first]);
-    assert_eq!((done.file_count, done.issue_count), (5, 0));
-    for n in 0..5 {
-        let read = |path: PathBuf| fs::read(path).unwrap();
-        let restored = to.join(from.strip_prefix("/").unwrap());
-        let name = n.to_string();
-        assert!(read(from.join(&name)) == read(restored.join(&name)));
-    }
+    five.are_restored(&late[&first]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_needs_a_drive_again_asks_for_the_volume_that_is_read_next() {
+    let five = Five::new();
+    let mut site = Site::start(&[&five.from], &[&five.to]).await;
+    site.backup(&[&five.from]).await;
+    let (pages, table) = site.write_tape();
+    let items = items(&pages);
+    let (early, late) = items.split_at(items.len() / 2);
+    let [one, read, next] = [[0; 16], [1; 16], [2; 16]].map(|uuid| Bytes::copy_from_slice(&uuid));
+    // Of the second turn another stream has read all that is on its first volume.
+    let mut rest = recall(&table, &[], &read);
+    rest.extend(recall(&table, late, &next));
+    *site.told.turns.lock().unwrap() = vec![
+        Turn {
+            recordings: vec![one.clone()],
+            recall: recall(&table, early, &one),
+        },
+        Turn {
+            recordings: vec![read, next.clone()],
+            recall: rest,
+        },
+    ];
+    site.is_in_second_drive([2; 16]);
+    let result = site.restore(&five.to).await;
+    five.are_restored(&result);
+    assert!(*site.told.rested.lock().unwrap());
+    assert_eq!(*site.told.asked.lock().unwrap(), [next]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_recall_that_lists_less_than_was_counted_is_no_good_end() {
+    let five = Five::new();
+    let mut site = Site::start(&[&five.from], &[&five.to]).await;
+    site.backup(&[&five.from]).await;
+    let (pages, table) = site.write_tape();
+    let mut items = items(&pages);
+    site.entry_count = items.len() as u64;
+    // What lies above what was asked for was not counted, and makes up for nothing.
+    let above = Ancestor {
+        mode: 0o755,
+        above: true,
+        ..Ancestor::default()
+    };
+    let above = RecallItem {
+        path: Bytes::from_static(b"above"),
+        ancestor: Some(above),
+        ..RecallItem::default()
+    };
+    items.insert(0, above);
+    site.set_recall(&table, &items);
+    five.are_restored(&site.restore(&five.to).await);
+    let (whole, _) = site.dump(DumpFormat::Tar).await;
+    assert_eq!(restored(&whole).file_count, 5);
+
+    site.entry_count += 1;
+    let less = site.restore(&five.to).await;
+    assert_eq!(reason(&less), "RECALL_INCOMPLETE");
+    let (less, _) = site.dump(DumpFormat::Tar).await;
+    assert_eq!(reason(&less), "RECALL_INCOMPLETE");
+    let last_word = site.told.reader.last_word.lock().unwrap().clone();
+    assert!(last_word.is_some_and(|word| word.is_err()));
 }

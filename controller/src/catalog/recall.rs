@@ -405,6 +405,7 @@ fn metadata(stat: &DirectoryStat) -> Ancestor {
         gid: stat.gid,
         mtime_seconds: stat.mtime.seconds,
         mtime_nanos: stat.mtime.nanos,
+        above: false,
     }
 }
 
@@ -426,7 +427,10 @@ async fn ancestors(
             };
             out.put(RecallItem {
                 path: Bytes::copy_from_slice(path),
-                ancestor: Some(metadata(&stat)),
+                ancestor: Some(Ancestor {
+                    above: true,
+                    ..metadata(&stat)
+                }),
                 ..RecallItem::default()
             })
             .await;

@@ -32,7 +32,7 @@ use self::mapping::Mapping;
 use self::owners::Owners;
 use self::parts::Parts;
 use self::passes::{Broken, Passes, Rest};
-use self::recall::Items;
+use self::recall::{Counts, Items};
 use self::sieve::Sieve;
 pub use self::streams::Groups;
 use self::streams::{Group, Turn, Working};
@@ -85,10 +85,13 @@ async fn bring(
         Err((turn, broken)) => (turn, Err(broken.error())),
     };
     context.counters.phase("finishing");
+    let counts = turn.as_ref().map(|turn| turn.rest.items.counts());
+    let Counts { entries, beside } = counts.unwrap_or_default();
     let writers = turn.map(|turn| turn.writer).into_iter().collect();
     let finished = finish(writers, outcome.is_ok()).await;
     outcome?;
     finished?;
+    stream.is_complete(entries + beside)?;
     Ok(stream.done(false))
 }
 
@@ -129,18 +132,23 @@ impl<'a> Stream<'a> {
         let finished = finish(writers, outcome.is_ok()).await;
         outcome?;
         finished?;
-        let listed = leading.group.counted();
-        if listed < self.work.entry_count {
-            return Err(fault::fault(
-                "RECALL_INCOMPLETE",
-                format!(
-                    "{} entries were to be restored, and the controller listed {listed} of them",
-                    self.work.entry_count
-                ),
-                "look at `taf catalog check`, and restore again with --collision if-different",
-            ));
-        }
+        self.is_complete(leading.group.counted())?;
         Ok(self.done(false))
+    }
+
+    /// Whether the controller listed all that it had counted when this was asked for.
+    fn is_complete(&self, listed: u64) -> Result<(), Error> {
+        if listed >= self.work.entry_count {
+            return Ok(());
+        }
+        Err(fault::fault(
+            "RECALL_INCOMPLETE",
+            format!(
+                "{} entries were to be brought, and the controller listed {listed} of them",
+                self.work.entry_count
+            ),
+            "look at `taf catalog check`, and ask for it again; a restore with --collision if-different",
+        ))
     }
 
     /// Turn after turn until everything has been read, by whomever. Gives the writers that are to be finished.
@@ -176,8 +184,7 @@ impl<'a> Stream<'a> {
             };
             match self.read(turn).await {
                 Ok(turn) => {
-                    let (entries, beside) = turn.rest.items.counts();
-                    group.count(entries, beside);
+                    group.count(turn.rest.items.counts());
                     read.extend(turn.recordings);
                     if is_left {
                         own.push(turn.writer);
@@ -236,8 +243,7 @@ impl<'a> Stream<'a> {
         };
         match self.read(turn).await {
             Ok(turn) => {
-                let (entries, beside) = turn.rest.items.counts();
-                group.count(entries, beside);
+                group.count(turn.rest.items.counts());
                 finish(group.done(turn.writer).into_iter().collect(), true).await?;
                 Ok(self.done(false))
             }
@@ -272,7 +278,8 @@ impl<'a> Stream<'a> {
             ..FetchRecallRequest::default()
         };
         let issues = Some(&self.context.issues);
-        let fetching = recall::fetch(self.context.controller.clone(), wanted, sieve, issues);
+        let controller = self.context.controller.clone();
+        let fetching = recall::fetch(controller, wanted, &self.work.strip_prefix, sieve, issues);
         let fetched = self.context.stop.run_until_cancelled(fetching).await;
         fetched.unwrap_or(Err(Error::Stopped))
     }

@@ -8,6 +8,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use taf_peer::backoff::Backoff;
 use taf_peer::faults;
 use taf_proto::agent::catalog_service_client::CatalogServiceClient;
@@ -34,8 +35,17 @@ pub struct Items {
     waiting: VecDeque<RecallItem>,
     recall: Option<Recall>,
     sieve: Option<Sieve>,
-    /// Entries that came, and directories that come along with them.
-    counts: (u64, u64),
+    counts: Counts,
+    strip: Bytes,
+}
+
+/// What came, of what was counted when the restore was asked for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Entries with a place on tape, whether or not they were left out.
+    pub entries: u64,
+    /// Directories without one, which come with each turn.
+    pub beside: u64,
 }
 
 /// The stream, taken up again where it broke. Whoever waits for it too long stops waiting: it never gives up by itself.
@@ -53,10 +63,11 @@ struct Recall {
 }
 
 /// Fetches the parts, and the items as far as they are asked for. What can't be restored becomes issues; who has
-/// none for it takes a whole version or nothing.
+/// none for it takes a whole version or nothing. `strip` is what is left out of every path.
 pub async fn fetch(
     controller: Channel,
     request: FetchRecallRequest,
+    strip: &Bytes,
     mut sieve: Option<Sieve>,
     issues: Option<&Issues>,
 ) -> Result<(Parts, Items), Error> {
@@ -70,7 +81,6 @@ pub async fn fetch(
         said: false,
     };
     let mut parts = Parts::default();
-    let mut lacks = 0;
     while let Some(message) = recall.next().await? {
         match message {
             Message::Part(part) => {
@@ -82,18 +92,19 @@ pub async fn fetch(
             }
             Message::Lacks(some) => {
                 let issues = issues.ok_or_else(|| fault::protocol("the version is not whole"))?;
-                lacks += some.lacks.len() as u64;
                 for lack in some.lacks {
                     issues.put(&lack.path, &lack.reason, lack.message).await;
                 }
             }
             Message::Items(some) => {
-                let counts = counted((lacks, 0), &some.items);
+                let mut counts = Counts::default();
+                counts.add(&some.items, strip);
                 let items = Items {
                     waiting: sift(&mut sieve, some.items).await?.into(),
                     recall: Some(recall),
                     sieve,
                     counts,
+                    strip: strip.clone(),
                 };
                 return Ok((parts, items));
             }
@@ -101,16 +112,27 @@ pub async fn fetch(
     }
     let nothing = Items {
         sieve,
-        counts: (lacks, 0),
         ..Items::given(Vec::new())
     };
     Ok((parts, nothing))
 }
 
-/// With these items, too.
-fn counted((entries, beside): (u64, u64), items: &[RecallItem]) -> (u64, u64) {
-    let more = items.iter().filter(|item| item.ancestor.is_some()).count() as u64;
-    (entries + items.len() as u64 - more, beside + more)
+impl Counts {
+    /// These came, too. What lies above what was asked for was not counted, nor was the directory that becomes the target itself.
+    fn add(&mut self, items: &[RecallItem], strip: &[u8]) {
+        for item in items.iter().filter(|item| !is_above(&item.path, strip)) {
+            match &item.ancestor {
+                None => self.entries += 1,
+                Some(directory) => self.beside += u64::from(!directory.above),
+            }
+        }
+    }
+}
+
+/// Whether a path is this directory, or lies above it.
+fn is_above(path: &[u8], directory: &[u8]) -> bool {
+    let rest = directory.strip_prefix(path);
+    rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/"))
 }
 
 impl Items {
@@ -120,7 +142,8 @@ impl Items {
             waiting: items.into(),
             recall: None,
             sieve: None,
-            counts: (0, 0),
+            counts: Counts::default(),
+            strip: Bytes::new(),
         }
     }
 
@@ -129,8 +152,8 @@ impl Items {
         self.waiting.drain(..).collect()
     }
 
-    /// How many entries have come, whether or not they were left out; and how many directories that the controller sends each time.
-    pub fn counts(&self) -> (u64, u64) {
+    /// How much has come.
+    pub fn counts(&self) -> Counts {
         self.counts
     }
 
@@ -159,7 +182,7 @@ impl Items {
             match recall.next().await? {
                 None => self.recall = None,
                 Some(Message::Items(some)) => {
-                    self.counts = counted(self.counts, &some.items);
+                    self.counts.add(&some.items, &self.strip);
                     self.waiting
                         .extend(sift(&mut self.sieve, some.items).await?);
                 }

@@ -13,6 +13,7 @@ use tokio::sync::Notify;
 
 use super::parts::Parts;
 use super::passes::Rest;
+use super::recall::Counts;
 use super::write::Writer;
 use crate::issues::Issues;
 use crate::progress::Counters;
@@ -32,9 +33,8 @@ struct State {
     working: Vec<Bytes>,
     unfinished: Vec<Turn>,
     writers: Vec<Writer>,
-    /// Entries of all turns that are done, and directories that only came along with one of them.
-    entries: u64,
-    beside: u64,
+    /// Of all turns that are done.
+    counts: Counts,
 }
 
 /// A turn, and how far it is.
@@ -123,17 +123,17 @@ impl Group {
         None
     }
 
-    /// So many entries of the version, and directories that come along with each turn, were dealt with in one.
-    pub fn count(&self, entries: u64, beside: u64) {
+    /// This came in a turn that is done.
+    pub fn count(&self, counts: Counts) {
         let mut state = self.lock();
-        state.entries += entries;
-        state.beside = state.beside.max(beside);
+        state.counts.entries += counts.entries;
+        state.counts.beside = state.counts.beside.max(counts.beside);
     }
 
-    /// Entries that were dealt with, at most: what comes along counts once.
+    /// Entries that were dealt with: what comes with each turn counts once.
     pub fn counted(&self) -> u64 {
         let state = self.lock();
-        state.entries + state.beside
+        state.counts.entries + state.counts.beside
     }
 
     /// The first stream has ended. Gives the writers of those that ended before, which are to be finished.
@@ -294,8 +294,9 @@ mod tests {
     #[test]
     fn what_comes_along_with_each_turn_counts_once() {
         let group = Group::default();
-        group.count(10, 3);
-        group.count(5, 3);
+        for entries in [10, 5] {
+            group.count(Counts { entries, beside: 3 });
+        }
         assert_eq!(group.counted(), 18);
     }
 }

@@ -98,7 +98,7 @@ impl<'a> Tape<'a> {
                 open
             } else {
                 if self.resting {
-                    self.worker = self.locate_any().await?;
+                    self.worker = self.locate(&wanted).await?;
                     self.resting = false;
                 }
                 self.dial().await?
@@ -181,19 +181,6 @@ impl<'a> Tape<'a> {
         loop {
             if let Some(worker) = self.located(volume).await? {
                 return Ok(worker);
-            }
-            tokio::time::sleep(backoff.next()).await;
-        }
-    }
-
-    /// Where one of the volumes is, as soon as one is there: which of them is brought first the controller chooses.
-    async fn locate_any(&self) -> Result<Worker, Error> {
-        let mut backoff = Backoff::new(RETRY.0, RETRY.1);
-        loop {
-            for volume in &self.volumes {
-                if let Some(worker) = self.located(volume).await? {
-                    return Ok(worker);
-                }
             }
             tokio::time::sleep(backoff.next()).await;
         }

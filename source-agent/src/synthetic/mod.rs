@@ -15,6 +15,7 @@ use std::io::{self, Read as _};
 use std::path::Path;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use taf_proto::agent::{BackupDone, BackupWork, FetchRecallRequest, RecallItem, RestoreDone};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -86,7 +87,8 @@ async fn copy(
         spool
     } else {
         context.counters.phase("spooling");
-        let (parts, items) = recall::fetch(controller.clone(), part(true), None, None).await?;
+        let (parts, items) =
+            recall::fetch(controller.clone(), part(true), &Bytes::new(), None, None).await?;
         tape.turn_to(parts.volumes());
         let mut from = pass::From {
             tape: &mut tape,
@@ -100,7 +102,8 @@ async fn copy(
         }
     };
 
-    let (parts, mut items) = recall::fetch(controller.clone(), part(false), None, None).await?;
+    let (parts, mut items) =
+        recall::fetch(controller.clone(), part(false), &Bytes::new(), None, None).await?;
     tape.turn_to(parts.volumes());
     let (inlets, orders, window) = pass::open()?;
     let streamed = Tape {

@@ -69,12 +69,30 @@ pub struct Told {
     /// Take no chunk while this is set.
     pub hold: Mutex<Option<watch::Receiver<bool>>>,
     pub reads: Mutex<u32>,
+    /// Of a restore: what is read one after the other, if not all of it is on one volume.
+    pub turns: Mutex<Vec<Turn>>,
+    /// The recording in this drive.
+    pub recording: Mutex<[u8; 16]>,
+    /// Whether the drive was left to others.
+    pub rested: Mutex<bool>,
+    /// What else is in a drive, and where; and which recordings were asked for.
+    pub place: Mutex<Option<(Bytes, Worker)>>,
+    pub asked: Mutex<Vec<Bytes>>,
     /// Of a restore: who gets nothing to read as long as another stream has it.
     pub waits: Mutex<Option<u64>>,
+    /// How often it was told so.
+    pub waited: Mutex<u32>,
     /// Why the drive of a restore never gives anything.
     pub lost: Mutex<Option<&'static str>>,
     pub base: base::Bases,
     pub reader: Arc<dump::Reader>,
+}
+
+/// What a stream of a restore is given at a time.
+#[derive(Clone)]
+pub struct Turn {
+    pub recordings: Vec<Bytes>,
+    pub recall: Vec<FetchRecallResponse>,
 }
 
 struct FakeSession {
@@ -245,9 +263,12 @@ impl CatalogService for FakeCatalog {
 
     async fn fetch_recall(
         &self,
-        _: Request<FetchRecallRequest>,
+        request: Request<FetchRecallRequest>,
     ) -> Result<Response<Self::FetchRecallStream>, Status> {
-        let recall = self.0.recall.lock().unwrap().clone();
+        let wanted = request.into_inner().recording_uuids;
+        let turns = self.0.turns.lock().unwrap().clone();
+        let turn = turns.into_iter().find(|turn| turn.recordings == wanted);
+        let recall = turn.map_or_else(|| self.0.recall.lock().unwrap().clone(), |turn| turn.recall);
         let mut answers: Vec<_> = recall.into_iter().map(Ok).collect();
         let mut breaks = self.0.recall_breaks.lock().unwrap();
         if !breaks.is_empty() {
@@ -280,8 +301,16 @@ impl CatalogService for FakeCatalog {
 
     async fn locate_volume(
         &self,
-        _: Request<LocateVolumeRequest>,
+        request: Request<LocateVolumeRequest>,
     ) -> Result<Response<LocateVolumeResponse>, Status> {
+        let wanted = request.into_inner().recording_uuid;
+        self.0.asked.lock().unwrap().push(wanted.clone());
+        if let Some((there, worker)) = &*self.0.place.lock().unwrap()
+            && *there == wanted
+        {
+            let worker = Some(worker.clone());
+            return Ok(Response::new(LocateVolumeResponse { worker }));
+        }
         let (code, reason) = match *self.0.lost.lock().unwrap() {
             Some(reason) => (Code::FailedPrecondition, reason),
             None => (Code::Unavailable, "NOT_READY"),
@@ -290,7 +319,7 @@ impl CatalogService for FakeCatalog {
         Err(faults::status(code, reason, "as the test wants it", none))
     }
 
-    /// Everything is on one volume, which is read once.
+    /// If everything is on one volume it is read once. A further turn is there when the drive was left to others.
     async fn take_volumes(
         &self,
         request: Request<TakeVolumesRequest>,
@@ -298,9 +327,22 @@ impl CatalogService for FakeCatalog {
         let request = request.into_inner();
         let attempt = request.key.unwrap().attempt;
         if *self.0.waits.lock().unwrap() == Some(attempt) {
+            *self.0.waited.lock().unwrap() += 1;
             return Ok(Response::new(TakeVolumesResponse::default()));
         }
-        let complete = !request.read_recording_uuids.is_empty();
+        let read = request.read_recording_uuids;
+        let turns = self.0.turns.lock().unwrap().clone();
+        if !turns.is_empty() {
+            let mut left = turns.into_iter().map(|turn| turn.recordings);
+            let next = left.find(|turn| turn.iter().all(|one| !read.contains(one)));
+            let complete = next.is_none();
+            let waits = !read.is_empty() && !*self.0.rested.lock().unwrap();
+            return Ok(Response::new(TakeVolumesResponse {
+                recording_uuids: next.filter(|_| !waits).unwrap_or_default(),
+                complete,
+            }));
+        }
+        let complete = !read.is_empty();
         let one = bytes::Bytes::from_static(&[0; 16]);
         let recording_uuids = if complete { Vec::new() } else { vec![one] };
         Ok(Response::new(TakeVolumesResponse {
@@ -439,11 +481,16 @@ impl TransferService for FakeTransfer {
             while let Ok(Some(request)) = incoming.message().await {
                 let range = match request.message.unwrap() {
                     read_request::Message::Open(_) => {
-                        let recording_uuid = bytes::Bytes::from_static(&[0; 16]);
+                        let recording = *told.recording.lock().unwrap();
+                        let recording_uuid = Bytes::copy_from_slice(&recording);
                         say(read_response::Message::Ready(ReadReady { recording_uuid })).await;
                         continue;
                     }
                     read_request::Message::Range(range) => range,
+                    read_request::Message::NextVolume(next) if next.recording_uuid.is_empty() => {
+                        *told.rested.lock().unwrap() = true;
+                        return;
+                    }
                     read_request::Message::NextVolume(next) => {
                         panic!("everything is on one volume: {next:?}")
                     }
@@ -493,6 +540,8 @@ pub struct Site {
     pub second: Arc<Told>,
     /// How many streams backups may have.
     pub streams: u32,
+    /// How many entries a restore is told to have.
+    pub entry_count: u64,
     pub state: PathBuf,
     assignments: watch::Sender<Vec<Assignment>>,
     results: mpsc::UnboundedReceiver<taf_proto::agent::Result>,
@@ -585,6 +634,7 @@ impl Site {
             told,
             second,
             streams: 0,
+            entry_count: 1,
             state,
             assignments,
             results,
@@ -684,7 +734,7 @@ impl Site {
             worker: Some(self.worker.clone()),
             target: Some(taf_proto::path::from_raw(raw(target))),
             collision: collision.into(),
-            entry_count: 1,
+            entry_count: self.entry_count,
             byte_count: 1,
             ..RestoreWork::default()
         };
@@ -697,7 +747,7 @@ impl Site {
             worker: Some(self.second_worker.clone()),
             target: Some(taf_proto::path::from_raw(raw(target))),
             collision: v1::Collision::Never.into(),
-            entry_count: 1,
+            entry_count: self.entry_count,
             byte_count: 1,
             leader_attempt: leader,
             ..RestoreWork::default()
@@ -709,7 +759,7 @@ impl Site {
         self.told.reader.clear();
         let work = RestoreWork {
             worker: Some(self.worker.clone()),
-            entry_count: 1,
+            entry_count: self.entry_count,
             byte_count: 1,
             dump_format: format.into(),
             ..RestoreWork::default()
@@ -771,33 +821,55 @@ impl Site {
     }
 
     pub fn set_recall(&self, table: &SegmentTable, items: &[RecallItem]) {
-        let tar = table.tar_range();
-        let part = RecallPart {
-            recording_uuid: bytes::Bytes::from_static(&[0; 16]),
-            barcode: "TAF001L9".into(),
-            archive_ordinal: 1,
-            archive_uuid: uuid_bytes(2),
-            part_number: 1,
-            tape_file: 1,
-            first_block: 4,
-            block_size: BLOCK,
-            byte_count: table.byte_end(),
-            first_tar_offset: tar.start,
-            end_tar_offset: tar.end,
-            segment_table: table.encode().into(),
-        };
-        let message = |message| FetchRecallResponse {
-            message: Some(message),
-        };
-        let mut recall = vec![message(fetch_recall_response::Message::Part(part))];
-        for items in items.chunks(100) {
-            let items = items.to_vec();
-            recall.push(message(fetch_recall_response::Message::Items(
-                RecallItems { items },
-            )));
-        }
-        *self.told.recall.lock().unwrap() = recall;
+        let one = Bytes::from_static(&[0; 16]);
+        *self.told.recall.lock().unwrap() = recall(table, items, &one);
     }
+
+    /// The second drive has the same tape as another recording, and is found.
+    pub fn is_in_second_drive(&self, recording: [u8; 16]) {
+        *self.second.recording.lock().unwrap() = recording;
+        let tape = self.told.tape.lock().unwrap().clone();
+        *self.second.tape.lock().unwrap() = tape;
+        let place = (
+            Bytes::copy_from_slice(&recording),
+            self.second_worker.clone(),
+        );
+        *self.told.place.lock().unwrap() = Some(place);
+    }
+}
+
+/// A recall of items on the volume with this recording.
+pub fn recall(
+    table: &SegmentTable,
+    items: &[RecallItem],
+    recording: &Bytes,
+) -> Vec<FetchRecallResponse> {
+    let tar = table.tar_range();
+    let part = RecallPart {
+        recording_uuid: recording.clone(),
+        barcode: "TAF001L9".into(),
+        archive_ordinal: 1,
+        archive_uuid: uuid_bytes(2),
+        part_number: 1,
+        tape_file: 1,
+        first_block: 4,
+        block_size: BLOCK,
+        byte_count: table.byte_end(),
+        first_tar_offset: tar.start,
+        end_tar_offset: tar.end,
+        segment_table: table.encode().into(),
+    };
+    let message = |message| FetchRecallResponse {
+        message: Some(message),
+    };
+    let mut recall = vec![message(fetch_recall_response::Message::Part(part))];
+    for items in items.chunks(100) {
+        let items = items.to_vec();
+        recall.push(message(fetch_recall_response::Message::Items(
+            RecallItems { items },
+        )));
+    }
+    recall
 }
 
 /// All entries of pages in the order of their places.

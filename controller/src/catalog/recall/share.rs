@@ -86,7 +86,8 @@ impl Scope {
         }
     }
 
-    /// Whether something at this place is sent. What has none, and what no part has, is so each time: it must not be missed.
+    /// Whether something at this place is sent. What has none is so each time: it may be a directory that something else is put in.
+    /// What no part has is so once, with what is on no volume that was counted.
     pub fn holds(&self, place: Option<Place>) -> bool {
         let (
             Some(at),
@@ -103,10 +104,11 @@ impl Scope {
         let part = self.parts.partition_point(|part| {
             (part.archive_ordinal as u32, part.end_tar_offset as u64) <= begin
         });
-        let mine = self.parts.get(part).is_none_or(|part| {
-            let is_stray = !others.contains(&part.recording);
-            own.contains(&part.recording) || (*strays && is_stray)
-        });
+        let mine = match self.parts.get(part) {
+            Some(part) if own.contains(&part.recording) => true,
+            Some(part) => *strays && !others.contains(&part.recording),
+            None => *strays,
+        };
         self.archives.holds(place) && mine
     }
 
@@ -153,9 +155,9 @@ mod tests {
             places.map(|place| scope.holds(place))
         };
         assert_eq!(held(&[]), [true; 6]);
-        // Nothing is left out by all of them; only what has no bytes on tape comes twice.
+        // Nothing is left out by all of them; only what has no place comes twice.
         assert_eq!(held(&[10]), [true, false, true, true, true, true]);
-        assert_eq!(held(&[11]), [false, true, false, false, true, true]);
+        assert_eq!(held(&[11]), [false, true, false, false, false, true]);
         assert_eq!(held(&[11, 10]), [true; 6]);
         let on = |only: &[u128]| -> Vec<i64> {
             scope(only)
