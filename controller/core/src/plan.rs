@@ -16,7 +16,7 @@ mod share;
 mod tests;
 
 pub use elsewhere::to_clear;
-pub use feed::without_second_drive;
+pub use feed::{only_writer, without_second_drive};
 pub use needs::{DriveNeed, Needs, RobotNeed, Wanted};
 pub use share::Shared;
 
@@ -629,9 +629,15 @@ fn any_of(
             && (!d.down || own(d))
             && (!d.busy || own(d))
             && allowed(d)
+            && needs.leaves != Some(d.id)
             && !taken.drives.contains(&d.id)
     };
     if let Some(holder) = cartridge.in_drive {
+        if needs.leaves == Some(holder) {
+            return wait(format!(
+                "volume {barcode} is in the only drive that it can be copied in: it has to be put into a slot first"
+            ));
+        }
         return match world.drives.iter().filter(free).find(|d| d.id == holder) {
             Some(drive) if unfit(drive).is_some() => wait(format!(
                 "volume {barcode} is in a drive that can't use it so: put it into a slot"
@@ -661,6 +667,10 @@ fn any_of(
                 Some(Running { bound: true, .. }) => format!(
                     "volume {barcode} is in another library than the drive, or that one is not connected"
                 ),
+                _ if needs.leaves.is_some() => {
+                    "every drive but the one that is to be written in is busy, down or not connected"
+                        .to_owned()
+                }
                 _ => "every drive of the library is busy, down or not connected".to_owned(),
             })
         })

@@ -87,6 +87,7 @@ pub(super) async fn decide_on(
         }
     }
     let (mut jobs, mut world) = state.planning();
+    state.spare_writers(&mut jobs, &world);
     let trusted = state.trust.distrusted.is_none();
     if trusted {
         for begun in indexing::begin_on(tx, state, &jobs, limits.index_after).await? {

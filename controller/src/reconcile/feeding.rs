@@ -36,24 +36,39 @@ impl State {
     pub(super) fn feeds_in_the_way(&self, world: &World) -> Vec<Decision> {
         let mut decisions = Vec::new();
         for feed in self.feeds.iter().filter(|feed| feed.state == "queued") {
-            let waiting = self
-                .queued_job(feed.backup)
-                .and_then(|job| job.pool.as_ref());
-            let running = || {
-                self.first_of(feed.backup)
-                    .and_then(|live| live.pool.as_ref())
-            };
-            let Some((pool, _)) = waiting.or_else(running) else {
+            let Some(pool) = self.copied_into(feed) else {
                 continue;
             };
             decisions.extend(plan::without_second_drive(
                 feed.job_id,
                 &feed.volumes,
-                *pool,
+                pool,
                 world,
             ));
         }
         decisions
+    }
+
+    /// Has feeds leave the only drives that their backups could write in.
+    pub(super) fn spare_writers(&self, jobs: &mut [plan::Job], world: &World) {
+        for job in jobs {
+            let feed = self.feed(job.id);
+            let pool = feed.and_then(|feed| self.copied_into(feed));
+            if let (Some(feed), Some(pool)) = (feed, pool) {
+                job.needs.leaves = plan::only_writer(&feed.volumes, pool, world);
+            }
+        }
+    }
+
+    /// The pool that the backup of a feed writes into.
+    fn copied_into(&self, feed: &Feed) -> Option<i64> {
+        let waiting = self.queued_job(feed.backup);
+        let waiting = waiting.and_then(|job| job.pool.as_ref());
+        let running = || {
+            let live = self.first_of(feed.backup);
+            live.and_then(|live| live.pool.as_ref())
+        };
+        waiting.or_else(running).map(|(pool, _)| *pool)
     }
 }
 

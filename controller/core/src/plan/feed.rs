@@ -10,18 +10,12 @@ use crate::generation::{self, Access};
 /// one to write in. A drive that is only not connected is waited for. Volumes that no library shows say nothing, nor does a pool
 /// without one to write on: they are waited for by whoever needs them.
 pub fn without_second_drive(job: i64, reads: &[i64], pool: i64, world: &World) -> Option<Decision> {
-    let is_read = |c: &&Cartridge| c.volume.is_some_and(|id| reads.contains(&id));
-    let shown = world.cartridges.iter().filter(|c| c.library.is_some());
-    // A volume with both would stay for as long as the new version is kept, so none is written that is read.
-    let written = shown.clone().filter(|c| !is_read(c));
-    let written: Vec<_> = written
-        .filter(|c| c.pool == Some(pool) && c.appendable)
-        .collect();
+    let written = written(reads, pool, world);
     let first = written.first()?;
     let sound: Vec<&Drive> = world.drives.iter().filter(|d| !d.down && !d.hung).collect();
     let there = sound.iter().copied().filter(|d| d.connected);
     let there: Vec<&Drive> = there.collect();
-    for read in shown.filter(is_read) {
+    for read in shown(world).filter(|c| is_read(c, reads)) {
         let pair = |drives: &[&Drive]| {
             let readers = fit(drives, &[read], Access::Read);
             let writers = fit(drives, &written, Access::Write);
@@ -71,6 +65,31 @@ pub fn without_second_drive(job: i64, reads: &[i64], pool: i64, world: &World) -
         return Some(Decision::Fail { job, stream, fault });
     }
     None
+}
+
+/// The drive that such a job leaves to the one that copies, as no other one that is there can write on a volume of the pool.
+pub fn only_writer(reads: &[i64], pool: i64, world: &World) -> Option<i64> {
+    let there = world.drives.iter();
+    let there: Vec<&Drive> = there
+        .filter(|d| !d.down && !d.hung && d.connected)
+        .collect();
+    let writers = fit(&there, &written(reads, pool, world), Access::Write);
+    writers.first().copied().filter(|_| writers.len() == 1)
+}
+
+fn shown(world: &World) -> impl Iterator<Item = &Cartridge> {
+    world.cartridges.iter().filter(|c| c.library.is_some())
+}
+
+fn is_read(cartridge: &Cartridge, reads: &[i64]) -> bool {
+    cartridge.volume.is_some_and(|id| reads.contains(&id))
+}
+
+/// The volumes that the copy may go to. One with both would stay for as long as the new version is kept, so none is written that is
+/// read.
+fn written<'a>(reads: &[i64], pool: i64, world: &'a World) -> Vec<&'a Cartridge> {
+    let of_pool = shown(world).filter(|c| c.pool == Some(pool) && c.appendable);
+    of_pool.filter(|c| !is_read(c, reads)).collect()
 }
 
 /// Those of the drives that can do this with one of the cartridges, each in its library.

@@ -16,6 +16,8 @@ pub struct Needs {
     pub to: Option<carry::To>,
     /// Whether it rests while the catalog is not trusted.
     pub trust: bool,
+    /// A drive that it leaves to another job, whatever is in it.
+    pub leaves: Option<i64>,
 }
 
 /// The cartridge that a job needs.
@@ -72,6 +74,7 @@ impl Needs {
             robot,
             to: None,
             trust: false,
+            leaves: None,
         }
     }
 

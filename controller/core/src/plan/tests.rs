@@ -602,6 +602,45 @@ fn the_two_drives_of_a_synthetic_full_can_do_what_each_is_for() {
 }
 
 #[test]
+fn who_reads_for_a_synthetic_full_leaves_the_only_drive_to_write_in() {
+    let drives = |first| {
+        [(1, 8), (2, 9)].map(|(id, generation)| Drive {
+            generation: Some(generation),
+            full: id == first,
+            ..drive(id)
+        })
+    };
+    let of = |generation, id| Cartridge {
+        format: Some(Format::Lto(generation)),
+        ..volume(id)
+    };
+    let volumes = [of(8, 1), of(9, 2)];
+    let world_of = |cartridges: &[Cartridge]| world(&drives(1), cartridges);
+    let needs = |world: &World| Needs {
+        leaves: only_writer(&[1], 1, world),
+        ..Needs::volume(1)
+    };
+    // Both could read it, and the second one is empty; but only that one writes LTO-9.
+    let free = world_of(&volumes);
+    assert_eq!(without_second_drive(7, &[1], 1, &free), None);
+    assert_eq!(grant(Needs::volume(1), &free).drive, Some(2));
+    assert_eq!(grant(needs(&free), &free).drive, Some(1));
+    // If it is in there it comes out first.
+    let inside = Cartridge {
+        in_drive: Some(2),
+        ..of(8, 1)
+    };
+    let inside = world_of(&[inside, of(9, 2)]);
+    assert!(why(needs(&inside), &inside).contains("only drive"));
+    let jobs = [asking(7, needs(&inside))];
+    let decisions = plan(&jobs, &inside);
+    assert_eq!(to_clear(&jobs, &inside, &decisions), [2]);
+    // Where both can write it may have either.
+    let both = world_of(&[of(8, 1), of(8, 2)]);
+    assert_eq!(only_writer(&[1], 1, &both), None);
+}
+
+#[test]
 fn a_restore_begins_with_the_first_of_its_volumes_that_can_be_had() {
     let needs = || Needs::any_of(vec![2, 3, 1]);
     let of = |places: [Option<i64>; 3]| {
