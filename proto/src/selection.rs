@@ -5,6 +5,7 @@
 #![allow(clippy::must_use_candidate, clippy::missing_errors_doc)]
 
 pub mod fnmatch;
+mod needle;
 mod text;
 
 use std::cell::RefCell;
@@ -12,7 +13,7 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
 
 use globset::{Candidate, GlobBuilder, GlobSet, GlobSetBuilder};
-use regex::bytes::{RegexSet, RegexSetBuilder};
+use regex::bytes::{Regex, RegexSet, RegexSetBuilder};
 
 use crate::v1::SelectionRule;
 use crate::v1::selection_rule::Pattern;
@@ -47,6 +48,8 @@ pub struct Rules {
     of_regexes: Vec<usize>,
     /// Whether each rule takes.
     takes: Vec<bool>,
+    /// Every name that a rule matches has one of these texts in it; none if that is not known.
+    needles: Option<Regex>,
     matched: RefCell<Vec<usize>>,
 }
 
@@ -102,6 +105,7 @@ impl Rules {
             of_globs,
             of_regexes,
             takes: rules.iter().map(|rule| rule.take).collect(),
+            needles: needle::of_rules(rules),
             matched: RefCell::default(),
         })
     }
@@ -109,6 +113,13 @@ impl Rules {
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.takes.is_empty()
+    }
+
+    /// Whether there may be a word on one of these names, which stand one behind the other, wherever they are. A false one is certain, and
+    /// costs much less than to ask for each name.
+    pub fn may_match(&self, names: &[u8]) -> bool {
+        let needles = self.needles.as_ref();
+        needles.is_none_or(|needles| needles.is_match(names))
     }
 
     /// The word on a path; none if no rule matches.

@@ -2,6 +2,7 @@
 //! below its floor. A row without a body is a tombstone.
 
 use bytes::Bytes;
+use tokio_postgres::types::ToSql;
 
 use super::{Error, GenericClient, Transaction};
 
@@ -45,6 +46,13 @@ impl Scope {
             ordinal,
             ..self
         }
+    }
+
+    /// The parameters of a statement that only asks for the last one, the ordinal, where not all rows of the floor count: without it, the
+    /// index of keys tells the newest row of each alone, and the others are not read.
+    fn given<'p>(&self, params: &'p [&'p (dyn ToSql + Sync)]) -> &'p [&'p (dyn ToSql + Sync)] {
+        let ordinal = usize::from(self.ordinal == 0);
+        &params[..params.len() - ordinal]
     }
 }
 
@@ -249,15 +257,25 @@ pub struct Range<'a> {
     pub after: Option<(&'a [u8], i64)>,
 }
 
-/// A row that was scanned; one without a body is a tombstone.
-#[derive(Debug, Clone)]
-pub struct Row {
+/// A row that was scanned, as it came.
+#[derive(Debug)]
+pub struct Row(tokio_postgres::Row);
+
+impl Row {
     /// Key.
-    pub chunk: Vec<u8>,
+    pub fn chunk(&self) -> &[u8] {
+        self.0.get(0)
+    }
+
     /// Version that wrote it.
-    pub version: i64,
-    /// Encoded page.
-    pub body: Option<Vec<u8>>,
+    pub fn version(&self) -> i64 {
+        self.0.get(1)
+    }
+
+    /// Encoded page; none for a tombstone.
+    pub fn body(&self) -> Option<&[u8]> {
+        self.0.get(2)
+    }
 }
 
 /// What a version resolves to in a range, pages included, in the order of keys.
@@ -271,28 +289,30 @@ pub async fn page_scan_newest(
         Some((chunk, _)) => (">", chunk),
         None => (">=", range.from),
     };
+    let floor = if scope.ordinal == 0 {
+        ""
+    } else {
+        " AND (version > $4 OR archive_ordinal >= $7)"
+    };
     let sql = client
         .prepare_cached(&format!(
-            "SELECT DISTINCT ON (chunk) chunk, version, body FROM pages \
-             WHERE line_id = $1 AND chunk {compare} $2 AND chunk < $3 AND version >= $4 AND version <= $5 \
-             AND (version > $4 OR archive_ordinal >= $7) ORDER BY chunk, version DESC LIMIT $6::bigint"
+            "SELECT p.chunk, p.version, p.body FROM (SELECT DISTINCT ON (chunk) chunk, version FROM pages \
+             WHERE line_id = $1 AND chunk {compare} $2 AND chunk < $3 AND version >= $4 AND version <= $5{floor} \
+             ORDER BY chunk, version DESC LIMIT $6::bigint) AS k \
+             JOIN pages AS p ON p.line_id = $1 AND p.chunk = k.chunk AND p.version = k.version ORDER BY k.chunk"
         ))
         .await?;
-    let rows = client
-        .query(
-            &sql,
-            &[
-                &scope.line_id,
-                &from,
-                &range.to,
-                &scope.floor,
-                &scope.version,
-                &limit,
-                &scope.ordinal,
-            ],
-        )
-        .await?;
-    Ok(rows.iter().map(row).collect())
+    let params: [&(dyn ToSql + Sync); 7] = [
+        &scope.line_id,
+        &from,
+        &range.to,
+        &scope.floor,
+        &scope.version,
+        &limit,
+        &scope.ordinal,
+    ];
+    let rows = client.query(&sql, scope.given(&params)).await?;
+    Ok(rows.into_iter().map(Row).collect())
 }
 
 /// All rows of a range with versions of a scope, in the order of keys, the newest of each first.
@@ -325,15 +345,7 @@ pub async fn page_scan(
             ],
         )
         .await?;
-    Ok(rows.iter().map(row).collect())
-}
-
-fn row(row: &tokio_postgres::Row) -> Row {
-    Row {
-        chunk: row.get(0),
-        version: row.get(1),
-        body: row.get(2),
-    }
+    Ok(rows.into_iter().map(Row).collect())
 }
 
 /// A resolved row with the length of its page.
@@ -360,27 +372,29 @@ pub async fn page_measure(
 ) -> Result<Vec<Measured>, Error> {
     let compare = if behind.is_some() { ">" } else { ">=" };
     let from = behind.unwrap_or_default();
+    let floor = if scope.ordinal == 0 {
+        ""
+    } else {
+        " AND (version > $3 OR archive_ordinal >= $6)"
+    };
     let sql = client
         .prepare_cached(&format!(
-            "SELECT DISTINCT ON (chunk) chunk, version, archive_ordinal, part_number, \
-             octet_length(body) + octet_length(hashes) FROM pages \
-             WHERE line_id = $1 AND chunk {compare} $2 AND version >= $3 AND version <= $4 \
-             AND (version > $3 OR archive_ordinal >= $6) ORDER BY chunk, version DESC LIMIT $5::bigint"
+            "SELECT p.chunk, p.version, p.archive_ordinal, p.part_number, octet_length(p.body) + octet_length(p.hashes) \
+             FROM (SELECT DISTINCT ON (chunk) chunk, version FROM pages \
+             WHERE line_id = $1 AND chunk {compare} $2 AND version >= $3 AND version <= $4{floor} \
+             ORDER BY chunk, version DESC LIMIT $5::bigint) AS k \
+             JOIN pages AS p ON p.line_id = $1 AND p.chunk = k.chunk AND p.version = k.version ORDER BY k.chunk"
         ))
         .await?;
-    let rows = client
-        .query(
-            &sql,
-            &[
-                &scope.line_id,
-                &from,
-                &scope.floor,
-                &scope.version,
-                &limit,
-                &scope.ordinal,
-            ],
-        )
-        .await?;
+    let params: [&(dyn ToSql + Sync); 6] = [
+        &scope.line_id,
+        &from,
+        &scope.floor,
+        &scope.version,
+        &limit,
+        &scope.ordinal,
+    ];
+    let rows = client.query(&sql, scope.given(&params)).await?;
     Ok(rows.iter().map(measured).collect())
 }
 
@@ -390,26 +404,28 @@ pub async fn page_measure_keys(
     scope: Scope,
     chunks: &[&[u8]],
 ) -> Result<Vec<Measured>, Error> {
+    let floor = if scope.ordinal == 0 {
+        ""
+    } else {
+        " AND (version > $3 OR archive_ordinal >= $5)"
+    };
     let sql = client
-        .prepare_cached(
-            "SELECT DISTINCT ON (chunk) chunk, version, archive_ordinal, part_number, \
-             octet_length(body) + octet_length(hashes) FROM pages \
-             WHERE line_id = $1 AND chunk = ANY($2::bytea[]) AND version >= $3 AND version <= $4 \
-             AND (version > $3 OR archive_ordinal >= $5) ORDER BY chunk, version DESC",
-        )
+        .prepare_cached(&format!(
+            "SELECT p.chunk, p.version, p.archive_ordinal, p.part_number, octet_length(p.body) + octet_length(p.hashes) \
+             FROM (SELECT DISTINCT ON (chunk) chunk, version FROM pages \
+             WHERE line_id = $1 AND chunk = ANY($2::bytea[]) AND version >= $3 AND version <= $4{floor} \
+             ORDER BY chunk, version DESC) AS k \
+             JOIN pages AS p ON p.line_id = $1 AND p.chunk = k.chunk AND p.version = k.version ORDER BY k.chunk"
+        ))
         .await?;
-    let rows = client
-        .query(
-            &sql,
-            &[
-                &scope.line_id,
-                &chunks,
-                &scope.floor,
-                &scope.version,
-                &scope.ordinal,
-            ],
-        )
-        .await?;
+    let params: [&(dyn ToSql + Sync); 5] = [
+        &scope.line_id,
+        &chunks,
+        &scope.floor,
+        &scope.version,
+        &scope.ordinal,
+    ];
+    let rows = client.query(&sql, scope.given(&params)).await?;
     Ok(rows.iter().map(measured).collect())
 }
 

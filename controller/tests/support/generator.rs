@@ -194,6 +194,7 @@ impl Generator {
     pub fn again(&self, ordinal: u32) -> Self {
         Self {
             encoder: Encoder::new(self.known.newest()).unwrap(),
+            known: self.known.clone(),
             ..Self::new(1, ordinal)
         }
     }

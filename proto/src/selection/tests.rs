@@ -139,3 +139,38 @@ fn surprises_are_told() {
     assert!(fnmatch::import("/a/*.o").warnings[0].contains("subdirectories"));
     assert!(fnmatch::import("/a/b").warnings.is_empty());
 }
+
+/// What can be left out by looking at all names at once is what no rule has a word on.
+#[test]
+fn names_that_may_not_match_do_not() {
+    let globs = [
+        "*.pdf", "a", "b*", "*a?b", "x/*.a", "/x/a", "x/**/b.a", "**/a.b", "a/", "*", "a**b",
+        "{a,b}.a", r"a\?b", ".*.*", "x/**", "a.b*/", "ab",
+    ];
+    let names = [
+        "a", "b", "ab", "a.b", "b.a", ".a.pdf", "a?b", "axb", "pdf", "xa", "A",
+    ];
+    let mut left_out = 0;
+    for one in globs {
+        for other in globs {
+            let rules = rules(&[one, other]);
+            for name in names {
+                for directory in [false, true] {
+                    let matches = ["", "x/", "x/a/", "a/"].iter().any(|above| {
+                        rules
+                            .word(format!("{above}{name}").as_bytes(), directory)
+                            .is_some()
+                    });
+                    let may = rules.may_match(name.as_bytes());
+                    assert!(may || !matches, "{one} {other} {name}");
+                    left_out += u32::from(!may);
+                }
+            }
+        }
+    }
+    assert!(left_out > 100);
+    let needles = rules(&["*.pdf", "x*"]);
+    assert!(!needles.may_match(b"aabbcc.doc"));
+    assert!(needles.may_match(b"aab.pdfcc") && needles.may_match(b"aaxbb"));
+    assert!(rules(&["re:x"]).may_match(b"a"));
+}

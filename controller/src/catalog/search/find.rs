@@ -145,15 +145,19 @@ impl Worker {
         page: &Page,
         batch: &mut Batch,
     ) -> Result<(), Error> {
-        let chunk = group.chunk.as_slice();
+        let chunk = group.chunk();
         self.decoder
-            .names(chunk, &page.body, &mut self.names)
+            .names(chunk, page.body(), &mut self.names)
             .map_err(|cause| damaged(chunk, cause))?;
         let directory = self.names.directory();
         if !is_below(directory, &wanted.directory) {
             return Ok(());
         }
         batch.scanned += self.names.len() as u64;
+        let rules = self.rules.as_ref();
+        if rules.is_some_and(|rules| !rules.may_match(self.names.text())) {
+            return Ok(());
+        }
         self.candidates.clear();
         self.path.clear();
         self.path.extend_from_slice(directory);
@@ -181,7 +185,7 @@ impl Worker {
         let directory: Arc<[u8]> = directory.into();
         let mut whole = self
             .decoder
-            .decode(chunk, &page.body, None)
+            .decode(chunk, page.body(), None)
             .map_err(|cause| damaged(chunk, cause))?;
         for &index in &self.candidates {
             let entry = &mut whole.entries[index];

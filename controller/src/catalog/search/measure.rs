@@ -91,10 +91,10 @@ pub fn measure(
 fn sum(mut decoder: Decoder, groups: &[Group], top: &[u8]) -> Result<Vec<Sum>, Error> {
     let mut sums = Vec::with_capacity(groups.len());
     for group in groups {
-        let chunk = group.chunk.as_slice();
+        let chunk = group.chunk();
         for page in &group.pages {
             let page = decoder
-                .decode(chunk, &page.body, None)
+                .decode(chunk, page.body(), None)
                 .map_err(|cause| damaged(chunk, cause))?;
             if !is_below(&page.directory, top) {
                 continue;

@@ -17,8 +17,7 @@ const BYTES: usize = 8 << 20;
 
 /// A chunk's page in some versions.
 pub(super) struct Page {
-    /// Encoded.
-    pub(super) body: Vec<u8>,
+    row: Row,
     /// Newest version that has it.
     pub(super) newest: i64,
     /// Oldest version that has it.
@@ -27,10 +26,23 @@ pub(super) struct Page {
     pub(super) count: u64,
 }
 
-/// A chunk with its pages, newest first.
+impl Page {
+    /// Encoded.
+    pub(super) fn body(&self) -> &[u8] {
+        // Only rows that have one become pages.
+        self.row.body().unwrap_or_default()
+    }
+}
+
+/// A chunk with its pages, newest first; at least one.
 pub(super) struct Group {
-    pub(super) chunk: Vec<u8>,
     pub(super) pages: Vec<Page>,
+}
+
+impl Group {
+    pub(super) fn chunk(&self) -> &[u8] {
+        self.pages.first().map_or(&[], |page| page.row.chunk())
+    }
 }
 
 /// The versions of one line that are looked at.
@@ -133,16 +145,15 @@ impl Scan {
             let wanted = self.limit;
             self.done = (rows.len() as i64) < wanted;
             self.limit = ROWS;
+            if let Some(last) = rows.last() {
+                self.after = Some((last.chunk().to_vec(), last.version()));
+            }
             for row in rows {
-                if self
-                    .open
-                    .first()
-                    .is_some_and(|open| open.chunk != row.chunk)
-                {
+                let open = self.open.first();
+                if open.is_some_and(|open| open.chunk() != row.chunk()) {
                     groups.extend(self.close());
                 }
-                bytes += row.body.as_ref().map_or(0, Vec::len);
-                self.after = Some((row.chunk.clone(), row.version));
+                bytes += row.body().map_or(0, <[u8]>::len);
                 self.open.push(row);
             }
             if self.done {
@@ -180,28 +191,23 @@ impl Scan {
 
     /// The chunk of which all rows have come; none if no version has a page of it.
     fn close(&mut self) -> Option<Group> {
-        let rows = std::mem::take(&mut self.open);
-        let chunk = rows.first()?.chunk.clone();
         let mut newer = None;
-        let mut found = Vec::new();
-        for row in rows {
-            let having = self.versions.having(row.version, newer);
-            newer = Some(row.version);
-            if let (Some(body), Some(oldest), Some(newest)) =
-                (row.body, having.first(), having.last())
+        let mut pages = Vec::new();
+        for row in self.open.drain(..) {
+            let having = self.versions.having(row.version(), newer);
+            newer = Some(row.version());
+            if let (Some(_), Some(oldest), Some(newest)) =
+                (row.body(), having.first(), having.last())
             {
-                found.push(Page {
-                    body,
+                pages.push(Page {
                     newest: newest.0,
                     oldest: oldest.0,
                     count: having.len() as u64,
+                    row,
                 });
             }
         }
-        (!found.is_empty()).then_some(Group {
-            chunk,
-            pages: found,
-        })
+        (!pages.is_empty()).then_some(Group { pages })
     }
 }
 

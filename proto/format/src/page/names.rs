@@ -32,6 +32,11 @@ impl Names {
         self.ends.is_empty()
     }
 
+    /// All names, one behind the other.
+    pub fn text(&self) -> &[u8] {
+        &self.text
+    }
+
     /// Names and kinds in the byte order of names, as the page's entries.
     pub fn iter(&self) -> impl Iterator<Item = (&[u8], Kind)> {
         let mut from = 0;
