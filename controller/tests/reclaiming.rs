@@ -6,6 +6,8 @@
 mod asked;
 #[path = "support/cartridges.rs"]
 mod cartridges;
+#[path = "reclaiming/met.rs"]
+mod met;
 mod served;
 #[path = "units/site.rs"]
 mod site;

@@ -19,7 +19,7 @@ use crate::store::{self, Client, Transaction, bigint, indexes, lines, orphans};
 /// Why a copy is of no use.
 const ELSEWHERE: &str = "the part is not where it was copied from any more";
 /// See [`ELSEWHERE`].
-const READ: &str = "a job that began before the part was copied last reads it where it was then; run it again when that has ended";
+pub(super) const READ: &str = "a job that began before the part was copied last reads it where it was then; run it again when that has ended";
 /// See [`ELSEWHERE`].
 const DISTRUSTED: &str =
     "the catalog may be older than the tapes, and lets nothing go until they are inspected";
@@ -106,14 +106,20 @@ fn is_same(known: &Placed, header: &PartHeader, mut records: blake3::Hasher) -> 
 
 /// Whether two encoded tables are of the same segments; the first block of a copy may have another size.
 pub(super) fn have_same_segments(one: &[u8], other: &[u8]) -> Result<bool, Error> {
-    let table = |encoded: &[u8]| {
-        SegmentTable::decode(encoded).map_err(|error| Error::Invalid(error.to_string()))
-    };
-    let segments = |table: &SegmentTable| -> Vec<(u64, u32, u64, u32)> {
-        let what = |s: &Located| (s.sequence, s.stored_length, s.tar_offset, s.tar_length);
-        table.segments().iter().map(what).collect()
-    };
-    Ok(segments(&table(one)?) == segments(&table(other)?))
+    Ok(segments(one)? == segments(other)?)
+}
+
+/// Whether an encoded table is of the segments of another one and more.
+pub(super) fn goes_on_from(longer: &[u8], shorter: &[u8]) -> Result<bool, Error> {
+    let (longer, shorter) = (segments(longer)?, segments(shorter)?);
+    Ok(longer.len() > shorter.len() && longer.starts_with(&shorter))
+}
+
+/// What the segments of an encoded table are, wherever they lie.
+fn segments(encoded: &[u8]) -> Result<Vec<(u64, u32, u64, u32)>, Error> {
+    let table = SegmentTable::decode(encoded).map_err(|error| Error::Invalid(error.to_string()))?;
+    let what = |s: &Located| (s.sequence, s.stored_length, s.tar_offset, s.tar_length);
+    Ok(table.segments().iter().map(what).collect())
 }
 
 async fn move_on(

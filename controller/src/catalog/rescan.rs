@@ -72,6 +72,7 @@ where
         job: assignment.job_id,
         lines: BTreeSet::new(),
         parts: 0,
+        put_off: Vec::new(),
     };
     loop {
         match next(&mut messages).await? {
@@ -177,6 +178,10 @@ enum Fate {
     Add(Archive),
     /// It is one that the catalog has elsewhere, and lies here from now on: archive, and where it was.
     Move(i64, Placed),
+    /// The same, and all that the catalog has is a torn copy of it.
+    Extend(Archive, Placed),
+    /// The same, but somebody reads it where it was before that.
+    Wait,
     /// It is as the catalog has it, or is none of what the catalog has.
     Known,
     /// It is nobody's, and why.
@@ -191,6 +196,8 @@ struct Intake {
     /// Lines of which something came.
     lines: BTreeSet<i64>,
     parts: u64,
+    /// Tape files that can't be taken in before somebody has read to the end.
+    put_off: Vec<u64>,
 }
 
 impl Intake {
@@ -283,7 +290,7 @@ impl Intake {
             ordinal,
             part: i32::try_from(part.part_number)
                 .map_err(|_| Error::Invalid("a part's number is too large".into()))?,
-            stored: matches!(&fate, Fate::Add(archive) if archive.state != "abandoned"),
+            stored: matches!(&fate, Fate::Add(archive) | Fate::Extend(archive, _) if archive.state != "abandoned"),
             pages: Vec::new(),
             bytes: 0,
             table: Vec::new(),
@@ -324,11 +331,25 @@ impl Intake {
                 self.parts += 1;
                 return Ok(());
             }
+            Fate::Extend(archive, from)
+                if relocation::goes_on_from(&rows.table, &from.segment_table)? =>
+            {
+                let to = self.row(archive.id, part, rows.table)?;
+                self.relocate_on(&tx, &from, &to).await?;
+                reclaims::part_extend_on(&tx, from.id, &to).await?;
+                tx.commit().await?;
+                self.parts += 1;
+                return Ok(());
+            }
             Fate::Known => {
                 tx.rollback().await?;
                 return Ok(());
             }
-            Fate::Move(..) => OTHERWISE,
+            Fate::Wait => {
+                self.put_off.push(part.tape_file);
+                relocation::READ
+            }
+            Fate::Move(..) | Fate::Extend(..) => OTHERWISE,
             Fate::Orphan(why) => why,
         };
         tx.rollback().await?;
@@ -361,7 +382,11 @@ impl Intake {
         let free = !known || orphans::orphan_exists(tx, recording, tape_file).await?;
         let number = i32::try_from(part.part_number).unwrap_or_default();
         let placed = reclaims::part_place_on(tx, archive.id, number).await?;
-        Ok(match placed {
+        let is_longer = |torn_at| bigint(part.last_sequence).is_ok_and(|last| last > torn_at);
+        let fate = match placed {
+            Some(placed) if free && placed.torn_at.is_some_and(is_longer) => {
+                Fate::Extend(archive, placed)
+            }
             Some(placed)
                 if free && (i64::from(part.copy) > i64::from(placed.copy) || !placed.in_place) =>
             {
@@ -378,6 +403,14 @@ impl Intake {
                 Fate::Orphan(OTHERWISE)
             }
             None => Fate::Add(archive),
+        };
+        Ok(match fate {
+            Fate::Move(_, from) | Fate::Extend(_, from)
+                if reclaims::part_is_read_on(tx, from.id).await? =>
+            {
+                Fate::Wait
+            }
+            fate => fate,
         })
     }
 
@@ -460,20 +493,24 @@ impl Intake {
             let why = "tape files of it could not be taken in by a rebuild";
             orphans::recording_verdict_on(&tx, recording, "read-only", why).await?;
         }
-        let mut told = Vec::new();
-        for (number, problem) in (1..).zip(&trailer.problems) {
-            let (barcode, file) = (&self.volume.barcode, problem.tape_file);
-            told.push(Issue {
+        let unreadable = trailer.problems.iter();
+        let unreadable = unreadable.map(|problem| (problem.tape_file, problem.reason.as_str()));
+        let put_off = self.put_off.iter().map(|file| (*file, relocation::READ));
+        let unreadable = unreadable.map(|said| ("TAPE_FILE_UNREADABLE", said));
+        let put_off = put_off.map(|said| ("PART_IS_READ", said));
+        let told: Vec<Issue> = (1..)
+            .zip(unreadable.chain(put_off))
+            .map(|(number, (reason, (file, why)))| Issue {
                 attempt_id: self.attempt,
                 number,
                 path: Vec::new(),
-                reason: "TAPE_FILE_UNREADABLE".into(),
+                reason: reason.into(),
                 message: format!(
-                    "tape file {file} of {barcode} was not taken in: {}",
-                    problem.reason
+                    "tape file {file} of {} was not taken in: {why}",
+                    self.volume.barcode
                 ),
-            });
-        }
+            })
+            .collect();
         issues::issue_add_on(&tx, self.attempt, &told).await?;
         tx.commit().await?;
         Ok(())

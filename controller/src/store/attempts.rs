@@ -58,7 +58,7 @@ pub struct LiveAttempt {
     pub wanted_volume_id: Option<i64>,
     /// The volume that is reclaimed.
     pub reclaimed: Option<i64>,
-    /// Of a reclaiming, or a verification: its issues so far.
+    /// Of a reclaiming, a verification or a rescan: its issues so far.
     pub issue_count: u64,
     /// For how long it has waited for its next volume, seconds; none if it does not wait for one.
     pub waiting_seconds: Option<f64>,
@@ -180,7 +180,7 @@ const LIVE_SELECT: &str = "SELECT t.id, t.job_id, j.kind, j.cancel_asked, t.epoc
      CASE WHEN w.kind = 'synthetic-full' THEN 1 ELSE p.streams END AS streams, \
      t.seat, COALESCE(po.sources_per_drive, 1), s.ignore_ctime, s.ignore_inode, s.always_compare_content, j.removal, \
      p.compression_method, COALESCE(w.kind = 'synthetic-full', false) AS synthetic, rv.id AS reclaimed, \
-     CASE WHEN j.kind IN ('reclaim', 'verify') THEN (SELECT count(*) FROM issues i WHERE i.attempt_id = t.id) ELSE 0 END AS issue_count, j.dump_format \
+     CASE WHEN j.kind IN ('reclaim', 'verify', 'rescan') THEN (SELECT count(*) FROM issues i WHERE i.attempt_id = t.id) ELSE 0 END AS issue_count, j.dump_format \
      FROM attempts t JOIN jobs j ON j.id = t.job_id \
      LEFT JOIN agents a ON a.id = t.agent_id \
      LEFT JOIN archives r ON r.attempt_id = t.id AND j.kind = 'backup' \

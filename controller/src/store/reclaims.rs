@@ -153,6 +153,8 @@ pub struct Placed {
     pub segment_table: Bytes,
     /// How often it was copied.
     pub copy: i32,
+    /// The last segment of a copy that ends without a filemark or was cut off: the part itself may have more.
+    pub torn_at: Option<i64>,
 }
 
 /// A part by its archive and number, held until the transaction ends.
@@ -162,8 +164,8 @@ pub async fn part_place_on(
     number: i32,
 ) -> Result<Option<Placed>, Error> {
     let sql = "SELECT x.id, x.recording_uuid, x.damage IS NULL AND EXISTS (SELECT 1 FROM volumes AS v WHERE v.recording_uuid = x.recording_uuid \
-               AND v.state NOT IN ('unlabelled', 'quarantined')), x.tape_file, x.digest, x.segment_table, x.copy_number \
-               FROM parts AS x WHERE x.archive_id = $1 AND x.part_number = $2 FOR UPDATE OF x";
+               AND v.state NOT IN ('unlabelled', 'quarantined')), x.tape_file, x.digest, x.segment_table, x.copy_number, \
+               CASE WHEN x.truncated AND x.copy_number > 0 THEN x.last_sequence ELSE NULL END AS torn_at FROM parts AS x WHERE x.archive_id = $1 AND x.part_number = $2 FOR UPDATE OF x";
     let row = tx.query_opt(sql, &[&archive, &number]).await?;
     Ok(row.map(|row| Placed {
         id: row.get(0),
@@ -173,6 +175,7 @@ pub async fn part_place_on(
         digest: row.get(4),
         segment_table: Bytes::from(row.get::<_, Vec<u8>>(5)),
         copy: row.get(6),
+        torn_at: row.get(7),
     }))
 }
 
@@ -209,6 +212,19 @@ pub async fn part_move_on(tx: &Transaction<'_>, from: &Placed, to: &NewPart) -> 
                 &to.segment_table.as_ref(),
                 &to.copy,
             ],
+        )
+        .await?;
+    Error::expect_one(rows, "part")
+}
+
+/// A part has more segments than the torn copy of it that was met first.
+pub async fn part_extend_on(tx: &Transaction<'_>, part: i64, to: &NewPart) -> Result<(), Error> {
+    let sql =
+        "UPDATE parts SET last_sequence = $2, end_tar_offset = $3, final_part = $4 WHERE id = $1";
+    let rows = tx
+        .execute(
+            sql,
+            &[&part, &to.last_sequence, &to.end_tar_offset, &to.final_part],
         )
         .await?;
     Error::expect_one(rows, "part")
