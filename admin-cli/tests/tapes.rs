@@ -269,6 +269,48 @@ fn of_a_part_and_its_copies_one_that_is_whole_is_taken() {
 }
 
 #[test]
+fn what_is_damaged_of_a_copy_is_read_from_another_one() {
+    let files = files();
+    let sealed = segments(ARCHIVE, &files);
+    let copy =
+        |tape_file: u32, number: u32, of: &[taf_format::segment::Sealed], copy: u32| Block0 {
+            copy,
+            created_at_unix_nanos: 1_767_225_600_000_000_000 + i64::from(copy),
+            ..block0(ARCHIVE, tape_file, number, &of[0])
+        };
+    let (one, two) = sealed.split_at(4);
+    let whole = part(&copy(1, 1, one, 0), one);
+    // From a block on so many are overwritten.
+    let hurt = |blocks: &[Bytes], from: usize, count: usize| -> Vec<Bytes> {
+        let mut hurt = blocks.to_vec();
+        for block in &mut hurt[from..from + count] {
+            *block = vec![0x5a; block.len()].into();
+        }
+        hurt
+    };
+    let newer = part(&copy(2, 1, one, 1), one);
+    let second = part(&copy(3, 2, two, 0), two);
+    let last = newer.len() - 1;
+    for damaged in [
+        // Its beginning, with and without its first block; its middle, and its end.
+        hurt(&newer, 0, 3),
+        hurt(&newer, 1, 3),
+        hurt(&newer, 6, 2),
+        hurt(&newer, last, 1),
+    ] {
+        let scene = Scene::new(&[whole.clone(), damaged, second.clone()]);
+        let (said, srv) = scene.extract(&[]);
+        said.expect(0);
+        assert_eq!(below(&srv), expected(&files, &[]));
+    }
+    // Each has what the other one lacks.
+    let scene = Scene::new(&[hurt(&whole, 2, 2), hurt(&newer, 8, 2), second]);
+    let (said, srv) = scene.extract(&[]);
+    said.expect(0);
+    assert_eq!(below(&srv), expected(&files, &[]));
+}
+
+#[test]
 fn listing_writes_nothing_and_names_can_not_act_on_the_terminal() {
     let scene = Scene::simple(&files());
     let said = run(

@@ -33,6 +33,8 @@ pub struct Archive {
     pub ordinal: u32,
     /// Its parts, in the archive's order.
     pub parts: Vec<Place>,
+    /// Of each part, where else it is: what can't be read of it may be there.
+    pub copies: Vec<Vec<Place>>,
 }
 
 impl Shelf {
@@ -106,19 +108,47 @@ impl Shelf {
                 parts.sort_by_key(|&place| (begins(place), length(place), created(place), place));
                 // A part that was torn before it held a whole segment was begun again elsewhere, as the same part; one that was copied
                 // to another cartridge is there twice, and the copy may be torn: the longest is whole.
-                parts.reverse();
-                parts.dedup_by_key(|place| begins(*place));
-                parts.reverse();
+                let same = parts.chunk_by(|one, other| begins(*one) == begins(*other));
+                let mut found: Vec<Vec<Place>> = same.map(<[Place]>::to_vec).collect();
+                for same in &mut found {
+                    same.reverse();
+                }
+                let found = self.with_headless(found);
+                let copies = found.iter().map(|same| same[1..].to_vec()).collect();
+                let parts: Vec<Place> = found.iter().map(|same| same[0]).collect();
                 let first = parts.first().and_then(|&place| self.part(place));
                 Archive {
                     uuid,
                     ordinal: first.map_or(0, |part| part.ordinal),
                     parts,
+                    copies,
                 }
             })
             .collect();
         archives.sort_by_key(|archive| archive.parts.iter().min().copied());
         archives
+    }
+
+    /// What lost its first block and lies between two parts of which one follows the other is a copy of the earlier one.
+    fn with_headless(&self, found: Vec<Vec<Place>>) -> Vec<Vec<Place>> {
+        let number = |same: &[Place]| {
+            let block0 = same
+                .iter()
+                .find_map(|&place| self.part(place)?.block0.as_ref());
+            block0.map(|block0| block0.part)
+        };
+        let mut kept: Vec<Vec<Place>> = Vec::new();
+        for same in found {
+            let named = kept.iter().rposition(|before| number(before).is_some());
+            if let (Some(named), Some(of)) = (named, number(&same))
+                && number(&kept[named]).is_some_and(|before| before + 1 == of)
+            {
+                let headless: Vec<Place> = kept.drain(named + 1..).flatten().collect();
+                kept[named].extend(headless);
+            }
+            kept.push(same);
+        }
+        kept
     }
 
     /// Whether the archive has a beginning here, all parts behind it, and its last segment. Reads the end of its last part

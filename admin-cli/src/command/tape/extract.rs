@@ -35,7 +35,8 @@ enum CollisionWord {
 /// Restore files from a tape alone, with no server and no catalog
 ///
 /// Reads the newest complete archive of the tape, or the one that is named. An archive that goes on with other cartridges
-/// needs them too (--next), in any order. Every entry keeps its full path below DIR.
+/// needs them too (--next), in any order. A cartridge that was reclaimed may be named as well: what is damaged of the copies
+/// is read from there. Every entry keeps its full path below DIR.
 /// Every file is checked against the hash on the tape; what is damaged is named, and all else is restored (exit status
 /// 3). DIR itself keeps its own mode and owner.
 #[derive(Debug, clap::Args)]
