@@ -433,8 +433,10 @@ async fn a_recall_that_lists_less_than_was_counted_is_no_good_end() {
     site.entry_count += 1;
     let less = site.restore(&five.to).await;
     assert_eq!(reason(&less), "RECALL_INCOMPLETE");
-    let (less, _) = site.dump(DumpFormat::Tar).await;
+    let (less, bytes) = site.dump(DumpFormat::Tar).await;
     assert_eq!(reason(&less), "RECALL_INCOMPLETE");
+    // Nor has the archive an end.
+    assert!(!bytes.ends_with(&[0; 1024]));
     let last_word = site.told.reader.last_word.lock().unwrap().clone();
     assert!(last_word.is_some_and(|word| word.is_err()));
 }

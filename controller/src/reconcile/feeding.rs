@@ -39,12 +39,11 @@ impl State {
             let Some(pool) = self.copied_into(feed) else {
                 continue;
             };
-            decisions.extend(plan::without_second_drive(
-                feed.job_id,
-                &feed.volumes,
-                pool,
-                world,
-            ));
+            let decision = plan::without_second_drive(feed.job_id, &feed.volumes, pool, world);
+            // Who waits for another feed waits for nothing else yet.
+            let waits = |decision: &Decision| matches!(decision, Decision::Wait { .. });
+            let behind = self.feed_before(feed.job_id).is_some();
+            decisions.extend(decision.filter(|decision| !(behind && waits(decision))));
         }
         decisions
     }

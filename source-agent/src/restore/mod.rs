@@ -81,17 +81,18 @@ async fn bring(
         writer,
     };
     let (turn, outcome) = match stream.read(turn).await {
-        Ok(turn) => (Some(turn), Ok(())),
+        Ok(turn) => {
+            let Counts { entries, beside } = turn.rest.items.counts();
+            let complete = stream.is_complete(entries + beside);
+            (Some(turn), complete)
+        }
         Err((turn, broken)) => (turn, Err(broken.error())),
     };
     context.counters.phase("finishing");
-    let counts = turn.as_ref().map(|turn| turn.rest.items.counts());
-    let Counts { entries, beside } = counts.unwrap_or_default();
     let writers = turn.map(|turn| turn.writer).into_iter().collect();
     let finished = finish(writers, outcome.is_ok()).await;
     outcome?;
     finished?;
-    stream.is_complete(entries + beside)?;
     Ok(stream.done(false))
 }
 
