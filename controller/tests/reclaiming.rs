@@ -391,6 +391,13 @@ async fn a_rebuild_keeps_the_newest_copy_in_whichever_order_the_cartridges_come(
             assert_eq!((&found.0, found.1), (volume, *file), "{named:?}");
         }
         assert_eq!(whole(&world).await, 1, "{named:?}");
+        // Nobody has read the copies: what they were made of is kept.
+        let client = world.store.client().await.unwrap();
+        let held = reuse::copies_unproved(&client, &[old.recording]).await;
+        let held = held.unwrap().remove(&old.recording).unwrap_or_default();
+        let held: i64 = held.iter().map(|copies| copies.unread).sum();
+        assert_eq!(held, if named.len() > 1 { 2 } else { 0 }, "{named:?}");
+        drop(client);
         let bad = "volumes WHERE state IN ('quarantined', 'read-only')";
         assert_eq!(world.count(bad).await, 0, "{named:?}");
         for check in taf_controller::store::checks::CHECKS {

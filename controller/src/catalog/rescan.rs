@@ -41,6 +41,8 @@ const BATCH_BYTES: usize = 2 << 20;
 const CREATOR: &str = "controller";
 /// Why a part is none that the catalog lacks.
 const OTHERWISE: &str = "a part of an archive that the catalog has otherwise";
+/// See [`OTHERWISE`].
+const COPIED: &str = "another tape file is this part of its archive";
 /// Bytes of the largest segment table.
 const TABLE: usize = 64 << 20;
 
@@ -182,6 +184,8 @@ enum Fate {
     Extend(Archive, Placed),
     /// The same, but somebody reads it where it was before that.
     Wait,
+    /// It is what the part that the catalog has elsewhere is a copy of: archive, and where that is.
+    Older(i64, Placed),
     /// It is as the catalog has it, or is none of what the catalog has.
     Known,
     /// It is nobody's, and why.
@@ -341,10 +345,19 @@ impl Intake {
                 self.parts += 1;
                 return Ok(());
             }
+            Fate::Older(archive, copy)
+                if relocation::have_same_segments(&copy.segment_table, &rows.table)? =>
+            {
+                let here = self.row(archive, part, rows.table)?;
+                reclaims::part_former_on(&tx, copy.id, &here).await?;
+                tx.commit().await?;
+                return self.disown(client, part, COPIED).await;
+            }
             Fate::Known => {
                 tx.rollback().await?;
                 return Ok(());
             }
+            Fate::Older(..) => COPIED,
             Fate::Wait => {
                 self.put_off.push(part.tape_file);
                 relocation::READ
@@ -353,6 +366,11 @@ impl Intake {
             Fate::Orphan(why) => why,
         };
         tx.rollback().await?;
+        self.disown(client, part, why).await
+    }
+
+    /// What was met is nobody's.
+    async fn disown(&self, client: &mut Client, part: &IndexPart, why: &str) -> Result<(), Error> {
         let orphan = IndexOrphan {
             tape_file: part.tape_file,
             first_block: part.first_block,
@@ -392,9 +410,12 @@ impl Intake {
             {
                 Fate::Move(archive.id, placed)
             }
+            Some(placed) if free && i64::from(part.copy) < i64::from(placed.copy) => {
+                Fate::Older(archive.id, placed)
+            }
             _ if known => Fate::Known,
-            // Written again after an error, or of another history, or copied.
-            Some(_) => Fate::Orphan("another tape file is this part of its archive"),
+            // Written again after an error, or of another history.
+            Some(_) => Fate::Orphan(COPIED),
             // A version that is readable is whole.
             None if archive.state == "published"
                 && rebuilds::version_is_published_on(tx, archive.line_id, archive.version)

@@ -1,6 +1,7 @@
 //! Reclaiming volumes: what still lives on one, and the move of a part from its place to its copy's.
 
 use bytes::Bytes;
+use jiff::Timestamp;
 use uuid::Uuid;
 
 use super::parts::NewPart;
@@ -215,6 +216,26 @@ pub async fn part_move_on(tx: &Transaction<'_>, from: &Placed, to: &NewPart) -> 
         )
         .await?;
     Error::expect_one(rows, "part")
+}
+
+/// A rescan has met what the part is a copy of, unless it is known where it was before. Nobody was told to read it there.
+pub async fn part_former_on(tx: &Transaction<'_>, part: i64, at: &NewPart) -> Result<(), Error> {
+    let sql = "UPDATE parts SET moved_at = $2, former_recording = $3, former_tape_file = $4, former_first_block = $5, former_byte_count = $6, \
+               former_table = CASE WHEN segment_table = $7::bytea THEN NULL ELSE $7::bytea END WHERE id = $1 AND former_recording IS NULL";
+    tx.execute(
+        sql,
+        &[
+            &part,
+            &Timestamp::UNIX_EPOCH,
+            &at.proof.recording,
+            &at.proof.tape_file,
+            &at.first_block,
+            &at.byte_count,
+            &at.segment_table.as_ref(),
+        ],
+    )
+    .await?;
+    Ok(())
 }
 
 /// A part has more segments than the torn copy of it that was met first.
