@@ -421,6 +421,42 @@ async fn items_out_of_order_and_links_whose_first_name_is_taken_come_in_another_
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_version_that_changes_while_the_controller_is_away_is_not_gone_on_with() {
+    let folder = Folder::new();
+    for n in 0..350 {
+        fs::write(folder.from.join(format!("file{n:03}")), [n as u8; 9]).unwrap();
+    }
+    let mut site = Site::start(&[&folder.from], &[&folder.to]).await;
+    site.backup(&[&folder.from]).await;
+    site.write_tape();
+    let recall = site.told.recall.lock().unwrap().clone();
+    let of = |revision: &'static [u8]| {
+        let mut recall = recall.clone();
+        for message in &mut recall {
+            message.revision = revision.into();
+        }
+        recall
+    };
+    // A rescan has met more of it, which comes before what was taken already.
+    *site.told.recall.lock().unwrap() = of(b"one");
+    *site.told.recall_then.lock().unwrap() = Some(of(b"two"));
+    *site.told.recall_breaks.lock().unwrap() = vec![2];
+    let result = site.restore(&folder.to).await;
+    let fault = result.fault.unwrap();
+    assert_eq!(fault.reason, "VERSION_CHANGED", "{fault:?}");
+    assert!(fault.next_step.contains("repeat the restore"), "{fault:?}");
+    // If it is as it was, the restore goes on. Files that are there stay.
+    let mut site = Site::start(&[&folder.from], &[&folder.to]).await;
+    site.backup(&[&folder.from]).await;
+    site.write_tape();
+    *site.told.recall.lock().unwrap() = of(b"two");
+    *site.told.recall_breaks.lock().unwrap() = vec![0, 2];
+    let result = site.restore(&folder.to).await;
+    assert!(matches!(result.done, Some(Done::Restore(_))), "{result:?}");
+    assert!(site.told.recall_breaks.lock().unwrap().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_controller_that_goes_away_while_it_lists_is_asked_again() {
     let folder = Folder::new();
     for n in 0..350 {

@@ -88,7 +88,11 @@ fn only_what_is_certain(system: &System, tree: &Path, copy: &Path) {
     let said = system.taf(&["diff", "daily@3", "daily@3"]).unwrap();
     said.expect(3).unwrap();
     let history = system.taf(&["history", "daily", &second]).unwrap();
-    assert!(written(&history.expect(0).unwrap()).contains(unknown));
+    assert!(written(&history.expect(3).unwrap()).contains(unknown));
+    // What is listed and not known says so, and the exit status with it.
+    let listed = system.taf(&["ls", "daily@3", &at("")]).unwrap();
+    let listed = listed.expect(3).unwrap();
+    assert!(listed.text().contains(unknown), "{}", listed.text());
 
     // What is known and was met is restored as ever; the rest not without consent, and then by name.
     let chosen = system.restore("daily@3", &[&kept], "certain", Path::new(&kept));

@@ -4,7 +4,7 @@ use std::ffi::OsString;
 
 use taf_proto::v1::{DiffVersionsRequest, DifferenceKind, Entry, EntryDifference, EntryKind};
 
-use super::ls::{WHEN, lacking, letter};
+use super::ls::{Lacking, WHEN, lacks, letter};
 use super::missing;
 use crate::client::Client;
 use crate::failure::{Exit, Failure};
@@ -51,10 +51,10 @@ impl Diff {
             out.begin("differences")?;
         }
         let (mut equal, mut complete) = (true, false);
-        let mut lacks = Vec::new();
+        let mut lacking = Lacking::default();
         while let Some(some) = found.message().await? {
             complete |= some.complete;
-            lacks.extend(some.lacks);
+            lacking.say(some.lacks);
             for difference in &some.differences {
                 equal = false;
                 if out.json() {
@@ -71,7 +71,7 @@ impl Diff {
         if !complete {
             return Err(missing("end"));
         }
-        let known = lacking(&lacks);
+        let known = lacking.exit();
         Ok(if equal { known } else { Exit::Failed })
     }
 }
@@ -91,12 +91,13 @@ fn line(difference: &EntryDifference) -> String {
     if after.or(before).is_some_and(is_directory) && !path.ends_with('/') {
         path.push('/');
     }
+    let lacks = after.or(before).map(lacks).unwrap_or_default();
     match (before, after) {
         (Some(before), Some(after)) => {
             let changes = changes(before, after);
-            format!("{sign} {path}  ({changes})")
+            format!("{sign} {path}  ({changes}){lacks}")
         }
-        _ => format!("{sign} {path}"),
+        _ => format!("{sign} {path}{lacks}"),
     }
 }
 

@@ -4,7 +4,7 @@ use std::ffi::OsString;
 
 use taf_proto::v1::MeasureDirectoriesRequest;
 
-use super::ls::{WHEN, lacking};
+use super::ls::{Lacking, WHEN};
 use crate::client::Client;
 use crate::failure::{Exit, Failure};
 use crate::human;
@@ -52,9 +52,9 @@ impl Du {
         if out.json() {
             out.begin("directories")?;
         }
-        let mut lacks = Vec::new();
+        let mut lacking = Lacking::default();
         while let Some(some) = found.message().await? {
-            lacks.extend(some.lacks);
+            lacking.say(some.lacks);
             for measure in &some.directories {
                 if out.json() {
                     out.item("DirectoryMeasure", measure)?;
@@ -72,6 +72,6 @@ impl Du {
         if out.json() {
             out.end()?;
         }
-        Ok(lacking(&lacks))
+        Ok(lacking.exit())
     }
 }

@@ -28,8 +28,8 @@ const PATTERNS: &str =
 /// Find files and directories in versions, with the volumes that they are on
 ///
 /// Without --in all versions of all plans are searched; what is the same in several is shown once. What is found is shown at once;
-/// Ctrl-C ends the search. If versions are not whole after a rebuild of the catalog, what is known of them is searched, what is not is
-/// said, and the exit status is 3.
+/// Ctrl-C ends the search. If versions are not whole after a rebuild of the catalog, what is known of them is searched; what is not
+/// known or can't be restored is said, and the exit status is 3.
 #[derive(Debug, clap::Args)]
 #[command(after_help = format!("{PATTERNS}
 
@@ -163,7 +163,7 @@ impl Find {
         let ended = tokio::time::sleep(deadline);
         tokio::pin!(ended);
         let (mut scanned, mut complete) = (0, false);
-        let mut lacks = Vec::new();
+        let mut lacking = ls::Lacking::default();
         let timed_out = loop {
             let some = tokio::select! {
                 some = found.message() => some?,
@@ -178,12 +178,13 @@ impl Find {
                 bar.tick();
             }
             (scanned, complete) = (some.scanned_count, some.complete);
-            lacks.extend(some.lacks);
+            lacking.say(some.lacks);
             if some.entries.is_empty() {
                 continue;
             }
             let mut show = || {
                 for entry in &some.entries {
+                    lacking.mark(entry.entry.as_ref().map_or("", |entry| &entry.lacks));
                     self.entry(entry, out)?;
                 }
                 out.flush()
@@ -215,7 +216,7 @@ impl Find {
             }
             say("there may be more: --limit ended the search");
         }
-        Ok(ls::lacking(&lacks))
+        Ok(lacking.exit())
     }
 
     fn entry(&self, found: &FoundEntry, out: &mut Output) -> Result<(), Failure> {

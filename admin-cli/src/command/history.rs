@@ -4,7 +4,7 @@ use std::ffi::OsString;
 
 use taf_proto::v1::{EntryKind, PathState, TracePathRequest};
 
-use super::ls::letter;
+use super::ls::{Lacking, lacks, letter};
 use crate::client::Client;
 use crate::failure::{Exit, Failure};
 use crate::human;
@@ -12,6 +12,9 @@ use crate::output::{Output, Rows, say};
 use crate::resource::{absolute, id, name};
 
 /// Show what a path was in the versions of a plan, newest first
+///
+/// If in one of them it is not known, or can't be restored, since that version is not whole after a rebuild of the catalog, that is said,
+/// and the exit status is 3.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Versions in a row in which it was the same are one line.
 
@@ -42,8 +45,12 @@ impl History {
         if out.json() {
             out.begin("states")?;
         }
-        let mut all = Vec::new();
+        let (mut all, mut lacking) = (Vec::new(), Lacking::default());
         while let Some(some) = found.message().await? {
+            for state in &some.states {
+                lacking.mark(&state.lacks);
+                lacking.mark(state.entry.as_ref().map_or("", |entry| &entry.lacks));
+            }
             if !out.json() {
                 all.extend(some.states);
                 continue;
@@ -60,7 +67,7 @@ impl History {
         } else {
             out.table(&self.rows(&all))?;
         }
-        Ok(Exit::Done)
+        Ok(lacking.exit())
     }
 
     fn rows(&self, states: &[PathState]) -> Rows {
@@ -99,7 +106,7 @@ impl History {
                 human::time(entry.modify_time.as_ref()),
                 human::mode(letter(entry.kind()), entry.mode),
                 format!("{}:{}", entry.uid, entry.gid),
-                volumes.join(" "),
+                format!("{}{}", volumes.join(" "), lacks(entry)),
             ]);
         }
         rows

@@ -17,18 +17,45 @@ use crate::resource::{absolute, version};
 const UNKNOWN: &str = "the directory could not be read when it was backed up: what was in it is not known; \
                        `taf job show` of the version's job names the reason";
 
-/// Says what is not known of what was shown, since a version is not whole; how it ended then.
-pub fn lacking(lacks: &[String]) -> Exit {
-    for lack in lacks {
-        say(format!(
-            "{}; bring it, and take it in: taf catalog rebuild BARCODE",
-            human::clean(lack)
-        ));
+/// What is not known of what a command shows, or can't be restored, since a version is not whole.
+#[derive(Debug, Default)]
+pub struct Lacking {
+    sentences: Vec<String>,
+    /// Something that was shown lacks something, and says so itself.
+    marked: bool,
+}
+
+impl Lacking {
+    /// Takes up what is to be said at the end.
+    pub fn say(&mut self, sentences: impl IntoIterator<Item = String>) {
+        self.sentences.extend(sentences);
     }
-    if lacks.is_empty() {
-        Exit::Done
-    } else {
-        Exit::Issues
+
+    /// The same, unless there is something already.
+    pub fn say_once(&mut self, sentence: impl FnOnce() -> String) {
+        if self.sentences.is_empty() {
+            self.sentences.push(sentence());
+        }
+    }
+
+    /// Takes up what is said of something that is shown; empty if all is well.
+    pub fn mark(&mut self, lacks: &str) {
+        self.marked |= !lacks.is_empty();
+    }
+
+    /// Says it; how the command ended then.
+    pub fn exit(self) -> Exit {
+        for sentence in &self.sentences {
+            say(format!(
+                "{}; bring it, and take it in: taf catalog rebuild BARCODE",
+                human::clean(sentence)
+            ));
+        }
+        if self.marked || !self.sentences.is_empty() {
+            Exit::Issues
+        } else {
+            Exit::Done
+        }
     }
 }
 
@@ -94,7 +121,7 @@ impl Ls {
             page_token: String::new(),
         };
         let mut begun = false;
-        let mut lacks: Vec<String> = Vec::new();
+        let mut lacking = Lacking::default();
         let whole = self.sort != Sort::Name || self.reverse;
         let (mut kept, mut left) = (Vec::new(), self.limit.unwrap_or(usize::MAX));
         loop {
@@ -127,6 +154,7 @@ impl Ls {
                 }
             } else {
                 for entry in page.entries.iter().take(left) {
+                    lacking.mark(&entry.lacks);
                     self.entry(entry, out)?;
                 }
                 left = left.saturating_sub(page.entries.len());
@@ -134,11 +162,8 @@ impl Ls {
             if page.listing_unknown {
                 say(UNKNOWN);
             }
-            if !page.lacks.is_empty() && lacks.is_empty() {
-                lacks.push(format!(
-                    "not all of this directory is known: {}",
-                    page.lacks
-                ));
+            if !page.lacks.is_empty() {
+                lacking.say_once(|| format!("not all of this directory is known: {}", page.lacks));
             }
             if page.next_page_token.is_empty() || left == 0 {
                 break;
@@ -149,12 +174,13 @@ impl Ls {
         }
         self.arrange(&mut kept);
         for entry in kept.iter().take(left) {
+            lacking.mark(&entry.lacks);
             self.entry(entry, out)?;
         }
         if out.json() {
             out.end()?;
         }
-        Ok(lacking(&lacks))
+        Ok(lacking.exit())
     }
 
     /// Puts entries, which come by name, into the order that is asked for.
@@ -200,11 +226,13 @@ impl Ls {
         if out.json() {
             out.begin("entries")?;
         }
+        let mut lacking = Lacking::default();
+        lacking.mark(&entry.lacks);
         self.entry(&entry, out)?;
         if out.json() {
             out.end()?;
         }
-        Ok(Exit::Done)
+        Ok(lacking.exit())
     }
 
     fn entry(&self, entry: &Entry, out: &mut Output) -> Result<(), Failure> {

@@ -4,7 +4,7 @@ use std::ffi::OsString;
 
 use taf_proto::v1::{EntryKind, GetEntryRequest};
 
-use super::ls::{WHEN, letter};
+use super::ls::{Lacking, WHEN, letter};
 use super::missing;
 use crate::client::{Client, read};
 use crate::failure::{Exit, Failure};
@@ -13,6 +13,8 @@ use crate::output::Output;
 use crate::resource::{absolute, id, version};
 
 /// Show one file or directory of a version, and the volumes that it is on
+///
+/// If the version is not whole after a rebuild of the catalog, and it can't be restored, that is said, and the exit status is 3.
 #[derive(Debug, clap::Args)]
 #[command(after_help = format!("{WHEN}
 
@@ -41,9 +43,11 @@ impl Stat {
             async move { versions.get_entry(request).await }
         })
         .await?;
+        let mut lacking = Lacking::default();
+        lacking.mark(answer.entry.as_ref().map_or("", |entry| &entry.lacks));
         if out.json() {
             out.message("GetEntryResponse", &answer)?;
-            return Ok(Exit::Done);
+            return Ok(lacking.exit());
         }
         let entry = answer.entry.ok_or_else(|| missing("entry"))?;
         let mut line = |what: &str, text: String| out.line(format!("{what:<9} {text}"));
@@ -84,6 +88,6 @@ impl Stat {
         }
         let volumes: Vec<_> = answer.volumes.iter().map(|volume| id(volume)).collect();
         line("volumes", volumes.join(" "))?;
-        Ok(Exit::Done)
+        Ok(lacking.exit())
     }
 }

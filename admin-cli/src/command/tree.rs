@@ -6,7 +6,7 @@ use serde_json::json;
 use taf_proto::path;
 use taf_proto::v1::{self, Entry, EntryKind, ListEntriesRequest};
 
-use super::ls::{WHEN, lacking, lacks, named};
+use super::ls::{Lacking, WHEN, lacks, named};
 use crate::client::{Client, all, read};
 use crate::failure::{Exit, Failure};
 use crate::human;
@@ -14,6 +14,9 @@ use crate::output::{Output, document};
 use crate::resource::{absolute, version};
 
 /// Show a directory of a version as a tree
+///
+/// Of a version that is not whole after a rebuild of the catalog only what is certain is drawn; what is not known or can't be restored
+/// says so, and the exit status is 3.
 #[derive(Debug, clap::Args)]
 #[command(after_help = format!("{WHEN}
 
@@ -49,7 +52,7 @@ impl Tree {
                 depth => depth,
             },
             directories: self.directories,
-            lacks: Vec::new(),
+            lacking: Lacking::default(),
         };
         if out.json() {
             out.begin("entries")?;
@@ -60,7 +63,7 @@ impl Tree {
         if out.json() {
             out.end()?;
         }
-        Ok(lacking(&drawing.lacks))
+        Ok(drawing.lacking.exit())
     }
 }
 
@@ -70,7 +73,7 @@ struct Drawing {
     depth: usize,
     directories: bool,
     /// What is not known of it.
-    lacks: Vec<String>,
+    lacking: Lacking,
 }
 
 /// A directory that is being drawn.
@@ -102,9 +105,9 @@ impl Drawing {
             Ok((page.entries, page.next_page_token))
         })
         .await?;
-        if !unknown.is_empty() && self.lacks.is_empty() {
-            self.lacks
-                .push(format!("not all of this is known: {unknown}"));
+        if !unknown.is_empty() {
+            self.lacking
+                .say_once(|| format!("not all of this is known: {unknown}"));
         }
         if self.directories {
             entries.retain(|entry| entry.kind() == EntryKind::Directory);
@@ -125,6 +128,7 @@ impl Drawing {
             };
             let last = level.entries.as_slice().is_empty();
             let path = below(&level.path, &entry);
+            self.lacking.mark(&entry.lacks);
             if out.json() {
                 let item =
                     json!({"path": document("Path", &path)?, "entry": document("Entry", &entry)?});

@@ -113,6 +113,7 @@ fn lacking(version: &Version) -> String {
         format!("lacks {}", volumes.join(" "))
     };
     match version.unknown_since_number {
+        _ if version.nothing_known => format!("{lacks}, nothing known"),
         0 => lacks,
         since => format!("{lacks}, unknown since version {since}"),
     }

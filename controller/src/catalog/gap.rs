@@ -8,26 +8,25 @@
 //! as if they had never been, so a view of such a version has nothing that is wrong, and "nothing there" means "not known" unless a
 //! certain listing or tombstone above says otherwise. Bytes that are missing concern only what lies there: such names are listed.
 
-use std::collections::VecDeque;
-use std::sync::Arc;
+mod lacking;
 
-use taf_format::entry::Kind;
+use bytes::Bytes;
 use taf_format::index::ClosingRecord;
 use taf_format::page::{Page, Place};
-use taf_proto::path;
 use uuid::Uuid;
 
+pub use self::lacking::{Lack, Lacking, Shown, What, is_unknown_below, lacks};
 use super::rebuild::Told;
 use super::report::uuid;
-use super::select::{Selected, Selection};
-use super::view::join;
-use super::{Error, View, rebuild};
+use super::{Error, rebuild};
 use crate::store::pages::Scope;
 use crate::store::parts::{self, Located};
 use crate::store::{GenericClient, partials};
 
 /// Volumes that are named in a sentence.
 const NAMED: usize = 3;
+/// Bytes of a revision.
+const REVISION: usize = 16;
 
 /// What a version that is not whole lacks.
 #[derive(Debug)]
@@ -36,14 +35,23 @@ pub struct Gap {
     unknown: Option<Unknown>,
     /// Its parts that are not there, by ordinal of the archive and number.
     missing: Vec<Missing>,
-    /// Its parts that are there, in the order of their bytes.
+    /// Its parts that are there and can be read, in the order of their bytes.
     parts: Vec<Located>,
+    revision: Bytes,
+}
+
+/// Which listings are not known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Since {
+    /// All of what does not come from later versions than this.
+    Version(i64),
+    /// All: what the version is made of was never told, or nobody has counted it yet.
+    Ever,
 }
 
 #[derive(Debug)]
 struct Unknown {
-    /// What does not come from later versions is not known; 0 if nothing is.
-    since: i64,
+    since: Since,
     /// What would tell, in words.
     told_by: Vec<String>,
 }
@@ -56,38 +64,10 @@ struct Missing {
     barcode: Option<String>,
     /// The same for people, or what else is known of it.
     words: String,
-    /// Whether rows came with it that the version resolved to.
+    /// Whether the rows are missing that came with it and that the version resolved to.
     rows: bool,
-}
-
-/// Something that is not known, or can't be restored.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Lack {
-    /// Its path, without slash at either end.
-    pub path: Vec<u8>,
-    /// Of what kind.
-    pub what: What,
-    /// Why, and which volume would help.
-    pub message: String,
-}
-
-/// See [`Lack`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum What {
-    /// A directory whose listing is not known, or not all of it.
-    Unknown,
-    /// Its bytes, or those of its header, were not met.
-    NotMet,
-}
-
-impl What {
-    /// As issues name it.
-    pub fn reason(self) -> &'static str {
-        match self {
-            Self::Unknown => "UNKNOWN",
-            Self::NotMet => "NOT_MET",
-        }
-    }
+    /// Its rows are there; its recording was given up since, so that no cartridge can bring its bytes.
+    erased: bool,
 }
 
 impl Gap {
@@ -111,26 +91,30 @@ impl Gap {
             return Ok(Some(Self::nothing(line, version)));
         };
         let record = rebuild::decode(of.closing.as_deref().unwrap_or_default())?;
-        let parts = parts::part_list_of_version(client, line, number).await?;
+        let mut parts = parts::part_list_of_version(client, line, number).await?;
+        parts.retain(|part| part.in_place);
         let missing = missing(client, line, &record).await?;
         let Some(from) = of.certain_from else {
             let (scope, gap) = Self::nothing(line, number);
+            let revision = revision(scope, &missing, &parts);
             return Ok(Some((
                 scope,
                 Self {
                     missing,
                     parts,
+                    revision,
                     ..gap
                 },
             )));
         };
         let scope = Scope::whole(line, number, of.floor).from(from);
         let unknown = (from != (0, 0)).then(|| Unknown {
-            since: from.0,
+            since: Since::Version(from.0),
             told_by: words(missing.iter().filter(|part| part.rows)),
         });
         let gap = Self {
             unknown,
+            revision: revision(scope, &missing, &parts),
             missing,
             parts,
         };
@@ -149,24 +133,35 @@ impl Gap {
 
     /// Nothing is certain.
     fn nothing(line: i64, version: i64) -> (Scope, Self) {
-        let none = (version + 1, 0);
+        let scope = Scope::whole(line, version, version).from((version + 1, 0));
         let gap = Self {
             unknown: Some(Unknown {
-                since: 0,
+                since: Since::Ever,
                 told_by: Vec::new(),
             }),
             missing: Vec::new(),
             parts: Vec::new(),
+            revision: revision(scope, &[], &[]),
         };
-        (Scope::whole(line, version, version).from(none), gap)
+        (scope, gap)
+    }
+
+    /// Changes whenever what is shown of the version does: when a rescan has met more of it, and when something of it was erased.
+    pub fn revision(&self) -> Bytes {
+        self.revision.clone()
+    }
+
+    /// The parts of it that are there and can be read, in the order of their bytes.
+    pub(super) fn parts(&self) -> &[Located] {
+        &self.parts
     }
 
     /// Why what is not certain is not, in words; none if all listings are known.
     pub fn unknown(&self) -> Option<String> {
         let unknown = self.unknown.as_ref()?;
         let since = match unknown.since {
-            0 => "unknown".to_owned(),
-            since => format!("unknown since version {since}"),
+            Since::Ever => "unknown".to_owned(),
+            Since::Version(since) => format!("unknown since version {since}"),
         };
         Some(match enumerated(&unknown.told_by) {
             None => format!("{since} (look at the warnings of the scans)"),
@@ -174,9 +169,9 @@ impl Gap {
         })
     }
 
-    /// The version since which what does not come from later ones is not known; 0 if all listings are known.
-    pub fn since(&self) -> i64 {
-        self.unknown.as_ref().map_or(0, |unknown| unknown.since)
+    /// Which listings are not known; none if all are.
+    pub fn since(&self) -> Option<Since> {
+        self.unknown.as_ref().map(|unknown| unknown.since)
     }
 
     /// Barcodes of the cartridges that have what is missing, as far as they are known, each once.
@@ -184,6 +179,7 @@ impl Gap {
         let mut barcodes: Vec<&str> = self
             .missing
             .iter()
+            .filter(|part| !part.erased)
             .filter_map(|part| part.barcode.as_deref())
             .collect();
         barcodes.sort_unstable();
@@ -216,7 +212,14 @@ impl Gap {
                 && lower.is_none_or(|lower| lower < part.number)
                 && upper.is_none_or(|upper| part.number < upper)
         });
-        Some(match enumerated(&words(candidates)) {
+        let (erased, lacking): (Vec<&Missing>, Vec<&Missing>) =
+            candidates.partition(|part| part.erased);
+        if let (Some(volumes), true) = (enumerated(&words(erased)), lacking.is_empty()) {
+            return Some(format!(
+                "its bytes were erased, or written over ({volumes})"
+            ));
+        }
+        Some(match enumerated(&words(lacking)) {
             None => "its bytes were not met".to_owned(),
             Some(volumes) => {
                 format!("its bytes were not met since the catalog was rebuilt ({volumes})")
@@ -239,19 +242,42 @@ impl Gap {
     }
 }
 
-/// The parts of a version that the catalog does not have.
+/// What is shown of a version, in short.
+fn revision(scope: Scope, missing: &[Missing], parts: &[Located]) -> Bytes {
+    let mut hasher = blake3::Hasher::new();
+    for number in [scope.version, scope.floor, i64::from(scope.ordinal)] {
+        hasher.update(&number.to_le_bytes());
+    }
+    for part in missing {
+        hasher.update(&[1, u8::from(part.rows), u8::from(part.erased)]);
+        hasher.update(&part.ordinal.to_le_bytes());
+        hasher.update(&part.number.to_le_bytes());
+    }
+    for part in parts {
+        hasher.update(&[2]);
+        hasher.update(&part.archive_ordinal.to_le_bytes());
+        hasher.update(&part.part_number.to_le_bytes());
+    }
+    Bytes::copy_from_slice(&hasher.finalize().as_bytes()[..REVISION])
+}
+
+/// The parts of a version that the catalog does not have, or that are on no volume any more.
 async fn missing(
     client: &impl GenericClient,
     line: i64,
     record: &ClosingRecord,
 ) -> Result<Vec<Missing>, Error> {
     let all = rebuild::parts_of(record);
-    let missing = partials::part_list_missing(client, line, &all).await?;
-    let mut found = Vec::with_capacity(missing.len());
-    for (ordinal, number) in missing {
-        let (ordinal, number) = (ordinal as u32, number as u32);
+    let unmet = partials::part_list_unmet(client, line, &all).await?;
+    let mut found = Vec::with_capacity(unmet.len());
+    for part in unmet {
+        let (ordinal, number) = (part.ordinal as u32, part.number as u32);
         let told = Told::of(record, ordinal, number);
-        let mut barcode = told.barcode().map(str::to_owned);
+        let erased = part.erased_from.is_some();
+        // It may have been copied since it was written.
+        let mut barcode = part
+            .erased_from
+            .or_else(|| told.barcode().map(str::to_owned));
         let recording = match told.part {
             Some(part) => Some(uuid(&part.recording_uuid, "a recording")?),
             None => None,
@@ -265,7 +291,8 @@ async fn missing(
             number,
             words: named(barcode.as_deref(), recording, (ordinal, number, version)),
             barcode,
-            rows: told.need.is_some_and(|need| need.row_count > 0),
+            rows: !erased && told.need.is_some_and(|need| need.row_count > 0),
+            erased,
         });
     }
     Ok(found)
@@ -287,9 +314,12 @@ fn named(
 }
 
 /// Where parts are, each place once, that of the newest archive first.
-fn words<'a>(parts: impl DoubleEndedIterator<Item = &'a Missing>) -> Vec<String> {
+fn words<'a, I>(parts: I) -> Vec<String>
+where
+    I: IntoIterator<Item = &'a Missing, IntoIter: DoubleEndedIterator>,
+{
     let mut words: Vec<String> = Vec::new();
-    for part in parts.rev() {
+    for part in parts.into_iter().rev() {
         if !words.contains(&part.words) {
             words.push(part.words.clone());
         }
@@ -304,110 +334,6 @@ fn enumerated(words: &[String]) -> Option<String> {
         _ if words.is_empty() => None,
         0 => Some(named),
         more => Some(format!("{named} and {more} more")),
-    }
-}
-
-/// Whether a version is not whole, and not all listings in and below a directory are known.
-pub async fn is_unknown_below(view: &View, directory: &[u8]) -> Result<bool, Error> {
-    if view.gap().is_none_or(|gap| gap.unknown.is_none()) {
-        return Ok(false);
-    }
-    let selection = match Selection::resolve(view, &[directory.to_vec()]).await {
-        Err(Error::NotFound(_)) => return Ok(false),
-        other => other?,
-    };
-    let Some(mut lacking) = Lacking::of(view, &selection) else {
-        return Ok(false);
-    };
-    while let Some(some) = lacking.next().await? {
-        if some.iter().any(|lack| lack.what == What::Unknown) {
-            return Ok(true);
-        }
-    }
-    Ok(false)
-}
-
-/// What of a selection is not known or can't be restored, page by page.
-pub struct Lacking {
-    view: View,
-    gap: Arc<Gap>,
-    pages: Selected,
-    /// Chosen directories that were not looked at yet.
-    roots: VecDeque<Vec<u8>>,
-}
-
-impl Lacking {
-    /// None of a version that is whole.
-    pub fn of(view: &View, selection: &Selection) -> Option<Self> {
-        Some(Self {
-            view: view.clone(),
-            gap: view.gap()?,
-            pages: selection.pages_as_they_are(view),
-            roots: selection.directories().collect(),
-        })
-    }
-
-    /// Some more; none at the end.
-    pub async fn next(&mut self) -> Result<Option<Vec<Lack>>, Error> {
-        let roots: Vec<Vec<u8>> = self.roots.drain(..).collect();
-        let mut found = self.unlisted(roots).await?;
-        while found.is_empty() {
-            let Some(page) = self.pages.next().await? else {
-                return Ok(None);
-            };
-            found = self.page(&page).await?;
-        }
-        Ok(Some(found))
-    }
-
-    async fn page(&self, page: &Page) -> Result<Vec<Lack>, Error> {
-        let mut found = Vec::new();
-        let not_met = |path: Vec<u8>, message: String| Lack {
-            path,
-            what: What::NotMet,
-            message,
-        };
-        let header = page.header.as_ref();
-        let header = header.and_then(|header| self.gap.unmet(header.place, header.tar_length));
-        if let Some(why) = header {
-            let message =
-                format!("only its owner, mode and times are restored, no attributes: {why}");
-            found.push(not_met(page.directory.clone(), message));
-        }
-        let mut below = Vec::new();
-        for entry in &page.entries {
-            let path = join(&page.directory, &entry.name);
-            if entry.kind == Kind::Directory {
-                below.push(path);
-            } else if let Some(why) = self.gap.unmet(entry.place, entry.tar_length) {
-                found.push(not_met(path, why));
-            }
-        }
-        found.extend(self.unlisted(below).await?);
-        if let Some(upper) = &page.upper
-            && !self.view.has_chunk(&page.directory, Some(upper)).await?
-        {
-            let from = path::display(upper);
-            let why = self.gap.unknown().unwrap_or_default();
-            found.push(Lack {
-                path: page.directory.clone(),
-                what: What::Unknown,
-                message: format!("what is in it from {from} on: {why}"),
-            });
-        }
-        Ok(found)
-    }
-
-    /// Those of some directories whose listings are not known.
-    async fn unlisted(&self, directories: Vec<Vec<u8>>) -> Result<Vec<Lack>, Error> {
-        let known = self.view.are_listed(&directories).await?;
-        let unknown = directories.into_iter().zip(known);
-        let unknown = unknown.filter(|(_, known)| !known).map(|(path, _)| Lack {
-            path,
-            what: What::Unknown,
-            message: format!("what is in it: {}", self.gap.unknown().unwrap_or_default()),
-        });
-        Ok(unknown.collect())
     }
 }
 
@@ -429,6 +355,7 @@ mod tests {
             byte_count: 0,
             first_tar_offset: first,
             end_tar_offset: end,
+            in_place: true,
         }
     }
 
@@ -439,6 +366,7 @@ mod tests {
             barcode: Some(barcode.into()),
             words: format!("volume {barcode}"),
             rows: number == 2,
+            erased: false,
         }
     }
 
@@ -448,6 +376,7 @@ mod tests {
             unknown: None,
             missing: vec![missing(1, 2, "A"), missing(1, 4, "B"), missing(2, 1, "C")],
             parts: vec![located(1, 1, 0, 100), located(1, 3, 200, 300)],
+            revision: Bytes::new(),
         };
         let unmet = |archive_ordinal, tar_offset, length| {
             let place = Place {
@@ -484,13 +413,18 @@ mod tests {
             }),
             missing: Vec::new(),
             parts: Vec::new(),
+            revision: Bytes::new(),
         };
         let said = |since, told_by: &[&str]| gap(since, told_by).unknown().unwrap_or_default();
-        assert_eq!(said(2, &["A"]), "unknown since version 2 (volume A)");
+        let second = Since::Version(2);
+        assert_eq!(said(second, &["A"]), "unknown since version 2 (volume A)");
         assert_eq!(
-            said(2, &["A", "B", "C", "D", "E"]),
+            said(second, &["A", "B", "C", "D", "E"]),
             "unknown since version 2 (volume A, volume B, volume C and 2 more)"
         );
-        assert_eq!(said(0, &[]), "unknown (look at the warnings of the scans)");
+        assert_eq!(
+            said(Since::Ever, &[]),
+            "unknown (look at the warnings of the scans)"
+        );
     }
 }

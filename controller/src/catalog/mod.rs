@@ -37,6 +37,7 @@ pub use lifecycle::{
     Opened, foresee, is_complete_on, kind, line_of, open_stream_on, open_version_on, publish_on,
 };
 pub use matching::Patterns;
+pub use rebuild::settle_all;
 pub use select::Selection;
 pub use view::View;
 
@@ -56,6 +57,18 @@ pub enum Error {
     /// The version has nothing that this pattern matches.
     #[error("nothing in the version matches {0}: `taf find` shows what there is")]
     NoMatch(String),
+    /// The version is not whole, and what else is in a directory is not known.
+    #[error(
+        "what else is in {} is {why}: bring it, and take it in with `taf catalog rebuild BARCODE`; or choose paths below it, or name what \
+         is to be left out of them",
+        taf_proto::path::display(.directory)
+    )]
+    Unknown {
+        /// Its absolute path.
+        directory: Vec<u8>,
+        /// Why, and which volume would tell.
+        why: String,
+    },
     /// A page in the catalog can't be read.
     #[error("the listing of {} in the catalog is damaged: {cause}; read it again from tape", taf_proto::path::display(.directory))]
     Damaged {

@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use jiff::Timestamp;
 use prost::Message as _;
 use taf_core::catalog::{Needs, Part};
-use taf_format::index::{CLOSING_VERSION, ClosedPart, ClosingRecord, Need, VersionType};
+use taf_format::index::{CLOSING_VERSION, ClosedPart, ClosingRecord, IndexPart, Need, VersionType};
 use taf_proto::agent::FetchSelectionResponse;
 
 use super::report::uuid;
@@ -162,6 +162,38 @@ pub(super) async fn lists(
     }
 }
 
+/// A part came whose version no record tells of: an attempt may have left it that failed. Until it is counted what came with it, only
+/// what is newer is certain of versions that do not name it.
+pub(super) async fn doubt_on(
+    tx: &Transaction<'_>,
+    line: i64,
+    part: &IndexPart,
+) -> Result<(), Error> {
+    let version = bigint(part.version)?;
+    if rebuilds::version_closing_on(tx, line, version)
+        .await?
+        .is_some()
+    {
+        return Ok(());
+    }
+    let (ordinal, number) = (part.archive_ordinal as i32, part.part_number as i32);
+    for (above, closing) in partials::version_list_certain_on(tx, line, (version, ordinal)).await? {
+        if !parts_of(&decode(&closing)?).contains(&(ordinal, number)) {
+            partials::version_doubt_on(tx, line, above, (version, ordinal + 1)).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Counts anew what versions lack, of every line that has such.
+pub async fn settle_all(store: &Store) -> Result<(), Error> {
+    let lines = partials::line_list_incomplete(&store.client().await?).await?;
+    for line in lines {
+        settle(store, line).await?;
+    }
+    Ok(())
+}
+
 /// Makes those versions of a line readable that are whole now, and says of the others what they lack.
 pub(super) async fn settle(store: &Store, line: i64) -> Result<(), Error> {
     let mut client = store.client().await?;
@@ -169,11 +201,14 @@ pub(super) async fn settle(store: &Store, line: i64) -> Result<(), Error> {
         let tx = client.transaction().await?;
         rebuilds::version_list_waiting_on(&tx, line).await?
     };
-    for version in &waiting {
+    for version in waiting {
         // A large version takes seconds to count; the line is held for one at a time.
         let tx = client.transaction().await?;
         lines::line_lock_on(&tx, line).await?;
-        settle_one(&tx, line, version).await?;
+        // Another cartridge may have made it whole meanwhile.
+        if let Some(version) = rebuilds::version_waiting_on(&tx, line, version).await? {
+            settle_one(&tx, line, &version).await?;
+        }
         tx.commit().await?;
     }
     Ok(())
@@ -193,7 +228,10 @@ async fn settle_one(tx: &Transaction<'_>, line: i64, of: &Waiting) -> Result<(),
     let needed = parts_of(&record);
     rebuilds::version_parts_hold_on(tx, line, of.version, &needed).await?;
     indexes::index_due_of_rebuilt_on(tx, line, of.version).await?;
-    let missing = partials::part_list_missing(tx, line, &needed).await?;
+    // Of what was erased since, the listings are there: such a version is lost, but whole.
+    let unmet = partials::part_list_unmet(tx, line, &needed).await?;
+    let unmet = unmet.iter().filter(|part| part.erased_from.is_none());
+    let missing: Vec<(i32, i32)> = unmet.map(|part| (part.ordinal, part.number)).collect();
     let scope = Scope::whole(line, of.version, of.floor);
     let why = if missing.is_empty() {
         let (counted, living) = closing::count_with(tx, scope).await?;

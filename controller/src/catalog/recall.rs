@@ -115,6 +115,7 @@ pub async fn stream(
         if sender
             .send(Ok(FetchRecallResponse {
                 message: Some(message),
+                revision: view.revision(),
             }))
             .await
             .is_err()
@@ -127,6 +128,7 @@ pub async fn stream(
     }
     let mut out = Outgoing {
         sender,
+        revision: view.revision(),
         items: Vec::new(),
         path_bytes: 0,
         gone: false,
@@ -194,7 +196,10 @@ async fn lacks(
             let lacks = some.iter().map(lack).collect();
             let message = Some(Message::Lacks(RecallLacks { lacks }));
             if sender
-                .send(Ok(FetchRecallResponse { message }))
+                .send(Ok(FetchRecallResponse {
+                    message,
+                    revision: view.revision(),
+                }))
                 .await
                 .is_err()
             {
@@ -442,6 +447,7 @@ async fn ancestors(
 /// Collects items into messages.
 struct Outgoing<'a> {
     sender: &'a mpsc::Sender<Result<FetchRecallResponse, tonic::Status>>,
+    revision: Bytes,
     items: Vec<RecallItem>,
     path_bytes: usize,
     gone: bool,
@@ -464,11 +470,9 @@ impl Outgoing<'_> {
         }
         let items = std::mem::take(&mut self.items);
         let message = Some(Message::Items(RecallItems { items }));
-        self.gone = self
-            .sender
-            .send(Ok(FetchRecallResponse { message }))
-            .await
-            .is_err();
+        let revision = self.revision.clone();
+        let response = FetchRecallResponse { message, revision };
+        self.gone = self.sender.send(Ok(response)).await.is_err();
     }
 }
 
@@ -496,6 +500,7 @@ mod tests {
             byte_count: 0,
             first_tar_offset: i64::from(part_number - 1) * 100,
             end_tar_offset: i64::from(part_number) * 100,
+            in_place: true,
         }
     }
 

@@ -76,23 +76,11 @@ where
         parts: 0,
         put_off: Vec::new(),
     };
-    loop {
-        match next(&mut messages).await? {
-            Message::Record(record) => {
-                intake
-                    .record(&mut client, record.record, &mut messages)
-                    .await?;
-            }
-            Message::Trailer(trailer) => {
-                intake.end(&mut client, &trailer).await?;
-                break;
-            }
-            Message::Header(_) => return Err(Error::Invalid("a second header".into())),
-        }
-    }
-    for line in &intake.lines {
-        rebuild::settle(store, *line).await?;
-    }
+    let taken = intake.all(&mut client, &mut messages).await;
+    drop(client);
+    // What came before the stream broke off is there: it is counted, too, so that nothing is taken for certain that is not any more.
+    let settled = settle(store, &intake.lines).await;
+    taken.and(settled)?;
     tracing::info!(
         barcode = intake.volume.barcode,
         parts = intake.parts,
@@ -100,6 +88,18 @@ where
         "took in what is on a cartridge"
     );
     Ok(())
+}
+
+/// Says of the versions of all these lines what they lack, as far as that can be done.
+async fn settle(store: &Store, lines: &BTreeSet<i64>) -> Result<(), Error> {
+    let mut settled = Ok(());
+    for line in lines {
+        if let Err(error) = rebuild::settle(store, *line).await {
+            tracing::warn!(line, %error, "what versions lack could not be counted; it is when the next cartridge comes, or the controller starts");
+            settled = settled.and(Err(error));
+        }
+    }
+    settled
 }
 
 async fn next<S>(messages: &mut S) -> Result<Message, Error>
@@ -205,6 +205,20 @@ struct Intake {
 }
 
 impl Intake {
+    /// Takes all that comes, up to the trailer.
+    async fn all<S>(&mut self, client: &mut Client, messages: &mut S) -> Result<(), Error>
+    where
+        S: Stream<Item = Result<ReportScanRequest, Status>> + Unpin + Send,
+    {
+        loop {
+            match next(messages).await? {
+                Message::Record(record) => self.record(client, record.record, messages).await?,
+                Message::Trailer(trailer) => return self.end(client, &trailer).await,
+                Message::Header(_) => return Err(Error::Invalid("a second header".into())),
+            }
+        }
+    }
+
     async fn record<S>(
         &mut self,
         client: &mut Client,
@@ -322,6 +336,9 @@ impl Intake {
         let why = match fate {
             Fate::Add(archive) => {
                 parts::part_add_on(&tx, &self.row(archive.id, part, rows.table)?).await?;
+                if rows.stored {
+                    rebuild::doubt_on(&tx, line, part).await?;
+                }
                 tx.commit().await?;
                 self.parts += 1;
                 return Ok(());

@@ -96,7 +96,8 @@ impl Selection {
         self.roots.iter().all(within)
     }
 
-    /// The first so many components of the paths of all that is chosen, if they are the same for all of it.
+    /// The first so many components of the paths of all that is chosen, if they are the same for all of it. [`Error::Unknown`] if that
+    /// can't be told, since the version is not whole.
     pub async fn leading(&self, view: &View, components: usize) -> Result<Option<Vec<u8>>, Error> {
         let Some(first) = self.roots.first() else {
             return Ok(None);
@@ -117,7 +118,15 @@ impl Selection {
         // What only leads to the paths of a source has nothing else in it.
         while depth < components {
             let found = browse::list(view, &leading, None, 2).await?;
-            match found.unwrap_or_default().entries.as_slice() {
+            let found = found.unwrap_or_default();
+            match found.entries.as_slice() {
+                [] | [_] if found.gap => {
+                    let gap = view.gap().and_then(|gap| gap.unknown());
+                    return Err(Error::Unknown {
+                        directory: [b"/", leading.as_slice()].concat(),
+                        why: gap.unwrap_or_default(),
+                    });
+                }
                 [only] if only.kind == Kind::Directory => {
                     leading = view::join(&leading, &only.name);
                     depth += 1;

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use bytes::Bytes;
 use taf_format::entry::Kind;
 use taf_format::key;
 use taf_format::page::{self, Decoder, DirectoryStat, Entry, Page};
@@ -18,7 +19,10 @@ use crate::store::{Client, GenericClient, Store, dictionaries, versions};
 #[derive(Debug, Clone)]
 pub struct View {
     pub(super) store: Store,
+    /// The rows that it resolves to. Of one that is not whole and had nothing of its own, those of the version before it.
     pub(super) scope: Scope,
+    /// Its number.
+    pub(super) number: i64,
     /// What it lacks, if it is not whole.
     gap: Option<Arc<Gap>>,
     decoder: Arc<Mutex<Decoder>>,
@@ -85,6 +89,7 @@ impl View {
         };
         let view = Self::with(store, client, scope).await?;
         Ok(Some(Self {
+            number: version,
             gap: Some(Arc::new(gap)),
             ..view
         }))
@@ -100,13 +105,24 @@ impl View {
         Ok(Self {
             store: store.clone(),
             scope,
+            number: scope.version,
             gap: None,
             decoder: Arc::new(Mutex::new(Decoder::new(known))),
         })
     }
 
+    /// What it names that was sent of it, so that the rest is of the same; empty of one that is whole, which never changes.
+    pub fn revision(&self) -> Bytes {
+        self.gap
+            .as_ref()
+            .map_or_else(Bytes::new, |gap| gap.revision())
+    }
+
     /// The parts that it needs, as far as they are there, in the order of their bytes.
     pub async fn parts(&self, client: &impl GenericClient) -> Result<Vec<Located>, Error> {
+        if let Some(gap) = &self.gap {
+            return Ok(gap.parts().to_vec());
+        }
         let (line, version) = (self.scope.line_id, self.scope.version);
         Ok(parts::part_list_of_version(client, line, version).await?)
     }

@@ -1,5 +1,6 @@
 //! What is tidied up in the background while this controller reconciles: versions expire by the rules of their plans, parts of expired versions are released, rows that nobody
-//! resolves to go, volumes that nobody needs are noted.
+//! resolves to go, volumes that nobody needs are noted; and once what versions lack is counted that are not whole, since a cartridge may
+//! have been taken in half when a controller ended.
 //!
 //! It runs beside the passes, in small steps with pauses, so that no job waits for it. It needs no lease: whoever does it, and
 //! however often, the same goes.
@@ -12,6 +13,7 @@ use jiff::Timestamp;
 use tokio::task::JoinSet;
 
 use crate::catalog::retention;
+use crate::catalog::settle_all;
 use crate::catalog::vacuum::{self, ROWS, Sweep};
 use crate::store::retention::line_list_ruled;
 use crate::store::trust::trust_is_lost;
@@ -46,6 +48,8 @@ pub(super) struct Tidying {
     looked: Looked,
     again: Option<Instant>,
     volumes: Option<Instant>,
+    /// Whether it was counted what versions lack.
+    counted: bool,
 }
 
 impl Tidying {
@@ -67,8 +71,12 @@ impl Tidying {
         if volumes {
             self.volumes = Some(now);
         }
+        let count = !std::mem::replace(&mut self.counted, true);
         let (store, mut looked) = (store.clone(), std::mem::take(&mut self.looked));
         self.task.spawn(async move {
+            if count && let Err(error) = settle_all(&store).await {
+                tracing::warn!(%error, "what versions lack could not be counted; it is when the next cartridge is taken in");
+            }
             if let Err(error) = tidy(&store, volumes, &mut looked).await {
                 tracing::warn!(%error, "could not tidy up; trying again");
             }

@@ -75,6 +75,13 @@ impl AgentCatalog {
             .map_err(|e| status::internal("a restore can't be read", &e))?;
         let view = View::open_restored(&self.store, line, version).await?;
         let view = view.ok_or_else(|| status::not_found(&super::names::version(line, version)))?;
+        if !request.revision.is_empty() && request.revision != view.revision() {
+            return Err(status::precondition(
+                "VERSION_CHANGED",
+                "the version is not whole, and what is known of it has changed since its restore began: a cartridge was taken in or \
+                 erased; restore it again, what is there already may stay",
+            ));
+        }
         let client = self.store.client().await?;
         let chosen = assignments::assignment_paths(&client, assignment.job_id).await?;
         drop(client);
@@ -171,8 +178,13 @@ impl CatalogService for AgentCatalog {
         request: Request<Streaming<ReportScanRequest>>,
     ) -> Result<Response<ReportScanResponse>, Status> {
         let agent = Caller::agent(&request)?.id.clone();
-        rescan::take(&self.store, &agent, request.into_inner()).await?;
+        let store = self.store.clone();
+        // On a task of its own: it says what the versions lack also when the agent has gone in the middle.
+        let taking =
+            tokio::spawn(async move { rescan::take(&store, &agent, request.into_inner()).await });
+        let taken = taking.await;
         self.registry.wake();
+        taken.map_err(|e| status::internal("taking in a cartridge has failed", &e))??;
         Ok(Response::new(ReportScanResponse {}))
     }
 
@@ -517,6 +529,9 @@ impl From<catalog::Error> for Status {
                 said,
                 &[("pattern", &pattern)],
             ),
+            Error::Unknown { .. } => {
+                status::fault(Code::FailedPrecondition, "UNKNOWN_UNTIL_MET", said)
+            }
             Error::Damaged { .. } => status::fault(Code::DataLoss, "LISTING_DAMAGED", said),
             Error::Invalid(_) => status::fault(Code::InvalidArgument, "INVALID_MESSAGE", said),
             Error::UnknownAssignment(_) => {

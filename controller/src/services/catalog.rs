@@ -26,10 +26,10 @@ use super::status::{self, Violations};
 use super::version::{directory, entry, message, no_such_path, relative};
 use super::{gaps, moments, names, timestamp, version_type};
 use crate::app::App;
-use crate::catalog::View;
-use crate::catalog::gap::Gap;
+use crate::catalog::gap;
 use crate::catalog::search::{self, Differs, Hit, Places, Wanted};
 use crate::catalog::view::{Found, join};
+use crate::catalog::{Error, View};
 use crate::store::versions::{self, Filter, Version};
 use crate::store::{Store, parts};
 
@@ -177,12 +177,13 @@ fn absolute(relative: &[u8]) -> v1::Path {
     path::from_raw([b"/", relative].concat())
 }
 
-fn shown(path: &[u8], found: &Found) -> v1::Entry {
-    match found {
+fn shown(path: &[u8], found: &Found, lacks: String) -> v1::Entry {
+    let shown = match found {
         Found::Directory(stat) => directory(path, stat),
         Found::Entry(found) => entry(found),
         Found::Unknown => v1::Entry::default(),
-    }
+    };
+    v1::Entry { lacks, ..shown }
 }
 
 fn kind(kind: EntryKind) -> Option<Kind> {
@@ -259,24 +260,39 @@ fn wanted(request: &FindEntriesRequest) -> Result<Wanted, Status> {
     })
 }
 
-fn found_entry(hit: &Hit, line: &Line, places: &Places) -> FoundEntry {
-    let (place, length) = (hit.entry.place, hit.entry.tar_length);
-    let volumes = places.volumes(place, length);
-    let gap = line.partial.as_ref().and_then(|(_, view)| view.gap());
-    let unmet = gap.and_then(|gap| gap.unmet(place, length));
-    FoundEntry {
-        path: Some(absolute(&join(&hit.directory, &hit.entry.name))),
-        entry: Some(v1::Entry {
-            lacks: unmet.unwrap_or_default(),
-            ..entry(&hit.entry)
-        }),
-        version: names::version(line.versions.line(), hit.newest),
-        plan: names::plan(&line.plan),
-        oldest_number: hit.oldest as u64,
-        version_count: hit.count,
-        volumes: volumes.into_iter().map(names::volume).collect(),
-        archive: line.archive,
-    }
+/// Hits as they are told, in their order.
+async fn found_entries(
+    hits: &[Hit],
+    line: &Line,
+    places: &Places,
+) -> Result<Vec<FoundEntry>, Error> {
+    let path = |hit: &Hit| join(&hit.directory, &hit.entry.name);
+    let mut lacks = match &line.partial {
+        Some((_, view)) => {
+            let shown = hits
+                .iter()
+                .map(|hit| (path(hit), gap::Shown::Entry(&hit.entry)));
+            gap::lacks(view, &shown.collect::<Vec<_>>()).await?
+        }
+        None => vec![None; hits.len()],
+    };
+    let found = hits.iter().zip(&mut lacks).map(|(hit, lacks)| {
+        let volumes = places.volumes(hit.entry.place, hit.entry.tar_length);
+        FoundEntry {
+            path: Some(absolute(&path(hit))),
+            entry: Some(v1::Entry {
+                lacks: lacks.take().unwrap_or_default(),
+                ..entry(&hit.entry)
+            }),
+            version: names::version(line.versions.line(), hit.newest),
+            plan: names::plan(&line.plan),
+            oldest_number: hit.oldest as u64,
+            version_count: hit.count,
+            volumes: volumes.into_iter().map(names::volume).collect(),
+            archive: line.archive,
+        }
+    });
+    Ok(found.collect())
 }
 
 /// Gathers what is found into messages.
@@ -300,8 +316,7 @@ impl Finder {
             let mut found = pin!(found);
             while let Some(batch) = found.try_next().await? {
                 self.scanned += batch.scanned;
-                for hit in &batch.hits {
-                    let entry = found_entry(hit, &line, &places);
+                for entry in found_entries(&batch.hits, &line, &places).await? {
                     self.bytes += entry.encoded_len();
                     self.entries.push(entry);
                     self.left -= 1;
@@ -342,20 +357,51 @@ impl Finder {
     }
 }
 
-fn difference(found: &search::Difference) -> EntryDifference {
-    let kind = match found.differs {
-        Differs::Added => DifferenceKind::Added,
-        Differs::Removed => DifferenceKind::Removed,
-        Differs::Kind => DifferenceKind::Type,
-        Differs::Content => DifferenceKind::Content,
-        Differs::Metadata => DifferenceKind::Metadata,
-    };
-    EntryDifference {
-        path: Some(absolute(&found.path)),
-        kind: kind.into(),
-        before: found.before.as_ref().map(|it| shown(&found.path, it)),
-        after: found.after.as_ref().map(|it| shown(&found.path, it)),
-    }
+/// Differences as they are told, in their order.
+async fn differences(
+    before: &View,
+    after: &View,
+    found: &[search::Difference],
+) -> Result<Vec<EntryDifference>, Error> {
+    let of_before = told(before, found, |it| it.before.as_ref()).await?;
+    let of_after = told(after, found, |it| it.after.as_ref()).await?;
+    let both = found.iter().zip(of_before.into_iter().zip(of_after));
+    let told = both.map(|(found, (before, after))| {
+        let kind = match found.differs {
+            Differs::Added => DifferenceKind::Added,
+            Differs::Removed => DifferenceKind::Removed,
+            Differs::Kind => DifferenceKind::Type,
+            Differs::Content => DifferenceKind::Content,
+            Differs::Metadata => DifferenceKind::Metadata,
+        };
+        EntryDifference {
+            path: Some(absolute(&found.path)),
+            kind: kind.into(),
+            before,
+            after,
+        }
+    });
+    Ok(told.collect())
+}
+
+/// What one of the versions has of each difference.
+async fn told(
+    view: &View,
+    found: &[search::Difference],
+    side: impl Fn(&search::Difference) -> Option<&Found>,
+) -> Result<Vec<Option<v1::Entry>>, Error> {
+    let there = found
+        .iter()
+        .filter_map(|it| Some((it.path.clone(), side(it)?.into())));
+    let mut lacks = gap::lacks(view, &there.collect::<Vec<_>>())
+        .await?
+        .into_iter();
+    let told = found.iter().map(|it| {
+        let found = side(it)?;
+        let lacks = lacks.next().flatten().unwrap_or_default();
+        Some(shown(&it.path, found, lacks))
+    });
+    Ok(told.collect())
 }
 
 #[tonic::async_trait]
@@ -452,7 +498,7 @@ impl CatalogService for Catalogs {
                 let some = search::certain(&before, &after, some).await?;
                 for some in some.chunks(MESSAGE) {
                     let message = DiffVersionsResponse {
-                        differences: some.iter().map(difference).collect(),
+                        differences: differences(&before, &after, some).await?,
                         ..DiffVersionsResponse::default()
                     };
                     send(&sender, message).await?;
@@ -494,30 +540,26 @@ impl CatalogService for Catalogs {
                     Some(Found::Directory(stat)) => (stat.place, stat.tar_length),
                     Some(Found::Unknown) | None => (None, 0),
                 };
-                let lacks = match &state.found {
-                    Some(Found::Unknown) => {
-                        let client = store.client().await?;
-                        let (line, number) = (state.newest.line_id, state.newest.version);
-                        let gap = Gap::of(&client, line, number).await?;
-                        gap.and_then(|gap| gap.unknown())
-                    }
-                    _ => None,
-                };
                 let known = state
                     .found
                     .as_ref()
                     .filter(|it| !matches!(it, Found::Unknown));
                 let volumes = places.get(&state.newest.line_id);
                 let volumes = volumes.map_or_else(Vec::new, |line| line.volumes(place, length));
+                let lacks = state.lacks.unwrap_or_default();
+                let (of_entry, of_path) = match known {
+                    Some(_) => (lacks, String::new()),
+                    None => (String::new(), lacks),
+                };
                 let message = PathState {
-                    entry: known.map(|it| shown(&wanted, it)),
+                    entry: known.map(|it| shown(&wanted, it, of_entry)),
                     version: names::version(state.newest.line_id, state.newest.version),
                     start_time: Some(timestamp(state.newest.started_at)),
                     oldest_number: state.oldest.version as u64,
                     oldest_start_time: Some(timestamp(state.oldest.started_at)),
                     version_count: state.count,
                     volumes: volumes.into_iter().map(names::volume).collect(),
-                    lacks: lacks.unwrap_or_default(),
+                    lacks: of_path,
                 };
                 let states = vec![message];
                 send(&sender, TracePathResponse { states }).await?;

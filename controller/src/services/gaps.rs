@@ -1,13 +1,12 @@
 //! Versions that came back and are not whole, in words: what they lack, and which volume would help.
 
-use taf_format::entry::Kind;
 use taf_format::page;
 use taf_proto::path;
 use taf_proto::v1::{self, VersionType};
 use tonic::Status;
 
 use super::{names, status, version_type};
-use crate::catalog::gap::{self, Gap};
+use crate::catalog::gap::{self, Gap, Shown, Since};
 use crate::catalog::view::join;
 use crate::catalog::{Error, View};
 use crate::store::GenericClient;
@@ -50,10 +49,24 @@ pub(super) async fn tell(
     told.publish_time = None;
     told.keep_reasons = vec!["it is not whole, and stays until it is".into()];
     if let Some(gap) = Gap::of(client, version.line_id, version.version).await? {
-        told.unknown_since_number = gap.since() as u64;
+        told.unknown_since_number = since(&gap);
+        told.nothing_known = is_nothing_known(&gap);
         told.lacking_volumes = volumes(&gap);
     }
     Ok(())
+}
+
+/// The version since which not all listings are known; 0 if all are, or if nothing is known at all.
+pub(super) fn since(gap: &Gap) -> u64 {
+    match gap.since() {
+        Some(Since::Version(since)) => since as u64,
+        Some(Since::Ever) | None => 0,
+    }
+}
+
+/// Whether nothing at all is known of what was in it.
+pub(super) fn is_nothing_known(gap: &Gap) -> bool {
+    gap.since() == Some(Since::Ever)
 }
 
 /// Resource names of the volumes that would help.
@@ -68,23 +81,10 @@ pub(super) async fn tell_entries(
     entries: &[page::Entry],
     told: &mut [v1::Entry],
 ) -> Result<(), Error> {
-    let Some(gap) = view.gap() else {
-        return Ok(());
-    };
-    let is_directory = |entry: &&page::Entry| entry.kind == Kind::Directory;
-    let below: Vec<Vec<u8>> = entries
-        .iter()
-        .take(told.len())
-        .filter(is_directory)
-        .map(|entry| join(directory, &entry.name))
-        .collect();
-    let mut listed = view.are_listed(&below).await?.into_iter();
-    for (entry, told) in entries.iter().zip(told) {
-        let lacks = match entry.kind {
-            Kind::Directory if listed.next().unwrap_or(true) => None,
-            Kind::Directory => gap.unknown(),
-            _ => gap.unmet(entry.place, entry.tar_length),
-        };
+    let shown = entries.iter().take(told.len());
+    let shown = shown.map(|entry| (join(directory, &entry.name), Shown::Entry(entry)));
+    let lacks = gap::lacks(view, &shown.collect::<Vec<_>>()).await?;
+    for (lacks, told) in lacks.into_iter().zip(told) {
         told.lacks = lacks.unwrap_or_default();
     }
     Ok(())

@@ -473,7 +473,8 @@ impl VersionService for Versions {
                 number: row.version as u64,
                 start_time: Some(timestamp(row.started_at)),
                 reason: row.reason,
-                unknown_since_number: gap.as_ref().map_or(0, Gap::since) as u64,
+                unknown_since_number: gap.as_ref().map_or(0, gaps::since),
+                nothing_known: gap.as_ref().is_some_and(gaps::is_nothing_known),
                 lacking_volumes: gap.as_ref().map(gaps::volumes).unwrap_or_default(),
             });
         }

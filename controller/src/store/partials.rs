@@ -87,6 +87,41 @@ pub async fn version_partial(
     }))
 }
 
+/// The versions of a line that are not whole, that may resolve to rows of an archive, and of which such are certain: each with its
+/// encoded closing record.
+pub async fn version_list_certain_on(
+    tx: &Transaction<'_>,
+    line: i64,
+    (version, ordinal): (i64, i32),
+) -> Result<Vec<(i64, Vec<u8>)>, Error> {
+    let sql = "SELECT version, closing FROM versions WHERE line_id = $1 AND incomplete_reason IS NOT NULL AND closing IS NOT NULL \
+               AND version >= $2 AND floor <= $2 AND (certain_version < $2 OR certain_version = $2 AND certain_ordinal <= $3) \
+               ORDER BY version";
+    let rows = tx.query(sql, &[&line, &version, &ordinal]).await?;
+    Ok(rows.iter().map(|row| (row.get(0), row.get(1))).collect())
+}
+
+/// Of a version that is not whole only what is of this archive or newer is certain from now on.
+pub async fn version_doubt_on(
+    tx: &Transaction<'_>,
+    line: i64,
+    version: i64,
+    (from_version, from_ordinal): (i64, i32),
+) -> Result<(), Error> {
+    let sql = "UPDATE versions SET certain_version = $3, certain_ordinal = $4 WHERE line_id = $1 AND version = $2 \
+               AND incomplete_reason IS NOT NULL";
+    tx.execute(sql, &[&line, &version, &from_version, &from_ordinal])
+        .await?;
+    Ok(())
+}
+
+/// The lines that have versions which are not whole.
+pub async fn line_list_incomplete(client: &impl GenericClient) -> Result<Vec<i64>, Error> {
+    let sql = "SELECT DISTINCT line_id FROM versions WHERE incomplete_reason IS NOT NULL ORDER BY line_id";
+    let rows = client.query(sql, &[]).await?;
+    Ok(rows.iter().map(|row| row.get(0)).collect())
+}
+
 /// The barcode of a recording that is known.
 pub async fn recording_barcode(
     client: &impl GenericClient,
@@ -97,20 +132,38 @@ pub async fn recording_barcode(
     Ok(row.map(|row| row.get(0)))
 }
 
-/// Which of these parts of a line, each by ordinal of its archive and number, the catalog does not have.
-pub async fn part_list_missing(
+/// A part that can't be read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unmet {
+    /// Ordinal of its archive.
+    pub ordinal: i32,
+    /// Number.
+    pub number: i32,
+    /// Barcode of the volume that it was on, if the catalog has it and its recording is no more; none if it does not have it.
+    pub erased_from: Option<String>,
+}
+
+/// Which of these parts of a line, each by ordinal of its archive and number, the catalog does not have, or has nowhere.
+pub async fn part_list_unmet(
     client: &impl GenericClient,
     line: i64,
     needed: &[(i32, i32)],
-) -> Result<Vec<(i32, i32)>, Error> {
+) -> Result<Vec<Unmet>, Error> {
     let ordinals: Vec<i32> = needed.iter().map(|(ordinal, _)| *ordinal).collect();
     let numbers: Vec<i32> = needed.iter().map(|(_, number)| *number).collect();
-    let sql = "SELECT k.ordinal, k.part_number FROM \
-               (SELECT unnest($2::integer[]) AS ordinal, unnest($3::integer[]) AS part_number) AS k WHERE NOT EXISTS \
-               (SELECT 1 FROM archives AS a JOIN parts AS x ON x.archive_id = a.id WHERE a.line_id = $1 AND a.ordinal = k.ordinal \
-                AND x.part_number = k.part_number) ORDER BY k.ordinal, k.part_number";
+    let sql = "SELECT k.ordinal, k.part_number, h.barcode FROM \
+               (SELECT unnest($2::integer[]) AS ordinal, unnest($3::integer[]) AS part_number) AS k LEFT JOIN \
+               (SELECT a.ordinal, x.part_number, x.recording_uuid, v.barcode FROM archives AS a JOIN parts AS x ON x.archive_id = a.id \
+                JOIN volumes AS v ON v.id = x.volume_id WHERE a.line_id = $1) AS h ON h.ordinal = k.ordinal AND h.part_number = k.part_number \
+               WHERE NOT EXISTS (SELECT 1 FROM volumes AS w WHERE w.recording_uuid = h.recording_uuid AND w.state <> 'unlabelled') \
+               ORDER BY k.ordinal, k.part_number";
     let rows = client.query(sql, &[&line, &ordinals, &numbers]).await?;
-    Ok(rows.iter().map(|row| (row.get(0), row.get(1))).collect())
+    let unmet = |row: &tokio_postgres::Row| Unmet {
+        ordinal: row.get(0),
+        number: row.get(1),
+        erased_from: row.get(2),
+    };
+    Ok(rows.iter().map(unmet).collect())
 }
 
 /// A version that is not readable, for people.

@@ -203,6 +203,8 @@ pub struct Located {
     pub first_tar_offset: i64,
     /// Tar offset behind the last byte.
     pub end_tar_offset: i64,
+    /// Whether a volume still bears the recording.
+    pub in_place: bool,
 }
 
 /// The parts that a published version needs, by archive and number; those of earlier versions too.
@@ -212,7 +214,8 @@ pub async fn part_list_of_version(
     version: i64,
 ) -> Result<Vec<Located>, Error> {
     let sql = "SELECT a.ordinal, a.archive_uuid, x.part_number, x.volume_id, v.barcode, v.block_size, x.tape_file, x.first_block, \
-               x.byte_count, x.first_tar_offset, x.end_tar_offset, x.recording_uuid \
+               x.byte_count, x.first_tar_offset, x.end_tar_offset, x.recording_uuid, \
+               EXISTS (SELECT 1 FROM volumes AS w WHERE w.recording_uuid = x.recording_uuid AND w.state <> 'unlabelled') \
                FROM version_parts AS n JOIN parts AS x ON x.id = n.part_id JOIN archives AS a ON a.id = x.archive_id \
                JOIN volumes AS v ON v.id = x.volume_id WHERE n.line_id = $1 AND n.version = $2 ORDER BY a.ordinal, x.part_number";
     let rows = client.query(sql, &[&line, &version]).await?;
@@ -231,7 +234,8 @@ pub async fn part_list_of_reader(
                COALESCE(f.block_size, v.block_size), CASE WHEN f.id IS NULL THEN x.tape_file ELSE x.former_tape_file END, \
                CASE WHEN f.id IS NULL THEN x.first_block ELSE x.former_first_block END, \
                CASE WHEN f.id IS NULL THEN x.byte_count ELSE x.former_byte_count END, x.first_tar_offset, x.end_tar_offset, \
-               COALESCE(f.recording_uuid, x.recording_uuid) \
+               COALESCE(f.recording_uuid, x.recording_uuid), \
+               f.id IS NOT NULL OR EXISTS (SELECT 1 FROM volumes AS w WHERE w.recording_uuid = x.recording_uuid AND w.state <> 'unlabelled') \
                FROM version_parts AS n JOIN parts AS x ON x.id = n.part_id JOIN archives AS a ON a.id = x.archive_id \
                JOIN volumes AS v ON v.id = x.volume_id LEFT JOIN volumes AS f ON f.recording_uuid = x.former_recording \
                AND x.moved_at > (SELECT j.created_at FROM attempts AS t JOIN jobs AS j ON j.id = t.job_id WHERE t.id = $3) \
@@ -254,6 +258,7 @@ fn located(row: &tokio_postgres::Row) -> Located {
         first_tar_offset: row.get(9),
         end_tar_offset: row.get(10),
         recording: row.get(11),
+        in_place: row.get(12),
     }
 }
 

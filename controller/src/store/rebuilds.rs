@@ -404,20 +404,27 @@ pub struct Waiting {
     pub closing: Option<Vec<u8>>,
 }
 
-/// Those of a line, in order.
-pub async fn version_list_waiting_on(
+/// The numbers of those of a line, in order.
+pub async fn version_list_waiting_on(tx: &Transaction<'_>, line: i64) -> Result<Vec<i64>, Error> {
+    let sql = "SELECT version FROM versions WHERE line_id = $1 AND incomplete_reason IS NOT NULL ORDER BY version";
+    let rows = tx.query(sql, &[&line]).await?;
+    Ok(rows.iter().map(|row| row.get(0)).collect())
+}
+
+/// One of them; none if it is not any more.
+pub async fn version_waiting_on(
     tx: &Transaction<'_>,
     line: i64,
-) -> Result<Vec<Waiting>, Error> {
-    let sql = "SELECT version, parent, floor, closing FROM versions WHERE line_id = $1 AND incomplete_reason IS NOT NULL ORDER BY version";
-    let rows = tx.query(sql, &[&line]).await?;
-    let waiting = |row: &tokio_postgres::Row| Waiting {
-        version: row.get(0),
-        parent: row.get(1),
-        floor: row.get(2),
-        closing: row.get(3),
-    };
-    Ok(rows.iter().map(waiting).collect())
+    version: i64,
+) -> Result<Option<Waiting>, Error> {
+    let sql = "SELECT parent, floor, closing FROM versions WHERE line_id = $1 AND version = $2 AND incomplete_reason IS NOT NULL";
+    let row = tx.query_opt(sql, &[&line, &version]).await?;
+    Ok(row.map(|row| Waiting {
+        version,
+        parent: row.get(0),
+        floor: row.get(1),
+        closing: row.get(2),
+    }))
 }
 
 /// Archives of a version that its closing record does not list: they hold room on tape and nothing else.

@@ -1,24 +1,40 @@
 //! What one sees of a version of which a cartridge in the middle is missing.
 
-use taf_controller::catalog::gap::{Gap, Lacking};
+use std::collections::BTreeSet;
+
+use bytes::Bytes;
+use futures::{StreamExt as _, TryStreamExt as _};
+use taf_controller::access::Caller;
+use taf_controller::catalog::gap::{self, Gap, Lacking, Shown, Since};
 use taf_controller::catalog::view::Found;
-use taf_controller::catalog::{Selection, View, browse, search};
+use taf_controller::catalog::{Error, Selection, View, browse, search};
+use taf_controller::services::agent_catalog::AgentCatalog;
+use taf_controller::session::Registry;
 use taf_controller::store::indexes;
+use taf_controller::store::jobs::{self, NewRestore};
+use taf_controller::store::versions;
+use taf_controller::store::volumes::volume_erased_on;
 use taf_core::catalog::Kind;
-use taf_proto::agent::AssignmentKey;
+use taf_format::index::Body;
+use taf_format::page::Chunker;
+use taf_peer::identity::{Identity, Role};
+use taf_proto::agent::catalog_service_server::CatalogService as _;
+use taf_proto::agent::{AssignmentKey, FetchRecallRequest};
+use tonic::{Request, Status};
 use uuid::Uuid;
 
-use super::cartridges::{Cartridge, cartridges, empty, scan};
+use super::cartridges::{Cartridge, cartridges, empty, raw, scan, scan_broken};
 use super::runs::make;
-use super::world::{Tree, World};
+use super::standing;
+use super::world::{SOURCE, Tree, World};
 
 /// Versions of these trees, full and then incrementals, all on one cartridge but for the second; taken in without that.
 async fn without_the_second(trees: &[Tree]) -> World {
-    first_alone(trees).await.0
+    first_then_second(trees).await.0
 }
 
-/// The same, with what would take in the second cartridge.
-async fn first_alone(trees: &[Tree]) -> (World, AssignmentKey, Cartridge) {
+/// The same with what takes in cartridges, the one that was taken in, and that of the second.
+async fn first_then_second(trees: &[Tree]) -> (World, AssignmentKey, [Cartridge; 2]) {
     let mut world = World::new().await;
     let (first, second) = (world.recording, Uuid::new_v4());
     let client = world.store.client().await.unwrap();
@@ -41,15 +57,18 @@ async fn first_alone(trees: &[Tree]) -> (World, AssignmentKey, Cartridge) {
     }
     let found = cartridges(&world).await;
     let (mut back, key) = empty().await;
-    let there = found.iter().find(|c| c.recording == first).unwrap();
-    scan(&back, key, there).await.unwrap();
+    let of = |recording| {
+        let found = found.iter().find(|c| c.recording == recording);
+        found.unwrap().clone()
+    };
+    let both = [of(first), of(second)];
+    scan(&back, key, &both[0]).await.unwrap();
     let client = back.store.client().await.unwrap();
     let sql = "SELECT id FROM lines WHERE line_uuid = $1";
     back.line = client.query_one(sql, &[&line]).await.unwrap().get(0);
     drop(client);
     back.recording = first;
-    let missing = found.into_iter().find(|c| c.recording == second);
-    (back, key, missing.unwrap())
+    (back, key, both)
 }
 
 async fn partial(world: &World, version: i64) -> View {
@@ -143,13 +162,16 @@ async fn what_is_newer_than_the_missing_cartridge_is_shown_and_the_rest_names_it
     );
     let client = world.store.client().await.unwrap();
     let gap = Gap::of(&client, world.line, 4).await.unwrap().unwrap();
-    assert_eq!((gap.since(), gap.volumes()), (2, vec!["TAF002L9"]));
+    assert_eq!(
+        (gap.since(), gap.volumes()),
+        (Some(Since::Version(2)), vec!["TAF002L9"])
+    );
     assert!(Gap::of(&client, world.line, 1).await.unwrap().is_none());
     drop(client);
 
     // Only in what is known of both do they differ.
     let before = partial(&world, 1).await;
-    let found = futures::TryStreamExt::try_concat(search::diff(&before, &view, b""));
+    let found = search::diff(&before, &view, b"").try_concat();
     let found = search::certain(&before, &view, found.await.unwrap())
         .await
         .unwrap();
@@ -231,7 +253,7 @@ async fn a_large_directory_is_known_chunk_by_chunk() {
 #[tokio::test]
 async fn closing_records_of_what_is_not_whole_are_kept_where_its_parts_are() {
     let trees = [(1, 1), (2, 2), (3, 2)].map(|(a, b)| Tree::of(&[("a/1", a, 0), ("b/1", b, 0)]));
-    let (world, key, missing) = first_alone(&trees).await;
+    let (world, key, [_, missing]) = first_then_second(&trees).await;
     let client = world.store.client().await.unwrap();
     let told = async || {
         let closings = indexes::index_closings(&client, world.recording, (0, 0), 100).await;
@@ -256,4 +278,259 @@ async fn closing_records_of_what_is_not_whole_are_kept_where_its_parts_are() {
         world.recording
     );
     assert_eq!(world.count(&due).await, 1);
+}
+
+/// What the messages of a restore of the third version bear that goes on with this revision, or why there are none.
+async fn fetched(world: &World, revision: &[u8]) -> Result<Vec<u8>, String> {
+    world.end_attempts().await;
+    let mut client = world.store.client().await.unwrap();
+    let tx = client.transaction().await.unwrap();
+    let new = NewRestore {
+        line_id: world.line,
+        version: 3,
+        agent_id: world.agent_id,
+        volumes: &[world.volume_id],
+        turns: &[1],
+        request: &[],
+        paths: None,
+        entry_count: 1,
+        byte_total: 1,
+    };
+    let job = jobs::job_create_restore_on(&tx, &new, "test")
+        .await
+        .unwrap();
+    let (_, key) = world.attempt_on(&tx, job).await;
+    tx.commit().await.unwrap();
+    let mut request = Request::new(FetchRecallRequest {
+        key: Some(key),
+        revision: Bytes::copy_from_slice(revision),
+        ..FetchRecallRequest::default()
+    });
+    let agent = Identity::new(Uuid::nil(), Role::SourceAgent, SOURCE).unwrap();
+    request.extensions_mut().insert(Caller::Agent(agent));
+    let service = AgentCatalog::new(world.store.clone(), Registry::default());
+    let refused = |status: Status| taf_peer::faults::reason_of(&status).unwrap().0;
+    let mut messages = service
+        .fetch_recall(request)
+        .await
+        .map_err(refused)?
+        .into_inner();
+    let mut revisions = BTreeSet::new();
+    while let Some(message) = messages.next().await {
+        revisions.insert(message.unwrap().revision.to_vec());
+    }
+    assert_eq!(revisions.len(), 1, "all of them bear the same");
+    Ok(revisions.pop_first().unwrap())
+}
+
+/// A version with a file on each cartridge, and one behind it that needs both.
+fn trees() -> Vec<Tree> {
+    let second = [("a/1", 1, 0), ("b/1", 7, 0)];
+    let third = [("a/1", 1, 0), ("b/1", 7, 0), ("c/1", 1, 0)];
+    vec![
+        Tree::of(&[("a/1", 1, 0)]),
+        Tree::of(&second),
+        Tree::of(&third),
+    ]
+}
+
+#[tokio::test]
+async fn what_was_erased_since_is_not_met_and_no_cartridge_brings_it() {
+    let (world, key, [first, second]) = first_then_second(&trees()).await;
+    let view = partial(&world, 3).await;
+    let before = view.revision();
+    assert_eq!(
+        view.parts(&world.store.client().await.unwrap())
+            .await
+            .unwrap()
+            .len(),
+        2
+    );
+    let unknown = "UNKNOWN what is in it: unknown since version 2 (volume TAF002L9)";
+    let unknown = ["a", "b"].map(|path| (path.to_owned(), unknown.to_owned()));
+    assert_eq!(lacks(&view).await, unknown);
+    // Asked again, it is the same.
+    assert_eq!(partial(&world, 3).await.revision(), before);
+
+    let mut client = world.store.client().await.unwrap();
+    let tx = client.transaction().await.unwrap();
+    let sql = "SELECT id FROM volumes WHERE recording_uuid = $1";
+    let volume = tx.query_one(sql, &[&first.recording]).await.unwrap().get(0);
+    volume_erased_on(&tx, volume, Uuid::new_v4(), "test")
+        .await
+        .unwrap();
+    tx.commit().await.unwrap();
+    let view = partial(&world, 3).await;
+    assert_ne!(view.revision(), before);
+    assert!(view.parts(&client).await.unwrap().is_empty());
+    let gap = view.gap().unwrap();
+    assert_eq!(gap.volumes(), ["TAF002L9"], "the erased one would not help");
+    let erased = "NOT_MET its bytes were erased, or written over (volume TAF001L9)";
+    let told = lacks(&view).await;
+    assert!(
+        told.contains(&("c/1".to_owned(), erased.to_owned())),
+        "{told:?}"
+    );
+    let (_, items, lacking) = super::runs::recalled_partly(&world, 3).await;
+    assert!(
+        items.iter().all(|item| item.ancestor.is_some()),
+        "{items:?}"
+    );
+    assert_eq!(lacking, told.len());
+    drop(client);
+
+    // Its listings stay: with the other cartridge it is whole, and lost. What came before a rescan broke off counts.
+    scan_broken(&world, key, &second, async {}).await;
+    assert!(standing(&world).await.1.is_empty());
+    let lost = "versions WHERE version = 3 AND lost_reason IS NOT NULL";
+    assert_eq!(world.count(lost).await, 1);
+}
+
+#[tokio::test]
+async fn a_rescan_that_breaks_off_leaves_nothing_certain_that_is_not() {
+    let (world, key, [first, _]) = first_then_second(&trees()).await;
+    let root = ["a", "b", "c"].map(str::to_owned).to_vec();
+    let third = partial(&world, 3).await;
+    assert_eq!(names(&third, b"").await, Some((root, false)));
+    assert_eq!(names(&third, b"b").await, Some((vec![], true)));
+    let unmoved = third.revision();
+
+    // What a failed attempt at the second version left, newer than what is missing: listings of what never was.
+    let mut left = first.clone();
+    let begin = |body: &Body| matches!(body, Body::Part(_));
+    let at = left.records.iter().position(begin).unwrap();
+    let end = left
+        .records
+        .iter()
+        .position(|body| matches!(body, Body::PartEnd(_)));
+    left.records = left.records[at..=end.unwrap()].to_vec();
+    if let Body::Part(part) = &mut left.records[0] {
+        part.archive_uuid = raw(Uuid::new_v4());
+        (part.version, part.archive_ordinal) = (2, 77);
+        (part.tape_file, part.first_block) = (first.end.0, first.end.1);
+    }
+    for record in &mut left.records {
+        // The directory that only the missing cartridge tells of.
+        if let Body::Page(page) = record
+            && taf_format::key::split(&page.chunk).unwrap().0 == b"a"
+        {
+            page.chunk = taf_format::key::chunk(&taf_format::key::of_path(b"b"), None).into();
+        }
+    }
+    let is_unknown = async || {
+        let view = partial(&world, 3).await;
+        let nobody = "nobody knows whose it is";
+        assert_eq!(names(&view, b"b").await, Some((vec![], true)), "{nobody}");
+        let told = "a restore does not go on with it";
+        assert_ne!(view.revision(), unmoved, "{told}");
+    };
+    Box::pin(scan_broken(&world, key, &left, is_unknown())).await;
+    is_unknown().await;
+    assert_eq!(world.count("archives WHERE ordinal = 77").await, 1);
+    let view = partial(&world, 3).await;
+    let (went_on, begun) = (fetched(&world, &unmoved).await, fetched(&world, b"").await);
+    assert_eq!(went_on.unwrap_err(), "VERSION_CHANGED");
+    assert_eq!(begun.unwrap(), view.revision());
+}
+
+#[tokio::test]
+async fn what_had_nothing_of_its_own_is_shown_as_itself_and_says_what_it_lacks() {
+    let first = [("a/1", 1, 0)];
+    let second = [("a/1", 1, 0), ("b/1", 1, 0), ("y", 3, 0)];
+    let third = [second.as_slice(), &[("c/1", 1, 0)]].concat();
+    let fifth = [second.as_slice(), &[("c/2", 1, 0)]].concat();
+    let trees = [&first[..], &second, &third, &third, &fifth].map(Tree::of);
+    let world = without_the_second(&trees).await;
+    let not_met = "its bytes were not met since the catalog was rebuilt (volume TAF002L9)";
+    let unknown = "unknown since version 2 (volume TAF002L9)";
+
+    let fourth = partial(&world, 4).await;
+    let versions = search::Versions::of(&fourth).await.unwrap();
+    let found = search::find(&world.store, versions, search::Wanted::default()).unwrap();
+    let batches: Vec<_> = found.try_collect().await.unwrap();
+    let hits: Vec<_> = batches.into_iter().flat_map(|batch| batch.hits).collect();
+    let numbers = hits.iter().map(|hit| (hit.oldest, hit.newest, hit.count));
+    assert_eq!(
+        numbers.collect::<BTreeSet<_>>(),
+        BTreeSet::from([(4, 4, 1)])
+    );
+    let shown = hits.iter().map(|hit| {
+        let path = [&hit.directory[..], b"/", &hit.entry.name].concat();
+        let path = path.strip_prefix(b"/").unwrap_or(&path).to_vec();
+        (path, Shown::Entry(&hit.entry))
+    });
+    let shown: Vec<(Vec<u8>, Shown)> = shown.collect();
+    let lacking = gap::lacks(&fourth, &shown).await.unwrap();
+    let names = hits.iter().map(|hit| hit.entry.name.as_slice());
+    let found: Vec<_> = names.zip(lacking.iter().map(Option::as_deref)).collect();
+    let expected = [
+        (&b"a"[..], Some(unknown)),
+        (b"b", Some(unknown)),
+        (b"c", None),
+        (b"y", Some(not_met)),
+        (b"1", None),
+    ];
+    assert_eq!(found, expected);
+
+    // In the first version, which is whole, it was not there; in the second, of which nothing came back, it can't be told.
+    let client = world.store.client().await.unwrap();
+    let mut versions = Vec::new();
+    for number in [5, 4, 3, 1] {
+        let version = versions::version_look(&client, world.line, number).await;
+        versions.push(version.unwrap().unwrap());
+    }
+    let past = async |path: &str| {
+        let states = search::states(&world.store, versions.clone(), path.into());
+        let states: Vec<_> = states.try_collect().await.unwrap();
+        let told = states
+            .into_iter()
+            .map(|it| (it.newest.version, it.count, it.lacks));
+        told.collect::<Vec<_>>()
+    };
+    assert_eq!(
+        past("y").await,
+        [(5, 3, Some(not_met.to_owned())), (1, 1, None)]
+    );
+    assert_eq!(
+        past("a/1").await,
+        [(5, 3, Some(unknown.to_owned())), (1, 1, None)]
+    );
+    assert_eq!(
+        past("c/1").await,
+        [(5, 1, None), (4, 2, None), (1, 1, None)]
+    );
+}
+
+#[tokio::test]
+async fn what_leads_to_all_that_is_chosen_is_not_told_from_half_a_listing() {
+    // The root in three chunks: the one in the middle begins with a directory.
+    let cuts = (0..).map(|n| format!("m{n}"));
+    let mut cuts = cuts.filter(|name| Chunker::begins_at(name.as_bytes()));
+    let (middle, end) = (cuts.next().unwrap(), cuts.next().unwrap());
+    let (middle, end) = if middle < end {
+        (middle, end)
+    } else {
+        (end, middle)
+    };
+    let (file, gone) = (format!("{middle}/1"), format!("{middle}-"));
+    let tree = |size, extra: bool| {
+        let mut files = vec![
+            ("a", size, 0),
+            (file.as_str(), 1, 0),
+            (end.as_str(), size, 0),
+        ];
+        if extra {
+            files.push((gone.as_str(), 1, 0));
+        }
+        Tree::of(&files)
+    };
+    let world = without_the_second(&[tree(1, true), tree(2, true), tree(2, false)]).await;
+    let view = partial(&world, 3).await;
+    assert_eq!(names(&view, b"").await, Some((vec![middle.clone()], true)));
+    let selection = Selection::resolve(&view, &[]).await.unwrap();
+    let told = selection.leading(&view, 1).await;
+    assert!(matches!(told, Err(Error::Unknown { .. })), "{told:?}");
+    let below = Selection::resolve(&view, &[middle.clone().into_bytes()]).await;
+    let told = below.unwrap().leading(&view, 1).await.unwrap();
+    assert_eq!(told, Some(middle.into_bytes()));
 }

@@ -1,11 +1,13 @@
 //! What a rescan tells of the cartridges of a world, and telling it to another one.
 
 use bytes::Bytes;
+use futures::StreamExt as _;
 use taf_controller::catalog::{Error, rescan};
 use taf_format::index::{Body, IndexPart, IndexPartEnd, IndexRecord};
 use taf_proto::agent::report_scan_request::Message;
 use taf_proto::agent::{AssignmentKey, ReportScanRequest, ScanHeader, ScanTrailer};
 use taf_proto::tape::{Dictionary, Label, Page, Tombstone};
+use tonic::Status;
 use uuid::Uuid;
 
 use crate::world::{BLOCK, TAPE, World};
@@ -155,6 +157,40 @@ pub async fn empty() -> (World, AssignmentKey) {
 }
 
 pub async fn scan(world: &World, key: AssignmentKey, cartridge: &Cartridge) -> Result<(), Error> {
+    let trailer = Message::Trailer(ScanTrailer {
+        next_tape_file: cartridge.end.0,
+        next_block: cartridge.end.1,
+        ..ScanTrailer::default()
+    });
+    let last = async {
+        Ok(ReportScanRequest {
+            message: Some(trailer),
+        })
+    };
+    told(world, key, cartridge, last).await
+}
+
+/// The same that breaks off before its end, when all records were taken and `seen` has looked at them.
+#[allow(dead_code)]
+pub async fn scan_broken(
+    world: &World,
+    key: AssignmentKey,
+    cartridge: &Cartridge,
+    seen: impl Future<Output = ()> + Send,
+) -> Error {
+    let last = async {
+        seen.await;
+        Err(Status::cancelled("the agent has gone"))
+    };
+    told(world, key, cartridge, last).await.unwrap_err()
+}
+
+async fn told(
+    world: &World,
+    key: AssignmentKey,
+    cartridge: &Cartridge,
+    last: impl Future<Output = Result<ReportScanRequest, Status>> + Send,
+) -> Result<(), Error> {
     let client = world.store.client().await.unwrap();
     let sql = "UPDATE attempt_volumes SET cartridge = $1";
     client
@@ -167,11 +203,6 @@ pub async fn scan(world: &World, key: AssignmentKey, cartridge: &Cartridge) -> R
         label: Some(cartridge.label.clone()),
         medium_serial: String::new(),
     });
-    let trailer = Message::Trailer(ScanTrailer {
-        next_tape_file: cartridge.end.0,
-        next_block: cartridge.end.1,
-        ..ScanTrailer::default()
-    });
     let records = cartridge.records.iter().map(|record| {
         Message::Record(IndexRecord {
             record: Some(record.clone()),
@@ -179,12 +210,12 @@ pub async fn scan(world: &World, key: AssignmentKey, cartridge: &Cartridge) -> R
     });
     let messages: Vec<_> = std::iter::once(header)
         .chain(records)
-        .chain([trailer])
         .map(|message| {
             Ok(ReportScanRequest {
                 message: Some(message),
             })
         })
         .collect();
-    rescan::take(&world.store, TAPE, futures::stream::iter(messages)).await
+    let messages = futures::stream::iter(messages).chain(futures::stream::once(last));
+    rescan::take(&world.store, TAPE, Box::pin(messages)).await
 }

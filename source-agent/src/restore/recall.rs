@@ -2,7 +2,8 @@
 //! before.
 //!
 //! A published version never changes, so the stream is the same each time: when the controller goes away in the middle, it is
-//! asked again, and what came already is passed over.
+//! asked again, and what came already is passed over. What is known of a version that is not whole may change: its messages bear a
+//! revision, and the controller refuses to go on with another one.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -28,6 +29,9 @@ use crate::progress::Counters;
 const MESSAGE_LIMIT: usize = taf_format::limits::TABLE + (1 << 20);
 /// Between two questions to a controller that is away.
 const RETRY: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(5));
+
+/// What is known of the version has changed since the stream began.
+const CHANGED: &str = "VERSION_CHANGED";
 
 /// Items in their order.
 #[derive(Debug)]
@@ -135,6 +139,15 @@ fn is_above(path: &[u8], directory: &[u8]) -> bool {
     rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/"))
 }
 
+/// What was taken and what would follow are not of one state of the version.
+fn changed(message: &str) -> Error {
+    fault::fault(
+        CHANGED,
+        format!("the connection to the controller broke, and the restore can't go on: {message}"),
+        "repeat the restore; with `--collision if-different` it writes only what is not there yet",
+    )
+}
+
 impl Items {
     /// These items and no more.
     pub fn given(items: Vec<RecallItem>) -> Self {
@@ -219,10 +232,17 @@ impl Recall {
                     return Err(fault::protocol("what is to be restored became less"));
                 }
                 Ok(None) => return Ok(None),
-                Ok(Some(FetchRecallResponse { message: None })) => continue,
+                Ok(Some(FetchRecallResponse { message: None, .. })) => continue,
                 Ok(Some(FetchRecallResponse {
                     message: Some(message),
+                    revision,
                 })) => {
+                    if self.taken == 0 {
+                        self.request.revision = revision;
+                    } else if !self.request.revision.is_empty() && self.request.revision != revision
+                    {
+                        return Err(changed("what came of it now is of another state"));
+                    }
                     self.repeated += 1;
                     if self.repeated > self.taken {
                         self.taken = self.repeated;
@@ -234,6 +254,9 @@ impl Recall {
                 }
                 Err(status) => status,
             };
+            if faults::reason_of(&status).is_some_and(|(reason, _)| reason == CHANGED) {
+                return Err(changed(&fault::words(&status)));
+            }
             if !faults::is_passing(&status) {
                 return Err(fault::from_status(
                     &status,

@@ -50,6 +50,8 @@ pub struct Told {
     pub recall: Mutex<Vec<FetchRecallResponse>>,
     /// How many messages of the recall come before the controller goes away, for each call in turn.
     pub recall_breaks: Mutex<Vec<usize>>,
+    /// What the recall is after the controller went away.
+    pub recall_then: Mutex<Option<Vec<FetchRecallResponse>>>,
     pub issues: Mutex<HashMap<u64, Vec<(u64, v1::Issue)>>>,
     pub progress: Mutex<Vec<v1::Progress>>,
     /// Segments of the archive, as they came.
@@ -265,15 +267,26 @@ impl CatalogService for FakeCatalog {
         &self,
         request: Request<FetchRecallRequest>,
     ) -> Result<Response<Self::FetchRecallStream>, Status> {
-        let wanted = request.into_inner().recording_uuids;
+        let FetchRecallRequest {
+            recording_uuids: wanted,
+            revision,
+            ..
+        } = request.into_inner();
         let turns = self.0.turns.lock().unwrap().clone();
         let turn = turns.into_iter().find(|turn| turn.recordings == wanted);
         let recall = turn.map_or_else(|| self.0.recall.lock().unwrap().clone(), |turn| turn.recall);
+        if !revision.is_empty() && revision != recall[0].revision {
+            let (code, no) = (Code::FailedPrecondition, []);
+            return Err(faults::status(code, "VERSION_CHANGED", "it has", no));
+        }
         let mut answers: Vec<_> = recall.into_iter().map(Ok).collect();
         let mut breaks = self.0.recall_breaks.lock().unwrap();
         if !breaks.is_empty() {
             answers.truncate(breaks.remove(0));
             answers.push(Err(Status::unavailable("the controller goes down")));
+            if let Some(then) = self.0.recall_then.lock().unwrap().take() {
+                *self.0.recall.lock().unwrap() = then;
+            }
         }
         Ok(Response::new(Box::pin(futures::stream::iter(answers))))
     }
@@ -861,6 +874,7 @@ pub fn recall(
     };
     let message = |message| FetchRecallResponse {
         message: Some(message),
+        ..FetchRecallResponse::default()
     };
     let mut recall = vec![message(fetch_recall_response::Message::Part(part))];
     for items in items.chunks(100) {

@@ -154,6 +154,7 @@ async fn status(client: &Client, out: &mut Output) -> Result<Exit, Failure> {
                     human::clean(plan).to_string(),
                     version.number.to_string(),
                     match version.unknown_since_number {
+                        _ if version.nothing_known => "all of it".to_owned(),
                         0 => "-".to_owned(),
                         since => format!("version {since}"),
                     },

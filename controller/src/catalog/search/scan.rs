@@ -53,6 +53,8 @@ pub struct Versions {
     wanted: Vec<(i64, i64)>,
     /// Of the rows of the floor, those of this archive and later ones; 0 but for a version that is not whole, which is looked at alone.
     ordinal: i32,
+    /// The number of one that is not whole, which may be another than that of the rows that it resolves to.
+    number: Option<i64>,
     dictionaries: Dictionaries,
 }
 
@@ -70,6 +72,7 @@ impl Versions {
         let wanted = vec![(scope.version, scope.floor)];
         Ok(Self {
             ordinal: scope.ordinal,
+            number: Some(view.number),
             ..Self::new(&view.store, scope.line_id, wanted).await?
         })
     }
@@ -80,6 +83,7 @@ impl Versions {
             line,
             wanted,
             ordinal: 0,
+            number: None,
             dictionaries,
         }
     }
@@ -200,8 +204,8 @@ impl Scan {
                 (row.body(), having.first(), having.last())
             {
                 pages.push(Page {
-                    newest: newest.0,
-                    oldest: oldest.0,
+                    newest: self.versions.number.unwrap_or(newest.0),
+                    oldest: self.versions.number.unwrap_or(oldest.0),
                     count: having.len() as u64,
                     row,
                 });

@@ -4,7 +4,7 @@ use futures::{Stream, stream};
 use taf_format::page::Entry;
 
 use crate::catalog::view::Found;
-use crate::catalog::{Error, View};
+use crate::catalog::{Error, View, gap};
 use crate::store::Store;
 use crate::store::versions::Version;
 
@@ -19,6 +19,8 @@ pub struct State {
     pub oldest: Version,
     /// How many.
     pub count: u64,
+    /// What is not known of it in the newest of them, or why it can't be restored.
+    pub lacks: Option<String>,
 }
 
 /// The states of a path (without slash at either end) in these versions, in their order.
@@ -50,8 +52,17 @@ impl Past {
         for version in self.versions.by_ref() {
             let view = View::of(&self.store, &version).await?;
             let found = view.stat(&self.path).await?;
+            let lacks = match &found {
+                Some(found) => gap::lacks(&view, &[(self.path.clone(), found.into())]).await?,
+                None => Vec::new(),
+            };
+            let lacks = lacks.into_iter().next().flatten();
             match &mut self.open {
-                Some(open) if is_same(open.found.as_ref(), found.as_ref()) => {
+                // What can be restored from the one is no comfort to who looks at the other.
+                Some(open)
+                    if is_same(open.found.as_ref(), found.as_ref())
+                        && open.lacks.is_some() == lacks.is_some() =>
+                {
                     open.oldest = version;
                     open.count += 1;
                 }
@@ -61,6 +72,7 @@ impl Past {
                         newest: version.clone(),
                         oldest: version,
                         count: 1,
+                        lacks,
                     });
                     if ended.is_some() {
                         return Ok(ended);
