@@ -152,11 +152,13 @@ pub async fn report(
     if !verifications::part_verified_on(&tx, recording, tape_file, damage).await? {
         // One that was copied to another volume meanwhile is dated when it is read there.
         let elsewhere = reclaims::job_parts_elsewhere(&tx, assignment.job_id, recording).await?;
-        let Some((barcode, _)) = elsewhere.first() else {
+        if elsewhere.is_empty() {
             return Err(Error::Invalid(format!("tape file {tape_file} is no part")));
-        };
+        }
         if assignment.kind == "verify" && damage.is_none() {
-            let said = format!("tape file {tape_file}: {}", moved(1, barcode.as_deref()));
+            let said = format!(
+                "tape file {tape_file} went to another volume while it was read, and is not proved there: `taf volume verify` does that"
+            );
             rows.push(issue(0, b"", MOVED, said));
         }
     }
