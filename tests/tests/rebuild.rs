@@ -92,7 +92,14 @@ fn only_what_is_certain(system: &System, tree: &Path, copy: &Path) {
     // What is listed and not known says so, and the exit status with it.
     let listed = system.taf(&["ls", "daily@3", &at("")]).unwrap();
     let listed = listed.expect(3).unwrap();
-    assert!(listed.text().contains(unknown), "{}", listed.text());
+    assert!(listed.stderr.contains(unknown), "{}", listed.stderr);
+
+    // It goes only if somebody says so who was told what is lost.
+    let expire = ["version", "expire", "daily@3"];
+    let told = system.taf(&[&expire[..], &["--dry-run"]].concat()).unwrap();
+    assert!(written(&told.expect(0).unwrap()).contains("would lose"));
+    let refused = system.taf(&expire).unwrap().expect(1).unwrap();
+    assert!(refused.stderr.contains("--force"), "{}", refused.text());
 
     // What is known and was met is restored as ever; the rest not without consent, and then by name.
     let chosen = system.restore("daily@3", &[&kept], "certain", Path::new(&kept));

@@ -29,7 +29,7 @@ use crate::store::parts::{self, NewPart, Proof};
 use crate::store::rebuilds::{self, Labelled};
 use crate::store::reclaims::{self, Placed};
 use crate::store::trust::trust_is_lost;
-use crate::store::{Client, Store, Transaction, bigint, dictionaries, indexes};
+use crate::store::{Client, Store, Transaction, bigint, dictionaries, indexes, partials};
 
 /// Longest silence within the stream.
 const SILENCE: Duration = Duration::from_mins(2);
@@ -290,17 +290,17 @@ impl Intake {
             uuid(&part.archive_uuid, "the archive")?,
             bigint(part.version)?,
         );
-        let listed = rebuild::lists(&tx, line, version, archive).await?;
-        let archive = rebuilds::archive_rebuild_on(
-            &tx,
-            archive,
-            line,
-            ordinal,
-            version,
-            self.attempt,
-            listed,
-        )
-        .await?;
+        let state = if !rebuild::lists(&tx, line, version, archive).await? {
+            // It holds room on tape and nothing else.
+            "abandoned"
+        } else if partials::version_is_given_up_on(&tx, line, version).await? {
+            "published"
+        } else {
+            "closed"
+        };
+        let archive =
+            rebuilds::archive_rebuild_on(&tx, archive, line, ordinal, version, self.attempt, state)
+                .await?;
         let fate = self.fate(&tx, archive, part).await?;
         let mut rows = Rows {
             line,

@@ -57,7 +57,10 @@ fn unneeded(standing: &[Standing]) -> Vec<i64> {
 
 /// The versions whose rows must stay.
 pub(super) fn stay(standing: &[Standing]) -> Vec<Protected> {
-    let published = standing.iter().filter(|v| !v.staged);
+    // The newest is kept for the run that may build on it; on one that is not whole none does.
+    let published = standing
+        .iter()
+        .filter(|v| !v.staged && (v.kept || !v.incomplete));
     let published: Vec<Published> = published
         .map(|v| Published {
             of: Protected {

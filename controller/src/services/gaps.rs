@@ -47,7 +47,8 @@ pub(super) async fn tell(
     };
     told.incomplete_reason.clone_from(reason);
     told.publish_time = None;
-    told.keep_reasons = vec!["it is not whole, and stays until it is".into()];
+    told.keep_reasons =
+        vec!["it is not whole: it stays until it is, or is given up by force".into()];
     if let Some(gap) = Gap::of(client, version.line_id, version.version).await? {
         told.unknown_since_number = since(&gap);
         told.nothing_known = is_nothing_known(&gap);

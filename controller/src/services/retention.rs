@@ -16,13 +16,14 @@ use tonic::{Request, Response, Status};
 
 use super::mutation::Mutation;
 use super::status::{self, Violations};
-use super::{names, timestamp};
+use super::{gaps, names, timestamp};
 use crate::access::Caller;
 use crate::app::App;
 use crate::catalog::retention::{Policy, preview, version};
 use crate::session::Registry;
 use crate::store::retention::{self as rows, Protector};
-use crate::store::{self, GenericClient, Transaction, expiry, lines};
+use crate::store::versions::{self, Version};
+use crate::store::{self, GenericClient, Transaction, expiry, lines, partials};
 
 /// Most tags on a version.
 const TAGS_MOST: usize = 32;
@@ -157,6 +158,52 @@ fn locked(name: &str, until: Timestamp) -> Status {
     )
 }
 
+/// Whether a version that is whole may expire.
+async fn may_expire(
+    tx: &Transaction<'_>,
+    line: i64,
+    number: i64,
+    request: &ExpireVersionRequest,
+) -> Result<(), Status> {
+    let kept = rows::version_list_kept(tx, line).await?;
+    let (this, others): (Vec<_>, Vec<_>) = kept
+        .iter()
+        .map(version)
+        .partition(|version| version.number == number);
+    let this = this
+        .first()
+        .ok_or_else(|| status::not_found(&request.name))?;
+    match retention::refusal(this, &others, store::now(), request.force) {
+        Some(reason) => Err(refused(&request.name, &reason)),
+        None => Ok(()),
+    }
+}
+
+/// Whether a version may be given up that is not whole. What would be lost is told without force.
+async fn may_give_up(
+    tx: &Transaction<'_>,
+    version: &Version,
+    request: &ExpireVersionRequest,
+) -> Result<(), Status> {
+    let name = &request.name;
+    let (line, number) = (version.line_id, version.version);
+    // It would show nothing any more, and nobody would have said so.
+    if let Some(same) = partials::version_same_on(tx, line, number).await? {
+        return Err(status::precondition(
+            "VERSION_NEEDED",
+            format!(
+                "in version {same} nothing had changed since {name}, so it lacks the same, and would lack everything: give that one up first"
+            ),
+        ));
+    }
+    if request.force || request.dry_run {
+        return Ok(());
+    }
+    let why = version.incomplete_reason.as_deref().unwrap_or_default();
+    let instead = "give it up with --force if that won't come: --dry-run says what is lost";
+    Err(gaps::incomplete(name, why, instead))
+}
+
 impl Retentions {
     /// The service.
     pub fn new(app: App, registry: Registry) -> Self {
@@ -216,14 +263,12 @@ impl Retentions {
         lines::line_lock_on(&tx, line)
             .await?
             .ok_or_else(|| status::not_found(name))?;
-        let kept = rows::version_list_kept(&tx, line).await?;
-        let (this, others): (Vec<_>, Vec<_>) = kept
-            .iter()
-            .map(version)
-            .partition(|version| version.number == number);
-        let this = this.first().ok_or_else(|| status::not_found(name))?;
-        if let Some(reason) = retention::refusal(this, &others, store::now(), request.force) {
-            return Err(refused(name, &reason));
+        let partial = versions::version_look(&tx, line, number)
+            .await?
+            .filter(|version| version.incomplete_reason.is_some());
+        match &partial {
+            Some(partial) => may_give_up(&tx, partial, request).await?,
+            None => may_expire(&tx, line, number, request).await?,
         }
         if let Some(job) = rows::removal_of_source(&tx, line).await? {
             let job = names::job(job);
@@ -244,7 +289,14 @@ impl Retentions {
         }
         let freed = rows::version_frees(&tx, line, number).await?;
         let protector = rows::version_protected_by(&tx, line, number).await?;
+        let partial = partial.as_ref();
+        // No run builds on what is not whole.
+        let protector = protector.filter(|it| partial.is_none() || matches!(it, Protector::Job(_)));
+        let lacks = partial.and_then(|version| version.incomplete_reason.clone());
         let answer = ExpireVersionResponse {
+            incomplete_reason: lacks.unwrap_or_default(),
+            lost_file_count: partial.map_or(0, |version| version.file_count as u64),
+            lost_byte_count: partial.map_or(0, |version| version.byte_count as u64),
             freed_part_count: freed.parts as u64,
             freed_byte_count: freed.bytes as u64,
             freed_volumes: freed.volumes.iter().map(|v| names::volume(v)).collect(),
@@ -254,11 +306,17 @@ impl Retentions {
             // Dropped without a commit, so nothing was done.
             return Ok(answer);
         }
-        let why = format!("{} let it expire", mutation.actor());
-        if expiry::version_expire_on(&tx, line, &[number], &why)
-            .await?
-            .is_empty()
-        {
+        let actor = mutation.actor();
+        let done = if partial.is_some() {
+            let why = format!("{actor} gave it up, which was not whole");
+            partials::version_give_up_on(&tx, line, number, &why).await?
+        } else {
+            let why = format!("{actor} let it expire");
+            !expiry::version_expire_on(&tx, line, &[number], &why)
+                .await?
+                .is_empty()
+        };
+        if !done {
             return Err(store::Error::Stale("version").into());
         }
         mutation.finish_on(&tx, &answer).await?;

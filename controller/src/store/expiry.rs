@@ -53,6 +53,8 @@ pub struct Standing {
     pub staged: bool,
     /// Whether it has not expired, or a job under way reads it.
     pub kept: bool,
+    /// Whether it came back and is not whole: no run builds on it.
+    pub incomplete: bool,
     /// What it is compared with, 0 for nothing.
     pub parent: i64,
     /// Whether it is compared with the version at its floor, too.
@@ -70,7 +72,7 @@ pub async fn version_list_standing(
 ) -> Result<Vec<Standing>, Error> {
     let sql = "SELECT v.version, v.floor, v.state = 'staged' AND v.incomplete_reason IS NULL, v.expired_at IS NULL OR EXISTS (SELECT 1 FROM jobs AS j \
                WHERE j.kind IN ('restore', 'remove-sources', 'remove-extra', 'feed') AND j.ended_at IS NULL AND j.line_id = v.line_id AND j.version = v.version) AS kept, \
-               v.parent, v.kind = 'differential', v.pages_gone, v.vacuumed_at IS NOT NULL FROM versions AS v \
+               v.parent, v.kind = 'differential', v.pages_gone, v.vacuumed_at IS NOT NULL, v.incomplete_reason IS NOT NULL FROM versions AS v \
                WHERE v.line_id = $1 ORDER BY v.version";
     let rows = client.query(sql, &[&line]).await?;
     let standing = |row: &tokio_postgres::Row| Standing {
@@ -82,6 +84,7 @@ pub async fn version_list_standing(
         differential: row.get(5),
         gone: row.get(6),
         vacuumed: row.get(7),
+        incomplete: row.get(8),
     };
     Ok(rows.iter().map(standing).collect())
 }

@@ -180,6 +180,11 @@ const MIGRATIONS: &[Migration] = &[
         name: "turns of a restore",
         sql: include_str!("../../migrations/0033_turns.sql"),
     },
+    Migration {
+        number: 34,
+        name: "versions that are given up",
+        sql: include_str!("../../migrations/0034_given_up.sql"),
+    },
 ];
 
 /// The texts of all migrations, in order.

@@ -75,7 +75,7 @@ pub async fn version_partial(
     version: i64,
 ) -> Result<Option<Partial>, Error> {
     let sql = "SELECT parent, floor, closing, certain_version, certain_ordinal FROM versions WHERE line_id = $1 AND version = $2 \
-               AND incomplete_reason IS NOT NULL";
+               AND incomplete_reason IS NOT NULL AND NOT pages_gone";
     let row = client.query_opt(sql, &[&line, &version]).await?;
     Ok(row.map(|row| Partial {
         parent: row.get(0),
@@ -117,9 +117,54 @@ pub async fn version_doubt_on(
 
 /// The lines that have versions which are not whole.
 pub async fn line_list_incomplete(client: &impl GenericClient) -> Result<Vec<i64>, Error> {
-    let sql = "SELECT DISTINCT line_id FROM versions WHERE incomplete_reason IS NOT NULL ORDER BY line_id";
+    let sql = "SELECT DISTINCT line_id FROM versions WHERE incomplete_reason IS NOT NULL AND expired_at IS NULL ORDER BY line_id";
     let rows = client.query(sql, &[]).await?;
     Ok(rows.iter().map(|row| row.get(0)).collect())
+}
+
+/// Gives up a version that is not whole: it has expired, and what is met of it from now on makes it whole no more. Its archives are
+/// those of an expired version, so that they hold their volumes only for others. False if it is no such version. Whoever calls it holds
+/// the line.
+pub async fn version_give_up_on(
+    tx: &Transaction<'_>,
+    line: i64,
+    version: i64,
+    reason: &str,
+) -> Result<bool, Error> {
+    let sql = "UPDATE versions SET expired_at = clock_timestamp(), expired_reason = $3::varchar WHERE line_id = $1 AND version = $2 \
+               AND state = 'staged' AND incomplete_reason IS NOT NULL AND expired_at IS NULL";
+    let given_up = tx
+        .execute(sql, &[&line, &version, &clip(reason, 400)])
+        .await?;
+    if given_up == 0 {
+        return Ok(false);
+    }
+    let sql = "UPDATE archives SET state = 'published' WHERE line_id = $1 AND version = $2 AND state = 'closed'";
+    tx.execute(sql, &[&line, &version]).await?;
+    Ok(true)
+}
+
+/// Whether a version was given up that is not whole.
+pub async fn version_is_given_up_on(
+    tx: &Transaction<'_>,
+    line: i64,
+    version: i64,
+) -> Result<bool, Error> {
+    let sql = "SELECT EXISTS (SELECT 1 FROM versions WHERE line_id = $1 AND version = $2 AND incomplete_reason IS NOT NULL \
+               AND expired_at IS NOT NULL)";
+    Ok(tx.query_one(sql, &[&line, &version]).await?.get(0))
+}
+
+/// The first version that had nothing of its own and is what this one is, if none of them was given up.
+pub async fn version_same_on(
+    tx: &Transaction<'_>,
+    line: i64,
+    version: i64,
+) -> Result<Option<i64>, Error> {
+    let sql = "SELECT version FROM versions WHERE line_id = $1 AND parent = $2 AND incomplete_reason IS NOT NULL AND closing IS NULL \
+               AND expired_at IS NULL ORDER BY version LIMIT 1";
+    let row = tx.query_opt(sql, &[&line, &version]).await?;
+    Ok(row.map(|row| row.get(0)))
 }
 
 /// The barcode of a recording that is known.
@@ -189,7 +234,7 @@ pub async fn version_list_incomplete(
 ) -> Result<Vec<Incomplete>, Error> {
     let sql = "SELECT p.plan_name, v.line_id, v.version, v.started_at, v.incomplete_reason FROM versions AS v \
                JOIN lines AS l ON l.id = v.line_id LEFT JOIN plans AS p ON p.id = l.plan_id \
-               WHERE v.incomplete_reason IS NOT NULL AND (v.line_id > $2::bigint OR v.line_id = $2::bigint AND v.version > $3::bigint) \
+               WHERE v.incomplete_reason IS NOT NULL AND v.expired_at IS NULL AND (v.line_id > $2::bigint OR v.line_id = $2::bigint AND v.version > $3::bigint) \
                ORDER BY v.line_id, v.version LIMIT $1::bigint";
     let rows = client.query(sql, &[&limit, &line, &number]).await?;
     let incomplete = |row: &tokio_postgres::Row| Incomplete {

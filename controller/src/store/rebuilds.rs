@@ -249,8 +249,8 @@ pub async fn cartridge_is_given(
     Ok(client.query_one(sql, &[&attempt, &cartridge]).await?.get(0))
 }
 
-/// An archive that was met on a cartridge; one that the catalog does not have is made, and takes no parts but such. None if the
-/// line has another one under its ordinal. One that its version is known not to list holds room on tape and nothing else.
+/// An archive that was met on a cartridge; one that the catalog does not have is made, in this state, and takes no parts but such. None
+/// if the line has another one under its ordinal.
 pub async fn archive_rebuild_on(
     tx: &Transaction<'_>,
     uuid: Uuid,
@@ -258,9 +258,8 @@ pub async fn archive_rebuild_on(
     ordinal: i32,
     version: i64,
     attempt: i64,
-    listed: bool,
+    state: &str,
 ) -> Result<Option<Archive>, Error> {
-    let state = if listed { "closed" } else { "abandoned" };
     tx.execute(
         "INSERT INTO archives (archive_uuid, line_id, ordinal, version, attempt_id, state) \
          SELECT $1::uuid, $2::bigint, $3::integer, $4::bigint, $5::bigint, $6::varchar \
@@ -406,7 +405,8 @@ pub struct Waiting {
 
 /// The numbers of those of a line, in order.
 pub async fn version_list_waiting_on(tx: &Transaction<'_>, line: i64) -> Result<Vec<i64>, Error> {
-    let sql = "SELECT version FROM versions WHERE line_id = $1 AND incomplete_reason IS NOT NULL ORDER BY version";
+    let sql = "SELECT version FROM versions WHERE line_id = $1 AND incomplete_reason IS NOT NULL AND expired_at IS NULL \
+               ORDER BY version";
     let rows = tx.query(sql, &[&line]).await?;
     Ok(rows.iter().map(|row| row.get(0)).collect())
 }
@@ -417,7 +417,8 @@ pub async fn version_waiting_on(
     line: i64,
     version: i64,
 ) -> Result<Option<Waiting>, Error> {
-    let sql = "SELECT parent, floor, closing FROM versions WHERE line_id = $1 AND version = $2 AND incomplete_reason IS NOT NULL";
+    let sql = "SELECT parent, floor, closing FROM versions WHERE line_id = $1 AND version = $2 AND incomplete_reason IS NOT NULL \
+               AND expired_at IS NULL";
     let row = tx.query_opt(sql, &[&line, &version]).await?;
     Ok(row.map(|row| Waiting {
         version,

@@ -187,8 +187,8 @@ pub async fn version_frees(
     let sql = "SELECT DISTINCT v.barcode FROM version_parts AS n JOIN parts AS x ON x.id = n.part_id \
                JOIN volumes AS v ON v.recording_uuid = x.recording_uuid WHERE n.line_id = $1 AND n.version = $2 AND NOT EXISTS \
                (SELECT 1 FROM parts AS y JOIN archives AS a ON a.id = y.archive_id WHERE y.recording_uuid = v.recording_uuid \
-                AND (a.state IN ('staged', 'closed') OR EXISTS (SELECT 1 FROM version_parts AS o WHERE o.part_id = y.id \
-                AND NOT (o.line_id = $1 AND o.version = $2)))) ORDER BY v.barcode";
+                AND (a.state IN ('staged', 'closed') AND NOT (a.line_id = $1 AND a.version = $2) OR EXISTS (SELECT 1 FROM version_parts \
+                AS o WHERE o.part_id = y.id AND NOT (o.line_id = $1 AND o.version = $2)))) ORDER BY v.barcode";
     let volumes = client.query(sql, &[&line, &version]).await?;
     Ok(Freed {
         parts: row.get(0),

@@ -7,13 +7,13 @@ use futures::{StreamExt as _, TryStreamExt as _};
 use taf_controller::access::Caller;
 use taf_controller::catalog::gap::{self, Gap, Lacking, Shown, Since};
 use taf_controller::catalog::view::Found;
-use taf_controller::catalog::{Error, Selection, View, browse, search};
+use taf_controller::catalog::{Error, Selection, View, browse, search, vacuum};
 use taf_controller::services::agent_catalog::AgentCatalog;
 use taf_controller::session::Registry;
 use taf_controller::store::indexes;
 use taf_controller::store::jobs::{self, NewRestore};
-use taf_controller::store::versions;
 use taf_controller::store::volumes::volume_erased_on;
+use taf_controller::store::{lines, partials, versions};
 use taf_core::catalog::Kind;
 use taf_format::index::Body;
 use taf_format::page::Chunker;
@@ -24,7 +24,7 @@ use tonic::{Request, Status};
 use uuid::Uuid;
 
 use super::cartridges::{Cartridge, cartridges, empty, raw, scan, scan_broken};
-use super::runs::make;
+use super::runs::{files, make, sizes};
 use super::standing;
 use super::world::{SOURCE, Tree, World};
 
@@ -533,4 +533,40 @@ async fn what_leads_to_all_that_is_chosen_is_not_told_from_half_a_listing() {
     let below = Selection::resolve(&view, &[middle.clone().into_bytes()]).await;
     let told = below.unwrap().leading(&view, 1).await.unwrap();
     assert_eq!(told, Some(middle.into_bytes()));
+}
+
+#[tokio::test]
+async fn what_was_given_up_stays_so_and_what_comes_of_it_serves_others() {
+    let (world, key, [_, second]) = first_then_second(&trees()).await;
+    let mut told = second.clone();
+    told.records
+        .retain(|record| matches!(record, Body::Closing(_)));
+    scan(&world, key, &told).await.unwrap();
+    let (whole, lacking) = standing(&world).await;
+    assert_eq!(whole, BTreeSet::from([1]));
+    assert_eq!(lacking.into_keys().collect::<Vec<_>>(), [2, 3]);
+
+    let mut client = world.store.client().await.unwrap();
+    let tx = client.transaction().await.unwrap();
+    lines::line_lock_on(&tx, world.line).await.unwrap();
+    for given_up in [true, false] {
+        let done = partials::version_give_up_on(&tx, world.line, 2, "test").await;
+        assert_eq!(done.unwrap(), given_up);
+    }
+    tx.commit().await.unwrap();
+    drop(client);
+    assert_eq!(vacuum::release(&world.store).await.unwrap(), 1);
+    let view = View::open_restored(&world.store, world.line, 2).await;
+    assert!(view.unwrap().is_none());
+
+    scan(&world, key, &second).await.unwrap();
+    let (whole, lacking) = standing(&world).await;
+    assert_eq!(whole, BTreeSet::from([1, 3]));
+    assert_eq!(lacking.into_keys().collect::<Vec<_>>(), [2]);
+    let third = trees().pop().unwrap();
+    assert_eq!(files(&world, 3).await, sizes(&third));
+    // What only it would need holds no volume.
+    assert_eq!(world.count("archives WHERE state = 'closed'").await, 0);
+    let held = "version_parts WHERE version = 2";
+    assert_eq!(world.count(held).await, 0);
 }

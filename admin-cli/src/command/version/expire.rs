@@ -11,18 +11,20 @@ use crate::resource::{id, version};
 /// Let a version expire: it can't be restored any more, and what it alone needs is given free
 ///
 /// There is no way back. What other versions need stays, whatever it was written for. The last good version of a plan is refused
-/// without --force; what is held or locked is refused in any case. A volume on which nothing is needed can be written anew after
+/// without --force, and so is one that is not whole after a rebuild of the catalog: given up, it never becomes whole, should what it lacks
+/// come after all, and neither may what was built on it and was not met yet. What is held or locked is refused in any case. A volume on which nothing is needed can be written anew after
 /// some days: `taf volume list` says when.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   taf version expire daily@3 --dry-run
   taf version expire daily@3
+  taf version expire daily@3 --force     also if it is not whole
   taf version delete films@a1            the same")]
 pub struct Expire {
     /// PLAN@N, PLAN@aN for an archive, or lines/L/versions/N
     #[arg(value_name = "PLAN@N")]
     version: String,
-    /// Give up even the last good version; it is written down who did
+    /// Give up even the last good version, or one that is not whole; it is written down who did
     #[arg(long)]
     force: bool,
     /// Only say what would be given free
@@ -58,6 +60,9 @@ impl Expire {
             out.message("ExpireVersionResponse", &answer)?;
         } else if self.dry_run {
             out.line(format!("would give {}", freed(&answer)))?;
+            if !answer.incomplete_reason.is_empty() {
+                out.line(lost(&answer))?;
+            }
         } else {
             say(format!(
                 "{} is not kept any more; gives {}",
@@ -67,6 +72,16 @@ impl Expire {
         }
         Ok(Exit::Done)
     }
+}
+
+/// What is lost with a version that is not whole.
+fn lost(answer: &ExpireVersionResponse) -> String {
+    format!(
+        "would lose {}, {}, but for those that other versions have; it is not whole: {}",
+        human::counted(answer.lost_file_count, "file", "files"),
+        human::size(answer.lost_byte_count),
+        human::clean(&answer.incomplete_reason)
+    )
 }
 
 fn freed(answer: &ExpireVersionResponse) -> String {
