@@ -240,6 +240,10 @@ async fn who_began_to_read_before_is_told_the_same_for_as_long_as_he_reads() {
             .await
             .unwrap()
     };
+    // Only the reader holds it.
+    tx.execute("UPDATE parts SET verified_at = now()", &[])
+        .await
+        .unwrap();
     assert!(!again(&tx).await);
     let part: i64 = tx
         .query_one("SELECT id FROM parts WHERE part_number = 1", &[])
@@ -256,6 +260,7 @@ async fn who_began_to_read_before_is_told_the_same_for_as_long_as_he_reads() {
         ("verified_at = NULL", "state = 'full'"),
         ("verified_at = now(), damage = 'test'", "state = 'full'"),
         (sound, "state = 'quarantined', state_reason = 'test'"),
+        (sound, "state = 'full', suspect_since = now()"),
     ] {
         let sql = format!(
             "UPDATE parts SET {parts} WHERE part_number = 1; \
@@ -266,7 +271,7 @@ async fn who_began_to_read_before_is_told_the_same_for_as_long_as_he_reads() {
         let copies = reuse::copies_unproved(&tx, &[scene.old]).await.unwrap();
         assert_eq!(copies[&scene.old].len(), 1, "{parts}, {volumes}");
     }
-    let sql = "UPDATE volumes SET state = 'full', state_reason = NULL WHERE barcode = 'TAF002L9'";
+    let sql = "UPDATE volumes SET state = 'full', state_reason = NULL, suspect_since = NULL WHERE barcode = 'TAF002L9'";
     tx.batch_execute(sql).await.unwrap();
     assert!(again(&tx).await);
 }

@@ -5,7 +5,7 @@
 //! and cartridges in any order. When all of one has come, the versions that are whole now become readable
 //! ([`super::rebuild`]).
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
 use futures::{Stream, StreamExt};
@@ -75,6 +75,7 @@ where
         lines: BTreeSet::new(),
         parts: 0,
         put_off: Vec::new(),
+        left: HashMap::new(),
     };
     let taken = intake.all(&mut client, &mut messages).await;
     drop(client);
@@ -184,8 +185,8 @@ enum Fate {
     Extend(Archive, Placed),
     /// The same, but somebody reads it where it was before that.
     Wait,
-    /// It is what the part that the catalog has elsewhere is a copy of: archive, and where that is.
-    Older(i64, Placed),
+    /// It is what the part that the catalog has elsewhere is a copy of, or another copy: archive, and where that is.
+    Left(i64, Placed),
     /// It is as the catalog has it, or is none of what the catalog has.
     Known,
     /// It is nobody's, and why.
@@ -202,6 +203,16 @@ struct Intake {
     parts: u64,
     /// Tape files that can't be taken in before somebody has read to the end.
     put_off: Vec<u64>,
+    /// Parts that the catalog has on other recordings, and that are here too.
+    left: HashMap<Uuid, Left>,
+}
+
+/// See [`Intake::left`].
+#[derive(Debug, Clone, Copy, Default)]
+struct Left {
+    parts: u64,
+    /// Of these, such as nobody has read back there.
+    unread: u64,
 }
 
 impl Intake {
@@ -362,19 +373,24 @@ impl Intake {
                 self.parts += 1;
                 return Ok(());
             }
-            Fate::Older(archive, copy)
+            Fate::Left(archive, copy)
                 if relocation::have_same_segments(&copy.segment_table, &rows.table)? =>
             {
                 let here = self.row(archive, part, rows.table)?;
-                reclaims::part_former_on(&tx, copy.id, &here).await?;
+                if here.copy < copy.copy {
+                    reclaims::part_former_on(&tx, copy.id, &here).await?;
+                }
                 tx.commit().await?;
+                let left = self.left.entry(copy.recording).or_default();
+                left.parts += 1;
+                left.unread += u64::from(!copy.read);
                 return self.disown(client, part, COPIED).await;
             }
             Fate::Known => {
                 tx.rollback().await?;
                 return Ok(());
             }
-            Fate::Older(..) => COPIED,
+            Fate::Left(..) => COPIED,
             Fate::Wait => {
                 self.put_off.push(part.tape_file);
                 relocation::READ
@@ -427,8 +443,8 @@ impl Intake {
             {
                 Fate::Move(archive.id, placed)
             }
-            Some(placed) if free && i64::from(part.copy) < i64::from(placed.copy) => {
-                Fate::Older(archive.id, placed)
+            Some(placed) if free && placed.copy > 0 && placed.recording != recording => {
+                Fate::Left(archive.id, placed)
             }
             _ if known => Fate::Known,
             // Written again after an error, or of another history.
@@ -536,22 +552,56 @@ impl Intake {
         let put_off = self.put_off.iter().map(|file| (*file, relocation::READ));
         let unreadable = unreadable.map(|said| ("TAPE_FILE_UNREADABLE", said));
         let put_off = put_off.map(|said| ("PART_IS_READ", said));
+        let barcode = &self.volume.barcode;
+        let mut told: Vec<(&str, String)> = unreadable
+            .chain(put_off)
+            .map(|(reason, (file, why))| {
+                let said = format!("tape file {file} of {barcode} was not taken in: {why}");
+                (reason, said)
+            })
+            .collect();
+        for said in self.left_on(&tx).await? {
+            told.push(("PART_ELSEWHERE", said));
+        }
         let told: Vec<Issue> = (1..)
-            .zip(unreadable.chain(put_off))
-            .map(|(number, (reason, (file, why)))| Issue {
+            .zip(told)
+            .map(|(number, (reason, message))| Issue {
                 attempt_id: self.attempt,
                 number,
                 path: Vec::new(),
                 reason: reason.into(),
-                message: format!(
-                    "tape file {file} of {} was not taken in: {why}",
-                    self.volume.barcode
-                ),
+                message,
             })
             .collect();
         issues::issue_add_on(&tx, self.attempt, &told).await?;
+        reclaims::version_found_again_on(&tx, recording, file).await?;
         tx.commit().await?;
         Ok(())
+    }
+}
+
+impl Intake {
+    /// What was left here since the catalog has it elsewhere, for people: unless it was read back there, and is at hand.
+    async fn left_on(&self, tx: &Transaction<'_>) -> Result<Vec<String>, Error> {
+        let recordings: Vec<Uuid> = self.left.keys().copied().collect();
+        let mut said = Vec::new();
+        for (recording, other, inside) in reclaims::recording_places(tx, &recordings).await? {
+            let left = self.left.get(&recording).copied().unwrap_or_default();
+            let why = match (inside, left.unread) {
+                (true, 0) => continue,
+                (true, _) => format!("nobody has read them back: `taf volume verify {other}`"),
+                (false, _) => "no library shows it".to_owned(),
+            };
+            let what = match left.parts {
+                1 => "1 part".to_owned(),
+                count => format!("{count} parts"),
+            };
+            let barcode = &self.volume.barcode;
+            said.push(format!(
+                "{what} of {barcode} was left, since the catalog has copies on volume {other}, and {why}; if {other} is lost or can't be read, say so with `taf volume erase {other} --force`, and run this again"
+            ));
+        }
+        Ok(said)
     }
 }
 

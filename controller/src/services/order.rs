@@ -5,6 +5,7 @@ use prost::Message;
 use taf_core::Fault;
 use taf_proto::v1;
 use tonic::Status;
+use uuid::Uuid;
 
 use super::mutation::Mutation;
 use super::{names, reuse, status};
@@ -18,7 +19,7 @@ use crate::store::libraries::{self, ElementRow, LibraryRow};
 use crate::store::reuse::{self as needed, Unproved};
 use crate::store::trust::{self, Trust};
 use crate::store::volumes::{self, VolumeRow};
-use crate::store::{self, Transaction, cleaning};
+use crate::store::{self, Transaction, cleaning, versions};
 
 /// More devices than any installation has.
 const ALL: i64 = 10_000;
@@ -71,8 +72,8 @@ pub enum Order<'a> {
 /// A job that was made, or would be.
 #[derive(Debug, Clone, Default)]
 pub struct Made {
-    /// Its row.
-    pub job: i64,
+    /// Its row; none if all is done without one.
+    pub job: Option<i64>,
     /// The cartridge.
     pub barcode: String,
     /// Where that is, as a resource name.
@@ -84,11 +85,11 @@ pub struct Made {
 }
 
 impl Made {
-    /// The job's name; empty for a dry run.
+    /// The job's name; empty for a dry run, and where there is none.
     pub fn job(&self) -> String {
-        match self.outlook {
-            Some(_) => String::new(),
-            None => names::job(self.job),
+        match (&self.outlook, self.job) {
+            (None, Some(job)) => names::job(job),
+            _ => String::new(),
         }
     }
 
@@ -124,7 +125,8 @@ pub async fn carry_out<A: Message + Default>(
     let mut made = order_on(&tx, order, mutation.actor()).await?;
     if dry_run {
         for one in &mut made {
-            let outlook = reconcile::outlook_on(&tx, one.job).await?;
+            let Some(job) = one.job else { continue };
+            let outlook = reconcile::outlook_on(&tx, job).await?;
             if let Some(fault) = &outlook.fault {
                 return Err(refused(fault));
             }
@@ -197,7 +199,10 @@ async fn one_on(
     actor: &str,
 ) -> Result<Vec<Made>, Status> {
     let job = jobs::job_create_task_on(tx, new, actor).await?;
-    Ok(vec![Made { job, ..made }])
+    Ok(vec![Made {
+        job: Some(job),
+        ..made
+    }])
 }
 
 /// Adds the one job of an order about a drive and, if one is named, a cartridge.
@@ -302,7 +307,11 @@ async fn erase_on(
     (format, thorough, force): (bool, bool, bool),
     actor: &str,
 ) -> Result<Vec<Made>, Status> {
-    is_inside_on(tx, barcode).await?;
+    let volume = volumes::volume_get(tx, barcode).await?;
+    match &volume {
+        Some(volume) if !format && is_gone(volume) => return give_up_on(tx, volume, force).await,
+        _ => is_inside_on(tx, barcode).await?,
+    }
     for_data_on(tx, barcode).await?;
     if !force {
         is_trusted_on(tx, barcode).await?;
@@ -318,7 +327,6 @@ async fn erase_on(
             ),
         ));
     }
-    let volume = volumes::volume_get(tx, barcode).await?;
     let mut lost = Vec::new();
     if let Some(volume) = &volume {
         lost = volumes::volume_living_on(tx, volume.id).await?.versions;
@@ -348,6 +356,48 @@ async fn erase_on(
         ..Made::default()
     };
     one_on(tx, &new, made, actor).await
+}
+
+/// Whether a living volume is nowhere, as far as is known.
+fn is_gone(volume: &VolumeRow) -> bool {
+    volume.library_id.is_none()
+        && volume.reserved_by.is_none()
+        && !matches!(volume.state.as_str(), "labelling" | "unlabelled")
+}
+
+/// A volume is lost, or was destroyed: what the catalog has of it is not there any more. If it turns up all the same, it is taken in
+/// like a cartridge that the catalog does not know.
+async fn give_up_on(
+    tx: &Transaction<'_>,
+    volume: &VolumeRow,
+    force: bool,
+) -> Result<Vec<Made>, Status> {
+    let barcode = &volume.barcode;
+    if !force {
+        return Err(status::precondition(
+            "CARTRIDGE_NOT_IN_LIBRARY",
+            format!(
+                "no library shows volume {barcode}: put it into a slot; if it is lost, `taf volume erase {barcode} --force` gives up what is on it"
+            ),
+        ));
+    }
+    let living = volumes::volume_living_on(tx, volume.id).await?;
+    let gone = format!("volume {barcode} was given up as lost");
+    versions::version_lost_on(tx, living.recording, &gone).await?;
+    let reason = "given up as lost, while no library showed it";
+    volumes::volume_erased_on(tx, volume.id, Uuid::new_v4(), reason).await?;
+    jobs::job_cancel_of_volume_on(tx, volume.id).await?;
+    let step = format!("give up volume {barcode}, which no library shows, and all that is on it");
+    Ok(vec![Made {
+        job: None,
+        barcode: barcode.clone(),
+        lost: living.versions,
+        outlook: Some(Outlook {
+            steps: vec![step],
+            ..Outlook::default()
+        }),
+        ..Made::default()
+    }])
 }
 
 async fn inspect_on(tx: &Transaction<'_>, barcode: &str, actor: &str) -> Result<Vec<Made>, Status> {
@@ -636,7 +686,7 @@ async fn import_on(
         let new = carrying(&library, place, "import");
         let job = jobs::job_create_task_on(tx, &new, actor).await?;
         made.push(Made {
-            job,
+            job: Some(job),
             ..carried(&library, place)
         });
     }
@@ -682,7 +732,7 @@ async fn export_on(
         let new = carrying(library, place, "export");
         let job = jobs::job_create_task_on(tx, &new, actor).await?;
         made.push(Made {
-            job,
+            job: Some(job),
             ..carried(library, place)
         });
     }

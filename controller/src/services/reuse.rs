@@ -38,6 +38,7 @@ pub(crate) fn unproved(barcode: &str, copies: &[Unproved]) -> Option<(String, St
         1 => "1 part that was copied from it".to_owned(),
         count => format!("{count} parts that were copied from it"),
     };
+    let again = format!("`taf catalog rebuild {barcode}` takes them from it again");
     let force = format!("or give that up with `taf volume erase {barcode} --force`");
     let lost = |of: &Unproved| match of.barcode {
         Some(_) => of.damaged,
@@ -47,19 +48,35 @@ pub(crate) fn unproved(barcode: &str, copies: &[Unproved]) -> Option<(String, St
     if lost > 0 {
         return Some((
             format!("of {} the copies are damaged, or gone", counted(lost)),
-            format!("`taf catalog rebuild {barcode}` takes them from it again, {force}"),
+            format!("{again}, {force}"),
         ));
     }
-    let unread: i64 = copies.iter().map(|of| of.unread).sum();
-    let barcodes = copies.iter().filter_map(|of| of.barcode.as_deref());
-    let barcodes: Vec<&str> = barcodes.collect();
+    let suspect = copies.iter().any(|of| of.suspect && of.unread > 0);
+    let found = copies.iter().filter(|of| of.suspect == suspect);
+    let unread: i64 = found.clone().map(|of| of.unread).sum();
+    let barcodes: Vec<&str> = found.filter_map(|of| of.barcode.as_deref()).collect();
+    let barcodes = barcodes.join(" ");
+    let gone = match barcodes.split(' ').next() {
+        Some(one) => format!(
+            "if {one} is lost, say so with `taf volume erase {one} --force`, and then {again}"
+        ),
+        None => again,
+    };
+    let (what, next) = if suspect {
+        (
+            "the copies are where something else may be by now",
+            format!("`taf volume inspect {barcodes}` says what is there"),
+        )
+    } else {
+        (
+            "nobody has read the copies back",
+            format!("`taf volume verify {barcodes}` does, if no job is about to (`taf job list`)"),
+        )
+    };
     (unread > 0).then(|| {
         (
-            format!("of {} nobody has read the copies back", counted(unread)),
-            format!(
-                "`taf volume verify {}` does, if no job is about to (`taf job list`), {force}",
-                barcodes.join(" ")
-            ),
+            format!("of {} {what}", counted(unread)),
+            format!("{next}; {gone}; {force}"),
         )
     })
 }

@@ -226,6 +226,14 @@ pub async fn job_cancel_on(tx: &Transaction<'_>, id: i64) -> Result<bool, Error>
     Ok(rows == 1)
 }
 
+/// Asks all jobs to stop that wait for one volume and nothing else.
+pub async fn job_cancel_of_volume_on(tx: &Transaction<'_>, volume: i64) -> Result<(), Error> {
+    let sql = "UPDATE jobs SET cancel_asked = true WHERE volume_id = $1 AND ended_at IS NULL \
+               AND kind IN ('verify', 'inspect', 'index', 'reclaim')";
+    tx.execute(sql, &[&volume]).await?;
+    Ok(())
+}
+
 /// Says what a queued job waits for.
 pub async fn job_wait_on(tx: &Transaction<'_>, id: i64, why: &str) -> Result<(), Error> {
     tx.execute(

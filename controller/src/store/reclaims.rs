@@ -154,6 +154,8 @@ pub struct Placed {
     pub segment_table: Bytes,
     /// How often it was copied.
     pub copy: i32,
+    /// Whether it was read back there and was sound.
+    pub read: bool,
     /// The last segment of a copy that ends without a filemark or was cut off: the part itself may have more.
     pub torn_at: Option<i64>,
 }
@@ -166,7 +168,8 @@ pub async fn part_place_on(
 ) -> Result<Option<Placed>, Error> {
     let sql = "SELECT x.id, x.recording_uuid, x.damage IS NULL AND EXISTS (SELECT 1 FROM volumes AS v WHERE v.recording_uuid = x.recording_uuid \
                AND v.state NOT IN ('unlabelled', 'quarantined')), x.tape_file, x.digest, x.segment_table, x.copy_number, \
-               CASE WHEN x.truncated AND x.copy_number > 0 THEN x.last_sequence ELSE NULL END AS torn_at FROM parts AS x WHERE x.archive_id = $1 AND x.part_number = $2 FOR UPDATE OF x";
+               CASE WHEN x.truncated AND x.copy_number > 0 THEN x.last_sequence ELSE NULL END AS torn_at, \
+               x.verified_at IS NOT NULL AND x.damage IS NULL AS sound FROM parts AS x WHERE x.archive_id = $1 AND x.part_number = $2 FOR UPDATE OF x";
     let row = tx.query_opt(sql, &[&archive, &number]).await?;
     Ok(row.map(|row| Placed {
         id: row.get(0),
@@ -177,6 +180,7 @@ pub async fn part_place_on(
         segment_table: Bytes::from(row.get::<_, Vec<u8>>(5)),
         copy: row.get(6),
         torn_at: row.get(7),
+        read: row.get(8),
     }))
 }
 
@@ -279,6 +283,38 @@ pub async fn recording_grow_on(
     let sql = "UPDATE volumes SET byte_count = byte_count + $2, freed_at = NULL, index_due = true, index_tries = 0 WHERE recording_uuid = $1";
     tx.execute(sql, &[&recording, &bytes]).await?;
     Ok(())
+}
+
+/// A recording was read again up to a tape file: versions that need something on it are not lost any more, if all that they need is on
+/// a volume.
+pub async fn version_found_again_on(
+    tx: &Transaction<'_>,
+    recording: Uuid,
+    end: i64,
+) -> Result<(), Error> {
+    let sql = "UPDATE versions SET lost_reason = NULL WHERE lost_reason IS NOT NULL AND EXISTS (SELECT 1 FROM version_parts AS n \
+               JOIN parts AS x ON x.id = n.part_id WHERE n.line_id = versions.line_id AND n.version = versions.version \
+               AND x.recording_uuid = $1) AND NOT EXISTS (SELECT 1 FROM version_parts AS n JOIN parts AS x ON x.id = n.part_id \
+               WHERE n.line_id = versions.line_id AND n.version = versions.version \
+               AND (x.recording_uuid = $1 AND x.tape_file >= $2 OR NOT EXISTS \
+               (SELECT 1 FROM volumes AS w WHERE w.recording_uuid = x.recording_uuid AND w.state <> 'unlabelled')))";
+    tx.execute(sql, &[&recording, &end]).await?;
+    Ok(())
+}
+
+/// The volumes of recordings: recording, barcode, and whether a connected library shows it where a robot takes it from.
+pub async fn recording_places(
+    client: &impl GenericClient,
+    recordings: &[Uuid],
+) -> Result<Vec<(Uuid, String, bool)>, Error> {
+    let sql = "SELECT v.recording_uuid, v.barcode, EXISTS (SELECT 1 FROM elements AS e JOIN libraries AS l ON l.id = e.library_id \
+               WHERE e.occupied AND e.barcode = v.barcode AND l.connected AND e.kind <> 'mail-slot') AS inside \
+               FROM volumes AS v WHERE v.recording_uuid = ANY($1::uuid[]) ORDER BY v.barcode";
+    let rows = client.query(sql, &[&recordings]).await?;
+    Ok(rows
+        .iter()
+        .map(|row| (row.get(0), row.get(1), row.get(2)))
+        .collect())
 }
 
 /// A part was found again: versions that need it are not lost any more, if all that they need is on a volume.

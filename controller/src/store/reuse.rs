@@ -12,10 +12,10 @@ const AT_WORK: &str = "EXISTS (SELECT 1 FROM attempt_volumes AS h WHERE h.held A
      OR EXISTS (SELECT 1 FROM jobs AS j WHERE j.ended_at IS NULL AND (j.volume_id = volumes.id OR j.cartridge = volumes.barcode \
      OR j.kind IN ('restore', 'feed') AND j.created_at < volumes.freed_at))";
 
-/// A needed part `x` that was copied from a volume, and whose copy nobody has read back, is damaged, or is not there any more: what the
-/// volume still has may be all that is left.
+/// A needed part `x` that was copied from a volume, and whose copy nobody has read back, is damaged, may have been written over, or is
+/// not there any more: what the volume still has may be all that is left.
 const UNPROVED: &str = "(x.damage IS NOT NULL OR x.verified_at IS NULL OR NOT EXISTS (SELECT 1 FROM volumes AS w \
-     WHERE w.recording_uuid = x.recording_uuid AND w.state NOT IN ('unlabelled', 'quarantined'))) \
+     WHERE w.recording_uuid = x.recording_uuid AND w.state NOT IN ('unlabelled', 'quarantined') AND w.suspect_since IS NULL)) \
      AND EXISTS (SELECT 1 FROM archives AS a WHERE a.id = x.archive_id AND (a.state IN ('staged', 'closed') \
      OR EXISTS (SELECT 1 FROM version_parts AS n WHERE n.part_id = x.id)))";
 
@@ -109,7 +109,9 @@ pub async fn volume_needed(client: &impl GenericClient, recording: Uuid) -> Resu
 pub struct Unproved {
     /// Barcode of that volume; none if it is gone, or not to be trusted.
     pub barcode: Option<String>,
-    /// How many nobody has read there.
+    /// Whether that has to be inspected before anybody can say what is on it.
+    pub suspect: bool,
+    /// How many nobody has read there, or not since it is suspect.
     pub unread: i64,
     /// How many are damaged there.
     pub damaged: i64,
@@ -121,17 +123,19 @@ pub async fn copies_unproved(
     recordings: &[Uuid],
 ) -> Result<HashMap<Uuid, Vec<Unproved>>, Error> {
     let sql = format!(
-        "SELECT x.former_recording, v.barcode, count(*) - count(x.damage) AS unread, count(x.damage) AS damaged FROM parts AS x \
+        "SELECT x.former_recording, v.barcode, v.suspect_since IS NOT NULL AS suspect, count(*) - count(x.damage) AS unread, \
+         count(x.damage) AS damaged FROM parts AS x \
          LEFT JOIN volumes AS v ON v.recording_uuid = x.recording_uuid AND v.state NOT IN ('unlabelled', 'quarantined') \
-         WHERE x.former_recording = ANY($1::uuid[]) AND {UNPROVED} GROUP BY x.former_recording, v.barcode \
+         WHERE x.former_recording = ANY($1::uuid[]) AND {UNPROVED} GROUP BY x.former_recording, v.barcode, v.suspect_since \
          ORDER BY x.former_recording, v.barcode"
     );
     let mut found: HashMap<Uuid, Vec<Unproved>> = HashMap::new();
     for row in client.query(&sql, &[&recordings]).await? {
         found.entry(row.get(0)).or_default().push(Unproved {
             barcode: row.get(1),
-            unread: row.get(2),
-            damaged: row.get(3),
+            suspect: row.get(2),
+            unread: row.get(3),
+            damaged: row.get(4),
         });
     }
     Ok(found)

@@ -2,7 +2,10 @@
 
 use taf_proto::agent::assignment::Work;
 use taf_proto::v1::volume_service_client::VolumeServiceClient;
-use taf_proto::v1::{EraseVolumeRequest, JobKind, ReclaimVolumesRequest, ReclaimVolumesResponse};
+use taf_proto::v1::{
+    EraseVolumeRequest, JobKind, JobState, ReclaimVolumesRequest, ReclaimVolumesResponse,
+    VerifyVolumeRequest, VolumeState,
+};
 use tonic::Status;
 
 use super::served::{reason, signed};
@@ -124,14 +127,19 @@ async fn a_volume_is_not_given_up_before_its_copies_are_proved() {
     };
     let free = format!("UPDATE volumes SET freed_at = now() WHERE barcode = '{VOLUME}'");
     site.served.sql(&free).await;
-    for (change, next) in [
-        ("verified_at = NULL", "`taf volume verify OTHER`"),
+    for (parts, suspect, next) in [
+        ("verified_at = NULL", "NULL", "`taf volume verify OTHER`"),
+        ("verified_at = now()", "now()", "`taf volume inspect OTHER`"),
         (
             "verified_at = now(), damage = 'test'",
+            "NULL",
             "`taf catalog rebuild TAF001L9`",
         ),
     ] {
-        site.served.sql(&format!("UPDATE parts SET {change}")).await;
+        let change = format!(
+            "UPDATE parts SET {parts}; UPDATE volumes SET suspect_since = {suspect} WHERE barcode = 'OTHER'"
+        );
+        site.served.sql(&change).await;
         let shown = site.volume(VOLUME).await;
         assert!(shown.reuse_time.is_none(), "{shown:?}");
         for way in [next, "`taf volume erase TAF001L9 --force`"] {
@@ -151,4 +159,68 @@ async fn a_volume_is_not_given_up_before_its_copies_are_proved() {
         "{shown:?}"
     );
     erase(false).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_volume_that_is_lost_is_given_up_without_a_job() {
+    let site = Site::new().await;
+    let units = site.units().await;
+    site.backed_up(&units, "daily").await;
+    site.volume_row("OTHER").await;
+    let moved = "UPDATE parts SET moved_at = now(), former_recording = parts.recording_uuid, former_tape_file = tape_file, \
+                 former_first_block = first_block, former_byte_count = parts.byte_count, volume_id = v.id, recording_uuid = v.recording_uuid, \
+                 copy_number = 1, verified_at = NULL FROM volumes AS v WHERE v.barcode = 'OTHER'; \
+                 UPDATE volumes SET freed_at = now(), index_due = false WHERE barcode <> 'OTHER'";
+    site.served.sql(moved).await;
+    let mut service = VolumeServiceClient::new(site.served.channel(None).await);
+    let request = VerifyVolumeRequest {
+        name: "volumes/OTHER".into(),
+        ..VerifyVolumeRequest::default()
+    };
+    let verifying = service.verify_volume(signed(&site.token, request)).await;
+    let verifying = verifying.unwrap().into_inner().job;
+    let shown = site.volume(VOLUME).await.reuse_reason;
+    assert!(
+        shown.contains("`taf volume erase OTHER --force`"),
+        "{shown}"
+    );
+
+    let mut erase = EraseVolumeRequest {
+        name: "volumes/OTHER".into(),
+        ..EraseVolumeRequest::default()
+    };
+    let refused = service
+        .erase_volume(signed(&site.token, erase.clone()))
+        .await;
+    let message = refused.as_ref().unwrap_err().message().to_owned();
+    assert!(
+        message.contains("`taf volume erase OTHER --force`"),
+        "{message}"
+    );
+    assert_eq!(reason(refused), "CARTRIDGE_NOT_IN_LIBRARY");
+    erase.force = true;
+    for (dry_run, living) in [(true, 1), (false, 0)] {
+        erase.dry_run = dry_run;
+        let answer = service
+            .erase_volume(signed(&site.token, erase.clone()))
+            .await;
+        let answer = answer.unwrap().into_inner();
+        let preview = answer.preview.unwrap();
+        assert!(answer.job.is_empty());
+        assert_eq!((preview.steps.len(), preview.lost_versions.len()), (1, 1));
+        let whole =
+            "SELECT count(*) FROM versions WHERE state = 'published' AND lost_reason IS NULL";
+        assert_eq!(site.served.count(whole).await, living);
+    }
+    assert_eq!(site.volume("OTHER").await.state(), VolumeState::Unlabelled);
+    // What was to be read there is nowhere, and the old volume is where to find it.
+    assert_eq!(site.ended(&verifying).await.state(), JobState::Cancelled);
+    let shown = site.volume(VOLUME).await.reuse_reason;
+    assert!(
+        shown.contains("damaged, or gone") && shown.contains("`taf catalog rebuild TAF001L9`"),
+        "{shown}"
+    );
+    // By now there is nothing that could be lost.
+    let refused = service.erase_volume(signed(&site.token, erase)).await;
+    assert_eq!(reason(refused), "CARTRIDGE_NOT_IN_LIBRARY");
 }

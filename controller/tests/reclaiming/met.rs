@@ -3,8 +3,11 @@
 use taf_format::index::{Body, IndexPartEnd};
 use taf_format::table::SegmentTable;
 
+use uuid::Uuid;
+
 use super::cartridges::{Cartridge, empty, scan};
 use super::{Scene, place, whole};
+use taf_controller::store::{versions, volumes};
 
 /// What a rescan tells when the copying of the last part ended in the middle of it.
 fn torn(whole: &Cartridge) -> Cartridge {
@@ -84,4 +87,40 @@ async fn what_somebody_reads_where_it_was_is_not_moved_once_more() {
     scan(&world, key, &old).await.unwrap();
     assert_eq!(place(&world, 0).await.0, "TAF001L9");
     assert_eq!(world.count("orphans").await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_left_for_a_volume_that_is_lost_is_named_and_taken_when_that_is_given_up() {
+    let [old, new] = Scene::set().await.copied().await;
+    let (world, key) = empty().await;
+    let said = "issues WHERE reason = 'PART_ELSEWHERE'";
+    scan(&world, key, &new).await.unwrap();
+    assert_eq!(world.count(said).await, 0);
+    scan(&world, key, &old).await.unwrap();
+    assert_eq!(world.count(said).await, 1);
+    let named = "message LIKE '2 parts of TAF001L9 %volume TAF002L9, %`taf volume erase TAF002L9 --force`%'";
+    assert_eq!(world.count(&format!("{said} AND {named}")).await, 1);
+    let give_up = async |of: &Cartridge| {
+        let mut client = world.store.client().await.unwrap();
+        let tx = client.transaction().await.unwrap();
+        let lost = versions::version_lost_on(&tx, of.recording, "test").await;
+        lost.unwrap();
+        let sql = "SELECT id FROM volumes WHERE recording_uuid = $1";
+        let id = tx.query_one(sql, &[&of.recording]).await.unwrap().get(0);
+        let gone = volumes::volume_erased_on(&tx, id, Uuid::new_v4(), "test").await;
+        gone.unwrap();
+        tx.commit().await.unwrap();
+    };
+    // One that turns up again has what it had.
+    give_up(&new).await;
+    assert_eq!(whole(&world).await, 0);
+    scan(&world, key, &new).await.unwrap();
+    assert_eq!(whole(&world).await, 1);
+    assert_eq!(place(&world, 0).await.0, "TAF002L9");
+    give_up(&new).await;
+    scan(&world, key, &old).await.unwrap();
+    for part in 0..2 {
+        assert_eq!(place(&world, part).await.0, "TAF001L9");
+    }
+    assert_eq!(whole(&world).await, 1);
 }

@@ -5,13 +5,14 @@ use taf_proto::v1::{EraseMethod, EraseVolumeRequest};
 use crate::client::{Client, request_id};
 use crate::command::order::Order;
 use crate::failure::{Exit, Failure};
+use crate::human;
 use crate::output::Output;
 use crate::resource::{id, name};
 
 /// What both take.
 #[derive(Debug, clap::Args)]
 struct Common {
-    /// Barcode of a cartridge in a library
+    /// Barcode of a cartridge in a library, or of a volume that is lost
     barcode: String,
     /// Give up whatever is on the cartridge, versions that live on it too; it is written down who asked for it
     #[arg(long)]
@@ -27,12 +28,14 @@ struct Common {
 /// Make a cartridge blank
 ///
 /// A cartridge with versions that live on it, or with anything that the catalog does not expect, is refused without --force.
-/// Afterwards it has no label: `taf volume label` puts it to use again.
+/// Afterwards it has no label: `taf volume label` puts it to use again. A volume that no library shows is not erased: with --force it
+/// counts as lost from then on, and what was on it too.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   taf volume erase TAF001L8 --dry-run
   taf volume erase TAF001L8
-  taf volume erase TAF001L8 --long --detach")]
+  taf volume erase TAF001L8 --long --detach
+  taf volume erase TAF001L8 --force --dry-run    # of one that is in no library: what is lost with it")]
 pub struct Erase {
     #[command(flatten)]
     common: Common,
@@ -82,6 +85,19 @@ async fn run(common: &Common, method: EraseMethod, out: &mut Output) -> Result<E
         request_id: request_id(),
     };
     let answer = client.volumes().erase_volume(request).await?.into_inner();
+    if answer.job.is_empty() && !common.dry_run {
+        if out.json() {
+            out.message("EraseVolumeResponse", &answer)?;
+        } else {
+            let lost = answer.preview.map_or(0, |p| p.lost_versions.len());
+            out.line(format!(
+                "volume {} counts as lost, and {} with it",
+                common.barcode,
+                human::counted(lost as u64, "version", "versions")
+            ))?;
+        }
+        return Ok(Exit::Done);
+    }
     let order = Order {
         dry_run: common.dry_run,
         detach: common.detach,

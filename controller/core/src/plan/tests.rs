@@ -309,7 +309,12 @@ fn who_works_in_the_background_leaves_an_idle_drive_to_whoever_could_begin_there
         in_drive: Some(1),
         ..volume(2)
     };
-    let one = world(std::slice::from_ref(&busy), &[volume(1), inside, volume(3)]);
+    let gone = Cartridge {
+        library: None,
+        ..volume(4)
+    };
+    let all = [volume(1), inside, volume(3), gone];
+    let one = world(std::slice::from_ref(&busy), &all);
     let behind = |bound: bool| Job {
         background: true,
         needs: Needs::volume(1),
