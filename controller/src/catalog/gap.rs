@@ -257,6 +257,8 @@ fn revision(scope: Scope, missing: &[Missing], parts: &[Located]) -> Bytes {
         hasher.update(&[2]);
         hasher.update(&part.archive_ordinal.to_le_bytes());
         hasher.update(&part.part_number.to_le_bytes());
+        // A torn copy may have given way to the whole part.
+        hasher.update(&part.end_tar_offset.to_le_bytes());
     }
     Bytes::copy_from_slice(&hasher.finalize().as_bytes()[..REVISION])
 }

@@ -85,10 +85,14 @@ pub async fn stream(
     sender: &mpsc::Sender<Result<FetchRecallResponse, tonic::Status>>,
 ) -> Result<(), Error> {
     let client = view.client().await?;
-    let parts =
+    let mut parts =
         parts::part_list_of_reader(&client, view.scope.line_id, view.scope.version, attempt)
             .await?;
     drop(client);
+    if view.gap().is_some() {
+        // What was erased is told to lack; nobody is sent to wait for its volume.
+        parts.retain(|part| part.in_place);
+    }
     let scope = Scope::of(archives, parts, &preference.share);
     let parts = scope.parts();
     let order = Order::of(&parts, preference);

@@ -369,6 +369,9 @@ impl Intake {
                 let to = self.row(archive.id, part, rows.table)?;
                 self.relocate_on(&tx, &from, &to).await?;
                 reclaims::part_extend_on(&tx, from.id, &to).await?;
+                if rows.stored {
+                    rebuild::doubt_on(&tx, line, part).await?;
+                }
                 tx.commit().await?;
                 self.parts += 1;
                 return Ok(());

@@ -371,7 +371,8 @@ async fn what_was_erased_since_is_not_met_and_no_cartridge_brings_it() {
         told.contains(&("c/1".to_owned(), erased.to_owned())),
         "{told:?}"
     );
-    let (_, items, lacking) = super::runs::recalled_partly(&world, 3).await;
+    let (archives, items, lacking) = super::runs::recalled_partly(&world, 3).await;
+    assert!(archives.is_empty(), "nobody waits for what is no more");
     assert!(
         items.iter().all(|item| item.ancestor.is_some()),
         "{items:?}"
