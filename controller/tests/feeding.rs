@@ -17,14 +17,15 @@ use taf_proto::agent::catalog_service_client::CatalogServiceClient;
 use taf_proto::agent::drive_observation::Medium;
 use taf_proto::agent::result::Done;
 use taf_proto::agent::{
-    AssignmentKey, BackupDone, Element, FeedWork, FetchPagesRequest, FetchRecallRequest,
-    RestoreDone, fetch_recall_response::Message,
+    AssignmentKey, BackupDone, Element, FeedWork, FetchPagesRequest, FetchRecallRequest, ReadDone,
+    RestoreDone, fetch_recall_response::Message, hello,
 };
 use taf_proto::v1::{JobState, VersionType};
 use units::{Library, Unit, drive_element, drive_unit, slot, within};
 use uuid::Uuid;
 
 const SECOND: &str = "TAF002L9";
+const THIRD: &str = "TAF003L8";
 const OTHER_DRIVE: &str = "D2";
 
 struct Scene {
@@ -33,20 +34,27 @@ struct Scene {
     other: Unit,
 }
 
-/// Two drives, the volume in the first one; a plan with a full and an incremental in which nothing changed.
 async fn scene() -> Scene {
+    scene_of(["drive", "drive"]).await
+}
+
+/// Two drives, the volume in the first one; a plan with a full and an incremental in which nothing changed.
+async fn scene_of(products: [&str; 2]) -> Scene {
     let site = Site::new().await;
     let library = Library::new(elements(false));
-    let other = Unit::start(
-        &site.address,
-        &site.tape,
-        Uuid::new_v4(),
-        drive_unit(OTHER_DRIVE),
-    );
+    let drive = |serial, product: &str| {
+        let hello::Unit::Drive(mut unit) = drive_unit(serial) else {
+            panic!("no drive")
+        };
+        unit.product = product.into();
+        let unit = hello::Unit::Drive(unit);
+        Unit::start(&site.address, &site.tape, Uuid::new_v4(), unit)
+    };
+    let other = drive(OTHER_DRIVE, products[1]);
     let units = Units {
         robot: library.worker(&site.address, &site.tape),
         library,
-        drive: site.drive(),
+        drive: drive(DRIVE, products[0]),
         source: site.source(),
     };
     for unit in [&units.robot.unit, &units.drive, &other, &units.source] {
@@ -233,8 +241,10 @@ async fn a_backup_fails_for_the_reason_of_its_feed_and_a_feed_ends_with_its_back
 #[tokio::test(flavor = "multi_thread")]
 async fn a_second_one_waits_until_the_first_reads_no_more() {
     let scene = scene().await;
-    scene.site.plan("weekly").await;
-    scene.two_versions("weekly").await;
+    for plan in ["weekly", "third"] {
+        scene.site.plan(plan).await;
+        scene.two_versions(plan).await;
+    }
     let begun = scene.begun().await;
     let second = scene
         .site
@@ -248,6 +258,16 @@ async fn a_second_one_waits_until_the_first_reads_no_more() {
     // Who looks at the backup is told.
     let told = scene.site.job(&second).await.waiting_for;
     assert!(told.contains("another synthetic full"), "{told}");
+    // To be cancelled it need not wait.
+    let third = scene.site.run_as("third", VersionType::SyntheticFull).await;
+    let cancelled = scene.site.job(&third).await.follow_up_jobs.remove(0);
+    scene
+        .site
+        .waits_for(&cancelled, "another synthetic full")
+        .await;
+    scene.site.cancel(&cancelled).await.unwrap();
+    assert_eq!(scene.state(&cancelled).await, JobState::Cancelled);
+    assert_eq!(scene.site.failed(&third).await.reason, "FEED_CANCELLED");
     scene.site.cancel(&begun.job).await.unwrap();
     scene.stop_reading(&begun).await;
     let given = within("the second feed", scene.units.source.given()).await;
@@ -311,21 +331,85 @@ async fn a_feed_does_not_take_the_only_drive_that_its_backup_could_write_in() {
 async fn a_feed_waits_for_a_second_drive_that_is_only_away() {
     let scene = scene().await;
     scene.second_volume().await;
-    drop(scene.other);
+    let Scene { site, units, other } = scene;
+    drop(other);
     within("the other drive's end", async {
         let sql = "SELECT count(*) FROM drives WHERE connected AND serial = 'D2'";
-        while scene.site.served.count(sql).await > 0 {
+        while site.served.count(sql).await > 0 {
             tokio::time::sleep(std::time::Duration::from_millis(20)).await;
         }
     })
     .await;
-    let job = scene.site.run_as("daily", VersionType::SyntheticFull).await;
-    let feed = scene.site.job(&job).await.follow_up_jobs.remove(0);
-    scene.site.waits_for(&feed, "D2 is not connected").await;
-    let site = &scene.site;
+    let begin = async || {
+        let job = site.run_as("daily", VersionType::SyntheticFull).await;
+        let feed = site.job(&job).await.follow_up_jobs.remove(0);
+        site.waits_for(&feed, "D2 is not connected").await;
+        (job, feed)
+    };
+    // Meanwhile it can be cancelled, and ends with its backup.
+    let (job, feed) = begin().await;
+    site.cancel(&feed).await.unwrap();
+    assert_eq!(site.ended(&feed).await.state(), JobState::Cancelled);
+    assert_eq!(site.failed(&job).await.reason, "FEED_CANCELLED");
+    let (job, feed) = begin().await;
+    site.cancel(&job).await.unwrap();
+    assert_eq!(site.ended(&job).await.state(), JobState::Cancelled);
+    assert_eq!(site.ended(&feed).await.state(), JobState::Cancelled);
+    begin().await;
     let unit = drive_unit(OTHER_DRIVE);
     let _back = Unit::start(&site.address, &site.tape, Uuid::new_v4(), unit);
-    let (_, work) = scene.units.drive.given().await;
+    let (_, work) = units.drive.given().await;
+    assert!(matches!(work, Work::Read(_)), "{work:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_feed_leaves_the_only_drive_to_write_in_until_its_backup_has_one() {
+    // Both drives read LTO-8, and only the first one writes LTO-9.
+    let scene = scene_of(["ULTRIUM-HH9", "ULTRIUM-HH8"]).await;
+    let Scene { site, units, other } = &scene;
+    site.served.sql("UPDATE volumes SET density = 94").await;
+    site.volume_row(SECOND).await;
+    units.library.put(vec![
+        drive_element(AT_DRIVE, DRIVE, "", 0),
+        drive_element(AT_DRIVE + 1, OTHER_DRIVE, "", 0),
+        slot(1000, VOLUME),
+        slot(1001, SECOND),
+    ]);
+    units.library.show(&units.robot.unit);
+    site.drive_until(|d| d.name.ends_with(DRIVE) && d.barcode.is_empty())
+        .await;
+    site.run_as("daily", VersionType::SyntheticFull).await;
+    let (backup, _) = units.source.given().await;
+    let (read, work) = other.given().await;
+    assert!(matches!(work, Work::Read(_)), "{work:?}");
+    other.show_drive(None, Medium::Loaded, "reading");
+    let (_, work) = units.source.given().await;
+    assert!(matches!(work, Work::Feed(_)), "{work:?}");
+    site.claim(backup).await.unwrap_err();
+    let (_, work) = units.drive.given_write().await;
+    assert_eq!(work.recording.unwrap().barcode, SECOND);
+
+    // Whatever comes of that drive and the pool, the backup has it, and the feed goes on in its own.
+    site.volume_row(THIRD).await;
+    let mut elements = units.library.model.lock().unwrap().elements.clone();
+    elements.push(slot(1002, THIRD));
+    units.library.put(elements);
+    units.library.show(&units.robot.unit);
+    let shown = format!("SELECT count(*) FROM elements WHERE barcode = '{THIRD}'");
+    within("the third volume", async {
+        while site.served.count(&shown).await == 0 {
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+    })
+    .await;
+    let down = "UPDATE drives SET down_reason = 'a test', down_at = now() WHERE serial = 'D1'";
+    site.served.sql(down).await;
+    let recording: Uuid = site.volume(VOLUME).await.recording_uuid.parse().unwrap();
+    let again = ReadDone {
+        next_recording_uuid: recording.as_bytes().to_vec().into(),
+    };
+    other.finish(read, Some(Done::Read(again)));
+    let (_, work) = other.given().await;
     assert!(matches!(work, Work::Read(_)), "{work:?}");
 }
 

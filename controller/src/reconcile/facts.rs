@@ -400,8 +400,8 @@ impl State {
                 used: self.not_to_write(live),
             }),
         });
-        let in_vain = |job: i64| self.feed(job).is_some_and(|feed| self.is_in_vain(feed));
-        let ready = |job: &&QueuedJob| self.feed_before(job.id).is_none() || in_vain(job.id);
+        let cancelled = |job: i64| self.feed(job).is_some_and(|feed| self.is_cancelled(feed));
+        let ready = |job: &&QueuedJob| self.feed_before(job.id).is_none() || cancelled(job.id);
         let queued = self.queued.iter().filter(ready).map(|job| plan::Job {
             id: job.id,
             stream: 0,
@@ -410,7 +410,7 @@ impl State {
                 name: name.clone(),
                 connected: *connected,
             }),
-            cancel_asked: job.cancel_asked || in_vain(job.id),
+            cancel_asked: job.cancel_asked || cancelled(job.id),
             background: job.background,
             running: None,
         });

@@ -24,6 +24,14 @@ impl State {
             || decided.is_some_and(|live| ["failed", "cancelled"].contains(&live.verdict.as_str()))
     }
 
+    /// Whether a waiting feed is not to begin, as a person asked or as nobody needs it.
+    pub(super) fn is_cancelled(&self, feed: &Feed) -> bool {
+        let asked = self
+            .queued_job(feed.job_id)
+            .is_some_and(|job| job.cancel_asked);
+        asked || self.is_in_vain(feed)
+    }
+
     /// The feed that keeps another one from beginning: each holds a drive for as long as its backup waits for another one. One that
     /// waits itself, perhaps for a volume that somebody has to bring, keeps nobody.
     pub(super) fn feed_before(&self, job: i64) -> Option<&Feed> {
@@ -32,10 +40,12 @@ impl State {
         waits.then_some(under_way)
     }
 
-    /// What becomes of the waiting feeds that would hold the only drive that their backups could write in.
+    /// What becomes of the waiting feeds that would hold the only drive that their backups could write in. Those that are cancelled
+    /// anyway are the planner's.
     pub(super) fn feeds_in_the_way(&self, world: &World) -> Vec<Decision> {
         let mut decisions = Vec::new();
-        for feed in self.feeds.iter().filter(|feed| feed.state == "queued") {
+        let waiting = self.feeds.iter().filter(|feed| feed.state == "queued");
+        for feed in waiting.filter(|feed| !self.is_cancelled(feed)) {
             let Some(pool) = self.copied_into(feed) else {
                 continue;
             };
@@ -48,10 +58,15 @@ impl State {
         decisions
     }
 
-    /// Has feeds leave the only drives that their backups could write in.
+    /// Has feeds leave the only drives that their backups could write in. A backup that has its drive needs no other: the feed would
+    /// give up its own one.
     pub(super) fn spare_writers(&self, jobs: &mut [plan::Job], world: &World) {
         for job in jobs {
-            let feed = self.feed(job.id);
+            let copies = |feed: &&Feed| {
+                let backup = self.first_of(feed.backup);
+                backup.is_some_and(|live| live.drive_id.is_some())
+            };
+            let feed = self.feed(job.id).filter(|feed| !copies(feed));
             let pool = feed.and_then(|feed| self.copied_into(feed));
             if let (Some(feed), Some(pool)) = (feed, pool) {
                 job.needs.leaves = plan::only_writer(&feed.volumes, pool, world);
