@@ -206,6 +206,10 @@ pub enum Next {
 /// More mount steps than any sane library needs.
 const STEPS_MAX: u32 = 16;
 
+/// For so long a source agent that is heard of may take to say what becomes of the loss of its drive. It finds that when it calls the
+/// drive or reads; before that it asks what is to be restored, for which the controller walks over all that was chosen.
+const WORD_MILLIS: u64 = 30 * 60 * 1000;
+
 /// The fault of a side whose peer hung up or never came.
 const PEER_LOST: &str = "PEER_LOST";
 
@@ -349,15 +353,22 @@ impl Facts<'_> {
     }
 
     /// Whether the source agent says what becomes of the loss of a drive: a further stream of a restore gives back what it has not
-    /// restored. It notices soon, if the process has ended; of a host that is silent it may not hear for long. Longer than a lease it
-    /// is not waited for.
+    /// restored. It notices soon, if the process has ended; of a host that is silent it may not hear for long.
     fn is_spoken_for(&self, drive: Unit) -> bool {
         self.kind == Kind::Restore
             && self.share.is_further()
             && self.source_bound
             && self.source_outcome.is_none()
             && drive.silent_millis <= self.lease_millis
-            && self.reported_millis <= self.lease_millis
+            && self.reported_millis <= self.word_millis()
+    }
+
+    /// For how long the source agent's word on a further stream whose drive has ended is waited for.
+    fn word_millis(&self) -> u64 {
+        match self.kind {
+            Kind::Restore => WORD_MILLIS.max(self.lease_millis),
+            _ => self.lease_millis,
+        }
     }
 
     /// Whether the drive is lost. One that does not take part can't be.
@@ -454,7 +465,8 @@ fn root_cause(facts: &Facts<'_>) -> Option<Fault> {
     // Only the source agent knows whether the stream has anything yet.
     if facts.share.is_further() && facts.source_bound && facts.source_outcome.is_none() {
         let drive = fault(&facts.drive_outcome)?;
-        return loss_of_source(facts).or_else(|| waited(1).then_some(drive));
+        let waited = facts.reported_millis > facts.word_millis();
+        return loss_of_source(facts).or_else(|| waited.then_some(drive));
     }
     match (fault(&facts.drive_outcome), fault(&facts.source_outcome)) {
         (Some(drive), Some(source)) if distance(&source) < distance(&drive) => Some(source),

@@ -154,16 +154,25 @@ fn a_stream_of_a_restore_that_loses_its_drive_says_itself_what_becomes_of_it() {
         ..restarted.clone()
     };
     assert_eq!(lost(&away), "DRIVE_LOST");
-    let for_long = Facts {
-        reported_millis: restarted.lease_millis + 1,
+    // While it asks what is to be restored it does not look at the drive, whatever became of that.
+    let failed = Facts {
+        drive: Some(WELL),
+        drive_outcome: Some(fault("LOAD_FAILED")),
         ..restarted.clone()
     };
-    assert_eq!(lost(&for_long), "DRIVE_LOST");
-    let both = Facts {
-        source: Some(RESTARTED),
-        ..restarted.clone()
-    };
-    assert_eq!(lost(&both), "SOURCE_LOST");
+    for (f, reason) in [(&restarted, "DRIVE_LOST"), (&failed, "LOAD_FAILED")] {
+        let after = |millis| Facts {
+            reported_millis: millis,
+            ..f.clone()
+        };
+        assert_eq!(next(&after(10 * 60_000)), Next::Stay);
+        assert_eq!(lost(&after(60 * 60_000)), reason);
+        let both = Facts {
+            source: Some(RESTARTED),
+            ..after(10 * 60_000)
+        };
+        assert_eq!(lost(&both), "SOURCE_LOST");
+    }
     // The first stream and backups stand and fall with their drives.
     for f in [
         Facts {
