@@ -394,15 +394,18 @@ async fn who_needs_a_drive_again_asks_for_the_volume_that_is_read_next() {
             recall: recall(&table, early, &one),
         },
         Turn {
-            recordings: vec![read, next.clone()],
+            recordings: vec![read.clone(), next.clone()],
             recall: rest,
         },
     ];
     site.is_in_second_drive([2; 16]);
+    // For longer than it calls without asking the controller what became of the drive.
+    *site.second.not_ready.lock().unwrap() = 6;
     let result = site.restore(&five.to).await;
     five.are_restored(&result);
     assert!(*site.told.rested.lock().unwrap());
-    assert_eq!(*site.told.asked.lock().unwrap(), [next]);
+    let asked = site.told.asked.lock().unwrap().clone();
+    assert!(asked.contains(&next) && !asked.contains(&read), "{asked:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -101,7 +101,7 @@ impl<'a> Tape<'a> {
                     self.worker = self.locate(&wanted).await?;
                     self.resting = false;
                 }
-                self.dial().await?
+                self.dial(Some(&wanted)).await?
             };
             if open.recording == wanted.recording {
                 self.open = Some(open);
@@ -133,11 +133,11 @@ impl<'a> Tape<'a> {
         }
     }
 
-    async fn dial(&self) -> Result<Open, Error> {
+    async fn dial(&self, wanted: Option<&Volume>) -> Result<Open, Error> {
         let opening = Box::pin(dial::open::<dial::Read>(self.own, &self.worker, self.key));
         let opened = tokio::select! {
             opened = opening => opened,
-            lost = Box::pin(self.lost()) => return Err(lost),
+            lost = Box::pin(self.lost(wanted)) => return Err(lost),
         };
         let (call, recording) = opened?;
         // A restore that has nothing to read needs no drive, so there is a volume.
@@ -155,13 +155,13 @@ impl<'a> Tape<'a> {
 
     /// Why the drive will never have a volume for us, as soon as that is so. A worker says no more than that it is not ready: one that
     /// has failed to mount the volume, and one that was started anew, have forgotten us.
-    async fn lost(&self) -> Error {
-        let Some(any) = self.volumes.first() else {
+    async fn lost(&self, wanted: Option<&Volume>) -> Error {
+        let Some(wanted) = wanted else {
             return std::future::pending().await;
         };
         loop {
             tokio::time::sleep(RETRY.1).await;
-            if let Err(error) = self.located(any).await {
+            if let Err(error) = self.located(wanted).await {
                 return error;
             }
         }
@@ -250,7 +250,7 @@ impl<'a> Tape<'a> {
         }
         let open = match self.open.take() {
             Some(open) => open,
-            None => match self.dial().await {
+            None => match self.dial(self.volumes.first()).await {
                 Ok(open) => open,
                 Err(error) => {
                     tracing::debug!(%error, "the drive can't be left to others");
