@@ -7,18 +7,23 @@ use crate::Fault;
 use crate::generation::{self, Access};
 
 /// Why a job that reads a version on these volumes, to be copied into a pool, does not begin: the drive that reads would be the only
-/// one to write in. A drive that is only not connected is waited for. Volumes that no library shows say nothing, nor does a pool
-/// without one to write on: they are waited for by whoever needs them.
+/// one to write in. A drive that is only not connected is waited for. Volumes that no library shows say nothing. They are waited for by
+/// whoever needs them, and so is one to write on in a pool that has none: it may come into any drive.
 pub fn without_second_drive(job: i64, reads: &[i64], pool: i64, world: &World) -> Option<Decision> {
     let written = written(reads, pool, world);
-    let first = written.first()?;
     let sound: Vec<&Drive> = world.drives.iter().filter(|d| !d.down && !d.hung).collect();
     let there = sound.iter().copied().filter(|d| d.connected);
     let there: Vec<&Drive> = there.collect();
     for read in shown(world).filter(|c| is_read(c, reads)) {
         let pair = |drives: &[&Drive]| {
             let readers = fit(drives, &[read], Access::Read);
-            let writers = fit(drives, &written, Access::Write);
+            let writers = match written.as_slice() {
+                [] => {
+                    let inside = drives.iter().filter(|d| d.library.is_some());
+                    inside.map(|d| d.id).collect()
+                }
+                some => fit(drives, some, Access::Write),
+            };
             let mut both = readers.iter();
             let is_pair = both.any(|reader| writers.iter().any(|writer| writer != reader));
             (is_pair, readers, writers)
@@ -53,7 +58,7 @@ pub fn without_second_drive(job: i64, reads: &[i64], pool: i64, world: &World) -
             }
             _ => format!(
                 "no drive that can be used can write on volume {} or any other of the pool",
-                first.barcode
+                written.first().map_or("", |first| first.barcode.as_str())
             ),
         };
         let fault = Fault::new(
@@ -67,14 +72,21 @@ pub fn without_second_drive(job: i64, reads: &[i64], pool: i64, world: &World) -
     None
 }
 
-/// The drive that such a job leaves to the one that copies, as no other one that is there can write on a volume of the pool.
+/// The drive that such a job leaves to the one that copies, as no other one that is there can write on a volume of the pool that can be
+/// had now. It keeps what no other one can read.
 pub fn only_writer(reads: &[i64], pool: i64, world: &World) -> Option<i64> {
     let there = world.drives.iter();
-    let there: Vec<&Drive> = there
+    let mut there: Vec<&Drive> = there
         .filter(|d| !d.down && !d.hung && d.connected)
         .collect();
-    let writers = fit(&there, &written(reads, pool, world), Access::Write);
-    writers.first().copied().filter(|_| writers.len() == 1)
+    let mut written = written(reads, pool, world);
+    written.retain(|c| !c.reserved && !c.twice && !c.in_mail_slot);
+    let writers = fit(&there, &written, Access::Write);
+    let only = writers.first().copied().filter(|_| writers.len() == 1)?;
+    there.retain(|d| d.id != only);
+    let mut read = shown(world).filter(|c| is_read(c, reads));
+    let elsewhere = read.all(|c| !fit(&there, &[c], Access::Read).is_empty());
+    elsewhere.then_some(only)
 }
 
 fn shown(world: &World) -> impl Iterator<Item = &Cartridge> {
