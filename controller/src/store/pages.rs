@@ -278,13 +278,13 @@ impl Row {
     }
 }
 
-/// What a version resolves to in a range, pages included, in the order of keys.
+/// The keys that a version resolves to in a range, tombstones included, in order.
 pub async fn page_scan_newest(
     client: &impl GenericClient,
     scope: Scope,
     range: Range<'_>,
     limit: i64,
-) -> Result<Vec<Row>, Error> {
+) -> Result<Vec<Key>, Error> {
     let (compare, from) = match range.after {
         Some((chunk, _)) => (">", chunk),
         None => (">=", range.from),
@@ -296,10 +296,9 @@ pub async fn page_scan_newest(
     };
     let sql = client
         .prepare_cached(&format!(
-            "SELECT p.chunk, p.version, p.body FROM (SELECT DISTINCT ON (chunk) chunk, version FROM pages \
+            "SELECT DISTINCT ON (chunk) chunk, version FROM pages \
              WHERE line_id = $1 AND chunk {compare} $2 AND chunk < $3 AND version >= $4 AND version <= $5{floor} \
-             ORDER BY chunk, version DESC LIMIT $6::bigint) AS k \
-             JOIN pages AS p ON p.line_id = $1 AND p.chunk = k.chunk AND p.version = k.version ORDER BY k.chunk"
+             ORDER BY chunk, version DESC LIMIT $6::bigint"
         ))
         .await?;
     let params: [&(dyn ToSql + Sync); 7] = [
@@ -312,40 +311,71 @@ pub async fn page_scan_newest(
         &scope.ordinal,
     ];
     let rows = client.query(&sql, scope.given(&params)).await?;
-    Ok(rows.into_iter().map(Row).collect())
+    Ok(rows.iter().map(key).collect())
 }
 
-/// All rows of a range with versions of a scope, in the order of keys, the newest of each first.
+/// The keys of all rows of a range with versions of a scope, in order, the newest of each first.
 pub async fn page_scan(
     client: &impl GenericClient,
     scope: Scope,
     range: Range<'_>,
     limit: i64,
-) -> Result<Vec<Row>, Error> {
+) -> Result<Vec<Key>, Error> {
     let (from, below) = range.after.unwrap_or((range.from, i64::MAX));
+    let floor = if scope.ordinal == 0 {
+        ""
+    } else {
+        " AND (version > $4 OR archive_ordinal >= $8)"
+    };
+    let sql = client
+        .prepare_cached(&format!(
+            "SELECT chunk, version FROM pages \
+             WHERE line_id = $1 AND chunk >= $2 AND (chunk > $2 OR version < $7::bigint) AND chunk < $3 AND version >= $4 \
+             AND version <= $5{floor} ORDER BY chunk, version DESC LIMIT $6::bigint"
+        ))
+        .await?;
+    let params: [&(dyn ToSql + Sync); 8] = [
+        &scope.line_id,
+        &from,
+        &range.to,
+        &scope.floor,
+        &scope.version,
+        &limit,
+        &below,
+        &scope.ordinal,
+    ];
+    let rows = client.query(&sql, scope.given(&params)).await?;
+    Ok(rows.iter().map(key).collect())
+}
+
+fn key(row: &tokio_postgres::Row) -> Key {
+    (row.get(0), row.get(1))
+}
+
+/// The rows of keys that a scan gave, in their order; none for one that is gone since.
+pub async fn page_rows(
+    client: &impl GenericClient,
+    line: i64,
+    keys: &[Key],
+) -> Result<Vec<Option<Row>>, Error> {
+    let chunks: Vec<&[u8]> = keys.iter().map(|(chunk, _)| chunk.as_slice()).collect();
+    let versions: Vec<i64> = keys.iter().map(|(_, version)| *version).collect();
     let sql = client
         .prepare_cached(
-            "SELECT chunk, version, body FROM pages \
-             WHERE line_id = $1 AND chunk >= $2 AND (chunk > $2 OR version < $7::bigint) AND chunk < $3 AND version >= $4 \
-             AND version <= $5 AND (version > $4 OR archive_ordinal >= $8) ORDER BY chunk, version DESC LIMIT $6::bigint",
+            "SELECT p.chunk, p.version, p.body FROM \
+             (SELECT unnest($2::bytea[]) AS chunk, unnest($3::bigint[]) AS version) AS k \
+             JOIN pages AS p ON p.line_id = $1 AND p.chunk = k.chunk AND p.version = k.version",
         )
         .await?;
-    let rows = client
-        .query(
-            &sql,
-            &[
-                &scope.line_id,
-                &from,
-                &range.to,
-                &scope.floor,
-                &scope.version,
-                &limit,
-                &below,
-                &scope.ordinal,
-            ],
-        )
-        .await?;
-    Ok(rows.into_iter().map(Row).collect())
+    let rows = client.query(&sql, &[&line, &chunks, &versions]).await?;
+    let mut rows: Vec<Row> = rows.into_iter().map(Row).collect();
+    let in_order = |a: &Row, b: &Row| (a.chunk(), b.version()) <= (b.chunk(), a.version());
+    if !rows.is_sorted_by(in_order) {
+        rows.sort_by(|a, b| (a.chunk(), b.version()).cmp(&(b.chunk(), a.version())));
+    }
+    let mut rows = rows.into_iter().peekable();
+    let row_of = |key: &Key| rows.next_if(|row| row.chunk() == key.0 && row.version() == key.1);
+    Ok(keys.iter().map(row_of).collect())
 }
 
 /// A resolved row with the length of its page.

@@ -1,7 +1,8 @@
 //! Looking for things in the catalog: finding, comparing, measuring, a path's past.
 //!
-//! Owns the reading of many pages: rows come from the database in large batches, one ahead, each is decoded and judged on a thread for
-//! blocking work, a bounded number at a time, and results keep the order of the keys. Whoever does not read what is found, or goes
+//! Owns the reading of many pages: the keys come from the database in large batches, one ahead, the pages of some batches are read at a
+//! time, each batch is decoded and judged on a thread for blocking work, a bounded number at a time, and results keep the order of the
+//! keys. Whoever does not read what is found, or goes
 //! away, stops it all. Nothing here holds a connection between two batches, or more than some batches in memory.
 
 mod diff;
@@ -24,9 +25,11 @@ pub use places::Places;
 pub use scan::Versions;
 pub use states::{State, states};
 
-use self::scan::{Group, Scan};
+use self::scan::{Group, Scan, Stretch};
 use super::Error;
 
+/// Batches that one search reads at a time, each by a connection of its own.
+const READERS: usize = 2;
 /// Most batches that one search works on at a time.
 const THREADS: usize = 4;
 
@@ -40,15 +43,17 @@ fn spread<T: Send + 'static>(
     work: impl Fn(Vec<Group>) -> Result<T, Error> + Clone + Send + 'static,
 ) -> impl Stream<Item = Result<T, Error>> {
     ahead(scan)
-        .map_ok(move |batch| {
+        .map_ok(Stretch::read)
+        .try_buffered(READERS)
+        .map_ok(move |groups| {
             let work = work.clone();
-            blocking(move || work(batch))
+            blocking(move || work(groups))
         })
         .try_buffered(threads())
 }
 
-/// The batches of a scan, read one ahead by a task of its own: the database, which has most to do, never waits for who works on them.
-fn ahead(mut scan: Scan) -> impl Stream<Item = Result<Vec<Group>, Error>> {
+/// The batches of a scan, made one ahead by a task of its own: the database, which has most to do, never waits for who works on them.
+fn ahead(mut scan: Scan) -> impl Stream<Item = Result<Stretch, Error>> {
     let (ready, batches) = mpsc::channel(1);
     tokio::spawn(async move {
         loop {

@@ -1,19 +1,23 @@
-//! Rows of a range of keys, each with the versions that have it, in large batches.
+//! Pages of a range of keys, each with the versions that have it, in large batches: which rows they are in the index alone tells, so that
+//! this goes ahead, and several batches are read at once.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use taf_format::key;
 use taf_format::page::{Decoder, Dictionaries};
 
 use super::super::walk;
 use crate::catalog::{Error, View, view};
-use crate::store::pages::{self, Row, Scope};
-use crate::store::{Store, dictionaries};
+use crate::store::pages::{self, Key, Row, Scope};
+use crate::store::{self, Store, dictionaries};
 
-/// Rows of the first batch: somebody waits for the first thing that is found.
-const FIRST: i64 = 200;
+/// Rows of the first batch, and of all if they are large: somebody waits for the first thing that is found.
+const FEW: i64 = 200;
 /// Rows of later batches.
-const ROWS: i64 = 2_000;
-/// Bodies of a batch at which it ends, if they are large.
-const BYTES: usize = 8 << 20;
+const ROWS: i64 = 4_000;
+/// Bytes of a page from which on, on average, they are large.
+const LARGE: usize = 2 << 10;
 
 /// A chunk's page in some versions.
 pub(super) struct Page {
@@ -88,6 +92,11 @@ impl Versions {
         }
     }
 
+    /// Whether only one is looked at.
+    fn is_one(&self) -> bool {
+        self.wanted.len() == 1
+    }
+
     /// Decodes their pages.
     pub(super) fn decoder(&self) -> Decoder {
         Decoder::new(self.dictionaries.clone())
@@ -115,13 +124,23 @@ pub(super) struct Scan {
     store: Store,
     versions: Versions,
     /// Behind which row to go on; none at the beginning.
-    after: Option<(Vec<u8>, i64)>,
+    after: Option<Key>,
     from: Vec<u8>,
     to: Vec<u8>,
     limit: i64,
-    /// The last chunk, of which more rows may come.
-    open: Vec<Row>,
+    /// Whether a batch was so large that others should have few rows.
+    large: Arc<AtomicBool>,
+    /// Rows of the last chunk, of which more may come.
+    open: Vec<Key>,
     done: bool,
+}
+
+/// Rows of which the pages are still to be read, with all that the versions may have of each of their chunks.
+pub(super) struct Stretch {
+    store: Store,
+    versions: Versions,
+    large: Arc<AtomicBool>,
+    keys: Vec<Key>,
 }
 
 impl Scan {
@@ -134,43 +153,46 @@ impl Scan {
             after: None,
             from,
             to,
-            limit: FIRST,
+            limit: FEW,
+            large: Arc::default(),
             open: Vec::new(),
             done: false,
         }
     }
 
-    /// The next groups; none at the end.
-    pub(super) async fn next(&mut self) -> Result<Option<Vec<Group>>, Error> {
-        let mut groups = Vec::new();
-        let mut bytes = 0;
-        while groups.is_empty() && !self.done {
-            let rows = self.fetch().await?;
-            let wanted = self.limit;
-            self.done = (rows.len() as i64) < wanted;
-            self.limit = ROWS;
-            if let Some(last) = rows.last() {
-                self.after = Some((last.chunk().to_vec(), last.version()));
-            }
-            for row in rows {
-                let open = self.open.first();
-                if open.is_some_and(|open| open.chunk() != row.chunk()) {
-                    groups.extend(self.close());
-                }
-                bytes += row.body().map_or(0, <[u8]>::len);
-                self.open.push(row);
-            }
-            if self.done {
-                groups.extend(self.close());
-            }
-            if bytes > BYTES {
-                self.limit = FIRST;
-            }
+    /// The next batch; none at the end.
+    pub(super) async fn next(&mut self) -> Result<Option<Stretch>, Error> {
+        let mut keys = Vec::new();
+        while keys.is_empty() && !self.done {
+            let fetched = self.fetch().await?;
+            self.done = (fetched.len() as i64) < self.limit;
+            let large = self.large.load(Ordering::Relaxed);
+            self.limit = if large { FEW } else { ROWS };
+            self.after = fetched.last().cloned().or(self.after.take());
+            self.open.extend(fetched);
+            let whole = self.whole();
+            keys.extend(self.open.drain(..whole));
         }
-        Ok((!groups.is_empty()).then_some(groups))
+        Ok((!keys.is_empty()).then(|| Stretch {
+            store: self.store.clone(),
+            versions: self.versions.clone(),
+            large: Arc::clone(&self.large),
+            keys,
+        }))
     }
 
-    async fn fetch(&self) -> Result<Vec<Row>, Error> {
+    /// How many of the rows are of chunks of which no more come.
+    fn whole(&self) -> usize {
+        match self.open.last() {
+            Some((last, _)) if !self.done && !self.versions.is_one() => {
+                let before = self.open.iter().rposition(|(chunk, _)| chunk != last);
+                before.map_or(0, |at| at + 1)
+            }
+            _ => self.open.len(),
+        }
+    }
+
+    async fn fetch(&self) -> Result<Vec<Key>, Error> {
         let client = self.store.client().await?;
         let after = self.after.as_ref();
         let range = pages::Range {
@@ -185,33 +207,54 @@ impl Scan {
             return Ok(Vec::new());
         };
         let scope = Scope::whole(line_id, *version, *floor).from((*floor, self.versions.ordinal));
-        let rows = if self.versions.wanted.len() == 1 {
+        let keys = if self.versions.is_one() {
             pages::page_scan_newest(&client, scope, range, self.limit).await?
         } else {
             pages::page_scan(&client, scope, range, self.limit).await?
         };
-        Ok(rows)
+        Ok(keys)
     }
+}
 
-    /// The chunk of which all rows have come; none if no version has a page of it.
-    fn close(&mut self) -> Option<Group> {
-        let mut newer = None;
-        let mut pages = Vec::new();
-        for row in self.open.drain(..) {
-            let having = self.versions.having(row.version(), newer);
-            newer = Some(row.version());
-            if let (Some(_), Some(oldest), Some(newest)) =
-                (row.body(), having.first(), having.last())
-            {
-                pages.push(Page {
-                    newest: self.versions.number.unwrap_or(newest.0),
-                    oldest: self.versions.number.unwrap_or(oldest.0),
-                    count: having.len() as u64,
-                    row,
-                });
+impl Stretch {
+    /// The chunks that some version has a page of.
+    pub(super) async fn read(self) -> Result<Vec<Group>, Error> {
+        let client = self.store.client().await?;
+        let rows = pages::page_rows(&client, self.versions.line, &self.keys).await?;
+        drop(client);
+        let bodies = rows.iter().flatten().filter_map(Row::body);
+        let bytes: usize = bodies.map(<[u8]>::len).sum();
+        let large = bytes > rows.len() * LARGE;
+        self.large.store(large, Ordering::Relaxed);
+        let mut groups: Vec<Group> = Vec::new();
+        let mut before: Option<&Key> = None;
+        for (key, row) in self.keys.iter().zip(rows) {
+            let newer = before.filter(|(chunk, _)| *chunk == key.0);
+            let having = self.versions.having(key.1, newer.map(|(_, own)| *own));
+            before = Some(key);
+            let Some(row) = row else {
+                // What the one version has goes only with it; of several, others may be there.
+                if self.versions.is_one() {
+                    return Err(store::Error::Stale("version").into());
+                }
+                continue;
+            };
+            let (Some(_), Some(oldest), Some(newest)) = (row.body(), having.first(), having.last())
+            else {
+                continue;
+            };
+            let page = Page {
+                newest: self.versions.number.unwrap_or(newest.0),
+                oldest: self.versions.number.unwrap_or(oldest.0),
+                count: having.len() as u64,
+                row,
+            };
+            match groups.last_mut() {
+                Some(group) if group.chunk() == key.0 => group.pages.push(page),
+                _ => groups.push(Group { pages: vec![page] }),
             }
         }
-        (!pages.is_empty()).then_some(Group { pages })
+        Ok(groups)
     }
 }
 
