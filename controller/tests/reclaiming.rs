@@ -20,7 +20,7 @@ mod world;
 use cartridges::{Cartridge, cartridges, empty, raw, scan};
 use taf_controller::catalog::{Error, report};
 use taf_controller::store::verifications::{self, How};
-use taf_controller::store::{expiry, parts, reclaims, reuse, versions, volumes};
+use taf_controller::store::{expiry, parts, reclaims, reuse, savepoints, versions, volumes};
 use taf_format::index::Body;
 use taf_format::segment::Header;
 use taf_format::table::SegmentTable;
@@ -113,6 +113,12 @@ impl Scene {
         client.query_one(sql, &[&barcode]).await.unwrap().get(0)
     }
 
+    /// The new volume gets an index with the closing records of all versions.
+    async fn told(&self) {
+        let client = self.world.store.client().await.unwrap();
+        client.batch_execute(&told("TAF002L9")).await.unwrap();
+    }
+
     /// Both cartridges, once both parts were copied.
     async fn copied(&self) -> [Cartridge; 2] {
         for part in 0..2 {
@@ -124,6 +130,18 @@ impl Scene {
         assert_eq!(new.label.barcode, "TAF002L9");
         [self.before.clone(), new]
     }
+}
+
+/// As if a volume had an index with the closing records of all versions.
+fn told(barcode: &str) -> String {
+    format!(
+        "INSERT INTO volume_indexes (index_uuid, volume_id, recording_uuid, tape_file, first_block, block_count, byte_count, written_at) \
+         SELECT '{}', id, recording_uuid, 9000, 9000, 1, 1, now() FROM volumes WHERE barcode = '{barcode}'; \
+         INSERT INTO closings (line_id, version, recording_uuid, index_id) SELECT v.line_id, v.version, i.recording_uuid, i.id \
+         FROM versions AS v CROSS JOIN volume_indexes AS i JOIN volumes AS w ON w.id = i.volume_id \
+         WHERE i.tape_file = 9000 AND w.barcode = '{barcode}'",
+        Uuid::new_v4()
+    )
 }
 
 async fn place(world: &World, part: usize) -> (String, i64, i32) {
@@ -224,6 +242,7 @@ async fn who_began_to_read_before_is_told_the_same_for_as_long_as_he_reads() {
     }
     tx.commit().await.unwrap();
     // The volume is not given up before the first one has ended, and the part is not copied once more.
+    scene.told().await;
     let tx = client.transaction().await.unwrap();
     let sql = "SELECT id FROM volumes WHERE barcode = 'TAF001L9'";
     let old: i64 = tx.query_one(sql, &[]).await.unwrap().get(0);
@@ -274,6 +293,56 @@ async fn who_began_to_read_before_is_told_the_same_for_as_long_as_he_reads() {
     let sql = "UPDATE volumes SET state = 'full', state_reason = NULL, suspect_since = NULL WHERE barcode = 'TAF002L9'";
     tx.batch_execute(sql).await.unwrap();
     assert!(again(&tx).await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_volume_with_the_last_closing_record_of_a_kept_version_is_not_given_up() {
+    let scene = Scene::set().await;
+    scene.copied().await;
+    let mut client = scene.world.store.client().await.unwrap();
+    let quiet = "UPDATE jobs SET ended_at = now(), state = 'cancelled' WHERE ended_at IS NULL; \
+                 UPDATE parts SET verified_at = now(), damage = NULL; UPDATE attempt_volumes SET held = false";
+    client.batch_execute(quiet).await.unwrap();
+    let tx = client.transaction().await.unwrap();
+    expiry::volume_free_on(&tx).await.unwrap();
+    let sql = "SELECT id FROM volumes WHERE barcode = 'TAF001L9'";
+    let old: i64 = tx.query_one(sql, &[]).await.unwrap().get(0);
+    let again = async |tx| {
+        let list = reuse::volume_list_reusable(tx, 1, -1.0).await.unwrap();
+        let held = reuse::volume_list_held(tx, Some(1), -1.0).await.unwrap();
+        assert_eq!(list.len() + held.len(), 1);
+        savepoints::savepoint_begin_on(tx).await.unwrap();
+        let fresh = Uuid::new_v4();
+        let again = reuse::volume_reuse_on(tx, old, -1.0, fresh).await.unwrap();
+        savepoints::savepoint_undo_on(tx).await.unwrap();
+        assert_eq!(again, list.len() == 1);
+        let held = reuse::recordings_held(tx, &[scene.old]).await.unwrap();
+        assert_eq!(held.is_empty(), again, "{held:?}");
+        again
+    };
+    // Nobody knows of one anywhere, as after a rebuild; then the old volume has it, and then the new one too.
+    assert!(!again(&tx).await);
+    tx.batch_execute(&told("TAF001L9")).await.unwrap();
+    assert!(!again(&tx).await);
+    tx.batch_execute(&told("TAF002L9")).await.unwrap();
+    assert!(again(&tx).await);
+    for (lost, found) in [
+        (
+            "UPDATE volumes SET suspect_since = now() WHERE barcode = 'TAF002L9'",
+            "UPDATE volumes SET suspect_since = NULL",
+        ),
+        (
+            "UPDATE parts SET former_recording = NULL, moved_at = NULL, former_tape_file = NULL, former_first_block = NULL, \
+          former_byte_count = NULL, former_table = NULL; DELETE FROM closings WHERE recording_uuid <> (SELECT recording_uuid \
+          FROM volumes WHERE barcode = 'TAF001L9')",
+            "UPDATE versions SET expired_at = now()",
+        ),
+    ] {
+        tx.batch_execute(lost).await.unwrap();
+        assert!(!again(&tx).await, "{lost}");
+        tx.batch_execute(found).await.unwrap();
+        assert!(again(&tx).await, "{found}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

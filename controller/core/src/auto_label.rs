@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 
 use crate::generation::{self, Access};
 use crate::mount::ElementKind;
-use crate::plan::{Drive, Job, Wanted, World};
+use crate::plan::{self, Drive, Job, Wanted, World};
 
 /// A cartridge that a library shows and the catalog may not know.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -92,8 +92,16 @@ pub fn wanting(jobs: &[Job], world: &World) -> BTreeSet<i64> {
 }
 
 /// The cartridges of a pattern that may be tried, in the order of their barcodes: in a slot, told apart by their barcode, to be
-/// written more than once, and in a library with a drive that may write them.
-pub fn choose<'a>(pattern: &str, strangers: &'a [Stranger], drives: &[Drive]) -> Choice<'a> {
+/// written more than once, and in a library with a drive that may write them. Who works in the background leaves an idle drive to
+/// whoever labels.
+pub fn choose<'a>(
+    pattern: &str,
+    strangers: &'a [Stranger],
+    jobs: &[Job],
+    world: &World,
+) -> Choice<'a> {
+    let left = plan::without_idle(jobs, world);
+    let drives = &left.as_ref().unwrap_or(world).drives;
     let writes = |one: &Stranger, drive: &Drive| {
         let format = generation::of_barcode(&one.barcode).map(|(format, _)| format);
         drive.library == Some(one.library)
@@ -121,6 +129,7 @@ pub fn choose<'a>(pattern: &str, strangers: &'a [Stranger], drives: &[Drive]) ->
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::plan::{Needs, Running};
 
     #[test]
     fn a_pattern_stands_for_barcodes() {
@@ -197,15 +206,47 @@ mod tests {
             let cartridges = choice.cartridges.iter();
             cartridges.map(|one| one.barcode.clone()).collect()
         };
-        let choice = choose("*", &strangers, &[drive(9, false)]);
+        let choose = |pattern: &str, drive: Drive| {
+            let world = World {
+                drives: vec![drive],
+                ..World::default()
+            };
+            super::choose(pattern, &strangers, &[], &world)
+        };
+        let choice = choose("*", drive(9, false));
         assert_eq!(names(&choice), ["A00001L9", "B00001L9"]);
-        assert_eq!(
-            names(&choose("B*", &strangers, &[drive(9, false)])),
-            ["B00001L9"]
-        );
-        let busy = choose("*", &strangers, &[drive(9, true)]);
+        assert_eq!(names(&choose("B*", drive(9, false))), ["B00001L9"]);
+        let busy = choose("*", drive(9, true));
         assert!(busy.cartridges.is_empty() && busy.drives_busy);
-        let none = choose("*", &strangers, &[drive(6, false)]);
+        let none = choose("*", drive(6, false));
         assert!(none.cartridges.is_empty() && !none.drives_busy);
+    }
+
+    #[test]
+    fn who_works_in_the_background_leaves_an_idle_drive_to_whoever_labels() {
+        let world = World {
+            drives: vec![drive(9, true)],
+            ..World::default()
+        };
+        let strangers = [stranger("A00001L9")];
+        let reclaiming = |bound: bool| Job {
+            id: 1,
+            stream: 0,
+            needs: Needs::volume(1),
+            agent: None,
+            cancel_asked: false,
+            background: true,
+            running: Some(Running {
+                drive: Some(1),
+                seat: 1,
+                bound,
+                used: Vec::new(),
+            }),
+        };
+        for bound in [false, true] {
+            let choice = choose("*", &strangers, &[reclaiming(bound)], &world);
+            assert_eq!(choice.cartridges.is_empty(), bound);
+            assert_eq!(choice.drives_busy, bound);
+        }
     }
 }

@@ -214,7 +214,7 @@ pub fn plan(jobs: &[Job], world: &World) -> Vec<Decision> {
     let (behind, first): (Vec<&Job>, Vec<&Job>) = jobs.iter().partition(|job| job.background);
     let decide_on = |job: &&Job, taken: &mut Taken| decide(job, world, taken);
     let mut decisions: Vec<Decision> = first.iter().map(|j| decide_on(j, &mut taken)).collect();
-    if let Some(world) = without_idle(&behind, world) {
+    if let Some(world) = without_idle(jobs, world) {
         for (job, _) in first.iter().zip(&decisions).filter(|(_, d)| d.is_wait()) {
             // It waits until the drive is left, which nobody else gets then.
             let _ = decide(job, &world, &mut taken);
@@ -224,11 +224,12 @@ pub fn plan(jobs: &[Job], world: &World) -> Vec<Decision> {
     decisions
 }
 
-/// The world when those who work in the background have left their drives, as far as they have nothing under way there.
-fn without_idle(behind: &[&Job], world: &World) -> Option<World> {
-    let running = behind.iter().filter_map(|job| job.running.as_ref());
-    let idle: HashSet<i64> = running
-        .filter(|running| !running.bound)
+/// The world when those who work in the background have left their drives, as far as they have nothing under way there: what whoever
+/// else comes can have. None if nobody has a drive so.
+pub fn without_idle(jobs: &[Job], world: &World) -> Option<World> {
+    let idle = jobs.iter().filter(|job| job.is_idle());
+    let idle: HashSet<i64> = idle
+        .filter_map(|job| job.running.as_ref())
         .filter_map(|running| running.drive)
         .collect();
     (!idle.is_empty()).then(|| {
@@ -712,6 +713,12 @@ impl Job {
             background: true,
             running: None,
         }
+    }
+
+    /// Whether it works in the background and has nothing under way now.
+    pub fn is_idle(&self) -> bool {
+        let running = self.running.as_ref();
+        self.background && running.is_some_and(|running| !running.bound)
     }
 
     fn wait(&self, why: String) -> Decision {

@@ -596,12 +596,11 @@ impl Intake {
                 (false, _) => "no library shows it".to_owned(),
             };
             let what = match left.parts {
-                1 => "1 part".to_owned(),
-                count => format!("{count} parts"),
+                1 => format!("1 part of {} was", self.volume.barcode),
+                count => format!("{count} parts of {} were", self.volume.barcode),
             };
-            let barcode = &self.volume.barcode;
             said.push(format!(
-                "{what} of {barcode} was left, since the catalog has copies on volume {other}, and {why}; if {other} is lost or can't be read, say so with `taf volume erase {other} --force`, and run this again"
+                "{what} left, since the catalog has copies on volume {other}, and {why}; if {other} is lost or can't be read, say so with `taf volume erase {other} --force`, and run this again"
             ));
         }
         Ok(said)

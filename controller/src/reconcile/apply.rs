@@ -99,6 +99,7 @@ pub(super) async fn decide_on(
             taken.for_each(|cartridge| cartridge.reserved = true);
         }
     }
+    let mut begins = false;
     let ending = distrust::forsaken(state);
     for decision in ending.into_iter().chain(state.feeds_in_the_way(&world)) {
         let (job, stream) = decision.subject();
@@ -113,17 +114,23 @@ pub(super) async fn decide_on(
         settle_on(tx, outcome, &mut changed).await?;
     }
     if limits.auto_clean {
-        changed |= cleaning::begin_on(tx, state, &mut world).await?;
+        let begun = cleaning::begin_on(tx, state, &jobs, &mut world).await?;
+        (changed, begins) = (changed | begun, begins | begun);
     }
     if jobs.is_empty() {
         return Ok(changed);
     }
-    let mut waits = auto_label::Waits::new();
+    let mut found = reuse::Found::default();
     if trusted {
-        let begun;
-        (waits, begun) = reuse::begin_on(tx, state, &jobs, &world, limits.reuse_after).await?;
-        changed |= begun;
-        changed |= auto_label::begin_on(tx, state, &jobs, &world, &mut waits).await?;
+        found = reuse::begin_on(tx, state, &jobs, &world, limits.reuse_after).await?;
+        let waits = &mut found.waits;
+        let begun = auto_label::begin_on(tx, state, &jobs, &world, waits).await?;
+        let begun = begun | found.begun;
+        (changed, begins) = (changed | begun, begins | begun);
+    }
+    if begins {
+        // It may be for a drive that such a one has idle: who gets it is for the next look, which sees what was begun.
+        jobs.retain(|job| !job.is_idle());
     }
     let decisions = plan::plan(&jobs, &world);
     for drive in plan::to_clear(&jobs, &world, &decisions) {
@@ -133,7 +140,8 @@ pub(super) async fn decide_on(
     }
     let mut feed_begins = false;
     for decision in decisions {
-        let decision = auto_label::instead(decision, &jobs, &waits);
+        let decision = auto_label::instead(decision, &jobs, &found.waits);
+        let decision = reuse::advise(decision, &jobs, &found.advice);
         let (job, stream) = decision.subject();
         // Of several that could begin now one does; the others see it, and say so, when they are looked at again.
         if matches!(decision, Decision::Start { .. }) && state.feed(job).is_some() {
@@ -587,7 +595,7 @@ async fn pronounce_on(
             operator::erase_decided_on(tx, live, volume.id, verdict).await?;
         }
         ("index", _, Some(volume)) => indexes::index_tried_on(tx, volume.id).await?,
-        ("reclaim", verdict, _) => reclaimed_on(tx, live, verdict).await?,
+        ("reclaim", Verdict::Succeeded { .. }, _) => reclaimed_on(tx, live).await?,
         _ => {}
     }
     tracing::info!(
@@ -600,20 +608,22 @@ async fn pronounce_on(
     attempts::attempt_verdict_on(tx, live.id, name, encoded.as_deref()).await
 }
 
-/// A volume was reclaimed, or a part of it. However that ended, what was copied is read back: the volume is not written anew before.
-async fn reclaimed_on(
-    tx: &Transaction<'_>,
-    live: &LiveAttempt,
-    verdict: &Verdict,
-) -> Result<(), Error> {
+/// A volume was reclaimed: if nothing lives on it, it is free.
+async fn reclaimed_on(tx: &Transaction<'_>, live: &LiveAttempt) -> Result<(), Error> {
     let volume = live.reclaimed.ok_or(Error::Stale("volume"))?;
-    if matches!(verdict, Verdict::Succeeded { .. }) {
-        let reason = format!(
-            "reclaimed by {}: what lived on it was copied to other volumes",
-            names::job(live.job_id)
-        );
-        reclaims::volume_reclaimed_on(tx, volume, &reason).await?;
-    }
+    let reason = format!(
+        "reclaimed by {}: what lived on it was copied to other volumes",
+        names::job(live.job_id)
+    );
+    reclaims::volume_reclaimed_on(tx, volume, &reason).await
+}
+
+/// However a reclaiming ended, what was copied is read back: the volume is not written anew before. Until its end more may come, also
+/// behind its verdict.
+async fn verify_copies_on(tx: &Transaction<'_>, live: &LiveAttempt) -> Result<(), Error> {
+    let Some(volume) = live.reclaimed else {
+        return Ok(());
+    };
     let volumes = reclaims::copies_unread_on(tx, volume).await?;
     let how = How {
         cause: Some(live.job_id),
@@ -691,6 +701,9 @@ async fn end_on(
     if let Some(fault) = fault.as_mut().filter(|_| live.kind == "backup") {
         let on_tape = parts::part_sum_of_job_on(tx, live.job_id).await?;
         fault.message = format!("{}; {}", fault.message, told(on_tape));
+    }
+    if live.kind == "reclaim" {
+        verify_copies_on(tx, live).await?;
     }
     if !jobs::job_end_on(tx, live.job_id, &verdict, fault.as_ref()).await? {
         tracing::warn!(

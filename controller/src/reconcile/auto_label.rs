@@ -52,7 +52,7 @@ pub(super) async fn begin_on(
             waits.insert(pool.id, labelled_first(&volume.barcode, &pool.name));
             continue;
         }
-        let choice = auto_label::choose(&pool.pattern, &strangers, &world.drives);
+        let choice = auto_label::choose(&pool.pattern, &strangers, jobs, world);
         if choice.drives_busy {
             let why = format!("a free drive, to label a cartridge for pool {}", pool.name);
             waits.insert(pool.id, why);
@@ -89,10 +89,7 @@ pub(super) fn instead(decision: Decision, jobs: &[plan::Job], waits: &Waits) -> 
         return decision;
     };
     let asked = jobs.iter().find(|one| one.id == *job);
-    let why = asked.and_then(|one| match &one.needs.cartridge {
-        Wanted::Append { pool, .. } => waits.get(pool),
-        _ => None,
-    });
+    let why = asked.and_then(pool_of).and_then(|pool| waits.get(&pool));
     match why {
         Some(why) if fault.reason == "NO_VOLUME" => Decision::Wait {
             job: *job,
@@ -100,6 +97,14 @@ pub(super) fn instead(decision: Decision, jobs: &[plan::Job], waits: &Waits) -> 
             why: why.clone(),
         },
         _ => decision,
+    }
+}
+
+/// The pool of which a job wants a volume to write on.
+pub(super) fn pool_of(job: &plan::Job) -> Option<i64> {
+    match &job.needs.cartridge {
+        Wanted::Append { pool, .. } => Some(*pool),
+        _ => None,
     }
 }
 

@@ -16,14 +16,19 @@ const CREATOR: &str = "controller";
 pub(super) async fn begin_on(
     tx: &Transaction<'_>,
     state: &State,
+    planned: &[plan::Job],
     world: &mut plan::World,
 ) -> Result<bool, Error> {
     let mut begun = false;
     for drive in state.drives.values().filter(|d| d.clean_due) {
-        let free = world
-            .drives
-            .iter()
-            .any(|d| d.id == drive.id && d.connected && !d.busy && !d.down && !d.hung);
+        // Who works in the background leaves it, if he has nothing under way there.
+        let left = plan::without_idle(planned, world);
+        let left = left.as_ref().unwrap_or(world);
+        let is_free = |world: &plan::World| {
+            let mut drives = world.drives.iter();
+            drives.any(|d| d.id == drive.id && d.connected && !d.busy && !d.down && !d.hung)
+        };
+        let (free, now) = (is_free(left), is_free(world));
         // A person was quicker.
         let asked = jobs::job_active_about_on(tx, &["drive-clean"], None, Some(drive.id)).await?;
         if !free || asked.is_some() {
@@ -38,10 +43,10 @@ pub(super) async fn begin_on(
             background: false,
             running: None,
         };
-        let waits_for = match plan::plan(&[job], world).pop() {
+        let waits_for = match plan::plan(&[job], left).pop() {
             Some(Decision::Start { grant, .. }) => {
                 savepoints::savepoint_begin_on(tx).await?;
-                match job_on(tx, drive.id, &drive.serial, &grant).await {
+                match job_on(tx, drive.id, &drive.serial, &grant, now).await {
                     Ok(()) => savepoints::savepoint_keep_on(tx).await?,
                     // Something has taken drive or cartridge; it is looked at again.
                     Err(error) if matches!(error, Error::Stale(_)) || !error.is_transient() => {
@@ -71,11 +76,13 @@ pub(super) async fn begin_on(
     Ok(begun)
 }
 
+/// Makes the job, and begins it if it gets all that `now`; else it waits like any other.
 async fn job_on(
     tx: &Transaction<'_>,
     drive: i64,
     serial: &str,
     grant: &Grant,
+    now: bool,
 ) -> Result<(), Error> {
     let new = NewTask {
         kind: "drive-clean",
@@ -83,8 +90,10 @@ async fn job_on(
         ..NewTask::default()
     };
     let job = jobs::job_create_task_on(tx, &new, CREATOR).await?;
-    attempts::attempt_start_on(tx, job, 0, grant, None).await?;
-    jobs::job_start_on(tx, job).await?;
+    if now {
+        attempts::attempt_start_on(tx, job, 0, grant, None).await?;
+        jobs::job_start_on(tx, job).await?;
+    }
     cleaning::cleaning_begun_on(tx, drive).await?;
     let entry = Entry {
         actor: CREATOR,

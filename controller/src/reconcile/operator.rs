@@ -24,16 +24,13 @@ pub(super) async fn refusal_on(
     };
     let living = volumes::volume_living_on(tx, volume).await?;
     let Some((line, version)) = living.versions.first() else {
-        let copies = needed::copies_unproved(tx, &[living.recording]).await?;
+        let held = needed::recordings_held(tx, &[living.recording]).await?;
         let barcode = job.cartridge.as_deref().unwrap_or_default();
-        let held = copies.get(&living.recording);
-        let held = held.and_then(|copies| reuse::unproved(barcode, copies));
-        return Ok(held.map(|(what, next)| {
-            Fault::new(
-                "COPIES_UNPROVED",
-                format!("nothing was erased: {what}"),
-                next,
-            )
+        let held = held.get(&living.recording);
+        let kept = held.and_then(|held| reuse::kept(barcode, held));
+        return Ok(kept.map(|kept| {
+            let what = format!("nothing was erased: {}", kept.what);
+            Fault::new(kept.reason, what, kept.next)
         }));
     };
     Ok(Some(Fault::new(

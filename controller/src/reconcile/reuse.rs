@@ -4,31 +4,48 @@
 //! Nothing living is overwritten: that nothing on it is needed is asked in the transaction that gives it up, and the worker takes
 //! only the recording that was given up, with its end where the catalog has it.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use taf_core::auto_label::{self, Stranger};
 use taf_core::mount::ElementKind;
-use taf_core::plan;
+use taf_core::plan::{self, Decision};
 use uuid::Uuid;
 
-use super::auto_label::Waits;
+use super::auto_label::{Waits, pool_of};
 use super::facts::State;
 use super::indexing::CREATOR;
-use crate::services::names;
+use crate::services::{names, reuse as said};
 use crate::store::audit::Entry;
 use crate::store::jobs::NewTask;
 use crate::store::reuse::{self, Reusable};
 use crate::store::{Error, Store, Transaction, jobs, savepoints};
 
-/// Begins what is needed. Says what jobs of a pool wait for instead of failing, and whether anything was begun.
+/// What came of looking for volumes to use again.
+#[derive(Debug, Default)]
+pub(super) struct Found {
+    /// What jobs of a pool wait for instead of failing.
+    pub waits: Waits,
+    /// What a person can do for a pool of which a volume is free, and is kept since what was on it may be needed all the same.
+    pub advice: HashMap<i64, String>,
+    /// Whether anything was begun.
+    pub begun: bool,
+}
+
+/// Begins what is needed.
 pub(super) async fn begin_on(
     tx: &Transaction<'_>,
     state: &State,
     jobs: &[plan::Job],
     world: &plan::World,
     after: Duration,
-) -> Result<(Waits, bool), Error> {
-    let (mut waits, mut begun) = (Waits::new(), false);
+) -> Result<Found, Error> {
+    let mut found = Found::default();
+    let Found {
+        waits,
+        advice,
+        begun,
+    } = &mut found;
     for pool in auto_label::wanting(jobs, world) {
         let labelling = |v: &&crate::store::volumes::PlannedVolume| {
             v.pool_id == pool && v.state == "labelling" && v.former.is_some()
@@ -39,7 +56,7 @@ pub(super) async fn begin_on(
         }
         let reusable = reuse::volume_list_reusable(tx, pool, after.as_secs_f64()).await?;
         let inside = inside(state, &reusable);
-        let choice = auto_label::choose("*", &inside, &world.drives);
+        let choice = auto_label::choose("*", &inside, jobs, world);
         if choice.drives_busy {
             let why = "a free drive, to label a volume anew on which nothing is needed any more";
             waits.insert(pool, why.to_owned());
@@ -51,7 +68,7 @@ pub(super) async fn begin_on(
                 Ok(true) => {
                     savepoints::savepoint_keep_on(tx).await?;
                     waits.insert(pool, labelled_first(&one.barcode));
-                    begun = true;
+                    *begun = true;
                     break;
                 }
                 // By now something on it is needed.
@@ -63,8 +80,86 @@ pub(super) async fn begin_on(
                 Err(error) => return Err(error),
             }
         }
+        if waits.contains_key(&pool) {
+            continue;
+        }
+        let rested = reuse::volume_list_held(tx, Some(pool), after.as_secs_f64()).await?;
+        let shown = self::inside(state, &rested);
+        let choice = auto_label::choose("*", &shown, jobs, world);
+        let fit = |one: &&Reusable| {
+            let known = choice.cartridges.iter().any(|c| c.barcode == one.barcode);
+            known || choice.drives_busy
+        };
+        let rested: Vec<&Reusable> = rested.iter().filter(fit).collect();
+        match awaited_on(tx, &rested).await? {
+            Some(Awaited::Job(why)) => _ = waits.insert(pool, why),
+            Some(Awaited::Person(what)) => _ = advice.insert(pool, what),
+            None => {}
+        }
     }
-    Ok((waits, begun))
+    Ok(found)
+}
+
+/// What a free volume waits for that is kept.
+enum Awaited {
+    /// Jobs that read copies back.
+    Job(String),
+    /// Somebody who does what is said.
+    Person(String),
+}
+
+/// What the first of these volumes waits for that waits for jobs, else the first of all.
+async fn awaited_on(tx: &Transaction<'_>, rested: &[&Reusable]) -> Result<Option<Awaited>, Error> {
+    let recordings: Vec<Uuid> = rested.iter().map(|one| one.recording).collect();
+    if recordings.is_empty() {
+        return Ok(None);
+    }
+    let held = reuse::recordings_held(tx, &recordings).await?;
+    let mut first = None;
+    for one in rested {
+        let barcode = &one.barcode;
+        let Some(held) = held.get(&one.recording) else {
+            continue;
+        };
+        if let Some(job) = reuse::copies_are_read_on(tx, one.recording).await? {
+            let why = format!(
+                "volume {barcode}, on which nothing is needed any more, is labelled anew when what was copied from it was read back: {}",
+                names::job(job)
+            );
+            return Ok(Some(Awaited::Job(why)));
+        }
+        let kept = said::kept(barcode, held);
+        first = first.or(kept.map(|kept| {
+            format!(
+                "or have volume {barcode} labelled anew, on which nothing is needed any more, but {}: {}",
+                kept.what, kept.next
+            )
+        }));
+    }
+    Ok(first.map(Awaited::Person))
+}
+
+/// Who has no volume is told what would free one.
+pub(super) fn advise(
+    decision: Decision,
+    jobs: &[plan::Job],
+    advice: &HashMap<i64, String>,
+) -> Decision {
+    let Decision::Fail {
+        job,
+        stream,
+        mut fault,
+    } = decision
+    else {
+        return decision;
+    };
+    let asked = jobs.iter().find(|one| one.id == job).and_then(pool_of);
+    if let Some(what) = asked.and_then(|pool| advice.get(&pool))
+        && fault.reason == "NO_VOLUME"
+    {
+        fault.next_step = format!("{}; {what}", fault.next_step);
+    }
+    Decision::Fail { job, stream, fault }
 }
 
 fn labelled_first(barcode: &str) -> String {

@@ -16,7 +16,7 @@ use crate::store::attempts::Task;
 use crate::store::drives::{self, DriveRow};
 use crate::store::jobs::{self, NewTask};
 use crate::store::libraries::{self, ElementRow, LibraryRow};
-use crate::store::reuse::{self as needed, Unproved};
+use crate::store::reuse::{self as needed, Held};
 use crate::store::trust::{self, Trust};
 use crate::store::volumes::{self, VolumeRow};
 use crate::store::{self, Transaction, cleaning, versions};
@@ -332,9 +332,8 @@ async fn erase_on(
         lost = volumes::volume_living_on(tx, volume.id).await?.versions;
         if !force {
             let recording = volume.recording_uuid;
-            let copies = needed::copies_unproved(tx, &[recording]).await?;
-            let copies = copies.get(&recording).map_or(&[][..], Vec::as_slice);
-            if let Some(why) = keeps(volume, &lost, copies) {
+            let held = needed::recordings_held(tx, &[recording]).await?;
+            if let Some(why) = keeps(volume, &lost, held.get(&recording)) {
                 return Err(why);
             }
         }
@@ -453,7 +452,7 @@ async fn rescan_on(tx: &Transaction<'_>, barcode: &str, actor: &str) -> Result<V
 }
 
 /// Why a volume is not erased without force.
-fn keeps(volume: &VolumeRow, living: &[(i64, i64)], copies: &[Unproved]) -> Option<Status> {
+fn keeps(volume: &VolumeRow, living: &[(i64, i64)], held: Option<&Held>) -> Option<Status> {
     let barcode = &volume.barcode;
     if let Some((line, version)) = living.first() {
         return Some(status::precondition(
@@ -465,9 +464,10 @@ fn keeps(volume: &VolumeRow, living: &[(i64, i64)], copies: &[Unproved]) -> Opti
             ),
         ));
     }
-    if let Some((what, next)) = reuse::unproved(barcode, copies) {
+    if let Some(kept) = held.and_then(|held| reuse::kept(barcode, held)) {
+        let reuse::Kept { reason, what, next } = kept;
         let message = format!("volume {barcode} is not erased: {what}: {next}");
-        return Some(status::precondition("COPIES_UNPROVED", message));
+        return Some(status::precondition(reason, message));
     }
     (volume.state == "quarantined").then(|| {
         status::precondition(

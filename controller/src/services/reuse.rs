@@ -8,38 +8,76 @@ use taf_proto::v1;
 
 use super::timestamp;
 use crate::store;
-use crate::store::reuse::{Needed, Unproved};
+use crate::store::reuse::{Held, Needed, Unproved, Untold};
 use crate::store::volumes::VolumeRow;
 
-/// Says of a volume when it can be used again and why. `needed` is what is known beyond the number of versions, `copies` are those made
-/// of what was on it.
+/// Says of a volume when it can be used again and why. `needed` is what is known beyond the number of versions, `held` is why it may be
+/// needed all the same.
 pub(super) fn tell(
     volume: &mut v1::Volume,
     row: &VolumeRow,
     needed: Option<&Needed>,
-    copies: &[Unproved],
+    held: Option<&Held>,
     after: Duration,
 ) {
     volume.free_time = row.freed_at.map(timestamp);
-    let held = unproved(&row.barcode, copies);
+    let held = held.and_then(|held| kept(&row.barcode, held));
     let reuse = row
         .freed_at
         .and_then(|freed| freed.checked_add(after).ok())
         .filter(|_| again(row).is_none() && held.is_none());
     volume.reuse_time = reuse.map(timestamp);
-    let held = held.map(|(what, next)| format!("{what}: {next}"));
+    let held = held.map(|kept| format!("{}: {}", kept.what, kept.next));
     volume.reuse_reason = reason(row, reuse, needed, held.as_deref(), store::now());
+}
+
+/// Why a volume on which nothing is needed is not given up.
+pub(crate) struct Kept {
+    /// Stable reason.
+    pub reason: &'static str,
+    /// For people.
+    pub what: String,
+    /// What to do.
+    pub next: String,
+}
+
+/// Why a volume is not given up; none if all that was on it is proved elsewhere.
+pub(crate) fn kept(barcode: &str, held: &Held) -> Option<Kept> {
+    let force = format!("or give that up with `taf volume erase {barcode} --force`");
+    if let Some((what, next)) = unproved(barcode, &held.copies) {
+        return Some(Kept {
+            reason: "COPIES_UNPROVED",
+            what,
+            next: format!("{next}; {force}"),
+        });
+    }
+    let Untold { versions, home } = held.untold.as_ref()?;
+    let what = match versions {
+        1 => "the closing record of 1 version is".to_owned(),
+        count => format!("the closing records of {count} versions are"),
+    };
+    let next = match home {
+        Some(home) => format!(
+            "an index on {home} gets them when that was in an idle drive for a minute (`taf volume verify {home}` brings it there), or \
+             `taf volume reclaim {home}` brings them to another volume"
+        ),
+        None => "the next index of a volume with the same plan gets them".to_owned(),
+    };
+    Some(Kept {
+        reason: "CLOSING_RECORDS_LAST",
+        what: format!("{what} on no other volume"),
+        next: format!("{next}; {force}"),
+    })
 }
 
 /// Why what a volume still has of parts that were copied from it may be all that is left of them, and what to do; none if all copies
 /// are proved.
-pub(crate) fn unproved(barcode: &str, copies: &[Unproved]) -> Option<(String, String)> {
+fn unproved(barcode: &str, copies: &[Unproved]) -> Option<(String, String)> {
     let counted = |count: i64| match count {
         1 => "1 part that was copied from it".to_owned(),
         count => format!("{count} parts that were copied from it"),
     };
     let again = format!("`taf catalog rebuild {barcode}` takes them from it again");
-    let force = format!("or give that up with `taf volume erase {barcode} --force`");
     let lost = |of: &Unproved| match of.barcode {
         Some(_) => of.damaged,
         None => of.damaged + of.unread,
@@ -48,7 +86,7 @@ pub(crate) fn unproved(barcode: &str, copies: &[Unproved]) -> Option<(String, St
     if lost > 0 {
         return Some((
             format!("of {} the copies are damaged, or gone", counted(lost)),
-            format!("{again}, {force}"),
+            again,
         ));
     }
     let suspect = copies.iter().any(|of| of.suspect && of.unread > 0);
@@ -76,7 +114,7 @@ pub(crate) fn unproved(barcode: &str, copies: &[Unproved]) -> Option<(String, St
     (unread > 0).then(|| {
         (
             format!("of {} {what}", counted(unread)),
-            format!("{next}; {gone}; {force}"),
+            format!("{next}; {gone}"),
         )
     })
 }

@@ -1,20 +1,27 @@
 //! The installation as a whole.
 
+use std::time::Duration;
+
 use taf_proto::v1::system_service_server::SystemService;
 use taf_proto::v1::{GetStatusRequest, GetStatusResponse};
 use tonic::{Request, Response, Status};
+use uuid::Uuid;
 
 use super::job::messages;
-use super::timestamp;
+use super::{reuse, timestamp};
 use crate::app::App;
 use crate::store::jobs::{job_list, job_list_failed};
+use crate::store::reuse as needed;
 use crate::store::system::Counts;
 use crate::store::trust::{Trust, trust_get};
+use crate::store::{self, Client};
 
 /// Most active jobs in the answer.
 const ACTIVE_MOST: i64 = 100;
 /// Most failed jobs in the answer.
 const FAILED_MOST: i64 = 10;
+/// Most volumes that are named as kept.
+const KEPT_MOST: usize = 3;
 
 /// `taf.v1.SystemService`.
 #[derive(Debug, Clone)]
@@ -64,6 +71,24 @@ fn warnings(counts: &Counts, trust: Option<&Trust>) -> Vec<String> {
     warnings
 }
 
+/// Free volumes that are kept although their pools have no other one to write on, with what to do about it.
+async fn kept(client: &Client, after: Duration) -> Result<Vec<String>, store::Error> {
+    let rested = needed::volume_list_held(client, None, after.as_secs_f64()).await?;
+    let recordings: Vec<Uuid> = rested.iter().map(|one| one.recording).collect();
+    if recordings.is_empty() {
+        return Ok(Vec::new());
+    }
+    let held = needed::recordings_held(client, &recordings).await?;
+    let said = rested.iter().filter_map(|one| {
+        let kept = reuse::kept(&one.barcode, held.get(&one.recording)?)?;
+        Some(format!(
+            "no volume of its pool can be appended to, and volume {} is free but kept, since {}: {}",
+            one.barcode, kept.what, kept.next
+        ))
+    });
+    Ok(said.take(KEPT_MOST).collect())
+}
+
 #[tonic::async_trait]
 impl SystemService for System {
     async fn get_status(
@@ -76,6 +101,8 @@ impl SystemService for System {
         let client = store.client().await?;
         let trust = trust_get(&client).await?;
         let (since, why) = trust.as_ref().and_then(|t| t.distrusted.clone()).unzip();
+        let mut warnings = warnings(&counts, trust.as_ref());
+        warnings.extend(kept(&client, self.0.config.reuse_after).await?);
         let active = job_list(&client, i64::MAX, true, ACTIVE_MOST).await?;
         let failed = job_list_failed(&client, FAILED_MOST).await?;
         Ok(Response::new(GetStatusResponse {
@@ -92,7 +119,7 @@ impl SystemService for System {
             volume_count: counts.volumes as u32,
             version_count: counts.versions as u64,
             last_publish_time: counts.last_published_at.map(timestamp),
-            warnings: warnings(&counts, trust.as_ref()),
+            warnings,
             suspect_volume_count: counts.suspect_volumes as u32,
             distrust_reason: why.unwrap_or_default(),
             distrust_time: since.map(timestamp),

@@ -330,8 +330,9 @@ impl VolumeService for Volumes {
         let next_page_token = page.cut(&mut rows, |row| row.barcode.clone());
         let barcodes: Vec<&str> = rows.iter().map(|row| row.barcode.as_str()).collect();
         let ledger = Ledger::load(&client, &[], &barcodes).await?;
-        let recordings: Vec<Uuid> = rows.iter().map(|row| row.recording_uuid).collect();
-        let copies = needed::copies_unproved(&client, &recordings).await?;
+        let free = rows.iter().filter(|row| row.freed_at.is_some());
+        let recordings: Vec<Uuid> = free.map(|row| row.recording_uuid).collect();
+        let held = needed::recordings_held(&client, &recordings).await?;
         let after = self.app.config.reuse_after;
         let listed = |row: &VolumeRow| {
             let mut volume = Volume {
@@ -342,10 +343,8 @@ impl VolumeService for Volumes {
                 }),
                 ..message(row)
             };
-            let copies = copies
-                .get(&row.recording_uuid)
-                .map_or(&[][..], Vec::as_slice);
-            reuse::tell(&mut volume, row, None, copies, after);
+            let held = held.get(&row.recording_uuid);
+            reuse::tell(&mut volume, row, None, held, after);
             volume
         };
         Ok(Response::new(ListVolumesResponse {
@@ -376,14 +375,14 @@ impl VolumeService for Volumes {
         let ledger = Ledger::load(&client, &[], &[barcode]).await?;
         let needed = needed::volume_needed(&client, volume.recording_uuid).await?;
         let recording = volume.recording_uuid;
-        let copies = needed::copies_unproved(&client, &[recording]).await?;
-        let copies = copies.get(&recording).map_or(&[][..], Vec::as_slice);
+        let held = needed::recordings_held(&client, &[recording]).await?;
         let mut shown = Volume {
             health: ledger.volume(barcode),
             ..message(&volume)
         };
         let after = self.app.config.reuse_after;
-        reuse::tell(&mut shown, &volume, Some(&needed), copies, after);
+        let held = held.get(&recording);
+        reuse::tell(&mut shown, &volume, Some(&needed), held, after);
         Ok(Response::new(GetVolumeResponse {
             volume: Some(shown),
             files,

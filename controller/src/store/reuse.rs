@@ -19,6 +19,21 @@ const UNPROVED: &str = "(x.damage IS NOT NULL OR x.verified_at IS NULL OR NOT EX
      AND EXISTS (SELECT 1 FROM archives AS a WHERE a.id = x.archive_id AND (a.state IN ('staged', 'closed') \
      OR EXISTS (SELECT 1 FROM version_parts AS n WHERE n.part_id = x.id)))";
 
+/// Rows `k` for versions that are kept and whose closing record is on a recording, or may be as parts of them were, and on no other one
+/// that is there: a rebuild of the catalog would not know what they are.
+const UNTOLD: &str = "(SELECT i.recording_uuid AS recording, c.line_id, c.version FROM volume_indexes AS i \
+     JOIN closings AS c ON c.index_id = i.id UNION SELECT y.former_recording, o.line_id, o.version FROM parts AS y \
+     JOIN archives AS o ON o.id = y.archive_id WHERE y.former_recording IS NOT NULL) AS k \
+     JOIN versions AS u ON u.line_id = k.line_id AND u.version = k.version WHERE u.closing IS NOT NULL AND u.expired_at IS NULL \
+     AND u.lost_reason IS NULL AND (u.state = 'published' OR u.incomplete_reason IS NOT NULL) \
+     AND NOT EXISTS (SELECT 1 FROM closings AS e JOIN volume_indexes AS f ON f.id = e.index_id \
+     JOIN volumes AS w ON w.recording_uuid = f.recording_uuid WHERE e.line_id = u.line_id AND e.version = u.version \
+     AND f.recording_uuid <> k.recording AND w.state NOT IN ('unlabelled', 'quarantined') AND w.suspect_since IS NULL)";
+
+/// Volumes on which nothing has been needed for `$2` seconds.
+const RESTED: &str = "SELECT id, barcode, freed_at, recording_uuid FROM volumes WHERE state IN ('appendable', 'full') \
+     AND suspect_since IS NULL AND freed_at <= clock_timestamp() - $2::float8 * interval '1 second'";
+
 /// A volume that may be written from its beginning again.
 #[derive(Debug, Clone)]
 pub struct Reusable {
@@ -28,6 +43,17 @@ pub struct Reusable {
     pub barcode: String,
     /// Since when nothing on it is needed.
     pub freed_at: Timestamp,
+    /// Recording.
+    pub recording: Uuid,
+}
+
+fn reusable(row: &tokio_postgres::Row) -> Reusable {
+    Reusable {
+        id: row.get(0),
+        barcode: row.get(1),
+        freed_at: row.get(2),
+        recording: row.get(3),
+    }
 }
 
 /// The volumes of a pool on which nothing has been needed for so many seconds and with which nobody works, the longest first.
@@ -37,22 +63,34 @@ pub async fn volume_list_reusable(
     seconds: f64,
 ) -> Result<Vec<Reusable>, Error> {
     let sql = format!(
-        "SELECT id, barcode, freed_at FROM volumes WHERE pool_id = $1 AND state IN ('appendable', 'full') \
-         AND suspect_since IS NULL AND freed_at <= clock_timestamp() - $2::float8 * interval '1 second' AND NOT ({AT_WORK}) \
-         AND NOT EXISTS (SELECT 1 FROM parts AS x WHERE x.former_recording = volumes.recording_uuid AND {UNPROVED}) ORDER BY freed_at, barcode"
+        "{RESTED} AND pool_id = $1 AND NOT ({AT_WORK}) \
+         AND NOT EXISTS (SELECT 1 FROM parts AS x WHERE x.former_recording = volumes.recording_uuid AND {UNPROVED}) \
+         AND NOT EXISTS (SELECT 1 FROM {UNTOLD} AND k.recording = volumes.recording_uuid) ORDER BY freed_at, barcode"
     );
     let rows = client.query(&sql, &[&pool, &seconds]).await?;
-    let reusable = |row: &tokio_postgres::Row| Reusable {
-        id: row.get(0),
-        barcode: row.get(1),
-        freed_at: row.get(2),
-    };
+    Ok(rows.iter().map(reusable).collect())
+}
+
+/// As [`volume_list_reusable`], those that are not given up since what was on them may be needed all the same ([`Held`]); without a
+/// pool those of all pools that have no other volume to write on.
+pub async fn volume_list_held(
+    client: &impl GenericClient,
+    pool: Option<i64>,
+    seconds: f64,
+) -> Result<Vec<Reusable>, Error> {
+    let sql = format!(
+        "{RESTED} AND (pool_id = $1::bigint OR $1::bigint IS NULL AND NOT EXISTS (SELECT 1 FROM volumes AS z \
+         WHERE z.pool_id = volumes.pool_id AND z.state = 'appendable' AND z.suspect_since IS NULL)) AND NOT ({AT_WORK}) \
+         AND (EXISTS (SELECT 1 FROM parts AS x WHERE x.former_recording = volumes.recording_uuid AND {UNPROVED}) \
+         OR EXISTS (SELECT 1 FROM {UNTOLD} AND k.recording = volumes.recording_uuid)) ORDER BY freed_at, barcode"
+    );
+    let rows = client.query(&sql, &[&pool, &seconds]).await?;
     Ok(rows.iter().map(reusable).collect())
 }
 
 /// Gives up what is on such a volume and makes it one that is to be labelled anew, with another recording; what may still be on the
 /// cartridge is remembered until the label is there. False, and nothing is done, if by now something on it is needed, somebody works
-/// with it, or what was copied from it is not proved where it is now: all that is asked here, of one moment, with the row held.
+/// with it, or what is needed of it elsewhere is not proved there ([`Held`]): all that is asked here, of one moment, with the row held.
 pub async fn volume_reuse_on(
     tx: &Transaction<'_>,
     id: i64,
@@ -70,6 +108,7 @@ pub async fn volume_reuse_on(
          index_tries = 0, index_omitted = false WHERE id = $1 AND state IN ('appendable', 'full') AND suspect_since IS NULL \
          AND freed_at <= clock_timestamp() - $2::float8 * interval '1 second' AND NOT ({AT_WORK}) \
          AND NOT EXISTS (SELECT 1 FROM parts AS x WHERE x.former_recording = volumes.recording_uuid AND {UNPROVED}) \
+         AND NOT EXISTS (SELECT 1 FROM {UNTOLD} AND k.recording = volumes.recording_uuid) \
          AND NOT EXISTS (SELECT 1 FROM parts AS x JOIN archives AS a ON a.id = x.archive_id \
          WHERE x.recording_uuid = volumes.recording_uuid AND (a.state IN ('staged', 'closed') \
          OR EXISTS (SELECT 1 FROM version_parts AS n WHERE n.part_id = x.id)))"
@@ -117,6 +156,48 @@ pub struct Unproved {
     pub damaged: i64,
 }
 
+/// Versions whose closing record is on a recording, or may be, and on no other one that is there.
+#[derive(Debug, Clone)]
+pub struct Untold {
+    /// How many.
+    pub versions: i64,
+    /// Barcode of a volume that has parts of one of them, and gets its closing record with its next index.
+    pub home: Option<String>,
+}
+
+/// Why a recording on which nothing is needed may be needed all the same.
+#[derive(Debug, Clone, Default)]
+pub struct Held {
+    /// Copies of what was on it.
+    pub copies: Vec<Unproved>,
+    /// Closing records.
+    pub untold: Option<Untold>,
+}
+
+/// See [`Held`]; by recording.
+pub async fn recordings_held(
+    client: &impl GenericClient,
+    recordings: &[Uuid],
+) -> Result<HashMap<Uuid, Held>, Error> {
+    let mut all: HashMap<Uuid, Held> = HashMap::new();
+    for (recording, copies) in copies_unproved(client, recordings).await? {
+        all.entry(recording).or_default().copies = copies;
+    }
+    let sql = format!(
+        "SELECT q.recording, count(*) AS n, max(q.home) AS home FROM (SELECT k.recording, (SELECT min(w.barcode) FROM archives AS a \
+         JOIN parts AS x ON x.archive_id = a.id JOIN volumes AS w ON w.recording_uuid = x.recording_uuid \
+         WHERE a.line_id = k.line_id AND a.version = k.version) AS home FROM {UNTOLD} \
+         AND k.recording = ANY($1::uuid[])) AS q GROUP BY q.recording"
+    );
+    for row in client.query(&sql, &[&recordings]).await? {
+        all.entry(row.get(0)).or_default().untold = Some(Untold {
+            versions: row.get(1),
+            home: row.get(2),
+        });
+    }
+    Ok(all)
+}
+
 /// See [`Unproved`]; by the recording that the parts were copied from.
 pub async fn copies_unproved(
     client: &impl GenericClient,
@@ -139,4 +220,22 @@ pub async fn copies_unproved(
         });
     }
     Ok(found)
+}
+
+/// If jobs read back all copies of needed parts of a recording that nobody has read, and could begin, one of them.
+pub async fn copies_are_read_on(
+    tx: &Transaction<'_>,
+    recording: Uuid,
+) -> Result<Option<i64>, Error> {
+    let sql = format!(
+        "SELECT count(*) AS all_parts, count(q.job) AS read, max(q.job) FROM (SELECT (SELECT min(j.id) FROM job_parts AS k \
+         JOIN jobs AS j ON j.id = k.job_id JOIN volumes AS v ON v.id = j.volume_id WHERE k.part_id = x.id AND j.ended_at IS NULL \
+         AND NOT j.cancel_asked AND x.damage IS NULL AND v.recording_uuid = x.recording_uuid \
+         AND v.state NOT IN ('unlabelled', 'quarantined') AND v.suspect_since IS NULL \
+         AND EXISTS (SELECT 1 FROM elements AS e JOIN libraries AS l ON l.id = e.library_id WHERE e.occupied AND e.barcode = v.barcode \
+         AND l.connected AND e.kind <> 'mail-slot')) AS job FROM parts AS x WHERE x.former_recording = $1 AND {UNPROVED}) AS q"
+    );
+    let row = tx.query_one(&sql, &[&recording]).await?;
+    let (all, read): (i64, i64) = (row.get(0), row.get(1));
+    Ok(row.get::<_, Option<i64>>(2).filter(|_| all == read))
 }

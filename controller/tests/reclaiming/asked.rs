@@ -1,15 +1,17 @@
 //! What a person who asks for a reclaiming is told, and what becomes of the volume.
 
 use taf_proto::agent::assignment::Work;
+use taf_proto::v1::system_service_client::SystemServiceClient;
 use taf_proto::v1::volume_service_client::VolumeServiceClient;
 use taf_proto::v1::{
-    EraseVolumeRequest, JobKind, JobState, ReclaimVolumesRequest, ReclaimVolumesResponse,
-    VerifyVolumeRequest, VolumeState,
+    EraseVolumeRequest, GetStatusRequest, JobKind, JobState, ReclaimVolumesRequest,
+    ReclaimVolumesResponse, VerifyVolumeRequest, VolumeState,
 };
 use tonic::Status;
 
 use super::served::{reason, signed};
 use super::site::{Site, VOLUME};
+use super::told;
 
 async fn asked(
     site: &Site,
@@ -98,10 +100,13 @@ async fn a_volume_is_not_given_up_before_its_copies_are_proved() {
     let moved = "UPDATE parts SET moved_at = now(), former_recording = parts.recording_uuid, former_tape_file = tape_file, \
                  former_first_block = first_block, former_byte_count = parts.byte_count, volume_id = v.id, recording_uuid = v.recording_uuid, \
                  copy_number = 1 FROM volumes AS v WHERE v.barcode = 'OTHER'";
+    // Its worker copies a part after it is to stop and before it has.
+    site.cancel(&job).await.unwrap();
+    units.drive.withdrawn(&key).await;
     site.served.sql(moved).await;
-    units.drive.fail(key, "TEST");
-    // It failed, and what it copied is read back all the same, when nobody else wants a drive.
-    site.failed(&job).await;
+    units.drive.fail(key, "STOPPED");
+    // What it copied is read back all the same, when nobody else wants a drive.
+    assert_eq!(site.ended(&job).await.state(), JobState::Cancelled);
     let verifying = site.job(&job).await.follow_up_jobs.remove(0);
     let verifying = site.job(&verifying).await;
     assert_eq!(
@@ -153,6 +158,12 @@ async fn a_volume_is_not_given_up_before_its_copies_are_proved() {
     }
     let proved = "UPDATE parts SET verified_at = now(), damage = NULL";
     site.served.sql(proved).await;
+    let shown = site.volume(VOLUME).await;
+    assert!(shown.reuse_time.is_none(), "{shown:?}");
+    let way = "`taf volume reclaim OTHER`";
+    assert!(shown.reuse_reason.contains(way), "{shown:?}");
+    assert_eq!(reason(erase(false).await), "CLOSING_RECORDS_LAST");
+    site.served.sql(&told("OTHER")).await;
     let shown = site.volume(VOLUME).await;
     assert!(
         shown.reuse_time.is_some() && shown.reuse_reason.starts_with("reusable from"),
@@ -223,4 +234,41 @@ async fn a_volume_that_is_lost_is_given_up_without_a_job() {
     // By now there is nothing that could be lost.
     let refused = service.erase_volume(signed(&site.token, erase)).await;
     assert_eq!(reason(refused), "CARTRIDGE_NOT_IN_LIBRARY");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backup_without_a_volume_waits_for_copies_to_be_read_or_says_that_they_should_be() {
+    const OTHER: &str = "BLANK1L9";
+    let site = Site::new().await;
+    let units = site.units().await;
+    site.backed_up(&units, "daily").await;
+    site.volume_row(OTHER).await;
+    let moved = format!(
+        "UPDATE parts SET moved_at = now(), former_recording = parts.recording_uuid, former_tape_file = tape_file, \
+         former_first_block = first_block, former_byte_count = parts.byte_count, volume_id = v.id, recording_uuid = v.recording_uuid, \
+         copy_number = 1, verified_at = NULL FROM volumes AS v WHERE v.barcode = '{OTHER}'; \
+         UPDATE volumes SET state = 'full', index_due = false; \
+         UPDATE volumes SET freed_at = now() - interval '30 days' WHERE barcode = '{VOLUME}'"
+    );
+    site.served.sql(&moved).await;
+    let way = format!("`taf volume verify {OTHER}`");
+    let fault = site.failed(&site.run("daily").await).await;
+    assert_eq!(fault.reason, "NO_VOLUME");
+    assert!(fault.next_step.contains(&way), "{fault:?}");
+    let mut system = SystemServiceClient::new(site.served.channel(None).await);
+    let asked = signed(&site.token, GetStatusRequest::default());
+    let status = system.get_status(asked).await.unwrap().into_inner();
+    let warned = |warning: &&String| warning.contains(&way) && warning.contains(VOLUME);
+    assert_eq!(status.warnings.iter().filter(warned).count(), 1);
+    // What reads them has begun.
+    let verifying = site.verify(OTHER, false).await.unwrap().job;
+    let job = site.run("daily").await;
+    let waits = site
+        .until(&job, |job| job.waiting_for.contains("read back"))
+        .await;
+    assert!(waits.waiting_for.contains(&verifying), "{waits:?}");
+    site.cancel(&verifying).await.unwrap();
+    let fault = site.failed(&job).await;
+    assert_eq!(fault.reason, "NO_VOLUME");
+    assert!(fault.next_step.contains(&way), "{fault:?}");
 }
