@@ -286,6 +286,14 @@ async fn a_version_that_is_not_whole_is_given_up_by_force_and_its_volume_is_free
     }
     expire(&site, &same, (true, false)).await.unwrap();
 
+    // What would be lost must be known first.
+    for dry_run in [true, false] {
+        let uncounted = reason(expire(&site, &name, (true, dry_run)).await);
+        assert_eq!(uncounted, "VERSION_NOT_COUNTED");
+    }
+    site.served
+        .sql("UPDATE versions SET certain_version = 1, certain_ordinal = 1 WHERE version = 1")
+        .await;
     let refused = expire(&site, &name, (false, false)).await;
     assert_eq!(reason(refused), "VERSION_INCOMPLETE");
     let told = expire(&site, &name, (false, true)).await.unwrap();

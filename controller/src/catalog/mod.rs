@@ -37,7 +37,7 @@ pub use lifecycle::{
     Opened, foresee, is_complete_on, kind, line_of, open_stream_on, open_version_on, publish_on,
 };
 pub use matching::Patterns;
-pub use rebuild::settle_all;
+pub use rebuild::{hold_on, settle_all};
 pub use select::Selection;
 pub use view::View;
 

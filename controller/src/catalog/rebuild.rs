@@ -185,13 +185,14 @@ pub(super) async fn doubt_on(
     Ok(())
 }
 
-/// Counts anew what versions lack, of every line that has such.
+/// Counts anew what versions lack, of every line that has such. The first error, after all lines were tried.
 pub async fn settle_all(store: &Store) -> Result<(), Error> {
     let lines = partials::line_list_incomplete(&store.client().await?).await?;
+    let mut outcome = Ok(());
     for line in lines {
-        settle(store, line).await?;
+        outcome = outcome.and(settle(store, line).await);
     }
-    Ok(())
+    outcome
 }
 
 /// Makes those versions of a line readable that are whole now, and says of the others what they lack.
@@ -210,6 +211,19 @@ pub(super) async fn settle(store: &Store, line: i64) -> Result<(), Error> {
             settle_one(&tx, line, &version).await?;
         }
         tx.commit().await?;
+    }
+    Ok(())
+}
+
+/// Holds what the versions of a line need that are not whole, as far as it is there, whether they were counted or not. Whoever calls it
+/// holds the line.
+pub async fn hold_on(tx: &Transaction<'_>, line: i64) -> Result<(), Error> {
+    for version in rebuilds::version_list_waiting_on(tx, line).await? {
+        let waiting = rebuilds::version_waiting_on(tx, line, version).await?;
+        if let Some(closing) = waiting.and_then(|waiting| waiting.closing) {
+            let needed = parts_of(&decode(&closing)?);
+            rebuilds::version_parts_hold_on(tx, line, version, &needed).await?;
+        }
     }
     Ok(())
 }

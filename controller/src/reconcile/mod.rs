@@ -185,9 +185,8 @@ impl Reconciler {
         }
         tx.commit().await?;
         self.witness.saw(state.trust.claims.generation);
-        if state.trust.distrusted.is_none() {
-            self.tidying.look(&self.store);
-        }
+        let trusted = state.trust.distrusted.is_none();
+        self.tidying.look(&self.store, trusted);
         self.registry.publish(&sets, &state.incarnations());
         if changed {
             self.registry.wake();

@@ -44,20 +44,27 @@ struct Look {
 #[derive(Default)]
 pub(super) struct Tidying {
     /// At most one; it ends with us.
-    task: JoinSet<Looked>,
-    looked: Looked,
+    task: JoinSet<Known>,
+    known: Known,
     again: Option<Instant>,
     volumes: Option<Instant>,
+}
+
+/// What it knows from one time to the next.
+#[derive(Default)]
+struct Known {
+    looked: Looked,
     /// Whether it was counted what versions lack.
     counted: bool,
 }
 
 impl Tidying {
-    /// Has it run, unless it does or rests.
-    pub(super) fn look(&mut self, store: &Store) {
+    /// Has it run, unless it does or rests. Where the catalog is not trusted, nothing goes and nothing expires; what versions lack is
+    /// counted then of all times.
+    pub(super) fn look(&mut self, store: &Store, trusted: bool) {
         let mut ended = false;
         while let Some(over) = self.task.try_join_next() {
-            self.looked = over.unwrap_or_default();
+            self.known = over.unwrap_or_default();
             ended = true;
         }
         let now = Instant::now();
@@ -67,20 +74,23 @@ impl Tidying {
         if !self.task.is_empty() || self.again.is_some_and(|again| now < again) {
             return;
         }
-        let volumes = self.volumes.is_none_or(|then| now - then >= VOLUMES);
+        let volumes = trusted && self.volumes.is_none_or(|then| now - then >= VOLUMES);
         if volumes {
             self.volumes = Some(now);
         }
-        let count = !std::mem::replace(&mut self.counted, true);
-        let (store, mut looked) = (store.clone(), std::mem::take(&mut self.looked));
+        let (store, mut known) = (store.clone(), std::mem::take(&mut self.known));
         self.task.spawn(async move {
-            if count && let Err(error) = settle_all(&store).await {
-                tracing::warn!(%error, "what versions lack could not be counted; it is when the next cartridge is taken in");
+            if !known.counted {
+                let settled = settle_all(&store).await;
+                if let Err(error) = &settled {
+                    tracing::warn!(%error, "what versions lack could not be counted; trying again");
+                }
+                known.counted = settled.is_ok();
             }
-            if let Err(error) = tidy(&store, volumes, &mut looked).await {
+            if trusted && let Err(error) = tidy(&store, volumes, &mut known.looked).await {
                 tracing::warn!(%error, "could not tidy up; trying again");
             }
-            looked
+            known
         });
     }
 }

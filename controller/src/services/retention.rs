@@ -19,6 +19,7 @@ use super::status::{self, Violations};
 use super::{gaps, names, timestamp};
 use crate::access::Caller;
 use crate::app::App;
+use crate::catalog;
 use crate::catalog::retention::{Policy, preview, version};
 use crate::session::Registry;
 use crate::store::retention::{self as rows, Protector};
@@ -196,6 +197,14 @@ async fn may_give_up(
             ),
         ));
     }
+    if !partials::version_is_counted_on(tx, line, number).await? {
+        return Err(status::precondition(
+            "VERSION_NOT_COUNTED",
+            format!(
+                "nobody has counted yet what {name} lacks, nor what would be lost: try again in some minutes, or take in its cartridge again with `taf catalog rebuild`"
+            ),
+        ));
+    }
     if request.force || request.dry_run {
         return Ok(());
     }
@@ -267,7 +276,11 @@ impl Retentions {
             .await?
             .filter(|version| version.incomplete_reason.is_some());
         match &partial {
-            Some(partial) => may_give_up(&tx, partial, request).await?,
+            Some(partial) => {
+                may_give_up(&tx, partial, request).await?;
+                // What others need of it stays, also if nobody has counted yet what they lack themselves.
+                catalog::hold_on(&tx, line).await?;
+            }
             None => may_expire(&tx, line, number, request).await?,
         }
         if let Some(job) = rows::removal_of_source(&tx, line).await? {

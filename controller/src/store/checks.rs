@@ -23,7 +23,8 @@ pub const CHECKS: &[Check] = &[
         kind: "HEAD_DIFFERS",
         says: "the newest published version is not the line's head",
         sql: "SELECT 'lines/' || l.id::varchar AS subject FROM lines AS l WHERE l.head <> COALESCE((SELECT max(v.version) \
-              FROM versions AS v WHERE v.line_id = l.id AND v.state = 'published'), 0)",
+              FROM versions AS v WHERE v.line_id = l.id AND v.state = 'published'), 0) AND NOT EXISTS (SELECT 1 FROM versions AS w \
+              WHERE w.line_id = l.id AND w.version = l.head AND w.incomplete_reason IS NOT NULL)",
         repair: None,
     },
     Check {
@@ -39,7 +40,9 @@ pub const CHECKS: &[Check] = &[
         says: "parts of the archive are missing in between",
         sql: "SELECT 'lines/' || a.line_id::varchar || ', archive ' || a.ordinal::varchar || ', before part ' || x.part_number::varchar \
               AS subject FROM parts AS x JOIN archives AS a ON a.id = x.archive_id WHERE a.state = 'published' AND x.part_number > 1 \
-              AND NOT EXISTS (SELECT 1 FROM parts AS y WHERE y.archive_id = x.archive_id AND y.part_number = x.part_number - 1)",
+              AND NOT EXISTS (SELECT 1 FROM parts AS y WHERE y.archive_id = x.archive_id AND y.part_number = x.part_number - 1) \
+              AND NOT EXISTS (SELECT 1 FROM versions AS w WHERE w.line_id = a.line_id AND w.version = a.version \
+              AND w.incomplete_reason IS NOT NULL)",
         repair: None,
     },
     Check {

@@ -139,9 +139,22 @@ pub async fn version_give_up_on(
     if given_up == 0 {
         return Ok(false);
     }
-    let sql = "UPDATE archives SET state = 'published' WHERE line_id = $1 AND version = $2 AND state = 'closed'";
+    // One that an attempt had begun, as far as an older catalog knew, is among them.
+    let sql = "UPDATE archives SET state = 'published' WHERE line_id = $1 AND version = $2 AND state IN ('staged', 'closed')";
     tx.execute(sql, &[&line, &version]).await?;
     Ok(true)
+}
+
+/// Whether what a version lacks was counted, if anything tells what it is made of.
+pub async fn version_is_counted_on(
+    tx: &Transaction<'_>,
+    line: i64,
+    version: i64,
+) -> Result<bool, Error> {
+    let sql = "SELECT EXISTS (SELECT 1 FROM versions WHERE line_id = $1 AND version = $2 AND closing IS NOT NULL \
+               AND certain_version IS NULL)";
+    let uncounted: bool = tx.query_one(sql, &[&line, &version]).await?.get(0);
+    Ok(!uncounted)
 }
 
 /// Whether a version was given up that is not whole.

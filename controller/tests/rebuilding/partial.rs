@@ -7,7 +7,7 @@ use futures::{StreamExt as _, TryStreamExt as _};
 use taf_controller::access::Caller;
 use taf_controller::catalog::gap::{self, Gap, Lacking, Shown, Since};
 use taf_controller::catalog::view::Found;
-use taf_controller::catalog::{Error, Selection, View, browse, search, vacuum};
+use taf_controller::catalog::{Error, Selection, View, browse, hold_on, search, vacuum};
 use taf_controller::services::agent_catalog::AgentCatalog;
 use taf_controller::session::Registry;
 use taf_controller::store::indexes;
@@ -547,9 +547,18 @@ async fn what_was_given_up_stays_so_and_what_comes_of_it_serves_others() {
     assert_eq!(whole, BTreeSet::from([1]));
     assert_eq!(lacking.into_keys().collect::<Vec<_>>(), [2, 3]);
 
+    // As if a controller had ended before it counted what the third one needs.
+    let needed = "version_parts WHERE version = 3";
+    let held = world.count(needed).await;
+    assert!(held > 0);
     let mut client = world.store.client().await.unwrap();
+    client
+        .batch_execute("DELETE FROM version_parts WHERE version = 3")
+        .await
+        .unwrap();
     let tx = client.transaction().await.unwrap();
     lines::line_lock_on(&tx, world.line).await.unwrap();
+    hold_on(&tx, world.line).await.unwrap();
     for given_up in [true, false] {
         let done = partials::version_give_up_on(&tx, world.line, 2, "test").await;
         assert_eq!(done.unwrap(), given_up);
@@ -557,6 +566,7 @@ async fn what_was_given_up_stays_so_and_what_comes_of_it_serves_others() {
     tx.commit().await.unwrap();
     drop(client);
     assert_eq!(vacuum::release(&world.store).await.unwrap(), 1);
+    assert_eq!(world.count(needed).await, held);
     let view = View::open_restored(&world.store, world.line, 2).await;
     assert!(view.unwrap().is_none());
 
