@@ -9,6 +9,10 @@ use super::{Error, GenericClient, Transaction};
 /// A row behind every other: no key is longer than 1,000 bytes.
 pub const END: [u8; 1001] = [0xFF; 1001];
 
+/// The rows of keys that were chosen as k.
+const OF_KEYS: &str =
+    "JOIN pages AS p ON p.line_id = $1 AND p.chunk = k.chunk AND p.version = k.version";
+
 /// A version to resolve against.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Scope {
@@ -358,16 +362,7 @@ pub async fn page_rows(
     line: i64,
     keys: &[Key],
 ) -> Result<Vec<Option<Row>>, Error> {
-    let chunks: Vec<&[u8]> = keys.iter().map(|(chunk, _)| chunk.as_slice()).collect();
-    let versions: Vec<i64> = keys.iter().map(|(_, version)| *version).collect();
-    let sql = client
-        .prepare_cached(
-            "SELECT p.chunk, p.version, p.body FROM \
-             (SELECT unnest($2::bytea[]) AS chunk, unnest($3::bigint[]) AS version) AS k \
-             JOIN pages AS p ON p.line_id = $1 AND p.chunk = k.chunk AND p.version = k.version",
-        )
-        .await?;
-    let rows = client.query(&sql, &[&line, &chunks, &versions]).await?;
+    let rows = rows_of(client, line, keys, false).await?;
     let mut rows: Vec<Row> = rows.into_iter().map(Row).collect();
     let in_order = |a: &Row, b: &Row| (a.chunk(), b.version()) <= (b.chunk(), a.version());
     if !rows.is_sorted_by(in_order) {
@@ -376,6 +371,25 @@ pub async fn page_rows(
     let mut rows = rows.into_iter().peekable();
     let row_of = |key: &Key| rows.next_if(|row| row.chunk() == key.0 && row.version() == key.1);
     Ok(keys.iter().map(row_of).collect())
+}
+
+/// The rows of keys in whichever order: key, version and page, and its hashes if they are wanted.
+async fn rows_of(
+    client: &impl GenericClient,
+    line: i64,
+    keys: &[Key],
+    with_hashes: bool,
+) -> Result<Vec<tokio_postgres::Row>, Error> {
+    let chunks: Vec<&[u8]> = keys.iter().map(|(chunk, _)| chunk.as_slice()).collect();
+    let versions: Vec<i64> = keys.iter().map(|(_, version)| *version).collect();
+    let hashes = if with_hashes { ", p.hashes" } else { "" };
+    let sql = client
+        .prepare_cached(&format!(
+            "SELECT p.chunk, p.version, p.body{hashes} FROM \
+             (SELECT unnest($2::bytea[]) AS chunk, unnest($3::bigint[]) AS version) AS k {OF_KEYS}"
+        ))
+        .await?;
+    Ok(client.query(&sql, &[&line, &chunks, &versions]).await?)
 }
 
 /// A resolved row with the length of its page.
@@ -412,8 +426,7 @@ pub async fn page_measure(
             "SELECT p.chunk, p.version, p.archive_ordinal, p.part_number, octet_length(p.body) + octet_length(p.hashes) \
              FROM (SELECT DISTINCT ON (chunk) chunk, version FROM pages \
              WHERE line_id = $1 AND chunk {compare} $2 AND version >= $3 AND version <= $4{floor} \
-             ORDER BY chunk, version DESC LIMIT $5::bigint) AS k \
-             JOIN pages AS p ON p.line_id = $1 AND p.chunk = k.chunk AND p.version = k.version ORDER BY k.chunk"
+             ORDER BY chunk, version DESC LIMIT $5::bigint) AS k {OF_KEYS} ORDER BY k.chunk"
         ))
         .await?;
     let params: [&(dyn ToSql + Sync); 6] = [
@@ -444,8 +457,7 @@ pub async fn page_measure_keys(
             "SELECT p.chunk, p.version, p.archive_ordinal, p.part_number, octet_length(p.body) + octet_length(p.hashes) \
              FROM (SELECT DISTINCT ON (chunk) chunk, version FROM pages \
              WHERE line_id = $1 AND chunk = ANY($2::bytea[]) AND version >= $3 AND version <= $4{floor} \
-             ORDER BY chunk, version DESC) AS k \
-             JOIN pages AS p ON p.line_id = $1 AND p.chunk = k.chunk AND p.version = k.version ORDER BY k.chunk"
+             ORDER BY chunk, version DESC) AS k {OF_KEYS} ORDER BY k.chunk"
         ))
         .await?;
     let params: [&(dyn ToSql + Sync); 5] = [
@@ -495,22 +507,13 @@ pub async fn page_bodies(
     line: i64,
     keys: &[Key],
 ) -> Result<Vec<PageRow>, Error> {
-    let chunks: Vec<&[u8]> = keys.iter().map(|(chunk, _)| chunk.as_slice()).collect();
-    let versions: Vec<i64> = keys.iter().map(|(_, version)| *version).collect();
-    let sql = client
-        .prepare_cached(
-            "SELECT p.chunk, p.body, p.hashes FROM \
-             (SELECT unnest($2::bytea[]) AS chunk, unnest($3::bigint[]) AS version) AS k \
-             JOIN pages AS p ON p.line_id = $1 AND p.chunk = k.chunk AND p.version = k.version",
-        )
-        .await?;
-    let rows = client.query(&sql, &[&line, &chunks, &versions]).await?;
+    let rows = rows_of(client, line, keys, true).await?;
     let mut found = std::collections::HashMap::with_capacity(rows.len());
     for row in rows {
         let page = PageRow {
             chunk: row.get(0),
-            body: row.get::<_, Option<Vec<u8>>>(1).unwrap_or_default(),
-            hashes: row.get::<_, Option<Vec<u8>>>(2).unwrap_or_default(),
+            body: row.get::<_, Option<Vec<u8>>>(2).unwrap_or_default(),
+            hashes: row.get::<_, Option<Vec<u8>>>(3).unwrap_or_default(),
         };
         found.insert(page.chunk.clone(), page);
     }
