@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use fake::noise::noise;
 use fake::{Site, items};
 use packing::differences;
-use taf_proto::agent::{Ancestor, RecallItem, result::Done};
+use taf_proto::agent::{Ancestor, FetchRecallResponse, RecallItem, result::Done};
 use taf_proto::v1::{Collision, Fault};
 use tokio::sync::watch;
 
@@ -420,51 +420,59 @@ async fn items_out_of_order_and_links_whose_first_name_is_taken_come_in_another_
     );
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_version_that_changes_while_the_controller_is_away_is_not_gone_on_with() {
-    let folder = Folder::new();
+/// What a site tells of its version, as one that is not whole, of this revision.
+fn of_revision(site: &Site, revision: &'static [u8]) -> Vec<FetchRecallResponse> {
+    let mut recall = site.told.recall.lock().unwrap().clone();
+    for message in &mut recall {
+        message.revision = revision.into();
+    }
+    recall
+}
+
+/// A site with a backup of so many files that a recall of them takes several messages, on tape.
+async fn of_many_files(folder: &Folder) -> Site {
     for n in 0..350 {
         fs::write(folder.from.join(format!("file{n:03}")), [n as u8; 9]).unwrap();
     }
     let mut site = Site::start(&[&folder.from], &[&folder.to]).await;
     site.backup(&[&folder.from]).await;
     site.write_tape();
-    let recall = site.told.recall.lock().unwrap().clone();
-    let of = |revision: &'static [u8]| {
-        let mut recall = recall.clone();
-        for message in &mut recall {
-            message.revision = revision.into();
-        }
-        recall
-    };
+    site
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_version_that_changes_while_the_controller_is_away_is_not_gone_on_with() {
+    let folder = Folder::new();
+    let mut site = of_many_files(&folder).await;
     // A rescan has met more of it, which comes before what was taken already.
-    *site.told.recall.lock().unwrap() = of(b"one");
-    *site.told.recall_then.lock().unwrap() = Some(of(b"two"));
+    *site.told.recall_then.lock().unwrap() = Some(of_revision(&site, b"two"));
+    let before = of_revision(&site, b"one");
+    *site.told.recall.lock().unwrap() = before;
     *site.told.recall_breaks.lock().unwrap() = vec![2];
     let result = site.restore(&folder.to).await;
     let fault = result.fault.unwrap();
     assert_eq!(fault.reason, "VERSION_CHANGED", "{fault:?}");
     assert!(fault.next_step.contains("repeat the restore"), "{fault:?}");
-    // If it is as it was, the restore goes on. Files that are there stay.
-    let mut site = Site::start(&[&folder.from], &[&folder.to]).await;
-    site.backup(&[&folder.from]).await;
-    site.write_tape();
-    *site.told.recall.lock().unwrap() = of(b"two");
+    // If it is as it was, the restore goes on.
+    let folder = Folder::new();
+    let mut site = of_many_files(&folder).await;
+    let same = of_revision(&site, b"two");
+    *site.told.recall.lock().unwrap() = same;
     *site.told.recall_breaks.lock().unwrap() = vec![0, 2];
     let result = site.restore(&folder.to).await;
     assert!(matches!(result.done, Some(Done::Restore(_))), "{result:?}");
+    assert_eq!(site.issues(2), []);
+    assert_eq!(
+        differences(&folder.from, &folder.restored()),
+        Vec::<String>::new()
+    );
     assert!(site.told.recall_breaks.lock().unwrap().is_empty());
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_controller_that_goes_away_while_it_lists_is_asked_again() {
     let folder = Folder::new();
-    for n in 0..350 {
-        fs::write(folder.from.join(format!("file{n:03}")), [n as u8; 9]).unwrap();
-    }
-    let mut site = Site::start(&[&folder.from], &[&folder.to]).await;
-    site.backup(&[&folder.from]).await;
-    site.write_tape();
+    let mut site = of_many_files(&folder).await;
     assert!(site.told.recall.lock().unwrap().len() >= 4);
     // Before the first part, between parts and items, within the items, and once without any progress.
     *site.told.recall_breaks.lock().unwrap() = vec![0, 1, 3, 2];
