@@ -7,6 +7,8 @@
 mod cartridges;
 #[path = "rebuilding/gaps.rs"]
 mod gaps;
+#[path = "rebuilding/given_up.rs"]
+mod given_up;
 #[path = "rebuilding/partial.rs"]
 mod partial;
 #[path = "support/runs.rs"]

@@ -88,14 +88,16 @@ impl Gap {
             found = partials::version_partial(client, line, number).await?;
         }
         let Some(of) = found else {
-            return Ok(Some(Self::nothing(line, version)));
+            let end = partials::version_end(client, line, number).await?;
+            let told_by = end.map(|end| rebuild::same_as_ended(number, end));
+            return Ok(Some(Self::nothing(line, version, told_by)));
         };
         let record = rebuild::decode(of.closing.as_deref().unwrap_or_default())?;
         let mut parts = parts::part_list_of_version(client, line, number).await?;
         parts.retain(|part| part.in_place);
         let missing = missing(client, line, &record).await?;
         let Some(from) = of.certain_from else {
-            let (scope, gap) = Self::nothing(line, number);
+            let (scope, gap) = Self::nothing(line, number, None);
             let revision = revision(scope, &missing, &parts);
             return Ok(Some((
                 scope,
@@ -131,13 +133,13 @@ impl Gap {
         Ok(opened.map(|(_, gap)| gap))
     }
 
-    /// Nothing is certain.
-    fn nothing(line: i64, version: i64) -> (Scope, Self) {
+    /// Nothing is certain; `why` in words, if that is known.
+    fn nothing(line: i64, version: i64, why: Option<String>) -> (Scope, Self) {
         let scope = Scope::whole(line, version, version).from((version + 1, 0));
         let gap = Self {
             unknown: Some(Unknown {
                 since: Since::Ever,
-                told_by: Vec::new(),
+                told_by: Vec::from_iter(why),
             }),
             missing: Vec::new(),
             parts: Vec::new(),
@@ -164,7 +166,7 @@ impl Gap {
             Since::Version(since) => format!("unknown since version {since}"),
         };
         Some(match enumerated(&unknown.told_by) {
-            None => format!("{since} (look at the warnings of the scans)"),
+            None => format!("{since} (see taf catalog rebuild --status)"),
             Some(volumes) => format!("{since} ({volumes})"),
         })
     }
@@ -426,7 +428,7 @@ mod tests {
         );
         assert_eq!(
             said(Since::Ever, &[]),
-            "unknown (look at the warnings of the scans)"
+            "unknown (see taf catalog rebuild --status)"
         );
     }
 }

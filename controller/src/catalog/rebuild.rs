@@ -16,6 +16,8 @@ use super::{Error, closing};
 use uuid::Uuid;
 
 use crate::store::pages::{self, Scope};
+use crate::store::partials::End;
+use crate::store::parts::{self, Located};
 use crate::store::rebuilds::{self, Owner, Published, Rebuilt, Waiting};
 use crate::store::{Client, Store, Transaction, bigint, indexes, lines, partials, versions};
 
@@ -231,7 +233,10 @@ pub async fn hold_on(tx: &Transaction<'_>, line: i64) -> Result<(), Error> {
 async fn settle_one(tx: &Transaction<'_>, line: i64, of: &Waiting) -> Result<(), Error> {
     let Some(encoded) = &of.closing else {
         if !rebuilds::version_complete_as_on(tx, line, of.version, of.parent).await? {
-            let why = format!("it is as version {}, which is not whole", of.parent);
+            let why = match partials::version_end(tx, line, of.parent).await? {
+                Some(end) => same_as_ended(of.parent, end),
+                None => format!("it is as version {}, which is not whole", of.parent),
+            };
             partials::version_incomplete_as_on(tx, line, of.version, of.parent, &why).await?;
         }
         return Ok(());
@@ -253,8 +258,8 @@ async fn settle_one(tx: &Transaction<'_>, line: i64, of: &Waiting) -> Result<(),
             complete(tx, line, of.version, &record, living).await?;
             return Ok(());
         }
-        "its listings are not all that its closing record counts; look at the warnings of the scans"
-            .to_owned()
+        let held = parts::part_list_of_version(tx, line, of.version).await?;
+        listings_lack(&record, &counted.needs, &held)
     } else {
         lacks(&record, &missing)?
     };
@@ -394,6 +399,39 @@ impl<'a> Told<'a> {
         let mut named = barcodes.into_iter().flatten();
         named.find(|barcode| !barcode.is_empty())
     }
+}
+
+/// Why a version is not whole that had nothing of its own, since the one before it is kept no more; for people.
+pub(super) fn same_as_ended(parent: i64, end: End) -> String {
+    let what = match end {
+        End::GivenUp => "was given up",
+        End::Expired => "has expired",
+    };
+    format!("nothing had changed since version {parent}, which {what}")
+}
+
+/// Why a version is not whole whose parts are all there, for people: rows of them went with versions that expired before its record was
+/// met, or there are some that it does not count.
+fn listings_lack(record: &ClosingRecord, counted: &[Need], held: &[Located]) -> String {
+    let key = |need: &Need| (need.archive_ordinal as i32, need.part_number as i32);
+    let is_lacking = |need: &&Need| {
+        let mut found = counted.iter().filter(|found| key(found) == key(need));
+        found.next().map_or(0, |found| found.row_count) < need.row_count
+    };
+    let lacking: BTreeSet<(i32, i32)> = record.needs.iter().filter(is_lacking).map(key).collect();
+    let on = held
+        .iter()
+        .filter(|part| lacking.contains(&(part.archive_ordinal, part.part_number)));
+    let barcodes: BTreeSet<&str> = on.map(|part| part.barcode.as_str()).collect();
+    if barcodes.is_empty() {
+        return "its listings are not all that its closing record counts; look at the warnings of the scans"
+            .to_owned();
+    }
+    let barcodes: Vec<&str> = barcodes.into_iter().collect();
+    format!(
+        "listings of it went with versions that had expired; to have them back take in again: taf catalog rebuild {}",
+        barcodes.join(" ")
+    )
 }
 
 /// What a version lacks, for people.

@@ -29,7 +29,7 @@ use crate::store::parts::{self, NewPart, Proof};
 use crate::store::rebuilds::{self, Labelled};
 use crate::store::reclaims::{self, Placed};
 use crate::store::trust::trust_is_lost;
-use crate::store::{Client, Store, Transaction, bigint, dictionaries, indexes, partials};
+use crate::store::{Client, Store, Transaction, bigint, dictionaries, expiry, indexes, partials};
 
 /// Longest silence within the stream.
 const SILENCE: Duration = Duration::from_mins(2);
@@ -189,6 +189,8 @@ enum Fate {
     Left(i64, Placed),
     /// It is as the catalog has it, or is none of what the catalog has.
     Known,
+    /// It is as the catalog has it, but its rows went with their version, and one whose record was met since needs them.
+    Again(Archive),
     /// It is nobody's, and why.
     Orphan(&'static str),
 }
@@ -319,7 +321,7 @@ impl Intake {
             ordinal,
             part: i32::try_from(part.part_number)
                 .map_err(|_| Error::Invalid("a part's number is too large".into()))?,
-            stored: matches!(&fate, Fate::Add(archive) | Fate::Extend(archive, _) if archive.state != "abandoned"),
+            stored: matches!(&fate, Fate::Add(archive) | Fate::Extend(archive, _) | Fate::Again(archive) if archive.state != "abandoned"),
             pages: Vec::new(),
             bytes: 0,
             table: Vec::new(),
@@ -344,6 +346,9 @@ impl Intake {
             )));
         }
         self.lines.insert(line);
+        if rows.stored {
+            expiry::version_unvacuum_on(&tx, line, version).await?;
+        }
         let why = match fate {
             Fate::Add(archive) => {
                 parts::part_add_on(&tx, &self.row(archive.id, part, rows.table)?).await?;
@@ -388,6 +393,10 @@ impl Intake {
                 left.parts += 1;
                 left.unread += u64::from(!copy.read);
                 return self.disown(client, part, COPIED).await;
+            }
+            Fate::Again(_) => {
+                tx.commit().await?;
+                return Ok(());
             }
             Fate::Known => {
                 tx.rollback().await?;
@@ -448,6 +457,14 @@ impl Intake {
             }
             Some(placed) if free && placed.copy > 0 && placed.recording != recording => {
                 Fate::Left(archive.id, placed)
+            }
+            Some(placed)
+                if (placed.recording, placed.tape_file) == (recording, tape_file)
+                    && placed.digest == part.digest
+                    && expiry::version_is_missed_on(tx, archive.line_id, archive.version)
+                        .await? =>
+            {
+                Fate::Again(archive)
             }
             _ if known => Fate::Known,
             // Written again after an error, or of another history.

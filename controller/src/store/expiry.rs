@@ -122,6 +122,29 @@ pub async fn version_vacuumed(
     Ok(())
 }
 
+/// Rows of a version came back whose others may be gone: once more those go that nobody resolves to.
+pub async fn version_unvacuum_on(
+    tx: &Transaction<'_>,
+    line: i64,
+    version: i64,
+) -> Result<(), Error> {
+    let sql = "UPDATE versions SET vacuumed_at = NULL WHERE line_id = $1 AND version = $2 AND vacuumed_at IS NOT NULL";
+    tx.execute(sql, &[&line, &version]).await?;
+    Ok(())
+}
+
+/// Whether rows of a version may have gone that one needs which is not whole.
+pub async fn version_is_missed_on(
+    tx: &Transaction<'_>,
+    line: i64,
+    version: i64,
+) -> Result<bool, Error> {
+    let sql = "SELECT EXISTS (SELECT 1 FROM versions AS v JOIN versions AS w ON w.line_id = v.line_id WHERE v.line_id = $1 \
+               AND v.version = $2 AND v.pages_gone AND w.version > v.version AND w.floor <= v.version \
+               AND w.incomplete_reason IS NOT NULL AND w.expired_at IS NULL)";
+    Ok(tx.query_one(sql, &[&line, &version]).await?.get(0))
+}
+
 /// Notes since when nothing that is needed is on volumes that were written, and on which something is needed again after all.
 /// Gives the barcodes of those that nobody needs from now on.
 pub async fn volume_free_on(tx: &Transaction<'_>) -> Result<Vec<String>, Error> {

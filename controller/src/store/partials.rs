@@ -168,6 +168,32 @@ pub async fn version_is_given_up_on(
     Ok(tx.query_one(sql, &[&line, &version]).await?.get(0))
 }
 
+/// Why a version is kept no more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// It was given up before it was whole.
+    GivenUp,
+    /// It has expired.
+    Expired,
+}
+
+/// Why a version is kept no more; none if it is.
+pub async fn version_end(
+    client: &impl GenericClient,
+    line: i64,
+    version: i64,
+) -> Result<Option<End>, Error> {
+    let sql = "SELECT incomplete_reason IS NOT NULL FROM versions WHERE line_id = $1 AND version = $2 AND expired_at IS NOT NULL";
+    let row = client.query_opt(sql, &[&line, &version]).await?;
+    Ok(row.map(|row| {
+        if row.get(0) {
+            End::GivenUp
+        } else {
+            End::Expired
+        }
+    }))
+}
+
 /// The first version that had nothing of its own and is what this one is, if none of them was given up.
 pub async fn version_same_on(
     tx: &Transaction<'_>,

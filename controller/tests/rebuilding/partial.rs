@@ -7,13 +7,13 @@ use futures::{StreamExt as _, TryStreamExt as _};
 use taf_controller::access::Caller;
 use taf_controller::catalog::gap::{self, Gap, Lacking, Shown, Since};
 use taf_controller::catalog::view::Found;
-use taf_controller::catalog::{Error, Selection, View, browse, hold_on, search, vacuum};
+use taf_controller::catalog::{Error, Selection, View, browse, search};
 use taf_controller::services::agent_catalog::AgentCatalog;
 use taf_controller::session::Registry;
 use taf_controller::store::indexes;
 use taf_controller::store::jobs::{self, NewRestore};
+use taf_controller::store::versions;
 use taf_controller::store::volumes::volume_erased_on;
-use taf_controller::store::{lines, partials, versions};
 use taf_core::catalog::Kind;
 use taf_format::index::Body;
 use taf_format::page::Chunker;
@@ -24,7 +24,7 @@ use tonic::{Request, Status};
 use uuid::Uuid;
 
 use super::cartridges::{Cartridge, cartridges, empty, raw, scan, scan_broken};
-use super::runs::{files, make, sizes};
+use super::runs::make;
 use super::standing;
 use super::world::{SOURCE, Tree, World};
 
@@ -34,7 +34,15 @@ async fn without_the_second(trees: &[Tree]) -> World {
 }
 
 /// The same with what takes in cartridges, the one that was taken in, and that of the second.
-async fn first_then_second(trees: &[Tree]) -> (World, AssignmentKey, [Cartridge; 2]) {
+pub async fn first_then_second(trees: &[Tree]) -> (World, AssignmentKey, [Cartridge; 2]) {
+    let kinds = std::iter::once(Kind::Full).chain(std::iter::repeat(Kind::Incremental));
+    made_then_second(kinds.zip(trees)).await
+}
+
+/// The same of versions of these kinds.
+pub async fn made_then_second(
+    versions: impl IntoIterator<Item = (Kind, &Tree)>,
+) -> (World, AssignmentKey, [Cartridge; 2]) {
     let mut world = World::new().await;
     let (first, second) = (world.recording, Uuid::new_v4());
     let client = world.store.client().await.unwrap();
@@ -47,12 +55,8 @@ async fn first_then_second(trees: &[Tree]) -> (World, AssignmentKey, [Cartridge;
     let line = "SELECT line_uuid FROM lines WHERE id = $1";
     let line: Uuid = client.query_one(line, &[&world.line]).await.unwrap().get(0);
     drop(client);
-    for (version, tree) in (1..).zip(trees) {
+    for (version, (kind, tree)) in (1..).zip(versions) {
         world = world.on(if version == 2 { second } else { first }).await;
-        let kind = match version {
-            1 => Kind::Full,
-            _ => Kind::Incremental,
-        };
         make(&world, &world.attempt_at(kind).await, tree).await;
     }
     let found = cartridges(&world).await;
@@ -71,7 +75,7 @@ async fn first_then_second(trees: &[Tree]) -> (World, AssignmentKey, [Cartridge;
     (back, key, both)
 }
 
-async fn partial(world: &World, version: i64) -> View {
+pub async fn partial(world: &World, version: i64) -> View {
     let view = View::open_restored(&world.store, world.line, version).await;
     view.unwrap().unwrap()
 }
@@ -324,7 +328,7 @@ async fn fetched(world: &World, revision: &[u8]) -> Result<Vec<u8>, String> {
 }
 
 /// A version with a file on each cartridge, and one behind it that needs both.
-fn trees() -> Vec<Tree> {
+pub fn trees() -> Vec<Tree> {
     let second = [("a/1", 1, 0), ("b/1", 7, 0)];
     let third = [("a/1", 1, 0), ("b/1", 7, 0), ("c/1", 1, 0)];
     vec![
@@ -534,50 +538,4 @@ async fn what_leads_to_all_that_is_chosen_is_not_told_from_half_a_listing() {
     let below = Selection::resolve(&view, &[middle.clone().into_bytes()]).await;
     let told = below.unwrap().leading(&view, 1).await.unwrap();
     assert_eq!(told, Some(middle.into_bytes()));
-}
-
-#[tokio::test]
-async fn what_was_given_up_stays_so_and_what_comes_of_it_serves_others() {
-    let (world, key, [_, second]) = first_then_second(&trees()).await;
-    let mut told = second.clone();
-    told.records
-        .retain(|record| matches!(record, Body::Closing(_)));
-    scan(&world, key, &told).await.unwrap();
-    let (whole, lacking) = standing(&world).await;
-    assert_eq!(whole, BTreeSet::from([1]));
-    assert_eq!(lacking.into_keys().collect::<Vec<_>>(), [2, 3]);
-
-    // As if a controller had ended before it counted what the third one needs.
-    let needed = "version_parts WHERE version = 3";
-    let held = world.count(needed).await;
-    assert!(held > 0);
-    let mut client = world.store.client().await.unwrap();
-    client
-        .batch_execute("DELETE FROM version_parts WHERE version = 3")
-        .await
-        .unwrap();
-    let tx = client.transaction().await.unwrap();
-    lines::line_lock_on(&tx, world.line).await.unwrap();
-    hold_on(&tx, world.line).await.unwrap();
-    for given_up in [true, false] {
-        let done = partials::version_give_up_on(&tx, world.line, 2, "test").await;
-        assert_eq!(done.unwrap(), given_up);
-    }
-    tx.commit().await.unwrap();
-    drop(client);
-    assert_eq!(vacuum::release(&world.store).await.unwrap(), 1);
-    assert_eq!(world.count(needed).await, held);
-    let view = View::open_restored(&world.store, world.line, 2).await;
-    assert!(view.unwrap().is_none());
-
-    scan(&world, key, &second).await.unwrap();
-    let (whole, lacking) = standing(&world).await;
-    assert_eq!(whole, BTreeSet::from([1, 3]));
-    assert_eq!(lacking.into_keys().collect::<Vec<_>>(), [2]);
-    let third = trees().pop().unwrap();
-    assert_eq!(files(&world, 3).await, sizes(&third));
-    // What only it would need holds no volume.
-    assert_eq!(world.count("archives WHERE state = 'closed'").await, 0);
-    let held = "version_parts WHERE version = 2";
-    assert_eq!(world.count(held).await, 0);
 }

@@ -24,6 +24,8 @@ struct Known {
     line: i64,
     spans: Vec<Span>,
     versions: Vec<Claimed>,
+    /// Number and floor of those that are not whole: parts may be missing of what they alone resolve to.
+    incomplete: Vec<(i64, i64)>,
     /// Whose rows must stay, and the floors of all that are published; none if rows are on their way out.
     standing: Option<(Vec<Protected>, BTreeMap<i64, i64>)>,
 }
@@ -48,6 +50,11 @@ pub(super) async fn check(
         line,
         spans: spans.iter().map(closing::span).collect(),
         versions: checks::version_list_claimed(tx, line).await?,
+        incomplete: standing
+            .iter()
+            .filter(|v| v.incomplete)
+            .map(|v| (v.version, v.floor))
+            .collect(),
         standing: (!going).then(|| {
             let published = standing.iter().filter(|v| !v.staged);
             let floors = published.map(|v| (v.version, v.floor)).collect();
@@ -127,7 +134,10 @@ async fn one(
     if let Some((body, hashes)) = &row.body {
         match decoder.decode(&row.chunk, body, Some(hashes)) {
             Ok(page) => {
-                if let Some(place) = tally(&page, &known.spans, &mut needs) {
+                let lost = tally(&page, &known.spans, &mut needs);
+                if let Some(place) =
+                    lost.filter(|_| !resolving.is_empty() || !is_of_incomplete(known, row))
+                {
                     let message = format!(
                         "an entry of it lies at {} of archive {}, which is in no part",
                         place.tar_offset, place.archive_ordinal
@@ -155,6 +165,12 @@ async fn one(
             .merge(needs.clone());
     }
     Ok(())
+}
+
+/// Whether a version that is not whole may resolve to a row.
+fn is_of_incomplete(known: &Known, row: &Row) -> bool {
+    let mut incomplete = known.incomplete.iter();
+    incomplete.any(|&(version, floor)| version >= row.version && floor <= row.version)
 }
 
 fn finding(
