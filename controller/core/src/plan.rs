@@ -154,6 +154,10 @@ pub struct World {
     pub cartridges: Vec<Cartridge>,
     /// Why nothing begins now that needs a catalog which is trusted.
     pub distrusted: Option<String>,
+    /// What whoever has no volume waits for, since one is made: by pool.
+    pub coming: HashMap<i64, String>,
+    /// What a person can do for a pool without a volume, beside labelling a blank cartridge.
+    pub advice: HashMap<i64, String>,
 }
 
 /// What a job gets.
@@ -324,19 +328,7 @@ fn find(
         candidates.retain(|c| c.library.is_some() && c.library == library);
     }
     if candidates.is_empty() {
-        if let Some(barcode) = suspect(&needs.cartridge, world) {
-            return wait(format!(
-                "volume {barcode} is read only until it is inspected: taf volume inspect {barcode}"
-            ));
-        }
-        let fault = nothing_fits(&needs.cartridge);
-        return match (&needs.cartridge, running) {
-            (_, None) => Err(Obstacle::Never(fault)),
-            (Wanted::Append { pool_name, .. }, Some(_)) => {
-                wait(format!("a volume of pool {pool_name}: {}", fault.next_step))
-            }
-            (_, Some(_)) => wait(fault.message),
-        };
+        return Err(lacking(&needs.cartridge, running, world));
     }
     // Where it is saves a move; the fullest first fills one tape before the next is begun.
     candidates.sort_by_key(|c| {
@@ -427,6 +419,51 @@ fn any_drive(world: &World) -> Result<(), Obstacle> {
         }
     }
     wait(why.unwrap_or_else(|| "no library with a connected drive is connected".to_owned()))
+}
+
+/// What becomes of a job for which there is no cartridge: one that has begun waits, and is told what one that begins is told.
+fn lacking(wanted: &Wanted, running: Option<&Running>, world: &World) -> Obstacle {
+    if let Some(barcode) = suspect(wanted, world) {
+        return Obstacle::Wait(format!(
+            "volume {barcode} is read only until it is inspected: taf volume inspect {barcode}"
+        ));
+    }
+    let mut fault = nothing_fits(wanted);
+    let Wanted::Append { pool, pool_name } = wanted else {
+        return match running {
+            None => Obstacle::Never(fault),
+            Some(_) => Obstacle::Wait(fault.message),
+        };
+    };
+    let kept = running.and_then(|running| only_drive(running, world));
+    let kept = kept.map(|serial| {
+        format!(
+            "; the job keeps drive {serial} meanwhile, and no other one can be used for that: put a labelled volume of pool \
+             {pool_name} into a slot, or cancel the job and run it again afterwards"
+        )
+    });
+    let kept = kept.unwrap_or_default();
+    if let Some(why) = world.coming.get(pool) {
+        return Obstacle::Wait(format!("{why}{kept}"));
+    }
+    if let Some(advice) = world.advice.get(pool) {
+        fault.next_step = format!("{}; {advice}", fault.next_step);
+    }
+    match running {
+        None => Obstacle::Never(fault),
+        Some(_) => Obstacle::Wait(format!(
+            "a volume of pool {pool_name}: {}{kept}",
+            fault.next_step
+        )),
+    }
+}
+
+/// The drive that an attempt can't leave, if it is the only one of its library that could do anything.
+fn only_drive<'a>(running: &Running, world: &'a World) -> Option<&'a str> {
+    let own = world.drive(running.drive.filter(|_| running.bound)?)?;
+    let mut others = world.drives.iter().filter(|d| d.id != own.id);
+    let usable = |d: &Drive| d.library == own.library && d.connected && !d.down && !d.hung;
+    (!others.any(usable)).then_some(own.serial.as_str())
 }
 
 fn nothing_fits(wanted: &Wanted) -> Fault {

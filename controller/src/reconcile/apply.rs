@@ -120,13 +120,13 @@ pub(super) async fn decide_on(
     if jobs.is_empty() {
         return Ok(changed);
     }
-    let mut found = reuse::Found::default();
     if trusted {
-        found = reuse::begin_on(tx, state, &jobs, &world, limits.reuse_after).await?;
+        let mut found = reuse::begin_on(tx, state, &jobs, &world, limits.reuse_after).await?;
         let waits = &mut found.waits;
         let begun = auto_label::begin_on(tx, state, &jobs, &world, waits).await?;
         let begun = begun | found.begun;
         (changed, begins) = (changed | begun, begins | begun);
+        (world.coming, world.advice) = (found.waits, found.advice);
     }
     if begins {
         // It may be for a drive that such a one has idle: who gets it is for the next look, which sees what was begun.
@@ -140,8 +140,6 @@ pub(super) async fn decide_on(
     }
     let mut feed_begins = false;
     for decision in decisions {
-        let decision = auto_label::instead(decision, &jobs, &found.waits);
-        let decision = reuse::advise(decision, &jobs, &found.advice);
         let (job, stream) = decision.subject();
         // Of several that could begin now one does; the others see it, and say so, when they are looked at again.
         if matches!(decision, Decision::Start { .. }) && state.feed(job).is_some() {

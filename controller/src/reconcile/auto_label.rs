@@ -6,7 +6,7 @@
 use std::collections::{HashMap, HashSet};
 
 use taf_core::auto_label::{self, Stranger};
-use taf_core::plan::{self, Decision, Wanted};
+use taf_core::plan;
 use uuid::Uuid;
 
 use super::facts::State;
@@ -20,7 +20,7 @@ use crate::store::{Error, Store, Transaction, jobs, pools, savepoints};
 /// Who asks for it.
 const CREATOR: &str = "controller";
 
-/// What jobs wait for whose pool gets a volume in this way, by the pool's row.
+/// What jobs wait for whose pool gets a volume in this way, instead of failing, by the pool's row.
 pub(super) type Waits = HashMap<i64, String>;
 
 /// Begins what is needed, but for pools that wait for something already. Says what jobs of a pool wait for instead of failing, and
@@ -81,31 +81,6 @@ pub(super) async fn begin_on(
 
 fn labelled_first(barcode: &str, pool: &str) -> String {
     format!("cartridge {barcode} is labelled for pool {pool} first, if it is blank")
-}
-
-/// A job whose pool gets a volume waits for it.
-pub(super) fn instead(decision: Decision, jobs: &[plan::Job], waits: &Waits) -> Decision {
-    let Decision::Fail { job, stream, fault } = &decision else {
-        return decision;
-    };
-    let asked = jobs.iter().find(|one| one.id == *job);
-    let why = asked.and_then(pool_of).and_then(|pool| waits.get(&pool));
-    match why {
-        Some(why) if fault.reason == "NO_VOLUME" => Decision::Wait {
-            job: *job,
-            stream: *stream,
-            why: why.clone(),
-        },
-        _ => decision,
-    }
-}
-
-/// The pool of which a job wants a volume to write on.
-pub(super) fn pool_of(job: &plan::Job) -> Option<i64> {
-    match &job.needs.cartridge {
-        Wanted::Append { pool, .. } => Some(*pool),
-        _ => None,
-    }
 }
 
 /// All cartridges with a barcode that connected libraries show.

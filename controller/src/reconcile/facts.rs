@@ -442,6 +442,7 @@ impl State {
             libraries: self.libraries.values().map(|l| self.library(l)).collect(),
             cartridges: self.cartridges(),
             distrusted: self.trust.reason().map(trust::wait),
+            ..plan::World::default()
         };
         (jobs, world)
     }

@@ -9,10 +9,10 @@ use std::time::Duration;
 
 use taf_core::auto_label::{self, Stranger};
 use taf_core::mount::ElementKind;
-use taf_core::plan::{self, Decision};
+use taf_core::plan;
 use uuid::Uuid;
 
-use super::auto_label::{Waits, pool_of};
+use super::auto_label::Waits;
 use super::facts::State;
 use super::indexing::CREATOR;
 use crate::services::{names, reuse as said};
@@ -137,29 +137,6 @@ async fn awaited_on(tx: &Transaction<'_>, rested: &[&Reusable]) -> Result<Option
         }));
     }
     Ok(first.map(Awaited::Person))
-}
-
-/// Who has no volume is told what would free one.
-pub(super) fn advise(
-    decision: Decision,
-    jobs: &[plan::Job],
-    advice: &HashMap<i64, String>,
-) -> Decision {
-    let Decision::Fail {
-        job,
-        stream,
-        mut fault,
-    } = decision
-    else {
-        return decision;
-    };
-    let asked = jobs.iter().find(|one| one.id == job).and_then(pool_of);
-    if let Some(what) = asked.and_then(|pool| advice.get(&pool))
-        && fault.reason == "NO_VOLUME"
-    {
-        fault.next_step = format!("{}; {what}", fault.next_step);
-    }
-    Decision::Fail { job, stream, fault }
 }
 
 fn labelled_first(barcode: &str) -> String {

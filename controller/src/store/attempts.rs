@@ -433,7 +433,7 @@ pub async fn attempt_wait_on(
 ) -> Result<(), Error> {
     tx.execute(
         "UPDATE attempts SET waiting_for = $2::varchar WHERE id = $1 AND ended_at IS NULL",
-        &[&id, &why.map(|why| clip(why, 400))],
+        &[&id, &why.map(|why| clip(why, 2000))],
     )
     .await?;
     Ok(())

@@ -239,7 +239,7 @@ pub async fn job_wait_on(tx: &Transaction<'_>, id: i64, why: &str) -> Result<(),
     tx.execute(
         "UPDATE jobs SET waiting_for = $2 WHERE id = $1 AND state = 'queued' \
          AND (waiting_for IS NULL OR waiting_for <> $2)",
-        &[&id, &clip(why, 400)],
+        &[&id, &clip(why, 2000)],
     )
     .await?;
     Ok(())

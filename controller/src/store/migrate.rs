@@ -185,6 +185,11 @@ const MIGRATIONS: &[Migration] = &[
         name: "versions that are given up",
         sql: include_str!("../../migrations/0034_given_up.sql"),
     },
+    Migration {
+        number: 35,
+        name: "what jobs wait for",
+        sql: include_str!("../../migrations/0035_waits.sql"),
+    },
 ];
 
 /// The texts of all migrations, in order.

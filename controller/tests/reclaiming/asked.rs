@@ -1,6 +1,9 @@
 //! What a person who asks for a reclaiming is told, and what becomes of the volume.
 
+use taf_proto::agent::WriteDone;
 use taf_proto::agent::assignment::Work;
+use taf_proto::agent::drive_observation::Medium;
+use taf_proto::agent::result::Done;
 use taf_proto::v1::system_service_client::SystemServiceClient;
 use taf_proto::v1::volume_service_client::VolumeServiceClient;
 use taf_proto::v1::{
@@ -10,8 +13,9 @@ use taf_proto::v1::{
 use tonic::Status;
 
 use super::served::{reason, signed};
-use super::site::{Site, VOLUME};
+use super::site::{AT_DRIVE, DRIVE, Site, Units, VOLUME};
 use super::told;
+use super::units::{drive_element, slot};
 
 async fn asked(
     site: &Site,
@@ -236,12 +240,11 @@ async fn a_volume_that_is_lost_is_given_up_without_a_job() {
     assert_eq!(reason(refused), "CARTRIDGE_NOT_IN_LIBRARY");
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_backup_without_a_volume_waits_for_copies_to_be_read_or_says_that_they_should_be() {
-    const OTHER: &str = "BLANK1L9";
-    let site = Site::new().await;
-    let units = site.units().await;
-    site.backed_up(&units, "daily").await;
+const OTHER: &str = "BLANK1L9";
+
+/// What was on the one volume is on the other, where nobody has read it.
+async fn copied_unread(site: &Site, units: &Units) {
+    site.backed_up(units, "daily").await;
     site.volume_row(OTHER).await;
     let moved = format!(
         "UPDATE parts SET moved_at = now(), former_recording = parts.recording_uuid, former_tape_file = tape_file, \
@@ -251,6 +254,61 @@ async fn a_backup_without_a_volume_waits_for_copies_to_be_read_or_says_that_they
          UPDATE volumes SET freed_at = now() - interval '30 days' WHERE barcode = '{VOLUME}'"
     );
     site.served.sql(&moved).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_running_backup_whose_volume_is_full_is_told_what_would_free_another_one() {
+    const THIRD: &str = "TAF003L9";
+    let site = Site::new().await;
+    let units = site.units().await;
+    copied_unread(&site, &units).await;
+    site.volume_row(THIRD).await;
+    units.library.put(vec![
+        drive_element(AT_DRIVE, DRIVE, THIRD, 1002),
+        slot(1000, VOLUME),
+        slot(1001, OTHER),
+        slot(1002, ""),
+    ]);
+    units.library.show(&units.robot.unit);
+    site.drive_until(|drive| drive.barcode == THIRD).await;
+    let job = site.run("daily").await;
+    let (key, write) = units.drive.given_write().await;
+    assert_eq!(write.recording.as_ref().unwrap().barcode, THIRD);
+    units.source.given().await;
+    site.commit_some(key, &write, 2, 0..1).await;
+    units.drive.show_drive(None, Medium::Loaded, "idle");
+    let full = Done::Write(WriteDone {
+        part_count: 1,
+        next_volume_reason: "the volume is full".into(),
+    });
+    units.drive.finish(key, Some(full));
+    let way = format!("`taf volume verify {OTHER}`");
+    let waits = site
+        .until(&job, |job| job.waiting_for.contains(&way))
+        .await
+        .waiting_for;
+    for told in [
+        format!("or have volume {VOLUME} labelled anew"),
+        "taf volume label".into(),
+        // It can't be read, nor anything labelled, in the drive that the backup keeps.
+        format!("keeps drive {DRIVE}"),
+    ] {
+        assert!(waits.contains(&told), "{told}: {waits}");
+    }
+    let verifying = site.verify(OTHER, false).await.unwrap().job;
+    let waits = site
+        .until(&job, |job| job.waiting_for.contains("read back"))
+        .await
+        .waiting_for;
+    let told = [verifying, format!("keeps drive {DRIVE}")];
+    assert!(told.iter().all(|told| waits.contains(told)), "{waits}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backup_without_a_volume_waits_for_copies_to_be_read_or_says_that_they_should_be() {
+    let site = Site::new().await;
+    let units = site.units().await;
+    copied_unread(&site, &units).await;
     let way = format!("`taf volume verify {OTHER}`");
     let fault = site.failed(&site.run("daily").await).await;
     assert_eq!(fault.reason, "NO_VOLUME");

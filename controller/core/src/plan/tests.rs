@@ -44,7 +44,7 @@ fn world(drives: &[Drive], cartridges: &[Cartridge]) -> World {
         drives: drives.to_vec(),
         libraries: vec![library()],
         cartridges: cartridges.to_vec(),
-        distrusted: None,
+        ..World::default()
     }
 }
 
@@ -414,6 +414,50 @@ fn an_archive_goes_on_in_its_drive_and_never_on_a_volume_that_it_had() {
     assert_eq!(given(&decisions[0]), (7, Some(2), Some(2)));
 }
 
+#[test]
+fn who_goes_on_is_told_what_would_free_a_volume_as_who_begins() {
+    let advice = "or have volume V9 labelled anew: `taf volume verify V8`";
+    let mut two = world(&[drive(1), drive(2)], &[volume(1)]);
+    two.cartridges[0].appendable = false;
+    two.advice.insert(1, advice.into());
+    let told = |world: &World| match plan(&[goes_on(7, true, &[1])], world).remove(0) {
+        Decision::Wait { why, .. } => why,
+        other => panic!("must wait: {other:?}"),
+    };
+    let Decision::Fail { fault, .. } = plan(&[job(7)], &two).remove(0) else {
+        panic!("must fail")
+    };
+    assert!(fault.next_step.ends_with(advice), "{fault:?}");
+    assert_eq!(
+        told(&two),
+        format!("a volume of pool p: {}", fault.next_step)
+    );
+    // Of another pool it says nothing.
+    let other = asking(7, Needs::append(2, "q"));
+    let Decision::Fail { fault, .. } = plan(&[other], &two).remove(0) else {
+        panic!("must fail")
+    };
+    assert!(!fault.next_step.contains(advice), "{fault:?}");
+    // One is made: nobody fails, and all wait for the same.
+    two.coming
+        .insert(1, "volume V9 is labelled anew first".into());
+    assert_eq!(why(Needs::append(1, "p"), &two), told(&two));
+    assert_eq!(told(&two), "volume V9 is labelled anew first");
+    // Not in the drive that the job itself keeps.
+    two.drives[1].down = true;
+    let said = told(&two);
+    assert!(
+        said.contains("keeps drive D1") && said.contains("cancel the job"),
+        "{said}"
+    );
+    two.coming.clear();
+    let said = told(&two);
+    assert!(
+        said.contains(advice) && said.contains("keeps drive D1"),
+        "{said}"
+    );
+}
+
 proptest! {
     #[test]
     fn nothing_is_given_twice(
@@ -437,7 +481,7 @@ proptest! {
             cartridges: (1..=volumes)
                 .map(|i| Cartridge { reserved: held >> i & 1 == 1, in_drive: (placed >> i & 1 == 1).then_some(i), ..volume(i) })
                 .collect(),
-            distrusted: None,
+            ..World::default()
         };
         let decisions = plan(&jobs, &world);
         prop_assert_eq!(&decisions, &plan(&jobs, &world));
