@@ -34,8 +34,11 @@ struct Scene {
     other: Unit,
 }
 
+/// With another volume of the pool, to write on.
 async fn scene() -> Scene {
-    scene_of(["drive", "drive"]).await
+    let scene = scene_of(["drive", "drive"]).await;
+    scene.second_volume().await;
+    scene
 }
 
 /// Two drives, the volume in the first one; a plan with a full and an incremental in which nothing changed.
@@ -188,9 +191,6 @@ async fn one_drive_reads_and_another_one_writes_to_another_volume() {
     // There is room on the volume that is read, and nobody writes there.
     let asked = scene.site.claim(begun.backup).await.unwrap_err();
     assert_eq!(asked.code(), tonic::Code::Unavailable);
-    let waits = |job: &taf_proto::v1::Job| job.waiting_for.contains("volume of pool default");
-    scene.site.until(&begun.job, waits).await;
-    scene.second_volume().await;
     let (write, work) = scene.other.given_write().await;
     assert_eq!(work.recording.as_ref().unwrap().barcode, SECOND);
     let done = scene.site.commit(write, &work).await;
@@ -295,9 +295,44 @@ async fn what_is_not_the_newest_any_more_is_not_copied() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn without_a_volume_to_write_on_nothing_is_read() {
+    let scene = scene_of(["drive", "drive"]).await;
+    let job = scene.site.run_as("daily", VersionType::SyntheticFull).await;
+    let feed = scene.site.job(&job).await.follow_up_jobs.remove(0);
+    for job in [&feed, &job] {
+        let fault = scene.site.failed(job).await;
+        assert_eq!(fault.reason, "NO_VOLUME", "{fault:?}");
+        assert!(fault.next_step.contains("taf volume label"), "{fault:?}");
+    }
+    assert_eq!(scene.site.job(&feed).await.start_time, None);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_feed_whose_drive_has_become_the_only_one_to_write_in_ends_with_its_backup() {
+    let scene = scene().await;
+    let begun = scene.begun().await;
+    let change = async |to: &str| {
+        let sql = format!("UPDATE drives SET {to} WHERE serial = '{OTHER_DRIVE}'");
+        scene.site.served.sql(&sql).await;
+    };
+    change("down_reason = 'a test', down_at = now()").await;
+    let asked = scene.site.claim(begun.backup).await.unwrap_err();
+    assert_eq!(asked.code(), tonic::Code::Unavailable);
+    scene.stop_reading(&begun).await;
+    for job in [&begun.feed_job, &begun.job] {
+        let fault = scene.site.failed(job).await;
+        assert_eq!(fault.reason, "TWO_DRIVES_NEEDED", "{fault:?}");
+        assert!(fault.message.contains("drive D1"), "{fault:?}");
+    }
+    scene.units.source.withdrawn(&begun.backup).await;
+    // Nothing is held, and the next one begins.
+    change("down_reason = NULL, down_at = NULL").await;
+    scene.begun().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_feed_does_not_take_the_only_drive_that_its_backup_could_write_in() {
     let scene = scene().await;
-    scene.second_volume().await;
     let Scene { site, units, other } = scene;
     let Units {
         source,
@@ -318,11 +353,12 @@ async fn a_feed_does_not_take_the_only_drive_that_its_backup_could_write_in() {
     // There were two when it was asked for.
     let down = "UPDATE drives SET down_reason = 'a test', down_at = now() WHERE serial = 'D2'";
     site.served.sql(down).await;
+    site.waits_for(&feed, "source agent files").await;
+    let source = site.source();
+    source.connected().await;
     let fault = site.failed(&feed).await;
     assert_eq!(fault.reason, "TWO_DRIVES_NEEDED", "{fault:?}");
     assert!(fault.message.contains("only drive D1"), "{fault:?}");
-    let source = site.source();
-    source.connected().await;
     assert_eq!(site.failed(&job).await.reason, "TWO_DRIVES_NEEDED");
     drop(other);
 }
@@ -330,7 +366,6 @@ async fn a_feed_does_not_take_the_only_drive_that_its_backup_could_write_in() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_feed_waits_for_a_second_drive_that_is_only_away() {
     let scene = scene().await;
-    scene.second_volume().await;
     let Scene { site, units, other } = scene;
     drop(other);
     within("the other drive's end", async {
@@ -413,7 +448,13 @@ async fn a_feed_leaves_the_only_drive_to_write_in_until_its_backup_has_one() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn one_that_waits_for_a_volume_keeps_no_other() {
-    let scene = scene().await;
+    let scene = scene_of(["drive", "drive"]).await;
+    // One to write on.
+    scene.site.volume_row(THIRD).await;
+    let mut elements = elements(false);
+    elements.push(slot(1002, THIRD));
+    scene.units.library.put(elements);
+    scene.units.library.show(&scene.units.robot.unit);
     scene.site.plan("weekly").await;
     scene.two_versions("weekly").await;
     let served = &scene.site.served;

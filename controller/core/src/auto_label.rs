@@ -67,22 +67,27 @@ pub fn matches(pattern: &str, barcode: &str) -> bool {
 pub fn wanting(jobs: &[Job], world: &World) -> BTreeSet<i64> {
     let mut pools = BTreeSet::new();
     for job in jobs {
-        let Wanted::Append { pool, .. } = job.needs.cartridge else {
-            continue;
+        let none = Vec::new();
+        let (pool, used) = match (&job.needs.cartridge, &job.needs.copy) {
+            (Wanted::Append { pool, .. }, _) => {
+                (*pool, job.running.as_ref().map_or(&none, |r| &r.used))
+            }
+            // It does not begin before there is one for what it reads.
+            (_, Some(copy)) => (copy.pool, &copy.reads),
+            _ => continue,
         };
         let gone = job.agent.as_ref().is_some_and(|agent| !agent.connected);
         // A further stream takes what there is.
         if job.running.is_none() && (job.cancel_asked || gone || job.stream > 0) {
             continue;
         }
-        let used = |id| job.running.as_ref().is_some_and(|r| r.used.contains(&id));
         let has = world.cartridges.iter().any(|c| {
             c.pool == Some(pool)
                 && c.appendable
                 && c.library.is_some()
                 && !c.twice
                 && !c.in_mail_slot
-                && !c.volume.is_some_and(used)
+                && !c.volume.is_some_and(|id| used.contains(&id))
         });
         if !has {
             pools.insert(pool);

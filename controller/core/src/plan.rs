@@ -16,8 +16,8 @@ mod share;
 mod tests;
 
 pub use elsewhere::to_clear;
-pub use feed::{only_writer, without_second_drive};
-pub use needs::{DriveNeed, Needs, RobotNeed, Wanted};
+pub use feed::{cornered, only_writer};
+pub use needs::{Copy, DriveNeed, Needs, RobotNeed, Wanted};
 pub use share::Shared;
 
 /// A job that has no attempt, or whose attempt has no volume.
@@ -277,7 +277,11 @@ fn decide(job: &Job, world: &World, taken: &mut Taken) -> Decision {
         let why = format!("source agent {} is not connected", agent.name);
         return job.wait(why);
     }
-    let found = find(&job.needs, job.running.as_ref(), world, taken);
+    let begins = match &job.needs.copy {
+        Some(copy) if job.running.is_none() => feed::begins(copy, world),
+        _ => Ok(()),
+    };
+    let found = begins.and_then(|()| find(&job.needs, job.running.as_ref(), world, taken));
     let found = found.or_else(|obstacle| share::beside(job, world, taken).ok_or(obstacle));
     match found {
         Ok(grant) => {
@@ -549,6 +553,31 @@ fn free_drive<'a>(id: i64, world: &'a World, taken: &Taken) -> Result<&'a Drive,
     Ok(drive)
 }
 
+/// The library that a cartridge is in, where its robot can get at it.
+fn home(cartridge: &Cartridge, to: Option<carry::To>) -> Result<i64, Obstacle> {
+    let barcode = &cartridge.barcode;
+    let Some(library) = cartridge.library else {
+        let place = match &cartridge.last_place {
+            Some(place) => format!(" ({place})"),
+            None => String::new(),
+        };
+        return wait(format!(
+            "volume {barcode} is in no library{place}: put it into a slot"
+        ));
+    };
+    if cartridge.twice && to.is_none() {
+        return wait(format!(
+            "two cartridges have barcode {barcode}: take one of them out"
+        ));
+    }
+    if cartridge.in_mail_slot && to.is_none() {
+        return wait(format!(
+            "volume {barcode} is in a mail slot: bring it in with `taf library import`"
+        ));
+    }
+    Ok(library)
+}
+
 /// What a job gets with this cartridge.
 fn with_cartridge(
     needs: &Needs,
@@ -559,25 +588,7 @@ fn with_cartridge(
 ) -> Result<Grant, Obstacle> {
     let barcode = &cartridge.barcode;
     is_free(cartridge, taken)?;
-    let Some(library) = cartridge.library else {
-        let place = match &cartridge.last_place {
-            Some(place) => format!(" ({place})"),
-            None => String::new(),
-        };
-        return wait(format!(
-            "volume {barcode} is in no library{place}: put it into a slot"
-        ));
-    };
-    if cartridge.twice && needs.to.is_none() {
-        return wait(format!(
-            "two cartridges have barcode {barcode}: take one of them out"
-        ));
-    }
-    if cartridge.in_mail_slot && needs.to.is_none() {
-        return wait(format!(
-            "volume {barcode} is in a mail slot: bring it in with `taf library import`"
-        ));
-    }
+    let library = home(cartridge, needs.to)?;
     let drive = match needs.drive {
         DriveNeed::None => None,
         DriveNeed::Holder => match cartridge.in_drive {

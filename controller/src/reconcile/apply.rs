@@ -101,14 +101,9 @@ pub(super) async fn decide_on(
     }
     let mut begins = false;
     let ending = distrust::forsaken(state);
-    for decision in ending.into_iter().chain(state.feeds_in_the_way(&world)) {
-        let (job, stream) = decision.subject();
+    for decision in ending {
+        let (job, _) = decision.subject();
         jobs.retain(|other| other.id != job);
-        if let Decision::Wait { why, .. } = &decision
-            && state.known_wait(job, stream) == Some(why.as_str())
-        {
-            continue;
-        }
         savepoints::savepoint_begin_on(tx).await?;
         let outcome = decided_on(tx, state, decision).await;
         settle_on(tx, outcome, &mut changed).await?;

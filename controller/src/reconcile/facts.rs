@@ -372,7 +372,8 @@ impl State {
                 || with("cancelled").any(|other| other.has_issues),
             fault: failed
                 .map(|other| fault_of(other.fault.as_deref()))
-                .or_else(|| self.feed_of(live.job_id).and_then(feeding::without)),
+                .or_else(|| self.feed_of(live.job_id).and_then(feeding::without))
+                .or_else(|| self.cornered(live)),
         }
     }
 
@@ -769,7 +770,7 @@ fn is_resting(attempt: &LiveAttempt) -> bool {
 }
 
 /// Whether the planner is to give it a volume.
-fn waits_for_volume(attempt: &LiveAttempt) -> bool {
+pub(super) fn waits_for_volume(attempt: &LiveAttempt) -> bool {
     attempt.verdict == "none" && matches!(stage(attempt), attempt::Stage::WithoutVolume { .. })
 }
 

@@ -1,9 +1,10 @@
 //! Feeds, as their backups and the planner see them: one holds a drive at a time, and none holds the only one.
 
 use taf_core::Fault;
-use taf_core::plan::{self, Decision, World};
+use taf_core::plan::{self, World};
 
-use super::facts::State;
+use super::facts::{State, waits_for_volume};
+use crate::store::attempts::LiveAttempt;
 use crate::store::feeds::Feed;
 
 impl State {
@@ -40,49 +41,56 @@ impl State {
         waits.then_some(under_way)
     }
 
-    /// What becomes of the waiting feeds that would hold the only drive that their backups could write in. Those that are cancelled
-    /// anyway are the planner's.
-    pub(super) fn feeds_in_the_way(&self, world: &World) -> Vec<Decision> {
-        let mut decisions = Vec::new();
-        let waiting = self.feeds.iter().filter(|feed| feed.state == "queued");
-        for feed in waiting.filter(|feed| !self.is_cancelled(feed)) {
-            let Some(pool) = self.copied_into(feed) else {
-                continue;
-            };
-            let decision = plan::without_second_drive(feed.job_id, &feed.volumes, pool, world);
-            // Who waits for another feed waits for nothing else yet.
-            let waits = |decision: &Decision| matches!(decision, Decision::Wait { .. });
-            let behind = self.feed_before(feed.job_id).is_some();
-            decisions.extend(decision.filter(|decision| !(behind && waits(decision))));
-        }
-        decisions
-    }
-
-    /// Has feeds leave the only drives that their backups could write in. A backup that has its drive needs no other: the feed would
-    /// give up its own one.
+    /// Has feeds take heed of where their backups could write, for as long as these have no drive: afterwards the feed would only give up
+    /// its own one.
     pub(super) fn spare_writers(&self, jobs: &mut [plan::Job], world: &World) {
         for job in jobs {
-            let copies = |feed: &&Feed| {
-                let backup = self.first_of(feed.backup);
-                backup.is_some_and(|live| live.drive_id.is_some())
+            let feed = self.feed(job.id).filter(|feed| !self.writes(feed));
+            let Some(copy) = feed.and_then(|feed| self.copy(feed)) else {
+                continue;
             };
-            let feed = self.feed(job.id).filter(|feed| !copies(feed));
-            let pool = feed.and_then(|feed| self.copied_into(feed));
-            if let (Some(feed), Some(pool)) = (feed, pool) {
-                job.needs.leaves = plan::only_writer(&feed.volumes, pool, world);
-            }
+            job.needs.leaves = plan::only_writer(&copy, world);
+            job.needs.copy = Some(copy);
         }
     }
 
-    /// The pool that the backup of a feed writes into.
-    fn copied_into(&self, feed: &Feed) -> Option<i64> {
+    /// Why a feed ends that is under way: its drive has become the only one that its backup, which waits for one, could write in. Between
+    /// two volumes it leaves that drive, if it can read in another one.
+    pub(super) fn cornered(&self, live: &LiveAttempt) -> Option<Fault> {
+        let feed = self.feed(live.job_id)?;
+        let drive = live.drive_id?;
+        let waits = self.first_of(feed.backup).is_some_and(waits_for_volume);
+        let reads = live.source_result.is_none();
+        if !waits || !reads || self.writes(feed) {
+            return None;
+        }
+        let (copy, (_, world)) = (self.copy(feed)?, self.planning());
+        if waits_for_volume(live) && plan::only_writer(&copy, &world) == Some(drive) {
+            return None;
+        }
+        plan::cornered(&copy, drive, &world)
+    }
+
+    /// Whether the backup of a feed has its drive.
+    fn writes(&self, feed: &Feed) -> bool {
+        let backup = self.first_of(feed.backup);
+        backup.is_some_and(|live| live.drive_id.is_some())
+    }
+
+    /// What a feed reads, and where its backup writes it.
+    fn copy(&self, feed: &Feed) -> Option<plan::Copy> {
         let waiting = self.queued_job(feed.backup);
         let waiting = waiting.and_then(|job| job.pool.as_ref());
         let running = || {
             let live = self.first_of(feed.backup);
             live.and_then(|live| live.pool.as_ref())
         };
-        waiting.or_else(running).map(|(pool, _)| *pool)
+        let (pool, name) = waiting.or_else(running)?;
+        Some(plan::Copy {
+            reads: feed.volumes.clone(),
+            pool: *pool,
+            pool_name: name.clone(),
+        })
     }
 }
 

@@ -18,6 +18,19 @@ pub struct Needs {
     pub trust: bool,
     /// A drive that it leaves to another job, whatever is in it.
     pub leaves: Option<i64>,
+    /// Set if another job writes at the same time what it reads, and has no drive for that yet.
+    pub copy: Option<Copy>,
+}
+
+/// Where another job writes what is read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Copy {
+    /// Volumes that are read. None of them is written: one with both would stay for as long as the copy is kept.
+    pub reads: Vec<i64>,
+    /// Pool that is written.
+    pub pool: i64,
+    /// Its name, for people.
+    pub pool_name: String,
 }
 
 /// The cartridge that a job needs.
@@ -75,6 +88,7 @@ impl Needs {
             to: None,
             trust: false,
             leaves: None,
+            copy: None,
         }
     }
 

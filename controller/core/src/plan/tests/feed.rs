@@ -1,13 +1,77 @@
 //! The two drives of a synthetic full.
+#![allow(clippy::unwrap_used)]
 
 use super::*;
 
-#[test]
-fn a_synthetic_full_needs_a_second_drive_where_its_volumes_are() {
-    let elsewhere = |cartridge: Cartridge| Cartridge {
+/// Volume 1 is read, and copied into pool 1.
+fn copy() -> Copy {
+    Copy {
+        reads: vec![1],
+        pool: 1,
+        pool_name: "p".into(),
+    }
+}
+
+/// What a job that reads it gets, whatever else it needs.
+fn decided(world: &World) -> Decision {
+    let needs = Needs {
+        copy: Some(copy()),
+        ..Needs::nothing()
+    };
+    plan(&[asking(7, needs)], world).remove(0)
+}
+
+fn begins(decision: &Decision) {
+    assert!(matches!(decision, Decision::Start { .. }), "{decision:?}");
+}
+
+fn refused(decision: Decision) -> String {
+    match decision {
+        Decision::Fail { fault, .. } => {
+            assert_eq!(fault.reason, "TWO_DRIVES_NEEDED");
+            fault.message
+        }
+        other => panic!("must be refused: {other:?}"),
+    }
+}
+
+fn waits(decision: Decision) -> String {
+    match decision {
+        Decision::Wait { job: 7, why, .. } => why,
+        other => panic!("must wait: {other:?}"),
+    }
+}
+
+fn elsewhere(cartridge: Cartridge) -> Cartridge {
+    Cartridge {
         library: Some(2),
         ..cartridge
-    };
+    }
+}
+
+fn unseen(cartridge: Cartridge) -> Cartridge {
+    Cartridge {
+        library: None,
+        ..cartridge
+    }
+}
+
+fn lto(generation: u8, id: i64) -> Drive {
+    Drive {
+        generation: Some(generation),
+        ..drive(id)
+    }
+}
+
+fn of(generation: u8, id: i64) -> Cartridge {
+    Cartridge {
+        format: Some(Format::Lto(generation)),
+        ..volume(id)
+    }
+}
+
+#[test]
+fn a_synthetic_full_needs_a_second_drive_where_its_volumes_are() {
     let far = Drive {
         library: Some(2),
         ..drive(2)
@@ -16,103 +80,130 @@ fn a_synthetic_full_needs_a_second_drive_where_its_volumes_are() {
         down: true,
         ..drive(2)
     };
-    let lacks = |drives: &[Drive], cartridges: &[Cartridge]| {
-        without_second_drive(7, &[1], 1, &world(drives, cartridges))
-    };
-    let refused = |drives: &[Drive], cartridges: &[Cartridge]| match lacks(drives, cartridges) {
-        Some(Decision::Fail { fault, .. }) => {
-            assert_eq!(fault.reason, "TWO_DRIVES_NEEDED");
-            fault.message
-        }
-        other => panic!("must be refused: {other:?}"),
-    };
+    let decided = |drives: &[Drive], cartridges: &[Cartridge]| decided(&world(drives, cartridges));
     let near = [volume(1), volume(2)];
-    assert_eq!(lacks(&[drive(1), drive(2)], &near), None);
-    let said = refused(&[drive(1), down.clone()], &near);
+    begins(&decided(&[drive(1), drive(2)], &near));
+    let said = refused(decided(&[drive(1), down.clone()], &near));
     assert!(said.contains("only drive D1"), "{said}");
     // One that is only away may come back.
     let away = Drive {
         connected: false,
         ..drive(2)
     };
-    match lacks(&[drive(1), away], &near) {
-        Some(Decision::Wait { job: 7, why, .. }) => assert!(why.contains("D2"), "{why}"),
-        other => panic!("must wait: {other:?}"),
-    }
+    let said = waits(decided(&[drive(1), away], &near));
+    assert!(said.contains("D2"), "{said}");
     // A drive in another library is one to write in if there is a volume to write on.
     let drives = [drive(1), far];
-    refused(&drives, &near);
-    let apart = [volume(1), elsewhere(volume(2))];
-    assert_eq!(lacks(&drives, &apart), None);
-    // What is on no volume that a library shows is waited for.
-    let unseen = |cartridge: Cartridge| Cartridge {
-        library: None,
-        ..cartridge
+    refused(decided(&drives, &near));
+    begins(&decided(&drives, &[volume(1), elsewhere(volume(2))]));
+    // What is on no volume that a library shows is waited for by whoever reads it.
+    begins(&decided(&[drive(1), down], &[unseen(volume(1)), volume(2)]));
+}
+
+#[test]
+fn nothing_is_read_for_a_synthetic_full_before_there_is_something_to_write_on() {
+    let drives = [lto(9, 1), lto(8, 2)];
+    let mut none = world(&drives, &[volume(1)]);
+    let Decision::Fail { fault, .. } = decided(&none) else {
+        panic!("must fail")
     };
-    let alone = [drive(1), down];
-    assert_eq!(lacks(&alone, &[unseen(volume(1)), volume(2)]), None);
-    // So is a volume to write on; but where there is one drive it can't be used, nor can one be labelled.
-    for cartridges in [vec![volume(1)], vec![volume(1), unseen(volume(2))]] {
-        assert_eq!(lacks(&[drive(1), drive(2)], &cartridges), None);
-        let said = refused(&alone, &cartridges);
-        assert!(said.contains("only drive D1"), "{said}");
-    }
+    assert_eq!(fault.reason, "NO_VOLUME");
+    assert!(fault.next_step.contains("taf volume label"), "{fault:?}");
+    none.coming
+        .insert(1, "cartridge X is labelled first".into());
+    assert_eq!(waits(decided(&none)), "cartridge X is labelled first");
+    // That one is made is seen to, as for who writes himself.
+    let needs = Needs {
+        copy: Some(copy()),
+        ..Needs::volume(1)
+    };
+    let wanting = |world: &World| crate::auto_label::wanting(&[asking(7, needs.clone())], world);
+    assert!(wanting(&none).contains(&1));
+    let away = world(&drives, &[volume(1), unseen(volume(2))]);
+    let said = waits(decided(&away));
+    assert_eq!(said, "volume V2 is in no library: put it into a slot");
+    let there = world(&drives, &[volume(1), volume(2)]);
+    assert!(wanting(&there).is_empty());
+    begins(&decided(&there));
+    // Who reads on is not asked for it anew.
+    let reads_on = Job {
+        needs,
+        ..goes_on(7, false, &[])
+    };
+    begins(&plan(&[reads_on], &none).remove(0));
 }
 
 #[test]
 fn the_two_drives_of_a_synthetic_full_can_do_what_each_is_for() {
-    let lto = |generation, id| Drive {
-        generation: Some(generation),
-        ..drive(id)
-    };
-    let of = |generation, id| Cartridge {
-        format: Some(Format::Lto(generation)),
-        ..volume(id)
-    };
-    let refused = |drives: &[Drive], cartridges: &[Cartridge]| match without_second_drive(
-        7,
-        &[1],
-        1,
-        &world(drives, cartridges),
-    ) {
-        None => String::new(),
-        Some(Decision::Fail { fault, .. }) => fault.message,
-        other => panic!("must not wait: {other:?}"),
-    };
+    let decided = |drives: &[Drive], cartridges: &[Cartridge]| decided(&world(drives, cartridges));
     // An LTO-7 drive reads LTO-5 and does not write it.
-    assert_eq!(refused(&[lto(7, 1), lto(6, 2)], &[of(5, 1), of(6, 2)]), "");
-    let said = refused(&[lto(7, 1), lto(6, 2)], &[of(5, 1), of(5, 2)]);
-    assert_eq!(said, "");
-    let said = refused(&[lto(7, 1), lto(7, 2)], &[of(5, 1), of(5, 2)]);
+    begins(&decided(&[lto(7, 1), lto(6, 2)], &[of(5, 1), of(6, 2)]));
+    begins(&decided(&[lto(7, 1), lto(6, 2)], &[of(5, 1), of(5, 2)]));
+    let said = refused(decided(&[lto(7, 1), lto(7, 2)], &[of(5, 1), of(5, 2)]));
     assert!(said.contains("can write on volume V2"), "{said}");
-    let said = refused(&[lto(8, 1), lto(8, 2)], &[of(5, 1), of(8, 2)]);
+    let said = refused(decided(&[lto(8, 1), lto(8, 2)], &[of(5, 1), of(8, 2)]));
     assert!(said.contains("can read volume V1"), "{said}");
-    let said = refused(&[lto(8, 1), lto(6, 2)], &[of(7, 1), of(8, 2)]);
+    let said = refused(decided(&[lto(8, 1), lto(6, 2)], &[of(7, 1), of(8, 2)]));
     assert!(said.contains("only drive D1"), "{said}");
+}
+
+#[test]
+fn who_reads_ends_when_its_drive_has_become_the_only_one_to_write_in() {
+    let changed = |change: fn(&mut Drive)| {
+        let mut second = lto(9, 2);
+        change(&mut second);
+        [lto(9, 1), second]
+    };
+    let cornered = |drives: &[Drive], cartridges: &[Cartridge]| {
+        cornered(&copy(), 1, &world(drives, cartridges))
+    };
+    let both = [of(9, 1), of(9, 2)];
+    assert_eq!(cornered(&changed(|_| ()), &both), None);
+    // Somebody else has it, or it may come back.
+    for other in [
+        changed(|d| d.busy = true),
+        changed(|d| d.hung = true),
+        changed(|d| d.connected = false),
+    ] {
+        assert_eq!(cornered(&other, &both), None);
+    }
+    let down = changed(|d| d.down = true);
+    let fault = cornered(&down, &both).unwrap();
+    assert_eq!(fault.reason, "TWO_DRIVES_NEEDED");
+    assert!(fault.message.contains("drive D1"), "{fault:?}");
+    assert!(fault.next_step.contains("taf drive list"), "{fault:?}");
+    // Without a volume that is what is waited for, and so is one that others have.
+    assert_eq!(cornered(&down, &both[..1]), None);
+    let old = [lto(9, 1), lto(8, 2)];
+    let reserved = Cartridge {
+        reserved: true,
+        ..of(8, 3)
+    };
+    let three = [of(8, 1), of(9, 2), reserved];
+    assert_eq!(cornered(&old, &three), None);
+    // Asked for anew it is read in the other drive.
+    let fault = cornered(&old, &three[..2]).unwrap();
+    assert!(fault.next_step.contains("in another drive"), "{fault:?}");
+    assert_eq!(super::cornered(&copy(), 2, &world(&old, &three)), None);
 }
 
 #[test]
 fn who_reads_for_a_synthetic_full_leaves_the_only_drive_to_write_in() {
     let drives = |first| {
         [(1, 8), (2, 9)].map(|(id, generation)| Drive {
-            generation: Some(generation),
             full: id == first,
-            ..drive(id)
+            ..lto(generation, id)
         })
-    };
-    let of = |generation, id| Cartridge {
-        format: Some(Format::Lto(generation)),
-        ..volume(id)
     };
     let volumes = [of(8, 1), of(9, 2)];
     let world_of = |cartridges: &[Cartridge]| world(&drives(1), cartridges);
     let needs = |world: &World| Needs {
-        leaves: only_writer(&[1], 1, world),
+        leaves: only_writer(&copy(), world),
         ..Needs::volume(1)
     };
     // Both could read it, and the second one is empty; but only that one writes LTO-9.
     let free = world_of(&volumes);
-    assert_eq!(without_second_drive(7, &[1], 1, &free), None);
+    begins(&decided(&free));
     assert_eq!(grant(Needs::volume(1), &free).drive, Some(2));
     assert_eq!(grant(needs(&free), &free).drive, Some(1));
     // If it is in there it comes out first.
@@ -127,11 +218,11 @@ fn who_reads_for_a_synthetic_full_leaves_the_only_drive_to_write_in() {
     assert_eq!(to_clear(&jobs, &inside, &decisions), [2]);
     // Where both can write it may have either.
     let both = world_of(&[of(8, 1), of(8, 2)]);
-    assert_eq!(only_writer(&[1], 1, &both), None);
+    assert_eq!(only_writer(&copy(), &both), None);
     // Another volume counts if it can be had now.
     let beside = |third: Cartridge| world_of(&[of(8, 1), of(9, 2), third]);
     let third = of(8, 3);
-    assert_eq!(only_writer(&[1], 1, &beside(third.clone())), None);
+    assert_eq!(only_writer(&copy(), &beside(third.clone())), None);
     for away in [
         Cartridge {
             reserved: true,
@@ -146,9 +237,14 @@ fn who_reads_for_a_synthetic_full_leaves_the_only_drive_to_write_in() {
             ..third.clone()
         },
     ] {
-        assert_eq!(only_writer(&[1], 1, &beside(away.clone())), Some(2));
+        assert_eq!(only_writer(&copy(), &beside(away.clone())), Some(2));
         // What only that drive can read is read there.
         let read = world_of(&[of(9, 1), of(9, 2), away]);
-        assert_eq!(only_writer(&[1], 1, &read), None);
-    }
+        assert_eq!(only_writer(&copy(), &read), None);
+    } // If none can be had now, the one that writes what can be had later.
+    let later = Cartridge {
+        reserved: true,
+        ..of(9, 2)
+    };
+    assert_eq!(only_writer(&copy(), &world_of(&[of(8, 1), later])), Some(2));
 }
