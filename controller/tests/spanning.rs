@@ -24,7 +24,7 @@ use taf_proto::agent::{
 use taf_proto::v1::volume_service_client::VolumeServiceClient;
 use taf_proto::v1::{JobState, ReclaimVolumesRequest};
 use tonic::Code;
-use units::{drive_element, slot};
+use units::{drive_element, slot, within};
 use uuid::Uuid;
 
 const SECOND: &str = "TAF002L9";
@@ -229,11 +229,11 @@ async fn a_worker_or_a_person_that_ends_it_between_two_volumes_is_believed() {
     assert_eq!(site.ended(&job).await.state(), JobState::Cancelled);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_reclaiming_with_nothing_in_its_spool_lets_others_have_the_drive() {
-    let (site, units) = site_with(SECOND, Duration::from_hours(1)).await;
+/// A version on the first volume, which is being reclaimed: what lived on it was collected, and is to be stored on the second one. Gives
+/// the version, the job, and the drive's work.
+async fn reclaiming(site: &Site, units: &Units) -> (String, String, AssignmentKey) {
     site.volume_row(SECOND).await;
-    let version = site.backed_up(&units, "daily").await;
+    let version = site.backed_up(units, "daily").await;
     let unindexed = "UPDATE volumes SET index_due = false";
     site.served.sql(unindexed).await;
     let request = ReclaimVolumesRequest {
@@ -242,33 +242,47 @@ async fn a_reclaiming_with_nothing_in_its_spool_lets_others_have_the_drive() {
     };
     let mut service = VolumeServiceClient::new(site.served.channel(None).await);
     let asked = service.reclaim_volumes(signed(&site.token, request)).await;
-    let reclaiming = asked.unwrap().into_inner().volumes.remove(0).job;
-    let turn = |given: (AssignmentKey, Work), barcode: &str| {
-        let (key, recording) = match given {
-            (key, Work::Collect(work)) => (key, work.recording),
-            (key, Work::Store(work)) => (key, work.recording),
-            other => panic!("nothing to reclaim: {other:?}"),
-        };
-        assert_eq!(recording.unwrap().barcode, barcode);
-        units.drive.show_drive(None, Medium::Loaded, "idle");
-        key
+    let job = asked.unwrap().into_inner().volumes.remove(0).job;
+    let key = turn(units, units.drive.given().await, VOLUME);
+    units
+        .drive
+        .finish(key, Some(reclaimed("the spool is full", true)));
+    let key = turn(units, next_volume(units).await, SECOND);
+    (version, job, key)
+}
+
+/// The turn of a reclaiming at this volume, which is in its drive.
+fn turn(units: &Units, given: (AssignmentKey, Work), barcode: &str) -> AssignmentKey {
+    let (key, recording) = match given {
+        (key, Work::Collect(work)) => (key, work.recording),
+        (key, Work::Store(work)) => (key, work.recording),
+        other => panic!("nothing to reclaim: {other:?}"),
     };
-    let done = |next: &str, collected: bool| {
-        Some(Done::Reclaim(ReclaimDone {
-            next_volume_reason: next.into(),
-            collected,
-        }))
-    };
-    let key = turn(units.drive.given().await, VOLUME);
-    units.drive.finish(key, done("the spool is full", true));
-    let key = turn(next_volume(&units).await, SECOND);
+    assert_eq!(recording.unwrap().barcode, barcode);
+    units.drive.show_drive(None, Medium::Loaded, "idle");
+    key
+}
+
+fn reclaimed(next: &str, collected: bool) -> Done {
+    Done::Reclaim(ReclaimDone {
+        next_volume_reason: next.into(),
+        collected,
+    })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reclaiming_with_nothing_in_its_spool_lets_others_have_the_drive() {
+    let (site, units) = site_with(SECOND, Duration::from_hours(1)).await;
+    let (version, job, key) = reclaiming(&site, &units).await;
     // It was asked for later, and has the drive as soon as what was collected is on tape.
     let restore = site.restore(&version).await;
     site.waits_for(&restore, "").await;
-    units.drive.finish(key, done("more is to be read", false));
+    units
+        .drive
+        .finish(key, Some(reclaimed("more is to be read", false)));
     let (read, work) = next_volume(&units).await;
     assert!(matches!(work, Work::Read(_)), "{work:?}");
-    let waiting = site.until(&reclaiming, |job| !job.waiting_for.is_empty());
+    let waiting = site.until(&job, |job| !job.waiting_for.is_empty());
     assert_eq!(waiting.await.state(), JobState::Running);
     let (source_key, _) = units.source.given().await;
     units.drive.show_drive(None, Medium::Loaded, "idle");
@@ -279,7 +293,46 @@ async fn a_reclaiming_with_nothing_in_its_spool_lets_others_have_the_drive() {
     units.drive.withdrawn(&read).await;
     units.drive.fail(read, "STOPPED");
     site.succeeded(&restore).await;
-    let key = turn(units.drive.given().await, VOLUME);
-    units.drive.finish(key, done("", false));
-    site.succeeded(&reclaiming).await;
+    let key = turn(&units, units.drive.given().await, VOLUME);
+    units.drive.finish(key, Some(reclaimed("", false)));
+    site.succeeded(&job).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reclaiming_with_nothing_in_its_spool_has_its_drive_cleaned() {
+    const CLEANER: &str = "CLN001L1";
+    let (site, units) = site_with(SECOND, Duration::from_hours(1)).await;
+    let (_, job, key) = reclaiming(&site, &units).await;
+    let cleaner = slot(1002, CLEANER);
+    units.library.model.lock().unwrap().elements.push(cleaner);
+    units.library.show(&units.robot.unit);
+    let shown = format!("SELECT count(*) FROM elements WHERE barcode = '{CLEANER}'");
+    within("the cleaning cartridge", async {
+        while site.served.count(&shown).await == 0 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    })
+    .await;
+    // What was collected is in the worker's memory: it gets to tape first.
+    let asks = "UPDATE drives SET cleaning = 'required', clean_due = true";
+    site.served.sql(asks).await;
+    assert!(units.drive.has(&key));
+    units
+        .drive
+        .finish(key, Some(reclaimed("more is to be read", false)));
+    let (clean, work) = next_volume(&units).await;
+    let Work::Clean(work) = work else {
+        panic!("not to be cleaned: {work:?}")
+    };
+    assert_eq!(work.barcode, CLEANER);
+    assert_eq!(site.job(&job).await.state(), JobState::Running);
+    units
+        .drive
+        .show_drive(Some(clean), Medium::Empty, "cleaning");
+    units.drive.finish(clean, None);
+    let key = turn(&units, units.drive.given().await, VOLUME);
+    let cleaned = "SELECT count(*) FROM jobs WHERE kind = 'drive-clean' AND state = 'succeeded'";
+    assert_eq!(site.served.count(cleaned).await, 1);
+    units.drive.finish(key, Some(reclaimed("", false)));
+    site.succeeded(&job).await;
 }
