@@ -2,6 +2,7 @@
 
 use futures::TryStreamExt as _;
 
+use super::conditions::put_in;
 use super::{Error, GenericClient, Transaction};
 
 /// Something that must never be found.
@@ -11,7 +12,7 @@ pub struct Check {
     pub kind: &'static str,
     /// What is wrong, for people.
     pub says: &'static str,
-    /// Gives a name for each place where it is so.
+    /// Gives a name for each place where it is so. May name conditions that statements share.
     pub sql: &'static str,
     /// Puts it right everywhere, if what is right follows from other rows.
     pub repair: Option<&'static str>,
@@ -106,11 +107,11 @@ pub const CHECKS: &[Check] = &[
         says: "the volume is taken for one on which nothing is needed, and something is",
         sql: "SELECT 'volumes/' || v.barcode AS subject FROM volumes AS v WHERE v.freed_at IS NOT NULL AND EXISTS \
               (SELECT 1 FROM parts AS x JOIN archives AS a ON a.id = x.archive_id WHERE x.recording_uuid = v.recording_uuid \
-               AND (a.state IN ('staged', 'closed') OR EXISTS (SELECT 1 FROM version_parts AS n WHERE n.part_id = x.id)))",
+               AND {LIVING})",
         repair: Some(
             "UPDATE volumes SET freed_at = NULL WHERE freed_at IS NOT NULL AND EXISTS \
              (SELECT 1 FROM parts AS x JOIN archives AS a ON a.id = x.archive_id WHERE x.recording_uuid = volumes.recording_uuid \
-              AND (a.state IN ('staged', 'closed') OR EXISTS (SELECT 1 FROM version_parts AS n WHERE n.part_id = x.id)))",
+              AND {LIVING})",
         ),
     },
     Check {
@@ -171,7 +172,7 @@ pub async fn check_run(
     check: &Check,
 ) -> Result<(u64, Vec<String>), Error> {
     let none: [&str; 0] = [];
-    let mut rows = std::pin::pin!(client.query_raw(check.sql, none).await?);
+    let mut rows = std::pin::pin!(client.query_raw(&put_in(check.sql), none).await?);
     let (mut count, mut named) = (0, Vec::new());
     while let Some(row) = rows.try_next().await? {
         count += 1;
@@ -184,7 +185,7 @@ pub async fn check_run(
 
 /// Puts right what a check finds. Gives how many rows that changed.
 pub async fn check_repair_on(tx: &Transaction<'_>, repair: &str) -> Result<u64, Error> {
-    Ok(tx.execute(repair, &[]).await?)
+    Ok(tx.execute(&put_in(repair), &[]).await?)
 }
 
 /// A line to check.

@@ -1,6 +1,7 @@
 //! Versions that are not kept any more, and what of them is still there: their rows, the parts that they need, and the volumes
 //! that nobody needs then.
 
+use super::conditions::LIVING;
 use super::{Error, GenericClient, Transaction, clip};
 
 /// Marks versions of a line as not kept, and gives those that were and now are not. One that is held or locked stays, and so does
@@ -148,16 +149,20 @@ pub async fn version_is_missed_on(
 /// Notes since when nothing that is needed is on volumes that were written, and on which something is needed again after all.
 /// Gives the barcodes of those that nobody needs from now on.
 pub async fn volume_free_on(tx: &Transaction<'_>) -> Result<Vec<String>, Error> {
-    let sql = "UPDATE volumes SET freed_at = NULL WHERE freed_at IS NOT NULL AND EXISTS (SELECT 1 FROM parts AS x \
+    let sql = format!(
+        "UPDATE volumes SET freed_at = NULL WHERE freed_at IS NOT NULL AND EXISTS (SELECT 1 FROM parts AS x \
                JOIN archives AS a ON a.id = x.archive_id WHERE x.recording_uuid = volumes.recording_uuid \
-               AND (a.state IN ('staged', 'closed') OR EXISTS (SELECT 1 FROM version_parts AS n WHERE n.part_id = x.id)))";
-    tx.execute(sql, &[]).await?;
-    let sql = "UPDATE volumes SET freed_at = clock_timestamp() WHERE freed_at IS NULL AND next_tape_file > 1 \
+               AND {LIVING})"
+    );
+    tx.execute(&sql, &[]).await?;
+    let sql = format!(
+        "UPDATE volumes SET freed_at = clock_timestamp() WHERE freed_at IS NULL AND next_tape_file > 1 \
                AND state IN ('appendable', 'full', 'read-only', 'quarantined') AND NOT EXISTS (SELECT 1 FROM parts AS x \
                JOIN archives AS a ON a.id = x.archive_id WHERE x.recording_uuid = volumes.recording_uuid \
-               AND (a.state IN ('staged', 'closed') OR EXISTS (SELECT 1 FROM version_parts AS n WHERE n.part_id = x.id))) \
-               RETURNING barcode";
-    let rows = tx.query(sql, &[]).await?;
+               AND {LIVING}) \
+               RETURNING barcode"
+    );
+    let rows = tx.query(&sql, &[]).await?;
     Ok(rows.iter().map(|row| row.get(0)).collect())
 }
 

@@ -16,6 +16,7 @@ pub mod audit;
 pub mod checks;
 pub mod cleaning;
 pub mod closings;
+mod conditions;
 pub mod dictionaries;
 pub mod drives;
 pub mod dumps;

@@ -4,12 +4,10 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use uuid::Uuid;
 
+use super::conditions::LIVING;
 use super::parts::NewPart;
 use super::verifications::{self, PartsOfVolume, Verifiable};
 use super::{Error, GenericClient, Transaction, clip};
-
-/// Whether a part `x` of an archive `a` is needed: by a version, or by a run that can be gone on with.
-const LIVING: &str = "(a.state IN ('staged', 'closed') OR EXISTS (SELECT 1 FROM version_parts AS n WHERE n.part_id = x.id))";
 
 /// How many parts live on a recording, and the bytes in them.
 pub async fn living_sum(client: &impl GenericClient, recording: Uuid) -> Result<(i64, i64), Error> {

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use jiff::Timestamp;
 use uuid::Uuid;
 
+use super::conditions::put_in;
 use super::{Error, GenericClient, Transaction};
 
 /// What keeps a volume from being written anew, beside the time. Who began to read before it was free may have been told to read it.
@@ -16,8 +17,7 @@ const AT_WORK: &str = "EXISTS (SELECT 1 FROM attempt_volumes AS h WHERE h.held A
 /// not there any more: what the volume still has may be all that is left.
 const UNPROVED: &str = "(x.damage IS NOT NULL OR x.verified_at IS NULL OR NOT EXISTS (SELECT 1 FROM volumes AS w \
      WHERE w.recording_uuid = x.recording_uuid AND w.state NOT IN ('unlabelled', 'quarantined') AND w.suspect_since IS NULL)) \
-     AND EXISTS (SELECT 1 FROM archives AS a WHERE a.id = x.archive_id AND (a.state IN ('staged', 'closed') \
-     OR EXISTS (SELECT 1 FROM version_parts AS n WHERE n.part_id = x.id)))";
+     AND EXISTS (SELECT 1 FROM archives AS a WHERE a.id = x.archive_id AND {LIVING})";
 
 /// Rows `k` for versions that are kept and whose closing record is on a recording, or may be as parts of them were, and on no other one
 /// that is there: a rebuild of the catalog would not know what they are.
@@ -62,11 +62,11 @@ pub async fn volume_list_reusable(
     pool: i64,
     seconds: f64,
 ) -> Result<Vec<Reusable>, Error> {
-    let sql = format!(
+    let sql = put_in(&format!(
         "{RESTED} AND pool_id = $1 AND NOT ({AT_WORK}) \
          AND NOT EXISTS (SELECT 1 FROM parts AS x WHERE x.former_recording = volumes.recording_uuid AND {UNPROVED}) \
          AND NOT EXISTS (SELECT 1 FROM {UNTOLD} AND k.recording = volumes.recording_uuid) ORDER BY freed_at, barcode"
-    );
+    ));
     let rows = client.query(&sql, &[&pool, &seconds]).await?;
     Ok(rows.iter().map(reusable).collect())
 }
@@ -78,12 +78,12 @@ pub async fn volume_list_held(
     pool: Option<i64>,
     seconds: f64,
 ) -> Result<Vec<Reusable>, Error> {
-    let sql = format!(
+    let sql = put_in(&format!(
         "{RESTED} AND (pool_id = $1::bigint OR $1::bigint IS NULL AND NOT EXISTS (SELECT 1 FROM volumes AS z \
          WHERE z.pool_id = volumes.pool_id AND z.state = 'appendable' AND z.suspect_since IS NULL)) AND NOT ({AT_WORK}) \
          AND (EXISTS (SELECT 1 FROM parts AS x WHERE x.former_recording = volumes.recording_uuid AND {UNPROVED}) \
          OR EXISTS (SELECT 1 FROM {UNTOLD} AND k.recording = volumes.recording_uuid)) ORDER BY freed_at, barcode"
-    );
+    ));
     let rows = client.query(&sql, &[&pool, &seconds]).await?;
     Ok(rows.iter().map(reusable).collect())
 }
@@ -101,7 +101,7 @@ pub async fn volume_reuse_on(
     if tx.query_opt(locked, &[&id]).await?.is_none() {
         return Ok(false);
     }
-    let sql = format!(
+    let sql = put_in(&format!(
         "UPDATE volumes SET state = 'labelling', state_reason = NULL, former_recording = recording_uuid, former_end = next_block, \
          recording_uuid = $3, block_size = (SELECT p.block_size FROM pools AS p WHERE p.id = volumes.pool_id), freed_at = NULL, \
          next_tape_file = 0, next_block = 0, byte_count = 0, labelled_at = NULL, written_at = NULL, index_due = false, \
@@ -110,9 +110,8 @@ pub async fn volume_reuse_on(
          AND NOT EXISTS (SELECT 1 FROM parts AS x WHERE x.former_recording = volumes.recording_uuid AND {UNPROVED}) \
          AND NOT EXISTS (SELECT 1 FROM {UNTOLD} AND k.recording = volumes.recording_uuid) \
          AND NOT EXISTS (SELECT 1 FROM parts AS x JOIN archives AS a ON a.id = x.archive_id \
-         WHERE x.recording_uuid = volumes.recording_uuid AND (a.state IN ('staged', 'closed') \
-         OR EXISTS (SELECT 1 FROM version_parts AS n WHERE n.part_id = x.id)))"
-    );
+         WHERE x.recording_uuid = volumes.recording_uuid AND {LIVING})"
+    ));
     Ok(tx.execute(&sql, &[&id, &seconds, &fresh]).await? == 1)
 }
 
@@ -183,12 +182,12 @@ pub async fn recordings_held(
     for (recording, copies) in copies_unproved(client, recordings).await? {
         all.entry(recording).or_default().copies = copies;
     }
-    let sql = format!(
+    let sql = put_in(&format!(
         "SELECT q.recording, count(*) AS n, max(q.home) AS home FROM (SELECT k.recording, (SELECT min(w.barcode) FROM archives AS a \
          JOIN parts AS x ON x.archive_id = a.id JOIN volumes AS w ON w.recording_uuid = x.recording_uuid \
          WHERE a.line_id = k.line_id AND a.version = k.version) AS home FROM {UNTOLD} \
          AND k.recording = ANY($1::uuid[])) AS q GROUP BY q.recording"
-    );
+    ));
     for row in client.query(&sql, &[&recordings]).await? {
         all.entry(row.get(0)).or_default().untold = Some(Untold {
             versions: row.get(1),
@@ -203,13 +202,13 @@ pub async fn copies_unproved(
     client: &impl GenericClient,
     recordings: &[Uuid],
 ) -> Result<HashMap<Uuid, Vec<Unproved>>, Error> {
-    let sql = format!(
+    let sql = put_in(&format!(
         "SELECT x.former_recording, v.barcode, v.suspect_since IS NOT NULL AS suspect, count(*) - count(x.damage) AS unread, \
          count(x.damage) AS damaged FROM parts AS x \
          LEFT JOIN volumes AS v ON v.recording_uuid = x.recording_uuid AND v.state NOT IN ('unlabelled', 'quarantined') \
          WHERE x.former_recording = ANY($1::uuid[]) AND {UNPROVED} GROUP BY x.former_recording, v.barcode, v.suspect_since \
          ORDER BY x.former_recording, v.barcode"
-    );
+    ));
     let mut found: HashMap<Uuid, Vec<Unproved>> = HashMap::new();
     for row in client.query(&sql, &[&recordings]).await? {
         found.entry(row.get(0)).or_default().push(Unproved {
@@ -227,14 +226,14 @@ pub async fn copies_are_read_on(
     tx: &Transaction<'_>,
     recording: Uuid,
 ) -> Result<Option<i64>, Error> {
-    let sql = format!(
+    let sql = put_in(&format!(
         "SELECT count(*) AS all_parts, count(q.job) AS read, max(q.job) FROM (SELECT (SELECT min(j.id) FROM job_parts AS k \
          JOIN jobs AS j ON j.id = k.job_id JOIN volumes AS v ON v.id = j.volume_id WHERE k.part_id = x.id AND j.ended_at IS NULL \
          AND NOT j.cancel_asked AND x.damage IS NULL AND v.recording_uuid = x.recording_uuid \
          AND v.state NOT IN ('unlabelled', 'quarantined') AND v.suspect_since IS NULL \
          AND EXISTS (SELECT 1 FROM elements AS e JOIN libraries AS l ON l.id = e.library_id WHERE e.occupied AND e.barcode = v.barcode \
          AND l.connected AND e.kind <> 'mail-slot')) AS job FROM parts AS x WHERE x.former_recording = $1 AND {UNPROVED}) AS q"
-    );
+    ));
     let row = tx.query_one(&sql, &[&recording]).await?;
     let (all, read): (i64, i64) = (row.get(0), row.get(1));
     Ok(row.get::<_, Option<i64>>(2).filter(|_| all == read))

@@ -31,6 +31,7 @@ pub const SOURCES: &[(&str, &str)] = &[
     source!("checks.rs"),
     source!("cleaning.rs"),
     source!("closings.rs"),
+    source!("conditions.rs"),
     source!("dictionaries.rs"),
     source!("drives.rs"),
     source!("dumps.rs"),
@@ -145,7 +146,10 @@ fn constant_at(source: &str, line: usize) -> Option<&str> {
 
 fn constant(line: &str) -> Option<&str> {
     let line = line.trim_start();
-    let rest = line.strip_prefix("pub ").unwrap_or(line);
+    let rest = ["pub(super) ", "pub "]
+        .into_iter()
+        .find_map(|seen| line.strip_prefix(seen))
+        .unwrap_or(line);
     let (name, value) = rest.strip_prefix("const ")?.split_once(':')?;
     value.trim_start().starts_with("&str").then_some(name)
 }
@@ -180,7 +184,7 @@ fn values(source: &str, literals: &[Literal], line: usize, name: &str) -> Vec<St
         constant(text) == Some(name) || text.trim_start().starts_with(&format!("let {name} "))
     };
     let Some(begin) = lines.iter().take(line).rposition(|text| defines(text)) else {
-        return vec!["1".to_owned()];
+        return vec![shared(name).unwrap_or_else(|| "1".to_owned())];
     };
     let ends = |text: &&str| text.trim_end().ends_with(';');
     let length = lines[begin..].iter().position(ends);
@@ -194,6 +198,14 @@ fn values(source: &str, literals: &[Literal], line: usize, name: &str) -> Vec<St
         return vec!["1".to_owned()];
     }
     chosen
+}
+
+/// The text of a condition that several sources use.
+fn shared(name: &str) -> Option<String> {
+    let (_, source) = SOURCES.iter().find(|(file, _)| *file == "conditions.rs")?;
+    let mut literals = literals(source).into_iter();
+    let found = literals.find(|literal| constant_at(source, literal.line) == Some(name));
+    found.map(|literal| literal.text)
 }
 
 /// The statements of a text, each on one line, without comments.
@@ -253,6 +265,7 @@ fn f() {
     let order = if newest { "DESC" } else { "ASC" };
     let sql = format!("SELECT {COLUMNS} FROM t WHERE n < {most} ORDER BY a {order}");
     let one = format!("{SELECT} WHERE a = $1");
+    let living = put_in("SELECT a.id FROM archives AS a JOIN parts AS x ON x.archive_id = a.id WHERE {LIVING}");
     let two = "UPDATE t SET a = ';' -- why
                WHERE b = 1; DELETE FROM t";
     let talk = "SELECT: choose one";
@@ -265,6 +278,10 @@ mod tests { const X: &str = "SELECT 1"; }
         let expected = [
             "DELETE FROM t",
             "SELECT a FROM t WHERE a = $1",
+            &format!(
+                "SELECT a.id FROM archives AS a JOIN parts AS x ON x.archive_id = a.id WHERE {}",
+                crate::store::conditions::LIVING
+            ),
             "SELECT a, b FROM t WHERE n < 1 ORDER BY a ASC",
             "SELECT a, b FROM t WHERE n < 1 ORDER BY a DESC",
             "UPDATE t SET a = ';' WHERE b = 1",

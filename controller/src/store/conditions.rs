@@ -1,0 +1,12 @@
+//! What statements of several aggregates ask in the same words, said once.
+//!
+//! A statement has a condition's name in braces where it is to stand. In a text that is formatted the constant itself is put in; in one
+//! that is a constant, [`put_in`] does it when the statement is sent. Each condition says which names it expects of the tables around it.
+
+/// Whether a part `x` of an archive `a` is needed: by a version, or by a run that can be gone on with.
+pub(super) const LIVING: &str = "(a.state IN ('staged', 'closed') OR EXISTS (SELECT 1 FROM version_parts AS n WHERE n.part_id = x.id))";
+
+/// A statement with the conditions that it names.
+pub(super) fn put_in(sql: &str) -> String {
+    sql.replace("{LIVING}", LIVING)
+}
