@@ -6,6 +6,8 @@
 mod asked;
 #[path = "support/cartridges.rs"]
 mod cartridges;
+#[path = "reclaiming/going.rs"]
+mod going;
 #[path = "reclaiming/met.rs"]
 mod met;
 mod served;
@@ -326,15 +328,24 @@ async fn a_volume_with_the_last_closing_record_of_a_kept_version_is_not_given_up
     assert!(!again(&tx).await);
     tx.batch_execute(&told("TAF002L9")).await.unwrap();
     assert!(again(&tx).await);
+    let erase = "INSERT INTO jobs (kind, state, creator, volume_id, cartridge, created_at) \
+                 SELECT 'erase', 'queued', 'test', id, barcode, now() FROM volumes WHERE barcode = 'TAF002L9'";
+    let ended = "UPDATE jobs SET state = 'cancelled', ended_at = now() WHERE kind = 'erase'";
     for (lost, found) in [
         (
             "UPDATE volumes SET suspect_since = now() WHERE barcode = 'TAF002L9'",
             "UPDATE volumes SET suspect_since = NULL",
         ),
+        (erase, ended),
         (
-            "UPDATE parts SET former_recording = NULL, moved_at = NULL, former_tape_file = NULL, former_first_block = NULL, \
-          former_byte_count = NULL, former_table = NULL; DELETE FROM closings WHERE recording_uuid <> (SELECT recording_uuid \
-          FROM volumes WHERE barcode = 'TAF001L9')",
+            &format!(
+                "UPDATE parts SET former_recording = NULL, moved_at = NULL, former_tape_file = NULL, former_first_block = NULL, \
+                 former_byte_count = NULL, former_table = NULL; {erase}"
+            ),
+            ended,
+        ),
+        (
+            "DELETE FROM closings WHERE recording_uuid <> (SELECT recording_uuid FROM volumes WHERE barcode = 'TAF001L9')",
             "UPDATE versions SET expired_at = now()",
         ),
     ] {

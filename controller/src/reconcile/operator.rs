@@ -12,7 +12,8 @@ use crate::store::{Error, Transaction, reuse as needed, versions, volumes};
 /// The drive had begun to erase and did not come to the end.
 const ERASE_BEGUN: &str = "ERASE_INCOMPLETE";
 
-/// Why a waiting job must not begin after all: since it was asked for, something came to live on its volume.
+/// Why a waiting job must not begin after all: since it was asked for, something came to live on its volume, or what it has went
+/// elsewhere, or is about to. Only what is asked here, where one transaction follows the other, proves that not both go.
 pub(super) async fn refusal_on(
     tx: &Transaction<'_>,
     job: &QueuedJob,

@@ -65,7 +65,7 @@ pub(crate) fn kept(barcode: &str, held: &Held) -> Option<Kept> {
     };
     Some(Kept {
         reason: "CLOSING_RECORDS_LAST",
-        what: format!("{what} on no other volume"),
+        what: format!("{what} on no other volume that stays"),
         next: format!("{next}; {force}"),
     })
 }
@@ -85,7 +85,10 @@ fn unproved(barcode: &str, copies: &[Unproved]) -> Option<(String, String)> {
     let lost: i64 = copies.iter().map(lost).sum();
     if lost > 0 {
         return Some((
-            format!("of {} the copies are damaged, or gone", counted(lost)),
+            format!(
+                "of {} the copies are damaged, or gone, or about to be erased",
+                counted(lost)
+            ),
             again,
         ));
     }

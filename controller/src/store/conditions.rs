@@ -6,7 +6,11 @@
 /// Whether a part `x` of an archive `a` is needed: by a version, or by a run that can be gone on with.
 pub(super) const LIVING: &str = "(a.state IN ('staged', 'closed') OR EXISTS (SELECT 1 FROM version_parts AS n WHERE n.part_id = x.id))";
 
+/// Whether a volume `w` has what the catalog says, as far as is known, and keeps it: no job is to write it from its beginning.
+pub(super) const STAYS: &str = "w.state NOT IN ('unlabelled', 'quarantined') AND NOT EXISTS (SELECT 1 FROM jobs AS g WHERE g.ended_at IS NULL \
+     AND g.kind IN ('erase', 'format', 'label') AND (g.volume_id = w.id OR g.cartridge = w.barcode))";
+
 /// A statement with the conditions that it names.
 pub(super) fn put_in(sql: &str) -> String {
-    sql.replace("{LIVING}", LIVING)
+    sql.replace("{LIVING}", LIVING).replace("{STAYS}", STAYS)
 }

@@ -190,6 +190,11 @@ const MIGRATIONS: &[Migration] = &[
         name: "what jobs wait for",
         sql: include_str!("../../migrations/0035_waits.sql"),
     },
+    Migration {
+        number: 36,
+        name: "closing records of an index",
+        sql: include_str!("../../migrations/0036_closings_of_index.sql"),
+    },
 ];
 
 /// The texts of all migrations, in order.

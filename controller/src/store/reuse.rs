@@ -1,11 +1,16 @@
 //! Volumes on which nothing is needed any more: which may be written from their beginning again, and their way back to a label.
+//!
+//! What a volume has may go if it is on another one that stays. Two of them may be asked about at the same moment, and neither may go
+//! since the other one is there. So whether one goes is asked in a transaction of the controller that reconciles, and of those there is one
+//! at a time ([`super::leadership`]): when a recording is given up, and when an erase begins. What goes is not there for whoever asks then:
+//! its recording is given up, or a job is to erase it. That an erase may be ordered is asked, too, but nothing rests on that.
 
 use std::collections::HashMap;
 
 use jiff::Timestamp;
 use uuid::Uuid;
 
-use super::conditions::put_in;
+use super::conditions::{LIVING, STAYS, put_in};
 use super::{Error, GenericClient, Transaction};
 
 /// What keeps a volume from being written anew, beside the time. Who began to read before it was free may have been told to read it.
@@ -14,13 +19,13 @@ const AT_WORK: &str = "EXISTS (SELECT 1 FROM attempt_volumes AS h WHERE h.held A
      OR j.kind IN ('restore', 'feed') AND j.created_at < volumes.freed_at))";
 
 /// A needed part `x` that was copied from a volume, and whose copy nobody has read back, is damaged, may have been written over, or is
-/// not there any more: what the volume still has may be all that is left.
+/// not there any more or about to go: what the volume still has may be all that is left.
 const UNPROVED: &str = "(x.damage IS NOT NULL OR x.verified_at IS NULL OR NOT EXISTS (SELECT 1 FROM volumes AS w \
-     WHERE w.recording_uuid = x.recording_uuid AND w.state NOT IN ('unlabelled', 'quarantined') AND w.suspect_since IS NULL)) \
+     WHERE w.recording_uuid = x.recording_uuid AND {STAYS} AND w.suspect_since IS NULL)) \
      AND EXISTS (SELECT 1 FROM archives AS a WHERE a.id = x.archive_id AND {LIVING})";
 
 /// Rows `k` for versions that are kept and whose closing record is on a recording, or may be as parts of them were, and on no other one
-/// that is there: a rebuild of the catalog would not know what they are.
+/// that stays: a rebuild of the catalog would not know what they are.
 const UNTOLD: &str = "(SELECT i.recording_uuid AS recording, c.line_id, c.version FROM volume_indexes AS i \
      JOIN closings AS c ON c.index_id = i.id UNION SELECT y.former_recording, o.line_id, o.version FROM parts AS y \
      JOIN archives AS o ON o.id = y.archive_id WHERE y.former_recording IS NOT NULL) AS k \
@@ -28,7 +33,7 @@ const UNTOLD: &str = "(SELECT i.recording_uuid AS recording, c.line_id, c.versio
      AND u.lost_reason IS NULL AND (u.state = 'published' OR u.incomplete_reason IS NOT NULL) \
      AND NOT EXISTS (SELECT 1 FROM closings AS e JOIN volume_indexes AS f ON f.id = e.index_id \
      JOIN volumes AS w ON w.recording_uuid = f.recording_uuid WHERE e.line_id = u.line_id AND e.version = u.version \
-     AND f.recording_uuid <> k.recording AND w.state NOT IN ('unlabelled', 'quarantined') AND w.suspect_since IS NULL)";
+     AND f.recording_uuid <> k.recording AND {STAYS} AND w.suspect_since IS NULL)";
 
 /// Volumes on which nothing has been needed for `$2` seconds.
 const RESTED: &str = "SELECT id, barcode, freed_at, recording_uuid FROM volumes WHERE state IN ('appendable', 'full') \
@@ -88,7 +93,7 @@ pub async fn volume_list_held(
     Ok(rows.iter().map(reusable).collect())
 }
 
-/// Gives up what is on such a volume and makes it one that is to be labelled anew, with another recording; what may still be on the
+/// For the controller that reconciles alone: gives up what is on such a volume and makes it one that is to be labelled anew, with another recording; what may still be on the
 /// cartridge is remembered until the label is there. False, and nothing is done, if by now something on it is needed, somebody works
 /// with it, or what is needed of it elsewhere is not proved there ([`Held`]): all that is asked here, of one moment, with the row held.
 pub async fn volume_reuse_on(
@@ -145,7 +150,7 @@ pub async fn volume_needed(client: &impl GenericClient, recording: Uuid) -> Resu
 /// Needed parts that were copied from a recording to one volume and are not proved there.
 #[derive(Debug, Clone)]
 pub struct Unproved {
-    /// Barcode of that volume; none if it is gone, or not to be trusted.
+    /// Barcode of that volume; none if it is gone, about to go, or not to be trusted.
     pub barcode: Option<String>,
     /// Whether that has to be inspected before anybody can say what is on it.
     pub suspect: bool,
@@ -155,7 +160,7 @@ pub struct Unproved {
     pub damaged: i64,
 }
 
-/// Versions whose closing record is on a recording, or may be, and on no other one that is there.
+/// Versions whose closing record is on a recording, or may be, and on no other one that stays.
 #[derive(Debug, Clone)]
 pub struct Untold {
     /// How many.
@@ -185,7 +190,7 @@ pub async fn recordings_held(
     let sql = put_in(&format!(
         "SELECT q.recording, count(*) AS n, max(q.home) AS home FROM (SELECT k.recording, (SELECT min(w.barcode) FROM archives AS a \
          JOIN parts AS x ON x.archive_id = a.id JOIN volumes AS w ON w.recording_uuid = x.recording_uuid \
-         WHERE a.line_id = k.line_id AND a.version = k.version) AS home FROM {UNTOLD} \
+         WHERE a.line_id = k.line_id AND a.version = k.version AND {STAYS}) AS home FROM {UNTOLD} \
          AND k.recording = ANY($1::uuid[])) AS q GROUP BY q.recording"
     ));
     for row in client.query(&sql, &[&recordings]).await? {
@@ -203,11 +208,11 @@ pub async fn copies_unproved(
     recordings: &[Uuid],
 ) -> Result<HashMap<Uuid, Vec<Unproved>>, Error> {
     let sql = put_in(&format!(
-        "SELECT x.former_recording, v.barcode, v.suspect_since IS NOT NULL AS suspect, count(*) - count(x.damage) AS unread, \
+        "SELECT x.former_recording, w.barcode, w.suspect_since IS NOT NULL AS suspect, count(*) - count(x.damage) AS unread, \
          count(x.damage) AS damaged FROM parts AS x \
-         LEFT JOIN volumes AS v ON v.recording_uuid = x.recording_uuid AND v.state NOT IN ('unlabelled', 'quarantined') \
-         WHERE x.former_recording = ANY($1::uuid[]) AND {UNPROVED} GROUP BY x.former_recording, v.barcode, v.suspect_since \
-         ORDER BY x.former_recording, v.barcode"
+         LEFT JOIN volumes AS w ON w.recording_uuid = x.recording_uuid AND {STAYS} \
+         WHERE x.former_recording = ANY($1::uuid[]) AND {UNPROVED} GROUP BY x.former_recording, w.barcode, w.suspect_since \
+         ORDER BY x.former_recording, w.barcode"
     ));
     let mut found: HashMap<Uuid, Vec<Unproved>> = HashMap::new();
     for row in client.query(&sql, &[&recordings]).await? {
@@ -228,10 +233,10 @@ pub async fn copies_are_read_on(
 ) -> Result<Option<i64>, Error> {
     let sql = put_in(&format!(
         "SELECT count(*) AS all_parts, count(q.job) AS read, max(q.job) FROM (SELECT (SELECT min(j.id) FROM job_parts AS k \
-         JOIN jobs AS j ON j.id = k.job_id JOIN volumes AS v ON v.id = j.volume_id WHERE k.part_id = x.id AND j.ended_at IS NULL \
-         AND NOT j.cancel_asked AND x.damage IS NULL AND v.recording_uuid = x.recording_uuid \
-         AND v.state NOT IN ('unlabelled', 'quarantined') AND v.suspect_since IS NULL \
-         AND EXISTS (SELECT 1 FROM elements AS e JOIN libraries AS l ON l.id = e.library_id WHERE e.occupied AND e.barcode = v.barcode \
+         JOIN jobs AS j ON j.id = k.job_id JOIN volumes AS w ON w.id = j.volume_id WHERE k.part_id = x.id AND j.ended_at IS NULL \
+         AND NOT j.cancel_asked AND x.damage IS NULL AND w.recording_uuid = x.recording_uuid \
+         AND {STAYS} AND w.suspect_since IS NULL \
+         AND EXISTS (SELECT 1 FROM elements AS e JOIN libraries AS l ON l.id = e.library_id WHERE e.occupied AND e.barcode = w.barcode \
          AND l.connected AND e.kind <> 'mail-slot')) AS job FROM parts AS x WHERE x.former_recording = $1 AND {UNPROVED}) AS q"
     ));
     let row = tx.query_one(&sql, &[&recording]).await?;

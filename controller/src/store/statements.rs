@@ -278,12 +278,12 @@ mod tests { const X: &str = "SELECT 1"; }
         let expected = [
             "DELETE FROM t",
             "SELECT a FROM t WHERE a = $1",
+            "SELECT a, b FROM t WHERE n < 1 ORDER BY a ASC",
+            "SELECT a, b FROM t WHERE n < 1 ORDER BY a DESC",
             &format!(
                 "SELECT a.id FROM archives AS a JOIN parts AS x ON x.archive_id = a.id WHERE {}",
                 crate::store::conditions::LIVING
             ),
-            "SELECT a, b FROM t WHERE n < 1 ORDER BY a ASC",
-            "SELECT a, b FROM t WHERE n < 1 ORDER BY a DESC",
             "UPDATE t SET a = ';' WHERE b = 1",
         ];
         let found: Vec<String> = found.into_iter().collect();
