@@ -14,6 +14,8 @@ mod served;
 #[path = "units/site.rs"]
 mod site;
 mod support;
+#[path = "reclaiming/twice.rs"]
+mod twice;
 mod units;
 #[allow(dead_code)]
 #[path = "support/world.rs"]

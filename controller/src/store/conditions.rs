@@ -1,4 +1,4 @@
-//! What statements of several aggregates ask in the same words, said once.
+//! What statements ask in the same words, said once.
 //!
 //! A statement has a condition's name in braces where it is to stand. In a text that is formatted the constant itself is put in; in one
 //! that is a constant, [`put_in`] does it when the statement is sent. Each condition says which names it expects of the tables around it.
@@ -10,7 +10,23 @@ pub(super) const LIVING: &str = "(a.state IN ('staged', 'closed') OR EXISTS (SEL
 pub(super) const STAYS: &str = "w.state NOT IN ('unlabelled', 'quarantined') AND NOT EXISTS (SELECT 1 FROM jobs AS g WHERE g.ended_at IS NULL \
      AND g.kind IN ('erase', 'format', 'label') AND (g.volume_id = w.id OR g.cartridge = w.barcode))";
 
+/// Whether a part `x` is where the catalog has it: somebody has read it there, it was sound, and its volume stays and is no suspect.
+const PROVED: &str = "(x.damage IS NULL AND x.verified_at IS NOT NULL AND EXISTS (SELECT 1 FROM volumes AS w \
+     WHERE w.recording_uuid = x.recording_uuid AND {STAYS} AND w.suspect_since IS NULL))";
+
+/// Rows `h` of parts and the recordings that they were copied from.
+const COPIED: &str = "(SELECT y.id AS part, y.former_recording AS recording FROM parts AS y WHERE y.former_recording IS NOT NULL \
+     UNION SELECT e.part_id, e.recording_uuid FROM earlier_places AS e) AS h";
+
 /// A statement with the conditions that it names.
 pub(super) fn put_in(sql: &str) -> String {
-    sql.replace("{LIVING}", LIVING).replace("{STAYS}", STAYS)
+    // One that names another one comes first.
+    let all = [
+        ("{PROVED}", PROVED),
+        ("{COPIED}", COPIED),
+        ("{LIVING}", LIVING),
+        ("{STAYS}", STAYS),
+    ];
+    let put = |sql: String, (name, text): (&str, &str)| sql.replace(name, text);
+    all.into_iter().fold(sql.to_owned(), put)
 }

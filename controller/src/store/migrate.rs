@@ -195,6 +195,11 @@ const MIGRATIONS: &[Migration] = &[
         name: "closing records of an index",
         sql: include_str!("../../migrations/0036_closings_of_index.sql"),
     },
+    Migration {
+        number: 37,
+        name: "earlier places of parts",
+        sql: include_str!("../../migrations/0037_earlier_places.sql"),
+    },
 ];
 
 /// The texts of all migrations, in order.

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use uuid::Uuid;
 
-use super::conditions::LIVING;
+use super::conditions::{LIVING, put_in};
 use super::parts::NewPart;
 use super::verifications::{self, PartsOfVolume, Verifiable};
 use super::{Error, GenericClient, Transaction, clip};
@@ -186,6 +186,7 @@ pub async fn part_place_on(
 /// having been left, also when it goes back to where it was before. [`Error::Stale`] if it is not where it was; [`Error::Exists`] if
 /// the tape file is another part's.
 pub async fn part_move_on(tx: &Transaction<'_>, from: &Placed, to: &NewPart) -> Result<(), Error> {
+    earlier_keep_on(tx, from, to).await?;
     // What the old place's volume is said to hold.
     tx.execute(
         "UPDATE volumes SET byte_count = GREATEST(byte_count - (SELECT x.byte_count FROM parts AS x WHERE x.id = $1), 0) \
@@ -220,23 +221,48 @@ pub async fn part_move_on(tx: &Transaction<'_>, from: &Placed, to: &NewPart) -> 
     Error::expect_one(rows, "part")
 }
 
-/// A rescan has met what the part is a copy of, unless it is known where it was before. Nobody was told to read it there.
+/// The part is about to go on from a place where it may not have been proved: then where it was before may have all that is left of it.
+async fn earlier_keep_on(tx: &Transaction<'_>, from: &Placed, to: &NewPart) -> Result<(), Error> {
+    let proved = put_in(
+        "DELETE FROM earlier_places WHERE part_id = $1 AND (recording_uuid = $2 \
+         OR EXISTS (SELECT 1 FROM parts AS x WHERE x.id = $1 AND {PROVED}))",
+    );
+    tx.execute(&proved, &[&from.id, &to.proof.recording])
+        .await?;
+    let unproved = put_in(
+        "INSERT INTO earlier_places (part_id, recording_uuid) SELECT x.id, x.former_recording FROM parts AS x \
+         WHERE x.id = $1 AND x.former_recording <> $2 AND NOT {PROVED} AND NOT EXISTS (SELECT 1 FROM earlier_places AS e \
+         WHERE e.part_id = x.id AND e.recording_uuid = x.former_recording)",
+    );
+    tx.execute(&unproved, &[&from.id, &to.proof.recording])
+        .await?;
+    Ok(())
+}
+
+/// A rescan has met what the part is a copy of, at once or by other copies. Nobody was told to read it there.
 pub async fn part_former_on(tx: &Transaction<'_>, part: i64, at: &NewPart) -> Result<(), Error> {
     let sql = "UPDATE parts SET moved_at = $2, former_recording = $3, former_tape_file = $4, former_first_block = $5, former_byte_count = $6, \
                former_table = CASE WHEN segment_table = $7::bytea THEN NULL ELSE $7::bytea END WHERE id = $1 AND former_recording IS NULL";
-    tx.execute(
-        sql,
-        &[
-            &part,
-            &Timestamp::UNIX_EPOCH,
-            &at.proof.recording,
-            &at.proof.tape_file,
-            &at.first_block,
-            &at.byte_count,
-            &at.segment_table.as_ref(),
-        ],
-    )
-    .await?;
+    let rows = tx
+        .execute(
+            sql,
+            &[
+                &part,
+                &Timestamp::UNIX_EPOCH,
+                &at.proof.recording,
+                &at.proof.tape_file,
+                &at.first_block,
+                &at.byte_count,
+                &at.segment_table.as_ref(),
+            ],
+        )
+        .await?;
+    if rows == 0 {
+        let sql = "INSERT INTO earlier_places (part_id, recording_uuid) SELECT x.id, $2::uuid FROM parts AS x WHERE x.id = $1 \
+                   AND x.former_recording <> $2::uuid AND x.recording_uuid <> $2::uuid AND NOT EXISTS (SELECT 1 FROM earlier_places AS e \
+                   WHERE e.part_id = x.id AND e.recording_uuid = $2::uuid)";
+        tx.execute(sql, &[&part, &at.proof.recording]).await?;
+    }
     Ok(())
 }
 

@@ -18,17 +18,16 @@ const AT_WORK: &str = "EXISTS (SELECT 1 FROM attempt_volumes AS h WHERE h.held A
      OR EXISTS (SELECT 1 FROM jobs AS j WHERE j.ended_at IS NULL AND (j.volume_id = volumes.id OR j.cartridge = volumes.barcode \
      OR j.kind IN ('restore', 'feed') AND j.created_at < volumes.freed_at))";
 
-/// A needed part `x` that was copied from a volume, and whose copy nobody has read back, is damaged, may have been written over, or is
-/// not there any more or about to go: what the volume still has may be all that is left.
-const UNPROVED: &str = "(x.damage IS NOT NULL OR x.verified_at IS NULL OR NOT EXISTS (SELECT 1 FROM volumes AS w \
-     WHERE w.recording_uuid = x.recording_uuid AND {STAYS} AND w.suspect_since IS NULL)) \
+/// Needed parts `x` that were copied from a recording `h`, once or more often, and whose last copy nobody has read back, is damaged, may
+/// have been written over, or is not there any more or about to go: what `h` still has may be all that is left.
+const UNPROVED: &str = "{COPIED} JOIN parts AS x ON x.id = h.part WHERE NOT {PROVED} \
      AND EXISTS (SELECT 1 FROM archives AS a WHERE a.id = x.archive_id AND {LIVING})";
 
 /// Rows `k` for versions that are kept and whose closing record is on a recording, or may be as parts of them were, and on no other one
 /// that stays: a rebuild of the catalog would not know what they are.
 const UNTOLD: &str = "(SELECT i.recording_uuid AS recording, c.line_id, c.version FROM volume_indexes AS i \
-     JOIN closings AS c ON c.index_id = i.id UNION SELECT y.former_recording, o.line_id, o.version FROM parts AS y \
-     JOIN archives AS o ON o.id = y.archive_id WHERE y.former_recording IS NOT NULL) AS k \
+     JOIN closings AS c ON c.index_id = i.id UNION SELECT h.recording, o.line_id, o.version FROM {COPIED} \
+     JOIN parts AS x ON x.id = h.part JOIN archives AS o ON o.id = x.archive_id) AS k \
      JOIN versions AS u ON u.line_id = k.line_id AND u.version = k.version WHERE u.closing IS NOT NULL AND u.expired_at IS NULL \
      AND u.lost_reason IS NULL AND (u.state = 'published' OR u.incomplete_reason IS NOT NULL) \
      AND NOT EXISTS (SELECT 1 FROM closings AS e JOIN volume_indexes AS f ON f.id = e.index_id \
@@ -69,7 +68,7 @@ pub async fn volume_list_reusable(
 ) -> Result<Vec<Reusable>, Error> {
     let sql = put_in(&format!(
         "{RESTED} AND pool_id = $1 AND NOT ({AT_WORK}) \
-         AND NOT EXISTS (SELECT 1 FROM parts AS x WHERE x.former_recording = volumes.recording_uuid AND {UNPROVED}) \
+         AND NOT EXISTS (SELECT 1 FROM {UNPROVED} AND h.recording = volumes.recording_uuid) \
          AND NOT EXISTS (SELECT 1 FROM {UNTOLD} AND k.recording = volumes.recording_uuid) ORDER BY freed_at, barcode"
     ));
     let rows = client.query(&sql, &[&pool, &seconds]).await?;
@@ -86,7 +85,7 @@ pub async fn volume_list_held(
     let sql = put_in(&format!(
         "{RESTED} AND (pool_id = $1::bigint OR $1::bigint IS NULL AND NOT EXISTS (SELECT 1 FROM volumes AS z \
          WHERE z.pool_id = volumes.pool_id AND z.state = 'appendable' AND z.suspect_since IS NULL)) AND NOT ({AT_WORK}) \
-         AND (EXISTS (SELECT 1 FROM parts AS x WHERE x.former_recording = volumes.recording_uuid AND {UNPROVED}) \
+         AND (EXISTS (SELECT 1 FROM {UNPROVED} AND h.recording = volumes.recording_uuid) \
          OR EXISTS (SELECT 1 FROM {UNTOLD} AND k.recording = volumes.recording_uuid)) ORDER BY freed_at, barcode"
     ));
     let rows = client.query(&sql, &[&pool, &seconds]).await?;
@@ -112,7 +111,7 @@ pub async fn volume_reuse_on(
          next_tape_file = 0, next_block = 0, byte_count = 0, labelled_at = NULL, written_at = NULL, index_due = false, \
          index_tries = 0, index_omitted = false WHERE id = $1 AND state IN ('appendable', 'full') AND suspect_since IS NULL \
          AND freed_at <= clock_timestamp() - $2::float8 * interval '1 second' AND NOT ({AT_WORK}) \
-         AND NOT EXISTS (SELECT 1 FROM parts AS x WHERE x.former_recording = volumes.recording_uuid AND {UNPROVED}) \
+         AND NOT EXISTS (SELECT 1 FROM {UNPROVED} AND h.recording = volumes.recording_uuid) \
          AND NOT EXISTS (SELECT 1 FROM {UNTOLD} AND k.recording = volumes.recording_uuid) \
          AND NOT EXISTS (SELECT 1 FROM parts AS x JOIN archives AS a ON a.id = x.archive_id \
          WHERE x.recording_uuid = volumes.recording_uuid AND {LIVING})"
@@ -208,11 +207,10 @@ pub async fn copies_unproved(
     recordings: &[Uuid],
 ) -> Result<HashMap<Uuid, Vec<Unproved>>, Error> {
     let sql = put_in(&format!(
-        "SELECT x.former_recording, w.barcode, w.suspect_since IS NOT NULL AS suspect, count(*) - count(x.damage) AS unread, \
-         count(x.damage) AS damaged FROM parts AS x \
-         LEFT JOIN volumes AS w ON w.recording_uuid = x.recording_uuid AND {STAYS} \
-         WHERE x.former_recording = ANY($1::uuid[]) AND {UNPROVED} GROUP BY x.former_recording, w.barcode, w.suspect_since \
-         ORDER BY x.former_recording, w.barcode"
+        "SELECT q.recording, w.barcode, w.suspect_since IS NOT NULL AS suspect, count(*) - count(q.damage) AS unread, \
+         count(q.damage) AS damaged FROM (SELECT h.recording, x.recording_uuid AS copy, x.damage FROM {UNPROVED} \
+         AND h.recording = ANY($1::uuid[])) AS q LEFT JOIN volumes AS w ON w.recording_uuid = q.copy AND {STAYS} \
+         GROUP BY q.recording, w.barcode, w.suspect_since ORDER BY q.recording, w.barcode"
     ));
     let mut found: HashMap<Uuid, Vec<Unproved>> = HashMap::new();
     for row in client.query(&sql, &[&recordings]).await? {
@@ -237,7 +235,7 @@ pub async fn copies_are_read_on(
          AND NOT j.cancel_asked AND x.damage IS NULL AND w.recording_uuid = x.recording_uuid \
          AND {STAYS} AND w.suspect_since IS NULL \
          AND EXISTS (SELECT 1 FROM elements AS e JOIN libraries AS l ON l.id = e.library_id WHERE e.occupied AND e.barcode = w.barcode \
-         AND l.connected AND e.kind <> 'mail-slot')) AS job FROM parts AS x WHERE x.former_recording = $1 AND {UNPROVED}) AS q"
+         AND l.connected AND e.kind <> 'mail-slot')) AS job FROM {UNPROVED} AND h.recording = $1) AS q"
     ));
     let row = tx.query_one(&sql, &[&recording]).await?;
     let (all, read): (i64, i64) = (row.get(0), row.get(1));
