@@ -14,6 +14,8 @@ mod partial;
 #[path = "support/runs.rs"]
 mod runs;
 mod support;
+#[path = "rebuilding/unread.rs"]
+mod unread;
 #[allow(dead_code)]
 #[path = "support/world.rs"]
 mod world;

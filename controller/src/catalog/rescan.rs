@@ -558,14 +558,16 @@ impl Intake {
         }
         let (file, block) = (bigint(trailer.next_tape_file)?, bigint(trailer.next_block)?);
         rebuilds::recording_reach_on(&tx, recording, file, block).await?;
+        orphans::recording_weigh_on(&tx, recording).await?;
         if trailer.open {
             let why = "nothing closes its last tape file";
             orphans::recording_verdict_on(&tx, recording, "read-only", why).await?;
         }
         if !trailer.problems.is_empty() {
             // Nothing may take for free what could not be read this time.
-            let why = "tape files of it could not be taken in by a rebuild";
-            orphans::recording_verdict_on(&tx, recording, "read-only", why).await?;
+            orphans::recording_unread_on(&tx, recording).await?;
+        } else if !trailer.open && self.put_off.is_empty() {
+            orphans::recording_read_on(&tx, recording).await?;
         }
         let unreadable = trailer.problems.iter();
         let unreadable = unreadable.map(|problem| (problem.tape_file, problem.reason.as_str()));

@@ -101,6 +101,43 @@ pub async fn orphan_add_on(
     Ok(())
 }
 
+/// Why a volume is read only of which a rescan could not read everything: one that took more until then, and one that was full.
+const UNREAD: [&str; 2] = [
+    "tape files of it could not be taken in by a rebuild",
+    "it was full, and tape files of it could not be taken in by a rebuild",
+];
+
+/// A rescan could not read everything on a recording: it is read only until one can.
+pub async fn recording_unread_on(tx: &Transaction<'_>, recording: Uuid) -> Result<(), Error> {
+    let [open, full] = UNREAD;
+    let sql = "UPDATE volumes SET state = 'read-only', state_reason = CASE WHEN state = 'full' THEN $3::varchar ELSE $2::varchar END \
+               WHERE recording_uuid = $1 AND state IN ('appendable', 'full')";
+    tx.execute(sql, &[&recording, &open, &full]).await?;
+    Ok(())
+}
+
+/// A rescan has read everything on a recording: if it is read only since an earlier one could not, and for no other reason, it is what
+/// it was before.
+pub async fn recording_read_on(tx: &Transaction<'_>, recording: Uuid) -> Result<(), Error> {
+    let [open, full] = UNREAD;
+    let sql = "UPDATE volumes SET state = CASE WHEN state_reason = $3 THEN 'full' ELSE 'appendable' END, state_reason = NULL \
+               WHERE recording_uuid = $1 AND state = 'read-only' AND state_reason IN ($2, $3)";
+    tx.execute(sql, &[&recording, &open, &full]).await?;
+    Ok(())
+}
+
+/// A recording has the bytes of the parts and indexes on it.
+pub async fn recording_weigh_on(tx: &Transaction<'_>, recording: Uuid) -> Result<(), Error> {
+    // Held first, so that what others took from it meanwhile is seen.
+    let sql = "SELECT id FROM volumes WHERE recording_uuid = $1 FOR UPDATE";
+    tx.query_opt(sql, &[&recording]).await?;
+    let sql = "UPDATE volumes SET byte_count = ((SELECT COALESCE(sum(x.byte_count), 0) FROM parts AS x WHERE x.recording_uuid = $1) \
+               + (SELECT COALESCE(sum(i.byte_count), 0) FROM volume_indexes AS i WHERE i.recording_uuid = $1))::bigint \
+               WHERE recording_uuid = $1 AND state NOT IN ('labelling', 'unlabelled')";
+    tx.execute(sql, &[&recording]).await?;
+    Ok(())
+}
+
 /// Takes a recording out of use: `full`, `read-only` or `quarantined`. A worse state is never made better. False if there is
 /// no such recording.
 pub async fn recording_verdict_on(
@@ -116,8 +153,10 @@ pub async fn recording_verdict_on(
     };
     let rows = tx
         .execute(
-            "UPDATE volumes SET state = $2, state_reason = $3 WHERE recording_uuid = $1 AND state = ANY($4::varchar[])",
-            &[&recording, &state, &clip(reason, 400), &better],
+            // What a rescan can take back gives way to what it can't.
+            "UPDATE volumes SET state = $2, state_reason = $3 WHERE recording_uuid = $1 AND (state = ANY($4::varchar[]) \
+             OR state = 'read-only' AND $2 = 'read-only' AND state_reason = ANY($5::varchar[]))",
+            &[&recording, &state, &clip(reason, 400), &better, &UNREAD.as_slice()],
         )
         .await?;
     Ok(rows == 1 || recording_get(tx, recording).await?.is_some())

@@ -157,10 +157,20 @@ pub async fn empty() -> (World, AssignmentKey) {
 }
 
 pub async fn scan(world: &World, key: AssignmentKey, cartridge: &Cartridge) -> Result<(), Error> {
+    scan_ended(world, key, cartridge, ScanTrailer::default()).await
+}
+
+/// The same that says more of how it ended.
+pub async fn scan_ended(
+    world: &World,
+    key: AssignmentKey,
+    cartridge: &Cartridge,
+    end: ScanTrailer,
+) -> Result<(), Error> {
     let trailer = Message::Trailer(ScanTrailer {
         next_tape_file: cartridge.end.0,
         next_block: cartridge.end.1,
-        ..ScanTrailer::default()
+        ..end
     });
     let last = async {
         Ok(ReportScanRequest {
