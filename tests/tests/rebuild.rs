@@ -163,7 +163,7 @@ fn end_of(system: &System, barcode: &str) -> String {
 #[test]
 fn a_lost_installation_comes_back_from_its_cartridges() {
     let mut system = System::start(Options {
-        cartridges: 2,
+        cartridges: 3,
         controller: "index_after = \"0s\"\n".into(),
         ..Options::default()
     })
@@ -250,7 +250,22 @@ fn a_lost_installation_comes_back_from_its_cartridges() {
     only_what_is_certain(&system, &tree, &copies[2]);
 
     taf(&system, &["catalog", "rebuild", "--all", "--dry-run"]);
-    taf(&system, &["catalog", "rebuild", "--all"]);
+    let said = system.taf(&["catalog", "rebuild", "--all", "--json"]);
+    let said = said.unwrap().expect(0).unwrap();
+    assert!(
+        said.stderr.contains("1 cartridge is blank"),
+        "{}",
+        said.text()
+    );
+    let jobs = said.json().unwrap();
+    let blank = |job: &&serde_json::Value| {
+        job["volume"] == "volumes/TAF003L8" && job["error"]["reason"] == "BLANK"
+    };
+    let jobs = jobs["jobs"].as_array().unwrap();
+    assert_eq!((jobs.len(), jobs.iter().filter(blank).count()), (3, 1));
+    // One that is named is thought to hold something.
+    let named = system.taf(&["catalog", "rebuild", "TAF003L8"]);
+    assert!(named.unwrap().expect(1).unwrap().stderr.contains("BLANK"));
     assert_eq!(numbers(&system), ["1", "2", "3", "4", "5"]);
     for (at, copy) in copies.iter().enumerate() {
         equals(&system, at + 1, copy, &tree, &format!("with-{}", at + 1));

@@ -5,7 +5,7 @@ use taf_proto::v1::{self, Preview};
 
 use crate::client::Client;
 use crate::failure::{Exit, Failure};
-use crate::follow::{detached, detached_all, follow, follow_all};
+use crate::follow::{Excuse, detached, detached_all, follow, follow_all_but};
 use crate::output::{Output, Rows};
 use crate::preview;
 
@@ -84,12 +84,15 @@ impl Order {
         }
         follow(client, answer.job(), out).await
     }
-    /// The same for what was ordered of several things, each with its answer; `what` they are is the table's heading.
+
+    /// The same for what was ordered of several things, each with its answer; `what` they are is the table's heading. No job counts
+    /// as failed that `excuse` has words for.
     pub async fn conclude_all<A: Answer>(
         self,
         client: &Client,
         what: &'static str,
         asked: Vec<(String, A)>,
+        excuse: Excuse<'_>,
         out: &mut Output,
     ) -> Result<Exit, Failure> {
         let (names, answers): (Vec<_>, Vec<_>) = asked.into_iter().unzip();
@@ -107,6 +110,6 @@ impl Order {
         if self.detach {
             return detached_all(&jobs, out);
         }
-        follow_all(client, &jobs, out).await
+        follow_all_but(client, &jobs, excuse, out).await
     }
 }

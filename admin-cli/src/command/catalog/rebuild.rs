@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use taf_proto::v1::{IncompleteVersion, ListIncompleteVersionsRequest, RescanVolumeRequest};
+use taf_proto::v1::{IncompleteVersion, Job, ListIncompleteVersionsRequest, RescanVolumeRequest};
 
 use crate::client::{Client, all, read, request_id};
 use crate::command::library::libraries;
@@ -11,6 +11,9 @@ use crate::failure::{Exit, Failure};
 use crate::human;
 use crate::output::{Output, Rows, say};
 use crate::resource::{id, name};
+
+/// Why nothing comes back from a cartridge that holds nothing.
+const BLANK: &str = "BLANK";
 
 /// Take what is on cartridges into the catalog
 ///
@@ -33,7 +36,7 @@ pub struct Rebuild {
     /// Barcodes
     #[arg(value_name = "BARCODE", required_unless_present_any = ["all", "status"])]
     barcodes: Vec<String>,
-    /// Every cartridge in every library, but for cleaning cartridges
+    /// Every cartridge in every library, but for cleaning cartridges; those that are blank are counted
     #[arg(long, conflicts_with = "barcodes")]
     all: bool,
     /// With --all: only those in this library
@@ -73,10 +76,24 @@ impl Rebuild {
             let answer = client.volumes().rescan_volume(request).await?.into_inner();
             asked.push((id(barcode).to_owned(), answer));
         }
+        // Of all that are there some may hold nothing. One that was named is thought to hold something.
+        let (all, mut blank) = (self.all, 0);
+        let mut excuse = |job: &Job| {
+            let is_blank = job.error.as_ref().is_some_and(|e| e.reason == BLANK);
+            (all && is_blank).then(|| {
+                blank += 1;
+                format!("{}: blank: nothing on it", id(&job.volume))
+            })
+        };
         let exit = self
             .order
-            .conclude_all(&client, "CARTRIDGE", asked, out)
-            .await?;
+            .conclude_all(&client, "CARTRIDGE", asked, &mut excuse, out)
+            .await;
+        if blank > 0 {
+            let count = human::counted(blank, "cartridge is", "cartridges are");
+            say(format!("{count} blank"));
+        }
+        let exit = exit?;
         if self.order.dry_run || self.order.detach {
             return Ok(exit);
         }

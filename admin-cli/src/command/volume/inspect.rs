@@ -61,7 +61,9 @@ impl Inspect {
         if let [(_, answer)] = asked.as_slice() {
             return self.order.conclude(&client, answer, out).await;
         }
-        self.order.conclude_all(&client, "VOLUME", asked, out).await
+        self.order
+            .conclude_all(&client, "VOLUME", asked, &mut |_| None, out)
+            .await
     }
 
     /// Barcodes of the volumes to inspect that are in a library; says of the others that they are not.
