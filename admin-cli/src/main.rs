@@ -11,6 +11,7 @@ mod failure;
 mod flow;
 mod follow;
 mod human;
+mod incomplete;
 mod iscsi;
 mod login;
 mod next_step;

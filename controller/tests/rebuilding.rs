@@ -1,4 +1,5 @@
-//! A catalog that is lost and comes back from its cartridges: in any order, twice, and with one of them missing at first.
+//! A catalog that is lost and comes back from its cartridges: in any order, twice, with one of them missing at first, and with what
+//! failed attempts left on them.
 //!
 //! `TAF_REBUILD_SEEDS` random courses are played, four if it is not set.
 #![allow(clippy::unwrap_used, missing_docs)]
@@ -14,6 +15,8 @@ mod partial;
 #[path = "support/runs.rs"]
 mod runs;
 mod support;
+#[path = "rebuilding/unclaimed.rs"]
+mod unclaimed;
 #[path = "rebuilding/unread.rs"]
 mod unread;
 #[allow(dead_code)]
@@ -22,12 +25,12 @@ mod world;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use cartridges::{Cartridge, cartridges, empty, raw, scan};
+use cartridges::{Cartridge, as_seen, cartridges, empty, newest, raw, rescanning, scan};
 use prost::Message as _;
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom as _;
 use rand::{Rng, SeedableRng};
-use runs::{files, make, sizes};
+use runs::{fail, files, make, sizes};
 use taf_core::catalog::Kind;
 use taf_format::index::{Body, ClosingRecord};
 use taf_proto::agent::AssignmentKey;
@@ -98,19 +101,35 @@ async fn played(random: &mut StdRng) -> Lost {
         recordings.push(recording);
     }
     drop(client);
-    let mut trees = BTreeMap::new();
+    let (mut trees, mut left) = (BTreeMap::new(), Vec::new());
     let mut tree = edited(random, &Tree::default());
     for version in 1..=random.random_range(3..8) {
         let on = recordings[random.random_range(0..recordings.len())];
-        world = world.on(on).await;
         let kind = [
             Kind::Full,
             Kind::Incremental,
             Kind::Incremental,
             Kind::Differential,
         ][random.random_range(0..4)];
+        // Before it some fail that were to be of another kind, so that nobody goes on with what they left.
+        while version > 1 && random.random_bool(0.3) {
+            let failed = recordings[random.random_range(0..recordings.len())];
+            world = world.on(failed).await;
+            let other = match kind {
+                Kind::Full => Kind::Incremental,
+                _ => Kind::Full,
+            };
+            let attempt = world.attempt_at(other).await;
+            if attempt.opened.opening.kind != kind
+                && fail(&world, &attempt, &edited(random, &tree)).await
+            {
+                left.extend(newest(&world, failed).await);
+            }
+        }
+        world = world.on(on).await;
         let attempt = world.attempt_at(kind).await;
         assert_eq!(attempt.opened.version, version);
+        assert!(!attempt.opened.opening.resumes);
         make(&world, &attempt, &tree).await;
         trees.insert(version, tree.clone());
         tree = edited(random, &tree);
@@ -127,15 +146,25 @@ async fn played(random: &mut StdRng) -> Lost {
         .query_one("SELECT line_uuid FROM lines WHERE id = $1", &[&world.line])
         .await
         .unwrap();
+    let mut cartridges = cartridges(&world).await;
+    for cartridge in &mut cartridges {
+        cartridge.records = as_seen(&cartridge.records, &left);
+    }
     Lost {
         trees,
-        cartridges: cartridges(&world).await,
+        cartridges,
         closings: closings.collect(),
         line: line.get(0),
     }
 }
 
 impl Lost {
+    /// Whether an archive is one of a version.
+    fn lists(&self, ordinal: u32) -> bool {
+        let mut archives = self.closings.iter().flat_map(|c| &c.archives);
+        archives.any(|archive| archive.ordinal == ordinal)
+    }
+
     /// The version whose closing record, on one of these cartridges, says what a version needs: its own, or, if it had nothing of its own,
     /// that of the one before it.
     fn told(&self, version: i64, cartridges: &[Cartridge]) -> Option<i64> {
@@ -204,6 +233,12 @@ async fn course(seed: u64) {
         if random.random_bool(0.3) {
             scan(&world, key, cartridge).await.unwrap();
         }
+        // Whatever is whole by now is what it was.
+        rebuilt_line(&mut world, &lost).await;
+        for version in standing(&world).await.0 {
+            let (shown, was) = (files(&world, version).await, sizes(&lost.trees[&version]));
+            assert_eq!(shown, was, "version {version}");
+        }
     }
 
     // Without one cartridge: what needs nothing of it is as it was, and nothing else is shown.
@@ -249,6 +284,8 @@ async fn course(seed: u64) {
     assert!(lacking.is_empty(), "{lacking:?}");
     let recorded = lost.closings.iter().filter(|c| !c.archives.is_empty());
     let last = recorded.map(|c| c.version as i64).max().unwrap();
+    let open = format!("archives WHERE state IN ('closed', 'unclaimed') AND version <= {last}");
+    assert_eq!(world.count(&open).await, 0, "whose each archive is, is known");
     assert_eq!(
         whole,
         (1..=last).collect(),
@@ -273,6 +310,7 @@ async fn course(seed: u64) {
     make(&world, &attempt, &lost.trees[&last]).await;
     assert_eq!(world.count("parts").await, parts, "nothing had changed");
     assert_eq!(files(&world, last + 1).await, sizes(&lost.trees[&last]));
+    assert_eq!(world.count("pages_unclaimed").await, 0);
 }
 
 #[tokio::test]
@@ -383,13 +421,7 @@ async fn a_backup_goes_on_above_what_is_not_whole() {
         make(&world, &attempt, &tree).await;
 
         // The missing one comes later, and all is as it was.
-        let mut client = world.store.client().await.unwrap();
-        let tx = client.transaction().await.unwrap();
-        let sql = "INSERT INTO jobs (kind, state, creator, volume_id, created_at) VALUES ('rescan', 'running', 'test', $1, now()) RETURNING id";
-        world.end_attempts().await;
-        let job: i64 = tx.query_one(sql, &[&world.volume_id]).await.unwrap().get(0);
-        let (_, key) = world.attempt_on(&tx, job).await;
-        tx.commit().await.unwrap();
+        let key = rescanning(&world).await;
         scan(&world, key, withheld).await.unwrap();
         let (_, lacking) = standing(&world).await;
         assert!(lacking.is_empty(), "{lacking:?}");

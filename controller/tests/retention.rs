@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use served::{reason, signed};
 use site::{AT_DRIVE, DRIVE, Site, Units, VOLUME, written};
+use taf_controller::catalog::vacuum;
 use taf_controller::services::timestamp;
 use taf_controller::store;
 use taf_proto::agent::assignment::Work;
@@ -22,8 +23,10 @@ use taf_proto::agent::result::Done;
 use taf_proto::agent::{AssignmentKey, LabelDone};
 use taf_proto::v1::retention_service_client::RetentionServiceClient;
 use taf_proto::v1::{self, plan_service_client::PlanServiceClient};
+use taf_proto::v1::version_service_client::VersionServiceClient;
 use taf_proto::v1::{
-    ExpireVersionRequest, ExpireVersionResponse, HoldVersionRequest, LockVersionRequest,
+    ExpireVersionRequest, ExpireVersionResponse, HoldVersionRequest, ListIncompleteVersionsRequest,
+    LockVersionRequest,
     PreviewRetentionRequest, ReleaseVersionRequest, Retention, RetentionDecision,
     TagVersionRequest, UpdatePlanRequest, VolumeState,
 };
@@ -285,6 +288,13 @@ async fn a_version_that_is_not_whole_is_given_up_by_force_and_its_volume_is_free
         assert_eq!(needed, "VERSION_NEEDED");
     }
     expire(&site, &same, (true, false)).await.unwrap();
+    let released = "SELECT count(*) FROM versions WHERE version = 2 AND pages_gone";
+    within("the release of what it needed", async {
+        while site.served.count(released).await == 0 {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    })
+    .await;
 
     // What would be lost must be known first.
     for dry_run in [true, false] {
@@ -316,6 +326,55 @@ async fn a_version_that_is_not_whole_is_given_up_by_force_and_its_volume_is_free
     .await;
     let gone = "SELECT count(*) FROM versions WHERE pages_gone AND state = 'staged'";
     assert_eq!(site.served.count(gone).await, 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_number_of_which_no_record_tells_is_named_and_given_up_by_force() {
+    let site = Site::new().await;
+    let units = site.units().await;
+    let name = site.backed_up(&units, "daily").await;
+    let incomplete = async || {
+        let mut versions = VersionServiceClient::new(site.served.channel(None).await);
+        let request = signed(&site.token, ListIncompleteVersionsRequest::default());
+        let answer = versions.list_incomplete_versions(request).await;
+        answer.unwrap().into_inner().versions
+    };
+    assert!(incomplete().await.is_empty());
+    // As after a rebuild that has met its part, and no closing record.
+    for sql in [
+        "DELETE FROM version_parts",
+        "DELETE FROM versions",
+        "UPDATE lines SET head = 0",
+        "UPDATE archives SET state = 'unclaimed'",
+    ] {
+        site.served.sql(sql).await;
+    }
+    let told = incomplete().await.remove(0);
+    assert_eq!((&told.name, told.number), (&name, 1));
+    assert_eq!(told.plan, "plans/daily");
+    assert!(told.nothing_known && told.start_time.is_none() && !told.archive);
+    let parts = format!("parts of it are on {VOLUME}");
+    let part = format!("1 part of it is on {VOLUME}");
+    let why = &told.reason;
+    assert!(why.contains(&parts) || why.contains(&part), "{why}");
+
+    let refused = expire(&site, &name, (false, false)).await;
+    assert_eq!(reason(refused), "VERSION_INCOMPLETE");
+    let would = expire(&site, &name, (false, true)).await.unwrap();
+    assert_eq!(would.incomplete_reason, told.reason);
+    assert!(would.lost_unknown && would.freed_part_count > 0 && would.freed_byte_count > 0);
+    assert_eq!(would.freed_volumes, [format!("volumes/{VOLUME}")]);
+    assert_eq!(would.waiting_for, "");
+    assert_eq!(incomplete().await, [told], "nothing was done");
+    assert_eq!(expire(&site, &name, (true, false)).await.unwrap(), would);
+    assert!(incomplete().await.is_empty());
+    assert_eq!(
+        reason(expire(&site, &name, (true, false)).await),
+        "RESOURCE_NOT_FOUND"
+    );
+    vacuum::free_volumes(&site.served.app.store).await.unwrap();
+    let free = "SELECT count(*) FROM volumes WHERE freed_at IS NOT NULL";
+    assert_eq!(site.served.count(free).await, 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -11,7 +11,8 @@ use uuid::Uuid;
 use crate::store::parts::{Left, Span};
 use crate::store::versions::Counts;
 use crate::store::{
-    Error, GenericClient, Transaction, archives, bigint, expiry, indexes, lines, parts, versions,
+    Error, GenericClient, Transaction, archives, bigint, expiry, indexes, lines, parts, unclaimed,
+    versions,
 };
 
 /// Why a mirror has expired that was the current one.
@@ -206,6 +207,8 @@ pub async fn publish_on(
     }
     counts.stored_bytes = left.iter().map(|part| part.span.byte_count).sum();
     versions::version_publish_on(tx, line, version, &counts).await?;
+    // What a rescan met under this number meanwhile, or before, is of another history.
+    unclaimed::version_disown_on(tx, line, version).await?;
     let kind = kind(&staged.kind)?;
     super::closing::close_on(tx, line, version).await?;
     // Somebody may have erased by force what this one was writing on, or building on.

@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use jiff::Timestamp;
 use prost::Message as _;
 use taf_core::catalog::{Needs, Part};
-use taf_format::index::{CLOSING_VERSION, ClosedPart, ClosingRecord, IndexPart, Need, VersionType};
+use taf_format::index::{CLOSING_VERSION, ClosedPart, ClosingRecord, Need, VersionType};
 use taf_proto::agent::FetchSelectionResponse;
 
 use super::report::uuid;
@@ -19,7 +19,9 @@ use crate::store::pages::{self, Scope};
 use crate::store::partials::End;
 use crate::store::parts::{self, Located};
 use crate::store::rebuilds::{self, Owner, Published, Rebuilt, Waiting};
-use crate::store::{Client, Store, Transaction, bigint, indexes, lines, partials, versions};
+use crate::store::{
+    Client, Store, Transaction, bigint, indexes, lines, partials, unclaimed, versions,
+};
 
 /// Why a version is lost as soon as it is back.
 const GONE: &str = "a volume that it needs was written anew, or erased";
@@ -143,48 +145,59 @@ fn kind_of(of: VersionType) -> Result<&'static str, Error> {
     })
 }
 
-/// Whether an archive may be one of its version's: it is, if nothing is known of that version.
-pub(super) async fn lists(
-    tx: &Transaction<'_>,
-    line: i64,
-    version: i64,
-    archive: Uuid,
-) -> Result<bool, Error> {
-    match rebuilds::version_closing_on(tx, line, version).await? {
-        None => Ok(true),
-        Some(None) => Ok(false),
-        Some(Some(encoded)) => {
-            let record = decode(&encoded)?;
-            let raw = archive.as_bytes().as_slice();
-            Ok(record
-                .archives
-                .iter()
-                .any(|listed| listed.archive_uuid == raw))
-        }
+/// What is known of whether a part is one of its version's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Claim {
+    /// The closing record of the version lists it.
+    Listed,
+    /// It lists the archive, and not this part: that came late.
+    Late,
+    /// It does not list the archive: a failed attempt left it.
+    Unlisted,
+    /// Nothing is known of that version.
+    Untold,
+}
+
+impl Claim {
+    pub(super) async fn of(
+        tx: &Transaction<'_>,
+        line: i64,
+        version: i64,
+        (archive, number): (Uuid, u32),
+    ) -> Result<Self, Error> {
+        let encoded = match rebuilds::version_closing_on(tx, line, version).await? {
+            None => return Ok(Self::Untold),
+            Some(None) => return Ok(Self::Unlisted),
+            Some(Some(encoded)) => encoded,
+        };
+        let record = decode(&encoded)?;
+        let raw = archive.as_bytes().as_slice();
+        let mut archives = record.archives.iter();
+        Ok(match archives.find(|listed| listed.archive_uuid == raw) {
+            None => Self::Unlisted,
+            Some(listed) if listed.parts.iter().any(|part| part.part_number == number) => {
+                Self::Listed
+            }
+            Some(_) => Self::Late,
+        })
     }
 }
 
-/// A part came whose version no record tells of: an attempt may have left it that failed. Until it is counted what came with it, only
-/// what is newer is certain of versions that do not name it.
-pub(super) async fn doubt_on(
+/// Whether a version that is not whole needs a part, by ordinal of its archive and number.
+pub(super) async fn is_needed(
     tx: &Transaction<'_>,
     line: i64,
-    part: &IndexPart,
-) -> Result<(), Error> {
-    let version = bigint(part.version)?;
-    if rebuilds::version_closing_on(tx, line, version)
-        .await?
-        .is_some()
-    {
-        return Ok(());
-    }
-    let (ordinal, number) = (part.archive_ordinal as i32, part.part_number as i32);
-    for (above, closing) in partials::version_list_certain_on(tx, line, (version, ordinal)).await? {
-        if !parts_of(&decode(&closing)?).contains(&(ordinal, number)) {
-            partials::version_doubt_on(tx, line, above, (version, ordinal + 1)).await?;
+    part: (i32, i32),
+) -> Result<bool, Error> {
+    for version in rebuilds::version_list_waiting_on(tx, line).await? {
+        let waiting = rebuilds::version_waiting_on(tx, line, version).await?;
+        if let Some(closing) = waiting.and_then(|waiting| waiting.closing)
+            && parts_of(&decode(&closing)?).contains(&part)
+        {
+            return Ok(true);
         }
     }
-    Ok(())
+    Ok(false)
 }
 
 /// Counts anew what versions lack, of every line that has such. The first error, after all lines were tried.
@@ -221,17 +234,32 @@ pub(super) async fn settle(store: &Store, line: i64) -> Result<(), Error> {
 /// holds the line.
 pub async fn hold_on(tx: &Transaction<'_>, line: i64) -> Result<(), Error> {
     for version in rebuilds::version_list_waiting_on(tx, line).await? {
-        let waiting = rebuilds::version_waiting_on(tx, line, version).await?;
-        if let Some(closing) = waiting.and_then(|waiting| waiting.closing) {
-            let needed = parts_of(&decode(&closing)?);
-            rebuilds::version_parts_hold_on(tx, line, version, &needed).await?;
+        let Some(of) = rebuilds::version_waiting_on(tx, line, version).await? else {
+            continue;
+        };
+        match of.closing {
+            Some(closing) => need_on(tx, line, version, &parts_of(&decode(&closing)?)).await?,
+            None => partials::version_parts_hold_as_on(tx, line, version, of.parent).await?,
         }
     }
     Ok(())
 }
 
+/// A version needs these parts: as far as they are there, they stay, and their rows count.
+async fn need_on(
+    tx: &Transaction<'_>,
+    line: i64,
+    version: i64,
+    needed: &[(i32, i32)],
+) -> Result<(), Error> {
+    unclaimed::part_claim_on(tx, line, needed).await?;
+    rebuilds::version_parts_hold_on(tx, line, version, needed).await?;
+    Ok(())
+}
+
 async fn settle_one(tx: &Transaction<'_>, line: i64, of: &Waiting) -> Result<(), Error> {
     let Some(encoded) = &of.closing else {
+        rebuilds::archive_list_on(tx, line, of.version, &[]).await?;
         if !rebuilds::version_complete_as_on(tx, line, of.version, of.parent).await? {
             let why = match partials::version_end(tx, line, of.parent).await? {
                 Some(end) => same_as_ended(of.parent, end),
@@ -242,10 +270,10 @@ async fn settle_one(tx: &Transaction<'_>, line: i64, of: &Waiting) -> Result<(),
         return Ok(());
     };
     let record = decode(encoded)?;
-    let listed: Vec<i32> = record.archives.iter().map(|a| a.ordinal as i32).collect();
-    rebuilds::archive_unlist_on(tx, line, of.version, &listed).await?;
+    let own: Vec<(i32, i32)> = own_parts(&record).collect();
+    rebuilds::archive_list_on(tx, line, of.version, &own).await?;
     let needed = parts_of(&record);
-    rebuilds::version_parts_hold_on(tx, line, of.version, &needed).await?;
+    need_on(tx, line, of.version, &needed).await?;
     indexes::index_due_of_rebuilt_on(tx, line, of.version).await?;
     // Of what was erased since, the listings are there: such a version is lost, but whole.
     let unmet = partials::part_list_unmet(tx, line, &needed).await?;
@@ -339,14 +367,18 @@ async fn complete(
 
 /// The parts that a version consists of and those that it needs of others, each by ordinal of its archive and number.
 pub(super) fn parts_of(record: &ClosingRecord) -> Vec<(i32, i32)> {
-    let own = record.archives.iter().flat_map(|archive| {
-        let parts = archive.parts.iter();
-        parts.map(|part| (archive.ordinal as i32, part.part_number as i32))
-    });
     let needed = record.needs.iter();
     let needed = needed.map(|need| (need.archive_ordinal as i32, need.part_number as i32));
-    let all: BTreeSet<(i32, i32)> = own.chain(needed).collect();
+    let all: BTreeSet<(i32, i32)> = own_parts(record).chain(needed).collect();
     all.into_iter().collect()
+}
+
+/// Those that it consists of.
+fn own_parts(record: &ClosingRecord) -> impl Iterator<Item = (i32, i32)> + '_ {
+    record.archives.iter().flat_map(|archive| {
+        let parts = archive.parts.iter();
+        parts.map(|part| (archive.ordinal as i32, part.part_number as i32))
+    })
 }
 
 /// Whether two counts of what a version resolves to are the same, in whichever order.

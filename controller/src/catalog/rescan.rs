@@ -2,8 +2,8 @@
 //! what bears this installation's name.
 //!
 //! Each part is a transaction of its own; what the catalog has already stays as it is, so that the same cartridge may come again,
-//! and cartridges in any order. When all of one has come, the versions that are whole now become readable
-//! ([`super::rebuild`]).
+//! and cartridges in any order. Rows of a part lie aside until a closing record names it. When all of a cartridge has come, the
+//! versions that are whole now become readable ([`super::rebuild`]).
 
 use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
@@ -20,6 +20,7 @@ use uuid::Uuid;
 
 use super::Error;
 use super::report::{self, Side, uuid};
+use super::rebuild::Claim;
 use super::{rebuild, relocation, trust};
 use crate::store::archives::Archive;
 use crate::store::issues::{self, Issue};
@@ -29,7 +30,9 @@ use crate::store::parts::{self, NewPart, Proof};
 use crate::store::rebuilds::{self, Labelled};
 use crate::store::reclaims::{self, Placed};
 use crate::store::trust::trust_is_lost;
-use crate::store::{Client, Store, Transaction, bigint, dictionaries, expiry, indexes, partials};
+use crate::store::{
+    Client, Store, Transaction, bigint, dictionaries, expiry, indexes, partials, unclaimed,
+};
 
 /// Longest silence within the stream.
 const SILENCE: Duration = Duration::from_mins(2);
@@ -189,8 +192,8 @@ enum Fate {
     Left(i64, Placed),
     /// It is as the catalog has it, or is none of what the catalog has.
     Known,
-    /// It is as the catalog has it, but its rows went with their version, and one whose record was met since needs them.
-    Again(Archive),
+    /// It is as the catalog has it, but its rows went with their version or were given up, and one whose record was met since needs them.
+    Again(i64),
     /// It is nobody's, and why.
     Orphan(&'static str),
 }
@@ -299,29 +302,47 @@ impl Intake {
         let line = rebuilds::line_rebuild_on(&tx, uuid(&part.line_uuid, "the line")?).await?;
         let ordinal = i32::try_from(part.archive_ordinal)
             .map_err(|_| Error::Invalid("an archive's ordinal is too large".into()))?;
-        let (archive, version) = (
+        let number = i32::try_from(part.part_number)
+            .map_err(|_| Error::Invalid("a part's number is too large".into()))?;
+        let (uuid, version) = (
             uuid(&part.archive_uuid, "the archive")?,
             bigint(part.version)?,
         );
-        let state = if !rebuild::lists(&tx, line, version, archive).await? {
+        let claim = Claim::of(&tx, line, version, (uuid, part.part_number)).await?;
+        let state = match claim {
             // It holds room on tape and nothing else.
-            "abandoned"
-        } else if partials::version_is_given_up_on(&tx, line, version).await? {
-            "published"
-        } else {
-            "closed"
+            Claim::Unlisted => "abandoned",
+            Claim::Untold => "unclaimed",
+            _ if partials::version_is_given_up_on(&tx, line, version).await? => "published",
+            _ => "closed",
         };
-        let archive =
-            rebuilds::archive_rebuild_on(&tx, archive, line, ordinal, version, self.attempt, state)
+        let mut archive =
+            rebuilds::archive_rebuild_on(&tx, uuid, line, ordinal, version, self.attempt, state)
                 .await?;
-        let fate = self.fate(&tx, archive, part).await?;
+        let part_of = (ordinal, number);
+        let again = match &mut archive {
+            Some(archive) => regain(&tx, archive, claim, part_of).await?,
+            None => false,
+        };
+        let shelf = match &archive {
+            Some(archive) => shelf(&tx, archive, claim).await?,
+            None => Shelf::Nowhere,
+        };
+        let given_up = archive.as_ref().is_some_and(|it| it.state == "abandoned");
+        let fate = match self.fate(&tx, archive, part, again).await? {
+            Fate::Add(_) if claim == Claim::Late => Fate::Orphan(OTHERWISE),
+            fate => fate,
+        };
         let mut rows = Rows {
             line,
             version,
             ordinal,
-            part: i32::try_from(part.part_number)
-                .map_err(|_| Error::Invalid("a part's number is too large".into()))?,
-            stored: matches!(&fate, Fate::Add(archive) | Fate::Extend(archive, _) | Fate::Again(archive) if archive.state != "abandoned"),
+            part: number,
+            shelf: match &fate {
+                Fate::Add(_) | Fate::Extend(..) | Fate::Again(_) => shelf,
+                Fate::Move(..) if again => shelf,
+                _ => Shelf::Nowhere,
+            },
             pages: Vec::new(),
             bytes: 0,
             table: Vec::new(),
@@ -346,14 +367,14 @@ impl Intake {
             )));
         }
         self.lines.insert(line);
-        if rows.stored {
+        if rows.shelf == Shelf::Pages {
             expiry::version_unvacuum_on(&tx, line, version).await?;
         }
         let why = match fate {
             Fate::Add(archive) => {
                 parts::part_add_on(&tx, &self.row(archive.id, part, rows.table)?).await?;
-                if rows.stored {
-                    rebuild::doubt_on(&tx, line, part).await?;
+                if given_up && claim == Claim::Untold {
+                    unclaimed::part_rows_give_up_on(&tx, archive.id, number, true).await?;
                 }
                 tx.commit().await?;
                 self.parts += 1;
@@ -364,6 +385,9 @@ impl Intake {
             {
                 let to = self.row(archive, part, rows.table)?;
                 self.relocate_on(&tx, &from, &to).await?;
+                if again {
+                    unclaimed::part_rows_give_up_on(&tx, archive, number, false).await?;
+                }
                 tx.commit().await?;
                 self.parts += 1;
                 return Ok(());
@@ -374,8 +398,8 @@ impl Intake {
                 let to = self.row(archive.id, part, rows.table)?;
                 self.relocate_on(&tx, &from, &to).await?;
                 reclaims::part_extend_on(&tx, from.id, &to).await?;
-                if rows.stored {
-                    rebuild::doubt_on(&tx, line, part).await?;
+                if again {
+                    unclaimed::part_rows_give_up_on(&tx, archive.id, number, false).await?;
                 }
                 tx.commit().await?;
                 self.parts += 1;
@@ -394,7 +418,10 @@ impl Intake {
                 left.unread += u64::from(!copy.read);
                 return self.disown(client, part, COPIED).await;
             }
-            Fate::Again(_) => {
+            Fate::Again(archive) => {
+                if again {
+                    unclaimed::part_rows_give_up_on(&tx, archive, number, false).await?;
+                }
                 tx.commit().await?;
                 return Ok(());
             }
@@ -425,12 +452,13 @@ impl Intake {
         self.orphan(client, &orphan).await
     }
 
-    /// What becomes of a part that was met here.
+    /// What becomes of a part that was met here; `again` is whether its rows were given up, and are needed.
     async fn fate(
         &self,
         tx: &Transaction<'_>,
         archive: Option<Archive>,
         part: &IndexPart,
+        again: bool,
     ) -> Result<Fate, Error> {
         let (recording, tape_file) = (self.volume.recording, bigint(part.tape_file)?);
         let known = rebuilds::tape_file_is_known_on(tx, recording, tape_file).await?;
@@ -461,10 +489,11 @@ impl Intake {
             Some(placed)
                 if (placed.recording, placed.tape_file) == (recording, tape_file)
                     && placed.digest == part.digest
-                    && expiry::version_is_missed_on(tx, archive.line_id, archive.version)
-                        .await? =>
+                    && (again
+                        || expiry::version_is_missed_on(tx, archive.line_id, archive.version)
+                            .await?) =>
             {
-                Fate::Again(archive)
+                Fate::Again(archive.id)
             }
             _ if known => Fate::Known,
             // Written again after an error, or of another history.
@@ -626,14 +655,61 @@ impl Intake {
     }
 }
 
+/// Whether a part whose rows were given up is needed, so that they are taken again. An archive that was given up is wanted again if any
+/// part of it is needed.
+async fn regain(
+    tx: &Transaction<'_>,
+    archive: &mut Archive,
+    claim: Claim,
+    (ordinal, number): (i32, i32),
+) -> Result<bool, Error> {
+    let given_up = unclaimed::part_rows_are_given_up_on(tx, archive.id, number).await?;
+    if claim == Claim::Unlisted || (archive.state != "abandoned" && !given_up) {
+        return Ok(false);
+    }
+    let needed = claim == Claim::Listed
+        || rebuild::is_needed(tx, archive.line_id, (ordinal, number)).await?;
+    if needed && archive.state == "abandoned" {
+        unclaimed::archive_want_on(tx, archive.id).await?;
+        archive.state = "unclaimed".into();
+    }
+    Ok(needed && given_up)
+}
+
+/// Where rows of a part are put.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Shelf {
+    /// Where versions resolve to them.
+    Pages,
+    /// Aside, until a closing record claims the part.
+    Aside,
+    /// They are wanted by nobody.
+    Nowhere,
+}
+
+async fn shelf(tx: &Transaction<'_>, archive: &Archive, claim: Claim) -> Result<Shelf, Error> {
+    Ok(match (archive.state.as_str(), claim) {
+        ("abandoned", _) | (_, Claim::Unlisted | Claim::Late) => Shelf::Nowhere,
+        ("unclaimed", _) => Shelf::Aside,
+        (_, Claim::Listed) => Shelf::Pages,
+        // The run that may go on with it takes all that is there for what it has stored.
+        (_, Claim::Untold)
+            if rebuilds::version_is_begun_on(tx, archive.line_id, archive.version).await? =>
+        {
+            Shelf::Pages
+        }
+        // Another version names the archive, but perhaps not this part.
+        (_, Claim::Untold) => Shelf::Aside,
+    })
+}
+
 /// Rows of a part on their way into the transaction.
 struct Rows {
     line: i64,
     version: i64,
     ordinal: i32,
     part: i32,
-    /// Whether they are wanted.
-    stored: bool,
+    shelf: Shelf,
     pages: Vec<NewPage>,
     bytes: usize,
     table: Vec<u8>,
@@ -694,7 +770,7 @@ impl Rows {
 
     /// A dictionary that the line does not have. Pages that use it may have come before.
     async fn dictionary(&self, tx: &Transaction<'_>, dictionary: Dictionary) -> Result<(), Error> {
-        if !self.stored {
+        if self.shelf == Shelf::Nowhere {
             return Ok(());
         }
         let mut known = dictionaries::dictionaries(tx, self.line).await?;
@@ -709,16 +785,14 @@ impl Rows {
     }
 
     async fn insert_on(&mut self, tx: &Transaction<'_>) -> Result<(), Error> {
-        if self.stored && !self.pages.is_empty() {
-            rebuilds::page_rebuild_on(
-                tx,
-                self.line,
-                self.version,
-                self.ordinal,
-                self.part,
-                &self.pages,
-            )
-            .await?;
+        if !self.pages.is_empty() {
+            let (line, version) = (self.line, self.version);
+            let (part, rows) = ((self.ordinal, self.part), &self.pages);
+            match self.shelf {
+                Shelf::Pages => rebuilds::page_rebuild_on(tx, line, version, part, rows).await?,
+                Shelf::Aside => unclaimed::page_put_aside_on(tx, line, version, part, rows).await?,
+                Shelf::Nowhere => {}
+            }
         }
         self.pages.clear();
         self.bytes = 0;

@@ -10,6 +10,7 @@ use crate::catalog::gap::{self, Gap, Shown, Since};
 use crate::catalog::view::join;
 use crate::catalog::{Error, View};
 use crate::store::GenericClient;
+use crate::store::unclaimed::Met;
 use crate::store::versions::Version;
 
 /// What is refused because a version is not whole.
@@ -21,6 +22,18 @@ pub(super) fn incomplete(name: &str, why: &str, instead: &str) -> Status {
             "{name} is not whole ({why}): bring what it lacks and take it in with `taf catalog rebuild BARCODE`, or {instead}"
         ),
         &[("version", name)],
+    )
+}
+
+/// Why nothing is known of a version of which only this was met.
+pub(super) fn untold(met: &Met) -> String {
+    let (count, volumes) = (met.parts, met.volumes.join(" "));
+    let parts = match count {
+        1 => "1 part of it is".to_owned(),
+        count => format!("{count} parts of it are"),
+    };
+    format!(
+        "no cartridge that was met has its closing record, so it is not known what it was, nor whether it was ever whole; {parts} on {volumes}"
     )
 }
 

@@ -24,7 +24,7 @@ use crate::catalog::retention::{Policy, preview, version};
 use crate::session::Registry;
 use crate::store::retention::{self as rows, Protector};
 use crate::store::versions::{self, Version};
-use crate::store::{self, GenericClient, Transaction, expiry, lines, partials};
+use crate::store::{self, GenericClient, Transaction, expiry, lines, partials, unclaimed};
 
 /// Most tags on a version.
 const TAGS_MOST: usize = 32;
@@ -193,7 +193,7 @@ async fn may_give_up(
         return Err(status::precondition(
             "VERSION_NEEDED",
             format!(
-                "in version {same} nothing had changed since {name}, so it lacks the same, and would lack everything: give that one up first"
+                "in version {same} nothing had changed since {name}, so it lacks the same, and would lack everything: give that one up first, and wait for what reads it"
             ),
         ));
     }
@@ -205,12 +205,17 @@ async fn may_give_up(
             ),
         ));
     }
+    let why = version.incomplete_reason.as_deref().unwrap_or_default();
+    asked_for(request, why)
+}
+
+/// What is not whole is given up only by force.
+fn asked_for(request: &ExpireVersionRequest, why: &str) -> Result<(), Status> {
     if request.force || request.dry_run {
         return Ok(());
     }
-    let why = version.incomplete_reason.as_deref().unwrap_or_default();
     let instead = "give it up with --force if that won't come: --dry-run says what is lost";
-    Err(gaps::incomplete(name, why, instead))
+    Err(gaps::incomplete(&request.name, why, instead))
 }
 
 impl Retentions {
@@ -275,13 +280,16 @@ impl Retentions {
         let partial = versions::version_look(&tx, line, number)
             .await?
             .filter(|version| version.incomplete_reason.is_some());
-        match &partial {
-            Some(partial) => {
-                may_give_up(&tx, partial, request).await?;
-                // What others need of it stays, also if nobody has counted yet what they lack themselves.
-                catalog::hold_on(&tx, line).await?;
-            }
-            None => may_expire(&tx, line, number, request).await?,
+        let untold = unclaimed::version_untold(&tx, line, number).await?;
+        let why_untold = untold.as_ref().map(gaps::untold);
+        match (&partial, &why_untold) {
+            (Some(partial), _) => may_give_up(&tx, partial, request).await?,
+            (None, Some(why)) => asked_for(request, why)?,
+            (None, None) => may_expire(&tx, line, number, request).await?,
+        }
+        if partial.is_some() || untold.is_some() {
+            // What others need of it stays, also if nobody has counted yet what they lack themselves.
+            catalog::hold_on(&tx, line).await?;
         }
         if let Some(job) = rows::removal_of_source(&tx, line).await? {
             let job = names::job(job);
@@ -304,10 +312,13 @@ impl Retentions {
         let protector = rows::version_protected_by(&tx, line, number).await?;
         let partial = partial.as_ref();
         // No run builds on what is not whole.
-        let protector = protector.filter(|it| partial.is_none() || matches!(it, Protector::Job(_)));
+        let whole = partial.is_none() && untold.is_none();
+        let protector = protector.filter(|it| whole || matches!(it, Protector::Job(_)));
         let lacks = partial.and_then(|version| version.incomplete_reason.clone());
+        let lacks = lacks.or(why_untold);
         let answer = ExpireVersionResponse {
             incomplete_reason: lacks.unwrap_or_default(),
+            lost_unknown: untold.is_some(),
             lost_file_count: partial.map_or(0, |version| version.file_count as u64),
             lost_byte_count: partial.map_or(0, |version| version.byte_count as u64),
             freed_part_count: freed.parts as u64,
@@ -323,6 +334,8 @@ impl Retentions {
         let done = if partial.is_some() {
             let why = format!("{actor} gave it up, which was not whole");
             partials::version_give_up_on(&tx, line, number, &why).await?
+        } else if untold.is_some() {
+            unclaimed::version_give_up_untold_on(&tx, line, number).await?
         } else {
             let why = format!("{actor} let it expire");
             !expiry::version_expire_on(&tx, line, &[number], &why)

@@ -35,7 +35,7 @@ use crate::store::parts::{self, Located};
 use crate::store::removals::{self, NewRemoval};
 use crate::store::verifications::{self, How, PartsOfVolume};
 use crate::store::versions::{self, Version};
-use crate::store::{self, expiry};
+use crate::store::{self, expiry, unclaimed};
 
 /// Entries of a page when the client does not say.
 const ENTRIES_DEFAULT: usize = 1_000;
@@ -466,17 +466,26 @@ impl VersionService for Versions {
         let next_page_token = page.cut(&mut rows, |row| format!("{} {}", row.line_id, row.version));
         let mut versions = Vec::with_capacity(rows.len());
         for row in rows {
-            let gap = Gap::of(&client, row.line_id, row.version).await?;
-            versions.push(IncompleteVersion {
+            let mut told = IncompleteVersion {
                 name: names::version(row.line_id, row.version),
                 plan: row.plan.map(|plan| names::plan(&plan)).unwrap_or_default(),
                 number: row.version as u64,
-                start_time: Some(timestamp(row.started_at)),
-                reason: row.reason,
-                unknown_since_number: gap.as_ref().map_or(0, gaps::since),
-                nothing_known: gap.as_ref().is_some_and(gaps::is_nothing_known),
-                lacking_volumes: gap.as_ref().map(gaps::volumes).unwrap_or_default(),
-            });
+                archive: row.archive,
+                ..IncompleteVersion::default()
+            };
+            if let Some((started_at, reason)) = row.known {
+                let gap = Gap::of(&client, row.line_id, row.version).await?;
+                told.start_time = Some(timestamp(started_at));
+                told.reason = reason;
+                told.unknown_since_number = gap.as_ref().map_or(0, gaps::since);
+                told.nothing_known = gap.as_ref().is_some_and(gaps::is_nothing_known);
+                told.lacking_volumes = gap.as_ref().map(gaps::volumes).unwrap_or_default();
+            } else {
+                let met = unclaimed::version_untold(&client, row.line_id, row.version).await?;
+                told.reason = gaps::untold(&met.unwrap_or_default());
+                told.nothing_known = true;
+            }
+            versions.push(told);
         }
         Ok(Response::new(ListIncompleteVersionsResponse {
             versions,

@@ -21,7 +21,7 @@ pub struct Archive {
     pub version: i64,
     /// Attempt.
     pub attempt_id: i64,
-    /// `staged`, `closed`, `published` or `abandoned`.
+    /// `staged`, `closed`, `published`, `abandoned` or `unclaimed`.
     pub state: String,
 }
 
@@ -88,14 +88,14 @@ pub async fn archive_drop_on(tx: &Transaction<'_>, id: i64) -> Result<(), Error>
     Error::expect_one(rows, "archive")
 }
 
-/// The ordinals that pages of a version may name: those of its line's published archives and of its own.
+/// The ordinals that pages of a version may name: those of archives that count, and of its own.
 pub async fn archive_ordinals(
     client: &impl GenericClient,
     line: i64,
     version: i64,
 ) -> Result<HashSet<u32>, Error> {
     let sql = "SELECT ordinal FROM archives WHERE line_id = $1 \
-               AND (state = 'published' OR version = $2 AND state IN ('staged', 'closed'))";
+               AND (state IN ('published', 'closed') OR version = $2 AND state = 'staged')";
     let rows = client.query(sql, &[&line, &version]).await?;
     Ok(rows.iter().map(|row| row.get::<_, i32>(0) as u32).collect())
 }

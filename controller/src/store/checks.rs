@@ -161,6 +161,19 @@ pub const CHECKS: &[Check] = &[
                AND a.ordinal = p.archive_ordinal AND x.part_number = p.part_number)",
         repair: None,
     },
+    Check {
+        kind: "ROW_ASIDE_WITHOUT_PART",
+        says: "there are listings that no closing record claims, and the part that they came with is not in the catalog, or is known to be of no version",
+        sql: "SELECT 'lines/' || p.line_id::varchar || ', archive ' || p.archive_ordinal::varchar || ', part ' || p.part_number::varchar \
+              AS subject FROM (SELECT DISTINCT line_id, archive_ordinal, part_number FROM pages_unclaimed) AS p WHERE NOT EXISTS \
+              (SELECT 1 FROM archives AS a JOIN parts AS x ON x.archive_id = a.id WHERE a.line_id = p.line_id \
+               AND a.ordinal = p.archive_ordinal AND x.part_number = p.part_number AND a.state <> 'abandoned')",
+        repair: Some(
+            "DELETE FROM pages_unclaimed WHERE NOT EXISTS (SELECT 1 FROM archives AS a JOIN parts AS x ON x.archive_id = a.id \
+             WHERE a.line_id = pages_unclaimed.line_id AND a.ordinal = pages_unclaimed.archive_ordinal \
+             AND x.part_number = pages_unclaimed.part_number AND a.state <> 'abandoned')",
+        ),
+    },
 ];
 
 /// Most places that are named of one check.

@@ -3,8 +3,9 @@
 //! A statement has a condition's name in braces where it is to stand. In a text that is formatted the constant itself is put in; in one
 //! that is a constant, [`put_in`] does it when the statement is sent. Each condition says which names it expects of the tables around it.
 
-/// Whether a part `x` of an archive `a` is needed: by a version, or by a run that can be gone on with.
-pub(super) const LIVING: &str = "(a.state IN ('staged', 'closed') OR EXISTS (SELECT 1 FROM version_parts AS n WHERE n.part_id = x.id))";
+/// Whether a part `x` of an archive `a` is needed: by a version, or by a run that can be gone on with, or perhaps by a version of which no
+/// closing record told yet.
+pub(super) const LIVING: &str = "(a.state IN ('staged', 'closed', 'unclaimed') OR EXISTS (SELECT 1 FROM version_parts AS n WHERE n.part_id = x.id))";
 
 /// Whether a volume `w` has what the catalog says, as far as is known, and keeps it: no job is to write it from its beginning.
 pub(super) const STAYS: &str = "w.state NOT IN ('unlabelled', 'quarantined') AND NOT EXISTS (SELECT 1 FROM jobs AS g WHERE g.ended_at IS NULL \

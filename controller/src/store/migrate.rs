@@ -200,6 +200,11 @@ const MIGRATIONS: &[Migration] = &[
         name: "earlier places of parts",
         sql: include_str!("../../migrations/0037_earlier_places.sql"),
     },
+    Migration {
+        number: 38,
+        name: "what no record claims",
+        sql: include_str!("../../migrations/0038_unclaimed.sql"),
+    },
 ];
 
 /// The texts of all migrations, in order.

@@ -54,6 +54,7 @@ pub mod streams;
 pub mod system;
 mod tls;
 pub mod trust;
+pub mod unclaimed;
 pub mod verifications;
 pub mod versions;
 pub mod volumes;

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use uuid::Uuid;
 
-use super::{Error, GenericClient, Transaction, clip};
+use super::{Error, GenericClient, Transaction, clip, unclaimed};
 
 /// Says why a version is not whole, and from which archive on its rows are certain, if any are; and what it counts, by its record.
 pub async fn version_incomplete_on(
@@ -37,7 +37,7 @@ pub async fn version_incomplete_on(
     Ok(())
 }
 
-/// The same of a version that had nothing of its own: it counts what the one before it does.
+/// The same of a version that had nothing of its own: it counts and needs what the one before it does.
 pub async fn version_incomplete_as_on(
     tx: &Transaction<'_>,
     line: i64,
@@ -50,6 +50,23 @@ pub async fn version_incomplete_as_on(
          byte_count = b.byte_count FROM versions AS b WHERE versions.line_id = $1 AND versions.version = $2 \
          AND versions.incomplete_reason IS NOT NULL AND b.line_id = $1 AND b.version = $3",
         &[&line, &version, &before, &clip(why, 400)],
+    )
+    .await?;
+    version_parts_hold_as_on(tx, line, version, before).await
+}
+
+/// A version that had nothing of its own needs what the one before it does, as far as that is there.
+pub async fn version_parts_hold_as_on(
+    tx: &Transaction<'_>,
+    line: i64,
+    version: i64,
+    before: i64,
+) -> Result<(), Error> {
+    tx.execute(
+        "INSERT INTO version_parts (line_id, version, part_id) SELECT n.line_id, $2::bigint, n.part_id FROM version_parts AS n \
+         WHERE n.line_id = $1 AND n.version = $3 AND NOT EXISTS (SELECT 1 FROM version_parts AS o WHERE o.line_id = n.line_id \
+         AND o.version = $2 AND o.part_id = n.part_id)",
+        &[&line, &version, &before],
     )
     .await?;
     Ok(())
@@ -87,34 +104,6 @@ pub async fn version_partial(
     }))
 }
 
-/// The versions of a line that are not whole, that may resolve to rows of an archive, and of which such are certain: each with its
-/// encoded closing record.
-pub async fn version_list_certain_on(
-    tx: &Transaction<'_>,
-    line: i64,
-    (version, ordinal): (i64, i32),
-) -> Result<Vec<(i64, Vec<u8>)>, Error> {
-    let sql = "SELECT version, closing FROM versions WHERE line_id = $1 AND incomplete_reason IS NOT NULL AND closing IS NOT NULL \
-               AND version >= $2 AND floor <= $2 AND (certain_version < $2 OR certain_version = $2 AND certain_ordinal <= $3) \
-               ORDER BY version";
-    let rows = tx.query(sql, &[&line, &version, &ordinal]).await?;
-    Ok(rows.iter().map(|row| (row.get(0), row.get(1))).collect())
-}
-
-/// Of a version that is not whole only what is of this archive or newer is certain from now on.
-pub async fn version_doubt_on(
-    tx: &Transaction<'_>,
-    line: i64,
-    version: i64,
-    (from_version, from_ordinal): (i64, i32),
-) -> Result<(), Error> {
-    let sql = "UPDATE versions SET certain_version = $3, certain_ordinal = $4 WHERE line_id = $1 AND version = $2 \
-               AND incomplete_reason IS NOT NULL";
-    tx.execute(sql, &[&line, &version, &from_version, &from_ordinal])
-        .await?;
-    Ok(())
-}
-
 /// The lines that have versions which are not whole.
 pub async fn line_list_incomplete(client: &impl GenericClient) -> Result<Vec<i64>, Error> {
     let sql = "SELECT DISTINCT line_id FROM versions WHERE incomplete_reason IS NOT NULL AND expired_at IS NULL ORDER BY line_id";
@@ -142,6 +131,7 @@ pub async fn version_give_up_on(
     // One that an attempt had begun, as far as an older catalog knew, is among them.
     let sql = "UPDATE archives SET state = 'published' WHERE line_id = $1 AND version = $2 AND state IN ('staged', 'closed')";
     tx.execute(sql, &[&line, &version]).await?;
+    unclaimed::version_disown_on(tx, line, version).await?;
     Ok(true)
 }
 
@@ -194,14 +184,15 @@ pub async fn version_end(
     }))
 }
 
-/// The first version that had nothing of its own and is what this one is, if none of them was given up.
+/// The first version that had nothing of its own and is what this one is, but for such as were given up and nobody reads.
 pub async fn version_same_on(
     tx: &Transaction<'_>,
     line: i64,
     version: i64,
 ) -> Result<Option<i64>, Error> {
-    let sql = "SELECT version FROM versions WHERE line_id = $1 AND parent = $2 AND incomplete_reason IS NOT NULL AND closing IS NULL \
-               AND expired_at IS NULL ORDER BY version LIMIT 1";
+    let sql = "SELECT v.version FROM versions AS v WHERE v.line_id = $1 AND v.parent = $2 AND v.incomplete_reason IS NOT NULL \
+               AND v.closing IS NULL AND (v.expired_at IS NULL OR EXISTS (SELECT 1 FROM jobs AS j WHERE j.line_id = v.line_id \
+               AND j.version = v.version AND j.ended_at IS NULL)) ORDER BY v.version LIMIT 1";
     let row = tx.query_opt(sql, &[&line, &version]).await?;
     Ok(row.map(|row| row.get(0)))
 }
@@ -227,7 +218,8 @@ pub struct Unmet {
     pub erased_from: Option<String>,
 }
 
-/// Which of these parts of a line, each by ordinal of its archive and number, the catalog does not have, or has nowhere.
+/// Which of these parts of a line, each by ordinal of its archive and number, the catalog does not have, or has nowhere. It does not have
+/// what was given up before a record told that it is needed.
 pub async fn part_list_unmet(
     client: &impl GenericClient,
     line: i64,
@@ -238,7 +230,7 @@ pub async fn part_list_unmet(
     let sql = "SELECT k.ordinal, k.part_number, h.barcode FROM \
                (SELECT unnest($2::integer[]) AS ordinal, unnest($3::integer[]) AS part_number) AS k LEFT JOIN \
                (SELECT a.ordinal, x.part_number, x.recording_uuid, v.barcode FROM archives AS a JOIN parts AS x ON x.archive_id = a.id \
-                JOIN volumes AS v ON v.id = x.volume_id WHERE a.line_id = $1) AS h ON h.ordinal = k.ordinal AND h.part_number = k.part_number \
+                JOIN volumes AS v ON v.id = x.volume_id WHERE a.line_id = $1 AND NOT x.rows_given_up) AS h ON h.ordinal = k.ordinal AND h.part_number = k.part_number \
                WHERE NOT EXISTS (SELECT 1 FROM volumes AS w WHERE w.recording_uuid = h.recording_uuid AND w.state <> 'unlabelled') \
                ORDER BY k.ordinal, k.part_number";
     let rows = client.query(sql, &[&line, &ordinals, &numbers]).await?;
@@ -259,29 +251,36 @@ pub struct Incomplete {
     pub line_id: i64,
     /// Number.
     pub version: i64,
-    /// When its walk began.
-    pub started_at: Timestamp,
-    /// Why.
-    pub reason: String,
+    /// Whether its line is that of the plan's archives.
+    pub archive: bool,
+    /// When its walk began, and why it is not whole; none if no record tells of it ([`unclaimed`]).
+    pub known: Option<(Timestamp, String)>,
 }
 
-/// Versions that came back and are not readable, behind a line and number.
+/// Versions that came back and are not readable, behind a line and number, and numbers of which something came back and no record tells.
 pub async fn version_list_incomplete(
     client: &impl GenericClient,
     (line, number): (i64, i64),
     limit: i64,
 ) -> Result<Vec<Incomplete>, Error> {
-    let sql = "SELECT p.plan_name, v.line_id, v.version, v.started_at, v.incomplete_reason FROM versions AS v \
-               JOIN lines AS l ON l.id = v.line_id LEFT JOIN plans AS p ON p.id = l.plan_id \
-               WHERE v.incomplete_reason IS NOT NULL AND v.expired_at IS NULL AND (v.line_id > $2::bigint OR v.line_id = $2::bigint AND v.version > $3::bigint) \
-               ORDER BY v.line_id, v.version LIMIT $1::bigint";
-    let rows = client.query(sql, &[&limit, &line, &number]).await?;
+    let sql = format!(
+        "SELECT p.plan_name, q.line_id, q.version, q.started_at, q.reason, COALESCE(l.archives, false) AS archives FROM (SELECT v.line_id, v.version, v.started_at, \
+         v.incomplete_reason AS reason FROM versions AS v WHERE v.incomplete_reason IS NOT NULL AND v.expired_at IS NULL \
+         UNION SELECT a.line_id, a.version, NULL::timestamptz AS started_at, NULL::varchar AS reason FROM archives AS a WHERE {}) AS q \
+         JOIN lines AS l ON l.id = q.line_id LEFT JOIN plans AS p ON p.id = l.plan_id \
+         WHERE q.line_id > $2::bigint OR q.line_id = $2::bigint AND q.version > $3::bigint \
+         ORDER BY q.line_id, q.version LIMIT $1::bigint",
+        unclaimed::UNTOLD
+    );
+    let rows = client.query(&sql, &[&limit, &line, &number]).await?;
     let incomplete = |row: &tokio_postgres::Row| Incomplete {
         plan: row.get(0),
         line_id: row.get(1),
         version: row.get(2),
-        started_at: row.get(3),
-        reason: row.get(4),
+        archive: row.get(5),
+        known: row
+            .get::<_, Option<Timestamp>>(3)
+            .zip(row.get::<_, Option<String>>(4)),
     };
     Ok(rows.iter().map(incomplete).collect())
 }

@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use super::archives::{self, Archive};
 use super::pages::{self, NewPage};
-use super::{Error, GenericClient, Transaction};
+use super::{Error, GenericClient, Transaction, partials, unclaimed};
 
 /// A cartridge as its label tells.
 #[derive(Debug, Clone)]
@@ -226,6 +226,16 @@ pub async fn version_is_published_on(
     Ok(tx.query_one(sql, &[&line, &version]).await?.get(0))
 }
 
+/// Whether a version was begun here that can be gone on with.
+pub async fn version_is_begun_on(
+    tx: &Transaction<'_>,
+    line: i64,
+    version: i64,
+) -> Result<bool, Error> {
+    let sql = "SELECT EXISTS (SELECT 1 FROM versions WHERE line_id = $1 AND version = $2 AND state = 'staged' AND rebuilt_at IS NULL)";
+    Ok(tx.query_one(sql, &[&line, &version]).await?.get(0))
+}
+
 /// Whether an attempt that is at work fills this version.
 pub async fn version_is_filled_on(
     tx: &Transaction<'_>,
@@ -277,8 +287,7 @@ pub async fn page_rebuild_on(
     tx: &Transaction<'_>,
     line: i64,
     version: i64,
-    archive_ordinal: i32,
-    part_number: i32,
+    (archive_ordinal, part_number): (i32, i32),
     rows: &[NewPage],
 ) -> Result<(), Error> {
     let chunks: Vec<&[u8]> = rows.iter().map(|row| row.chunk.as_ref()).collect();
@@ -428,25 +437,24 @@ pub async fn version_waiting_on(
     }))
 }
 
-/// Archives of a version that its closing record does not list: they hold room on tape and nothing else.
-pub async fn archive_unlist_on(
+/// Makes archives of a version count whose parts its closing record lists, each by ordinal and number; what else was met under its number
+/// holds room on tape and nothing else.
+pub async fn archive_list_on(
     tx: &Transaction<'_>,
     line: i64,
     version: i64,
-    listed: &[i32],
+    listed: &[(i32, i32)],
 ) -> Result<(), Error> {
-    tx.execute(
+    let ordinals: Vec<i32> = listed.iter().map(|(ordinal, _)| *ordinal).collect();
+    for sql in [
         "DELETE FROM pages WHERE line_id = $1 AND version = $2 AND NOT archive_ordinal = ANY($3::integer[])",
-        &[&line, &version, &listed],
-    )
-    .await?;
-    tx.execute(
         "UPDATE archives SET state = 'abandoned' WHERE line_id = $1 AND version = $2 AND state IN ('staged', 'closed') \
          AND NOT ordinal = ANY($3::integer[])",
-        &[&line, &version, &listed],
-    )
-    .await?;
-    Ok(())
+    ] {
+        tx.execute(sql, &[&line, &version, &ordinals]).await?;
+    }
+    unclaimed::part_claim_on(tx, line, listed).await?;
+    unclaimed::version_disown_on(tx, line, version).await
 }
 
 /// Says which of the parts that a version needs are there, so that they stay, whether it is whole or not.
@@ -470,14 +478,16 @@ pub async fn version_parts_hold_on(
     Ok(())
 }
 
-/// The archives of what a version needs are of versions that are read.
+/// The archives of what a version needs are of versions that are read: but for those of a version of which no record tells yet, which hold
+/// all that was met of it, since that may be needed.
 pub async fn archive_need_on(
     tx: &Transaction<'_>,
     line: i64,
     ordinals: &[i32],
 ) -> Result<(), Error> {
     tx.execute(
-        "UPDATE archives SET state = 'published' WHERE line_id = $1 AND ordinal = ANY($2::integer[]) AND state = 'closed'",
+        "UPDATE archives SET state = 'published' WHERE line_id = $1 AND ordinal = ANY($2::integer[]) AND state = 'closed' \
+         AND EXISTS (SELECT 1 FROM versions AS v WHERE v.line_id = archives.line_id AND v.version = archives.version)",
         &[&line, &ordinals],
     )
     .await?;
@@ -544,11 +554,6 @@ pub async fn version_complete_as_on(
     if rows == 0 {
         return Ok(false);
     }
-    tx.execute(
-        "INSERT INTO version_parts (line_id, version, part_id) SELECT n.line_id, $2::bigint, n.part_id FROM version_parts AS n \
-         WHERE n.line_id = $1 AND n.version = $3",
-        &[&line, &version, &before],
-    )
-    .await?;
+    partials::version_parts_hold_as_on(tx, line, version, before).await?;
     Ok(true)
 }

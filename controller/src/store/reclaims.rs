@@ -41,7 +41,7 @@ pub async fn living_versions(
     let sql = "SELECT k.line_id, k.version, p.plan_name, count(*) AS n FROM \
                (SELECT n.line_id, n.version, x.id FROM parts AS x JOIN version_parts AS n ON n.part_id = x.id WHERE x.recording_uuid = $1 \
                UNION SELECT a.line_id, a.version, x.id FROM parts AS x JOIN archives AS a ON a.id = x.archive_id \
-               WHERE x.recording_uuid = $1 AND a.state IN ('staged', 'closed')) AS k JOIN lines AS l ON l.id = k.line_id \
+               WHERE x.recording_uuid = $1 AND a.state IN ('staged', 'closed', 'unclaimed')) AS k JOIN lines AS l ON l.id = k.line_id \
                LEFT JOIN plans AS p ON p.id = l.plan_id GROUP BY k.line_id, k.version, p.plan_name \
                ORDER BY k.line_id, k.version DESC LIMIT $2::bigint";
     let rows = client.query(sql, &[&recording, &limit]).await?;

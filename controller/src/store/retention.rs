@@ -163,6 +163,10 @@ pub async fn version_tag_on(
     Ok(rows.iter().map(|row| row.get(0)).collect())
 }
 
+/// Parts that a version `$2` of a line `$1` holds: what it needs, or, if no record tells what that is, what was met of it.
+const HELD: &str = "(SELECT part_id FROM version_parts WHERE line_id = $1 AND version = $2 UNION SELECT y.id FROM archives AS a \
+     JOIN parts AS y ON y.archive_id = a.id WHERE a.line_id = $1 AND a.version = $2 AND a.state IN ('closed', 'unclaimed'))";
+
 /// What would be given free with some versions of a line.
 #[derive(Debug, Clone, Default)]
 pub struct Freed {
@@ -180,16 +184,24 @@ pub async fn version_frees(
     line: i64,
     version: i64,
 ) -> Result<Freed, Error> {
-    let sql = "SELECT count(*), COALESCE(sum(x.byte_count), 0)::bigint AS bytes FROM version_parts AS n \
-               JOIN parts AS x ON x.id = n.part_id WHERE n.line_id = $1 AND n.version = $2 AND NOT EXISTS \
-               (SELECT 1 FROM version_parts AS o WHERE o.part_id = n.part_id AND NOT (o.line_id = $1 AND o.version = $2))";
-    let row = client.query_one(sql, &[&line, &version]).await?;
-    let sql = "SELECT DISTINCT v.barcode FROM version_parts AS n JOIN parts AS x ON x.id = n.part_id \
-               JOIN volumes AS v ON v.recording_uuid = x.recording_uuid WHERE n.line_id = $1 AND n.version = $2 AND NOT EXISTS \
-               (SELECT 1 FROM parts AS y JOIN archives AS a ON a.id = y.archive_id WHERE y.recording_uuid = v.recording_uuid \
-                AND (a.state IN ('staged', 'closed') AND NOT (a.line_id = $1 AND a.version = $2) OR EXISTS (SELECT 1 FROM version_parts \
-                AS o WHERE o.part_id = y.id AND NOT (o.line_id = $1 AND o.version = $2)))) ORDER BY v.barcode";
-    let volumes = client.query(sql, &[&line, &version]).await?;
+    let row = client
+        .query_one(
+            &format!(
+                "SELECT count(*), COALESCE(sum(x.byte_count), 0)::bigint AS bytes FROM {HELD} AS n JOIN parts AS x ON x.id = n.part_id \
+                 WHERE NOT EXISTS (SELECT 1 FROM version_parts AS o WHERE o.part_id = n.part_id \
+                 AND NOT (o.line_id = $1 AND o.version = $2))"
+            ),
+            &[&line, &version],
+        )
+        .await?;
+    let sql = format!(
+        "SELECT DISTINCT v.barcode FROM {HELD} AS n JOIN parts AS x ON x.id = n.part_id \
+         JOIN volumes AS v ON v.recording_uuid = x.recording_uuid WHERE NOT EXISTS \
+         (SELECT 1 FROM parts AS y JOIN archives AS a ON a.id = y.archive_id WHERE y.recording_uuid = v.recording_uuid \
+         AND (a.state IN ('staged', 'closed', 'unclaimed') AND NOT (a.line_id = $1 AND a.version = $2) OR EXISTS \
+         (SELECT 1 FROM version_parts AS o WHERE o.part_id = y.id AND NOT (o.line_id = $1 AND o.version = $2)))) ORDER BY v.barcode"
+    );
+    let volumes = client.query(&sql, &[&line, &version]).await?;
     Ok(Freed {
         parts: row.get(0),
         bytes: row.get(1),

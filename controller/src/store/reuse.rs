@@ -137,7 +137,7 @@ pub async fn volume_needed(client: &impl GenericClient, recording: Uuid) -> Resu
                FROM versions AS v WHERE EXISTS (SELECT 1 FROM version_parts AS n JOIN parts AS x ON x.id = n.part_id \
                WHERE n.line_id = v.line_id AND n.version = v.version AND x.recording_uuid = $1) \
                OR EXISTS (SELECT 1 FROM archives AS a JOIN parts AS y ON y.archive_id = a.id WHERE a.line_id = v.line_id \
-               AND a.version = v.version AND a.state IN ('staged', 'closed') AND y.recording_uuid = $1)";
+               AND a.version = v.version AND a.state IN ('staged', 'closed', 'unclaimed') AND y.recording_uuid = $1)";
     let row = client.query_one(sql, &[&recording]).await?;
     Ok(Needed {
         versions: row.get(0),

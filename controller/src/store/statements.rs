@@ -69,6 +69,7 @@ pub const SOURCES: &[(&str, &str)] = &[
     source!("system.rs"),
     source!("tls.rs"),
     source!("trust.rs"),
+    source!("unclaimed.rs"),
     source!("verifications.rs"),
     source!("versions.rs"),
     source!("volumes.rs"),

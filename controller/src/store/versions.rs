@@ -389,7 +389,7 @@ pub async fn version_parts_add_on(
     let numbers: Vec<i32> = needed.iter().map(|(_, number)| *number).collect();
     tx.execute(
         "INSERT INTO version_parts (line_id, version, part_id) SELECT $1::bigint, $2::bigint, x.id \
-         FROM archives AS a JOIN parts AS x ON x.archive_id = a.id WHERE a.line_id = $1 AND a.state = 'published' \
+         FROM archives AS a JOIN parts AS x ON x.archive_id = a.id WHERE a.line_id = $1 AND a.state IN ('published', 'closed') \
          AND (a.version = $2 OR EXISTS (SELECT 1 FROM \
               (SELECT unnest($3::integer[]) AS ordinal, unnest($4::integer[]) AS part_number) AS k \
               WHERE k.ordinal = a.ordinal AND k.part_number = x.part_number))",

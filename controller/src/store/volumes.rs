@@ -484,7 +484,7 @@ pub async fn volume_living_on(tx: &Transaction<'_>, id: i64) -> Result<Living, E
         .query(
             "SELECT n.line_id, n.version FROM parts x JOIN version_parts n ON n.part_id = x.id WHERE x.recording_uuid = $1 \
              UNION SELECT a.line_id, a.version FROM parts x JOIN archives a ON a.id = x.archive_id \
-             WHERE x.recording_uuid = $1 AND a.state IN ('staged', 'closed') \
+             WHERE x.recording_uuid = $1 AND a.state IN ('staged', 'closed', 'unclaimed') \
              UNION SELECT j.line_id, j.version FROM parts x JOIN version_parts n ON n.part_id = x.id \
              JOIN jobs j ON j.line_id = n.line_id AND j.version = n.version WHERE x.former_recording = $1 AND j.ended_at IS NULL \
              AND j.kind IN ('restore', 'feed') AND j.created_at < x.moved_at ORDER BY 1, 2",

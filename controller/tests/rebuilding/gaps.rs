@@ -12,7 +12,6 @@ use taf_format::{index::Body, page};
 use uuid::Uuid;
 
 use super::Lost;
-use super::cartridges::Cartridge;
 use super::runs;
 use super::world::{DICTIONARY, World};
 
@@ -22,20 +21,23 @@ type Archive = (i64, u32);
 /// All rows on all cartridges: by key, each with its archive, and its page if it is no tombstone.
 type Rows = BTreeMap<Vec<u8>, Vec<(Archive, Option<page::Page>)>>;
 
-/// The rows, and the recording that each archive is on, which is one here.
-fn read(cartridges: &[Cartridge]) -> (Rows, BTreeMap<Archive, Uuid>) {
+/// The rows of archives that are of a version, and the recording that each of them is on, which is one here.
+fn read(lost: &Lost) -> (Rows, BTreeMap<Archive, Uuid>) {
     let mut known = Dictionaries::new();
     known.insert(DICTIONARY.0, DICTIONARY.1).unwrap();
     let (mut rows, mut places) = (Rows::new(), BTreeMap::new());
-    for cartridge in cartridges {
+    for cartridge in &lost.cartridges {
         let mut archive = (0, 0);
         for record in &cartridge.records {
             let row = match record {
                 Body::Part(part) => {
                     archive = (part.version as i64, part.archive_ordinal);
-                    places.insert(archive, cartridge.recording);
+                    if lost.lists(archive.1) {
+                        places.insert(archive, cartridge.recording);
+                    }
                     continue;
                 }
+                _ if !lost.lists(archive.1) => continue,
                 Body::Page(row) => {
                     let page = page::decode(&row.chunk, &row.body, Some(&row.hashes), &known);
                     (row.chunk.to_vec(), Some(page.unwrap()))
@@ -86,7 +88,7 @@ fn join(directory: &[u8], name: &[u8]) -> Vec<u8> {
 fn truth(lost: &Lost, version: i64, withheld: Uuid, told: bool) -> Truth {
     let record = lost.closings.iter().find(|c| c.version as i64 == version);
     let floor = record.unwrap().floor as i64;
-    let (rows, places) = read(&lost.cartridges);
+    let (rows, places) = read(lost);
     let resolved: BTreeMap<&Vec<u8>, &(Archive, Option<page::Page>)> = rows
         .iter()
         .filter_map(|(key, rows)| {

@@ -23,7 +23,7 @@ use taf_proto::agent::{AssignmentKey, FetchRecallRequest};
 use tonic::{Request, Status};
 use uuid::Uuid;
 
-use super::cartridges::{Cartridge, cartridges, empty, raw, scan, scan_broken};
+use super::cartridges::{Cartridge, cartridges, empty, raw, rescanning, scan, scan_broken};
 use super::runs::make;
 use super::standing;
 use super::world::{SOURCE, Tree, World};
@@ -340,7 +340,7 @@ pub fn trees() -> Vec<Tree> {
 
 #[tokio::test]
 async fn what_was_erased_since_is_not_met_and_no_cartridge_brings_it() {
-    let (world, key, [first, second]) = first_then_second(&trees()).await;
+    let (world, _, [first, second]) = first_then_second(&trees()).await;
     let view = partial(&world, 3).await;
     let before = view.revision();
     assert_eq!(
@@ -366,6 +366,9 @@ async fn what_was_erased_since_is_not_met_and_no_cartridge_brings_it() {
     tx.commit().await.unwrap();
     let view = partial(&world, 3).await;
     assert_ne!(view.revision(), before);
+    let (went_on, begun) = (fetched(&world, &before).await, fetched(&world, b"").await);
+    assert_eq!(went_on.unwrap_err(), "VERSION_CHANGED");
+    assert_eq!(begun.unwrap(), view.revision());
     assert!(view.parts(&client).await.unwrap().is_empty());
     let gap = view.gap().unwrap();
     assert_eq!(gap.volumes(), ["TAF002L9"], "the erased one would not help");
@@ -385,6 +388,7 @@ async fn what_was_erased_since_is_not_met_and_no_cartridge_brings_it() {
     drop(client);
 
     // Its listings stay: with the other cartridge it is whole, and lost. What came before a rescan broke off counts.
+    let key = rescanning(&world).await;
     scan_broken(&world, key, &second, async {}).await;
     assert!(standing(&world).await.1.is_empty());
     let lost = "versions WHERE version = 3 AND lost_reason IS NOT NULL";
@@ -392,7 +396,7 @@ async fn what_was_erased_since_is_not_met_and_no_cartridge_brings_it() {
 }
 
 #[tokio::test]
-async fn a_rescan_that_breaks_off_leaves_nothing_certain_that_is_not() {
+async fn what_no_record_claims_is_neither_shown_nor_makes_anything_uncertain() {
     let (world, key, [first, _]) = first_then_second(&trees()).await;
     let root = ["a", "b", "c"].map(str::to_owned).to_vec();
     let third = partial(&world, 3).await;
@@ -422,20 +426,19 @@ async fn a_rescan_that_breaks_off_leaves_nothing_certain_that_is_not() {
             page.chunk = taf_format::key::chunk(&taf_format::key::of_path(b"b"), None).into();
         }
     }
-    let is_unknown = async || {
+    // Nobody knows whose it is, so it changes nothing: neither while it comes, nor when that broke off.
+    let is_as_it_was = async || {
         let view = partial(&world, 3).await;
-        let nobody = "nobody knows whose it is";
-        assert_eq!(names(&view, b"b").await, Some((vec![], true)), "{nobody}");
-        let told = "a restore does not go on with it";
-        assert_ne!(view.revision(), unmoved, "{told}");
+        assert_eq!(names(&view, b"b").await, Some((vec![], true)));
+        assert_eq!(view.revision(), unmoved);
     };
-    Box::pin(scan_broken(&world, key, &left, is_unknown())).await;
-    is_unknown().await;
-    assert_eq!(world.count("archives WHERE ordinal = 77").await, 1);
-    let view = partial(&world, 3).await;
-    let (went_on, begun) = (fetched(&world, &unmoved).await, fetched(&world, b"").await);
-    assert_eq!(went_on.unwrap_err(), "VERSION_CHANGED");
-    assert_eq!(begun.unwrap(), view.revision());
+    Box::pin(scan_broken(&world, key, &left, is_as_it_was())).await;
+    is_as_it_was().await;
+    let unclaimed = "archives WHERE ordinal = 77 AND state = 'unclaimed'";
+    assert_eq!(world.count(unclaimed).await, 1);
+    for revision in [&unmoved[..], b""] {
+        assert_eq!(fetched(&world, revision).await.unwrap(), unmoved);
+    }
 }
 
 #[tokio::test]

@@ -20,7 +20,7 @@ use taf_proto::agent::{
 use tokio_stream::StreamExt;
 use tonic::{Request, Status};
 
-use super::world::{self, Attempt, Backup, DICTIONARY, Tree, World};
+use super::world::{self, Attempt, Backup, DICTIONARY, Part, Tree, World};
 
 /// Pages by key, none for a tombstone.
 pub type Pages = BTreeMap<Vec<u8>, Option<page::Page>>;
@@ -125,8 +125,8 @@ pub async fn run(world: &World, kind: Kind, tree: &Tree) -> Attempt {
     attempt
 }
 
-/// Makes what an attempt is to make of the tree, in one part, and publishes it.
-pub async fn make(world: &World, attempt: &Attempt, tree: &Tree) {
+/// What an attempt makes of the tree, in one part, none if nothing differs; and the whole of it.
+async fn made(world: &World, attempt: &Attempt, tree: &Tree) -> (Option<Part>, Backup) {
     let opening = attempt.opened.opening;
     let mut bases = Vec::new();
     if opening.parent != 0 {
@@ -142,6 +142,19 @@ pub async fn make(world: &World, attempt: &Attempt, tree: &Tree) {
         compared(tree, attempt, &bases.iter().collect::<Vec<_>>())
     };
     if made.pages.is_empty() && gone.is_empty() {
+        return (None, made);
+    }
+    let mut part = made.parts(world, attempt, 1).await.remove(0);
+    for chunk in gone {
+        record::encode(&record::tombstone(chunk), &mut part.records).unwrap();
+    }
+    (Some(part), made)
+}
+
+/// Makes what an attempt is to make of the tree, in one part, and publishes it.
+pub async fn make(world: &World, attempt: &Attempt, tree: &Tree) {
+    let (part, made) = made(world, attempt, tree).await;
+    let Some(part) = part else {
         let done = BackupDone {
             unchanged: true,
             file_count: made.files,
@@ -149,13 +162,19 @@ pub async fn make(world: &World, attempt: &Attempt, tree: &Tree) {
             ..BackupDone::default()
         };
         return world.publish_done(attempt, &done).await.unwrap();
-    }
-    let mut part = made.parts(world, attempt, 1).await.remove(0);
-    for chunk in gone {
-        record::encode(&record::tombstone(chunk), &mut part.records).unwrap();
-    }
+    };
     world.commit(&part).await.unwrap();
     world.publish(attempt, &made).await.unwrap();
+}
+
+/// The same of an attempt that fails when its part is on tape. False if it had nothing to write.
+pub async fn fail(world: &World, attempt: &Attempt, tree: &Tree) -> bool {
+    let (part, _) = made(world, attempt, tree).await;
+    if let Some(part) = &part {
+        world.commit(part).await.unwrap();
+    }
+    world.end_attempts().await;
+    part.is_some()
 }
 
 pub async fn view(world: &World, version: i64) -> View {

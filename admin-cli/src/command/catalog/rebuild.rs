@@ -2,13 +2,14 @@
 
 use std::collections::BTreeSet;
 
-use taf_proto::v1::{IncompleteVersion, Job, ListIncompleteVersionsRequest, RescanVolumeRequest};
+use taf_proto::v1::{IncompleteVersion, Job, RescanVolumeRequest};
 
-use crate::client::{Client, all, read, request_id};
+use crate::client::{Client, request_id};
 use crate::command::library::libraries;
 use crate::command::order::Order;
 use crate::failure::{Exit, Failure};
 use crate::human;
+use crate::incomplete::{self, incomplete};
 use crate::output::{Output, Rows, say};
 use crate::resource::{id, name};
 
@@ -19,7 +20,8 @@ const BLANK: &str = "BLANK";
 ///
 /// For the day when the database is lost, or is older than the tapes. Cartridges may come in any order and more than once: what the
 /// catalog has stays as it is. Of each one the label and the volume indexes are read, and those parts that no index tells of. A
-/// version is whole when all that it needs has been met; --status says which are not, what they lack, and which volumes to bring. Until
+/// version is whole when all that it needs has been met; --status says which are not, what they lack, and which volumes to bring, and
+/// under which numbers something was met that no closing record tells of. Until
 /// then they are shown as far as they are known, and taf restore --partial brings back what is known of them. Plans and sources come
 /// back as removed ones, with their names: make them again, with the same names, and their next backup goes on where the last one
 /// ended. Volumes are read only until they are inspected (taf volume inspect --all).
@@ -133,22 +135,6 @@ impl Rebuild {
     }
 }
 
-async fn incomplete(client: &Client) -> Result<Vec<IncompleteVersion>, Failure> {
-    all(async |page_token| {
-        let request = ListIncompleteVersionsRequest {
-            page_size: 1000,
-            page_token,
-        };
-        let page = read(|| {
-            let (mut versions, request) = (client.versions(), request.clone());
-            async move { versions.list_incomplete_versions(request).await }
-        })
-        .await?;
-        Ok((page.versions, page.next_page_token))
-    })
-    .await
-}
-
 async fn status(client: &Client, out: &mut Output) -> Result<Exit, Failure> {
     let lacking = incomplete(client).await?;
     if lacking.is_empty() && !out.json() {
@@ -169,7 +155,7 @@ async fn status(client: &Client, out: &mut Output) -> Result<Exit, Failure> {
                 let bring: Vec<&str> = version.lacking_volumes.iter().map(|it| id(it)).collect();
                 rows.push([
                     human::clean(plan).to_string(),
-                    version.number.to_string(),
+                    incomplete::number(version),
                     match version.unknown_since_number {
                         _ if version.nothing_known => "all of it".to_owned(),
                         0 => "-".to_owned(),

@@ -5,6 +5,7 @@ use taf_proto::v1::{ExpireVersionRequest, ExpireVersionResponse};
 use crate::client::{Client, request_id};
 use crate::failure::{Exit, Failure};
 use crate::human;
+use crate::incomplete;
 use crate::output::{Output, say};
 use crate::resource::{id, version};
 
@@ -12,7 +13,8 @@ use crate::resource::{id, version};
 ///
 /// There is no way back. What other versions need stays, whatever it was written for. The last good version of a plan is refused
 /// without --force, and so is one that is not whole after a rebuild of the catalog: given up, it never becomes whole, should what it lacks
-/// come after all, and neither may what was built on it and was not met yet. What is held or locked is refused in any case. A volume on which nothing is needed can be written anew after
+/// come after all, and neither may what was built on it and was not met yet. The same goes for a number under which something was met that no
+/// closing record tells of (taf catalog rebuild --status). What is held or locked is refused in any case. A volume on which nothing is needed can be written anew after
 /// some days: `taf volume list` says when.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
@@ -45,8 +47,16 @@ impl Expire {
             ));
         }
         let client = Client::signed_in().await?;
+        let name = match version(&client, &self.version).await {
+            // What no closing record tells of is no version that is listed.
+            Err(failure) if failure.reason == "RESOURCE_NOT_FOUND" => {
+                let found = incomplete::named(&client, &self.version).await?;
+                found.ok_or(failure)?
+            }
+            found => found?,
+        };
         let request = ExpireVersionRequest {
-            name: version(&client, &self.version).await?,
+            name,
             force: self.force,
             dry_run: self.dry_run,
             request_id: request_id(),
@@ -76,6 +86,10 @@ impl Expire {
 
 /// What is lost with a version that is not whole.
 fn lost(answer: &ExpireVersionResponse) -> String {
+    if answer.lost_unknown {
+        let why = human::clean(&answer.incomplete_reason);
+        return format!("what would be lost can't be told: {why}");
+    }
     format!(
         "would lose {}, {}, but for those that other versions have; it is not whole: {}",
         human::counted(answer.lost_file_count, "file", "files"),

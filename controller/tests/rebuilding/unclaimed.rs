@@ -1,0 +1,257 @@
+//! What was met on cartridges and no closing record claims: it is shown in no version, and can be given up.
+
+use prost::Message as _;
+use taf_controller::catalog::{hold_on, vacuum};
+use taf_controller::store::{expiry, lines, unclaimed};
+use taf_core::catalog::Kind;
+use taf_format::index::{Body, ClosingRecord};
+use taf_proto::agent::AssignmentKey;
+use uuid::Uuid;
+
+use super::cartridges::{Cartridge, as_seen, cartridges, empty, newest, rescanning, scan};
+use super::runs::{fail, files, make, sizes};
+use super::standing;
+use super::world::{Tree, World};
+
+/// Three versions and the cartridges that they are on: the first and the third on one, the second on another; and a third one with what
+/// a failed attempt at the second left. The third version has anew all that the second one wrote, and so needs nothing of it.
+struct Played {
+    trees: [Tree; 3],
+    first: Cartridge,
+    second: Cartridge,
+    stray: Cartridge,
+    line: Uuid,
+}
+
+impl Played {
+    async fn new() -> Self {
+        let trees = [
+            [("a/1", 1, 0), ("b/1", 1, 0)],
+            [("a/1", 2, 0), ("b/1", 1, 0)],
+            [("a/1", 3, 0), ("b/1", 1, 0)],
+        ]
+        .map(|files| Tree::of(&files));
+        let mut world = World::new().await;
+        let (first, second, stray) = (world.recording, Uuid::new_v4(), Uuid::new_v4());
+        let client = world.store.client().await.unwrap();
+        for (barcode, recording) in [("TAF002L9", second), ("TAF003L9", stray)] {
+            let sql = format!(
+                "INSERT INTO volumes (barcode, volume_uuid, pool_id, state, recording_uuid, block_size, next_tape_file, next_block, \
+                 labelled_at, created_at) SELECT '{barcode}', '{}', pool_id, state, '{recording}', block_size, 1, 4, now(), now() \
+                 FROM volumes WHERE barcode = 'TAF001L9'",
+                Uuid::new_v4()
+            );
+            client.batch_execute(&sql).await.unwrap();
+        }
+        let line = "SELECT line_uuid FROM lines WHERE id = $1";
+        let line = client.query_one(line, &[&world.line]).await.unwrap().get(0);
+        drop(client);
+        make(&world, &world.attempt_at(Kind::Full).await, &trees[0]).await;
+
+        // While it ran, b had another file, and the one that it has now was not there.
+        world = world.on(stray).await;
+        let attempt = world.attempt_at(Kind::Full).await;
+        let seen = Tree::of(&[("a/1", 1, 0), ("b/2", 9, 0), ("c/1", 4, 0)]);
+        assert!(fail(&world, &attempt, &seen).await);
+        let left = newest(&world, stray).await;
+
+        world = world.on(second).await;
+        let attempt = world.attempt_at(Kind::Incremental).await;
+        assert_eq!(attempt.opened.version, 2);
+        make(&world, &attempt, &trees[1]).await;
+        world = world.on(first).await;
+        make(&world, &world.attempt_at(Kind::Incremental).await, &trees[2]).await;
+        let found = cartridges(&world).await;
+        let of = |recording| {
+            let mut found = found.iter().find(|c| c.recording == recording).unwrap().clone();
+            found.records = as_seen(&found.records, &left);
+            found
+        };
+        Self {
+            trees,
+            first: of(first),
+            second: of(second),
+            stray: of(stray),
+            line,
+        }
+    }
+
+    /// An empty catalog that takes in the first cartridge and the one with what was left.
+    async fn without_the_second(&self) -> (World, AssignmentKey) {
+        let (mut world, key) = empty().await;
+        scan(&world, key, &self.first).await.unwrap();
+        scan(&world, key, &self.stray).await.unwrap();
+        let client = world.store.client().await.unwrap();
+        let sql = "SELECT id FROM lines WHERE line_uuid = $1";
+        world.line = client.query_one(sql, &[&self.line]).await.unwrap().get(0);
+        drop(client);
+        (world, key)
+    }
+
+    async fn are_as_they_were(&self, world: &World, versions: &[i64]) {
+        let (whole, _) = standing(world).await;
+        assert_eq!(whole.into_iter().collect::<Vec<_>>(), versions);
+        for version in versions {
+            let was = sizes(&self.trees[*version as usize - 1]);
+            assert_eq!(files(world, *version).await, was, "version {version}");
+        }
+    }
+}
+
+/// Gives a number up, of which no record tells; false if there is none.
+async fn give_up(world: &World, version: i64) -> bool {
+    let mut client = world.store.client().await.unwrap();
+    let tx = client.transaction().await.unwrap();
+    lines::line_lock_on(&tx, world.line).await.unwrap();
+    hold_on(&tx, world.line).await.unwrap();
+    let done = unclaimed::version_give_up_untold_on(&tx, world.line, version).await;
+    tx.commit().await.unwrap();
+    done.unwrap()
+}
+
+/// Barcodes of the volumes on which nothing is needed.
+async fn free(world: &World) -> Vec<String> {
+    let mut client = world.store.client().await.unwrap();
+    let tx = client.transaction().await.unwrap();
+    expiry::volume_free_on(&tx).await.unwrap();
+    tx.commit().await.unwrap();
+    let sql = "SELECT barcode FROM volumes WHERE freed_at IS NOT NULL ORDER BY barcode";
+    let rows = client.query(sql, &[]).await.unwrap();
+    rows.iter().map(|row| row.get(0)).collect()
+}
+
+#[tokio::test]
+async fn what_a_failed_attempt_left_is_in_no_version_before_its_record_comes_either() {
+    let played = Played::new().await;
+    let (world, key) = played.without_the_second().await;
+    // The record of the second version is on the missing cartridge, and the third one needs nothing of that.
+    played.are_as_they_were(&world, &[1, 3]).await;
+    assert!(world.count("pages_unclaimed").await > 0);
+    assert!(free(&world).await.is_empty(), "it may be part of the second");
+
+    scan(&world, key, &played.second).await.unwrap();
+    played.are_as_they_were(&world, &[1, 2, 3]).await;
+    assert_eq!(world.count("pages_unclaimed").await, 0);
+    assert_eq!(world.count("archives WHERE state = 'abandoned'").await, 1);
+    assert_eq!(free(&world).await, ["TAF003L9"]);
+}
+
+#[tokio::test]
+async fn in_whichever_order_cartridges_come() {
+    let played = Played::new().await;
+    let all = [&played.first, &played.second, &played.stray];
+    for order in [[0, 1, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]] {
+        let (mut world, key) = empty().await;
+        for at in order {
+            scan(&world, key, all[at]).await.unwrap();
+            scan(&world, key, all[at]).await.unwrap();
+        }
+        let client = world.store.client().await.unwrap();
+        let sql = "SELECT id FROM lines WHERE line_uuid = $1";
+        world.line = client.query_one(sql, &[&played.line]).await.unwrap().get(0);
+        drop(client);
+        played.are_as_they_were(&world, &[1, 2, 3]).await;
+        assert_eq!(world.count("pages_unclaimed").await, 0);
+        assert_eq!(free(&world).await, ["TAF003L9"], "{order:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_number_of_which_no_record_tells_can_be_given_up() {
+    let played = Played::new().await;
+    let (world, key) = played.without_the_second().await;
+    let client = world.store.client().await.unwrap();
+    let met = unclaimed::version_untold(&client, world.line, 2).await;
+    let met = met.unwrap().unwrap();
+    assert_eq!((met.parts, &met.volumes[..]), (1, &["TAF003L9".to_owned()][..]));
+    for whole in [1, 3] {
+        let none = unclaimed::version_untold(&client, world.line, whole).await;
+        assert!(none.unwrap().is_none(), "version {whole}");
+        assert!(!give_up(&world, whole).await);
+    }
+    drop(client);
+    assert!(give_up(&world, 2).await);
+    assert!(!give_up(&world, 2).await);
+    assert_eq!(world.count("pages_unclaimed").await, 0);
+    assert_eq!(free(&world).await, ["TAF003L9"]);
+    // Met again, it is what was given up.
+    scan(&world, key, &played.stray).await.unwrap();
+    assert_eq!(world.count("pages_unclaimed").await, 0);
+    played.are_as_they_were(&world, &[1, 3]).await;
+    scan(&world, key, &played.second).await.unwrap();
+    played.are_as_they_were(&world, &[1, 2, 3]).await;
+}
+
+#[tokio::test]
+async fn what_was_given_up_comes_back_when_its_record_does() {
+    // Of the second version the part comes without its record, as if a volume index had not been written.
+    let played = Played::new().await;
+    let mut untold = played.second.clone();
+    let closings = untold.records.len();
+    untold
+        .records
+        .retain(|body| !matches!(body, Body::Closing(_)));
+    assert!(untold.records.len() < closings);
+    let (world, key) = played.without_the_second().await;
+    scan(&world, key, &untold).await.unwrap();
+    played.are_as_they_were(&world, &[1, 3]).await;
+    assert!(give_up(&world, 2).await);
+    assert_eq!(free(&world).await, ["TAF002L9", "TAF003L9"]);
+    vacuum::release(&world.store).await.unwrap();
+
+    // The record alone, and then the part again.
+    let mut record = played.second.clone();
+    record
+        .records
+        .retain(|body| matches!(body, Body::Closing(_)));
+    scan(&world, key, &record).await.unwrap();
+    let (_, lacking) = standing(&world).await;
+    let why = lacking.get(&2).unwrap();
+    assert!(why.contains("not met on any cartridge yet: part 1"), "{why}");
+    assert_eq!(free(&world).await, ["TAF003L9"], "it is needed again");
+    scan(&world, key, &untold).await.unwrap();
+    played.are_as_they_were(&world, &[1, 2, 3]).await;
+}
+
+#[tokio::test]
+async fn a_run_takes_nothing_of_what_was_met_under_its_number() {
+    let played = Played::new().await;
+    let (mut world, key) = empty().await;
+    // All that is there is a full backup, and what an attempt at the next one left.
+    let mut first = played.first.clone();
+    let end = |body: &Body| matches!(body, Body::PartEnd(_));
+    let one = first.records.iter().position(end).unwrap() + 1;
+    let record = first.records.iter().find(|body| {
+        matches!(body, Body::Closing(bytes)
+            if ClosingRecord::decode(bytes.clone()).unwrap().version == 1)
+    });
+    let record = record.unwrap().clone();
+    first.records.truncate(one);
+    first.records.push(record);
+    scan(&world, key, &first).await.unwrap();
+    let client = world.store.client().await.unwrap();
+    let sql = "SELECT id FROM lines WHERE line_uuid = $1";
+    world.line = client.query_one(sql, &[&played.line]).await.unwrap().get(0);
+    // Later ordinals were met, of an attempt that failed at another time.
+    let sql = "UPDATE lines SET next_ordinal = 10 WHERE id = $1";
+    client.execute(sql, &[&world.line]).await.unwrap();
+    drop(client);
+    let attempt = world.attempt_at(Kind::Incremental).await;
+    assert_eq!(attempt.opened.version, 2);
+
+    // It comes while the run is at work.
+    let key = rescanning(&world).await;
+    scan(&world, key, &played.stray).await.unwrap();
+    assert!(world.count("pages_unclaimed").await > 0);
+    world.end_attempts().await;
+    let client = world.store.client().await.unwrap();
+    let sql = "UPDATE attempts SET ended_at = NULL, verdict = 'none' WHERE id = $1";
+    client.execute(sql, &[&attempt.id]).await.unwrap();
+    let sql = "UPDATE attempt_volumes SET held = true, cartridge = 'OTHER' WHERE attempt_id = $1";
+    client.execute(sql, &[&attempt.id]).await.unwrap();
+    drop(client);
+    make(&world, &attempt, &played.trees[1]).await;
+    assert_eq!(files(&world, 2).await, sizes(&played.trees[1]));
+    assert_eq!(world.count("pages_unclaimed").await, 0);
+    assert_eq!(world.count("archives WHERE state = 'abandoned'").await, 1);
+}
