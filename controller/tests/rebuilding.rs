@@ -285,7 +285,11 @@ async fn course(seed: u64) {
     let recorded = lost.closings.iter().filter(|c| !c.archives.is_empty());
     let last = recorded.map(|c| c.version as i64).max().unwrap();
     let open = format!("archives WHERE state IN ('closed', 'unclaimed') AND version <= {last}");
-    assert_eq!(world.count(&open).await, 0, "whose each archive is, is known");
+    assert_eq!(
+        world.count(&open).await,
+        0,
+        "whose each archive is, is known"
+    );
     assert_eq!(
         whole,
         (1..=last).collect(),

@@ -22,13 +22,12 @@ use taf_proto::agent::drive_observation::Medium;
 use taf_proto::agent::result::Done;
 use taf_proto::agent::{AssignmentKey, LabelDone};
 use taf_proto::v1::retention_service_client::RetentionServiceClient;
-use taf_proto::v1::{self, plan_service_client::PlanServiceClient};
 use taf_proto::v1::version_service_client::VersionServiceClient;
+use taf_proto::v1::{self, plan_service_client::PlanServiceClient};
 use taf_proto::v1::{
     ExpireVersionRequest, ExpireVersionResponse, HoldVersionRequest, ListIncompleteVersionsRequest,
-    LockVersionRequest,
-    PreviewRetentionRequest, ReleaseVersionRequest, Retention, RetentionDecision,
-    TagVersionRequest, UpdatePlanRequest, VolumeState,
+    LockVersionRequest, PreviewRetentionRequest, ReleaseVersionRequest, Retention,
+    RetentionDecision, TagVersionRequest, UpdatePlanRequest, VolumeState,
 };
 use tonic::Status;
 use tonic::transport::Channel;

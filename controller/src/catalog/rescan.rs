@@ -19,8 +19,8 @@ use tonic::Status;
 use uuid::Uuid;
 
 use super::Error;
-use super::report::{self, Side, uuid};
 use super::rebuild::Claim;
+use super::report::{self, Side, uuid};
 use super::{rebuild, relocation, trust};
 use crate::store::archives::Archive;
 use crate::store::issues::{self, Issue};

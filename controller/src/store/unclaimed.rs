@@ -83,14 +83,14 @@ pub async fn part_claim_on(
 }
 
 /// What a version is made of is known and claimed: all else that was met under its number is no part of it.
-pub async fn version_disown_on(
-    tx: &Transaction<'_>,
-    line: i64,
-    version: i64,
-) -> Result<(), Error> {
+pub async fn version_disown_on(tx: &Transaction<'_>, line: i64, version: i64) -> Result<(), Error> {
     let sql = "SELECT EXISTS (SELECT 1 FROM archives AS a WHERE a.line_id = $1 AND a.version = $2 AND (a.state = 'unclaimed' \
                OR EXISTS (SELECT 1 FROM pages_unclaimed AS c WHERE c.line_id = a.line_id AND c.archive_ordinal = a.ordinal)))";
-    if !tx.query_one(sql, &[&line, &version]).await?.get::<_, bool>(0) {
+    if !tx
+        .query_one(sql, &[&line, &version])
+        .await?
+        .get::<_, bool>(0)
+    {
         return Ok(());
     }
     // Large listings take a while to go.

@@ -60,10 +60,19 @@ impl Played {
         assert_eq!(attempt.opened.version, 2);
         make(&world, &attempt, &trees[1]).await;
         world = world.on(first).await;
-        make(&world, &world.attempt_at(Kind::Incremental).await, &trees[2]).await;
+        make(
+            &world,
+            &world.attempt_at(Kind::Incremental).await,
+            &trees[2],
+        )
+        .await;
         let found = cartridges(&world).await;
         let of = |recording| {
-            let mut found = found.iter().find(|c| c.recording == recording).unwrap().clone();
+            let mut found = found
+                .iter()
+                .find(|c| c.recording == recording)
+                .unwrap()
+                .clone();
             found.records = as_seen(&found.records, &left);
             found
         };
@@ -127,7 +136,10 @@ async fn what_a_failed_attempt_left_is_in_no_version_before_its_record_comes_eit
     // The record of the second version is on the missing cartridge, and the third one needs nothing of that.
     played.are_as_they_were(&world, &[1, 3]).await;
     assert!(world.count("pages_unclaimed").await > 0);
-    assert!(free(&world).await.is_empty(), "it may be part of the second");
+    assert!(
+        free(&world).await.is_empty(),
+        "it may be part of the second"
+    );
 
     scan(&world, key, &played.second).await.unwrap();
     played.are_as_they_were(&world, &[1, 2, 3]).await;
@@ -163,7 +175,10 @@ async fn a_number_of_which_no_record_tells_can_be_given_up() {
     let client = world.store.client().await.unwrap();
     let met = unclaimed::version_untold(&client, world.line, 2).await;
     let met = met.unwrap().unwrap();
-    assert_eq!((met.parts, &met.volumes[..]), (1, &["TAF003L9".to_owned()][..]));
+    assert_eq!(
+        (met.parts, &met.volumes[..]),
+        (1, &["TAF003L9".to_owned()][..])
+    );
     for whole in [1, 3] {
         let none = unclaimed::version_untold(&client, world.line, whole).await;
         assert!(none.unwrap().is_none(), "version {whole}");
@@ -207,7 +222,10 @@ async fn what_was_given_up_comes_back_when_its_record_does() {
     scan(&world, key, &record).await.unwrap();
     let (_, lacking) = standing(&world).await;
     let why = lacking.get(&2).unwrap();
-    assert!(why.contains("not met on any cartridge yet: part 1"), "{why}");
+    assert!(
+        why.contains("not met on any cartridge yet: part 1"),
+        "{why}"
+    );
     assert_eq!(free(&world).await, ["TAF003L9"], "it is needed again");
     scan(&world, key, &untold).await.unwrap();
     played.are_as_they_were(&world, &[1, 2, 3]).await;
