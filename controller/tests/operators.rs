@@ -351,6 +351,21 @@ async fn an_erase_that_did_not_end_quarantines_the_volume() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_volume_whose_erase_the_catalog_does_not_take_is_quarantined() {
+    let mut place = Place::new(elements(VOLUME, ["", "", ""], "")).await;
+    let request = place.erase(false, false);
+    let job = place.volumes.erase_volume(request).await.unwrap();
+    let (key, _) = place.drive.given().await;
+    let refuses = "ALTER TABLE volumes ADD CONSTRAINT test_check CHECK (state <> 'unlabelled')";
+    place.site.served.sql(refuses).await;
+    place.drive.finish(key, None);
+    let job = job.into_inner().job;
+    assert_eq!(place.site.failed(&job).await.reason, "CATALOG_REFUSED");
+    let volume = place.site.volume(VOLUME).await;
+    assert_eq!(volume.state(), VolumeState::Quarantined);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_drive_is_cleaned_the_use_is_counted_and_the_cartridge_goes_home() {
     let mut place = Place::new(elements("", ["CLN001L1", VOLUME, ""], "")).await;
     let job = place.clean().await.unwrap();

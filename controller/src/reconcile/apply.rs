@@ -252,6 +252,11 @@ async fn condemn_on(
             Err(error) => return Err(error),
         }
     }
+    if let (Some(volume), "erase" | "format", "work") =
+        (live.volume, live.kind.as_str(), live.step_kind.as_str())
+    {
+        operator::erase_untold_on(tx, volume.id, &fault.message).await?;
+    }
     let encoded = to_proto(&fault).encode_to_vec();
     attempts::attempt_verdict_on(tx, live.id, "failed", Some(&encoded)).await?;
     Ok(true)

@@ -73,3 +73,13 @@ pub(super) async fn erase_decided_on(
         Verdict::Failed(_) | Verdict::Cancelled | Verdict::Dropped => Ok(()),
     }
 }
+
+/// The catalog does not take what came of an erase: the volume may hold nothing by now, and counts for nothing.
+pub(super) async fn erase_untold_on(
+    tx: &Transaction<'_>,
+    volume: i64,
+    why: &str,
+) -> Result<(), Error> {
+    let reason = format!("an erase of it may have begun, and what came of it is not known: {why}");
+    volumes::volume_quarantine_on(tx, volume, &reason).await
+}
