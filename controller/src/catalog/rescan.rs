@@ -596,7 +596,7 @@ impl Intake {
             // Nothing may take for free what could not be read this time.
             orphans::recording_unread_on(&tx, recording).await?;
         } else if !trailer.open && self.put_off.is_empty() {
-            orphans::recording_read_on(&tx, recording).await?;
+            orphans::recording_read_on(&tx, recording, file).await?;
         }
         let unreadable = trailer.problems.iter();
         let unreadable = unreadable.map(|problem| (problem.tape_file, problem.reason.as_str()));

@@ -116,13 +116,18 @@ pub async fn recording_unread_on(tx: &Transaction<'_>, recording: Uuid) -> Resul
     Ok(())
 }
 
-/// A rescan has read everything on a recording: if it is read only since an earlier one could not, and for no other reason, it is what
-/// it was before.
-pub async fn recording_read_on(tx: &Transaction<'_>, recording: Uuid) -> Result<(), Error> {
+/// A rescan has read everything on a recording, up to this tape file, at which an append would begin: if it is read only since an earlier
+/// one could not, and for no other reason, it is what it was before. Not if the catalog knows of more.
+pub async fn recording_read_on(
+    tx: &Transaction<'_>,
+    recording: Uuid,
+    next_tape_file: i64,
+) -> Result<(), Error> {
     let [open, full] = UNREAD;
     let sql = "UPDATE volumes SET state = CASE WHEN state_reason = $3 THEN 'full' ELSE 'appendable' END, state_reason = NULL \
-               WHERE recording_uuid = $1 AND state = 'read-only' AND state_reason IN ($2, $3)";
-    tx.execute(sql, &[&recording, &open, &full]).await?;
+               WHERE recording_uuid = $1 AND state = 'read-only' AND state_reason IN ($2, $3) AND next_tape_file <= $4";
+    tx.execute(sql, &[&recording, &open, &full, &next_tape_file])
+        .await?;
     Ok(())
 }
 
