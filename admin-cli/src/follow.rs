@@ -120,7 +120,7 @@ pub async fn follow_all_but(
     out: &mut Output,
 ) -> Result<Exit, Failure> {
     let shown = Shown::new();
-    let mut failed = 0;
+    let mut tally = Tally::default();
     if out.json() {
         out.begin("jobs")?;
     }
@@ -144,21 +144,49 @@ pub async fn follow_all_but(
             if let Some(error) = &job.error {
                 say(format!("  {} ({})", error.message, error.reason));
             }
+            if job.state() == JobState::SucceededWithIssues {
+                let count = job.progress.as_ref().map_or(0, |p| p.issue_count);
+                tell_issues(client, &job, count).await?;
+            }
         }
-        let well = [JobState::Succeeded, JobState::SucceededWithIssues];
-        failed += usize::from(excused.is_none() && !well.contains(&job.state()));
+        tally.count(job.state(), excused.is_some());
     }
     if out.json() {
         out.end()?;
     }
-    if failed == 0 {
-        return Ok(Exit::Done);
+    tally.exit()
+}
+
+/// What came of several jobs.
+#[derive(Debug, Default)]
+struct Tally {
+    all: usize,
+    failed: usize,
+    with_issues: usize,
+}
+
+impl Tally {
+    fn count(&mut self, state: JobState, excused: bool) {
+        self.all += 1;
+        match state {
+            JobState::Succeeded => {}
+            JobState::SucceededWithIssues => self.with_issues += 1,
+            _ => self.failed += usize::from(!excused),
+        }
     }
-    Err(Failure::new(
-        "JOBS_FAILED",
-        format!("{failed} of {} jobs did not succeed", names.len()),
-        "see why above, or with taf job list; asking again does what is left",
-    ))
+
+    /// The exit status that this is.
+    fn exit(&self) -> Result<Exit, Failure> {
+        match (self.failed, self.with_issues) {
+            (0, 0) => Ok(Exit::Done),
+            (0, _) => Ok(Exit::Issues),
+            (failed, _) => Err(Failure::new(
+                "JOBS_FAILED",
+                format!("{failed} of {} jobs did not succeed", self.all),
+                "see why above, or with taf job list; asking again does what is left",
+            )),
+        }
+    }
 }
 
 /// Says that jobs go on by themselves.
@@ -362,6 +390,32 @@ impl Shown {
     fn clear(&self) {
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();
+        }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn several_jobs_end_as_the_worst_of_them_that_is_not_excused() {
+        let of = |jobs: &[(JobState, bool)]| {
+            let mut tally = Tally::default();
+            for (state, excused) in jobs {
+                tally.count(*state, *excused);
+            }
+            tally.exit()
+        };
+        let (well, blank) = ((JobState::Succeeded, false), (JobState::Failed, true));
+        let issues = (JobState::SucceededWithIssues, false);
+        assert_eq!(of(&[well, blank]).unwrap(), Exit::Done);
+        assert_eq!(of(&[well, issues, blank]).unwrap(), Exit::Issues);
+        for failed in [JobState::Failed, JobState::Cancelled] {
+            let failure = of(&[blank, issues, (failed, false), well]).unwrap_err();
+            assert_eq!(failure.reason, "JOBS_FAILED");
+            assert!(failure.message.contains("1 of 4"), "{failure}");
         }
     }
 }
