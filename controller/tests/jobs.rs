@@ -16,7 +16,7 @@ mod world;
 
 use std::time::Duration;
 
-use served::{Served, reason};
+use served::{Served, reason, signed};
 use site::{AT_DRIVE, DRIVE, Site, VOLUME};
 use taf_peer::faults::reason_of;
 use taf_proto::agent::assignment::Work;
@@ -25,9 +25,12 @@ use taf_proto::agent::result::Done;
 use taf_proto::agent::session_service_client::SessionServiceClient;
 use taf_proto::agent::{
     AssignmentKey, Hello, LabelDone, Observation, OpenRequest, OpenResponse, RestoreDone,
-    Result as WorkResult, WriteDone, hello, open_request, open_response,
+    Result as WorkResult, SourceAbility, SourceUnit, WriteDone, hello, open_request, open_response,
 };
-use taf_proto::v1::{DriveFlow, DriveState, Fault, JobKind, JobState, VolumeState};
+use taf_proto::v1::version_service_client::VersionServiceClient;
+use taf_proto::v1::{
+    DriveFlow, DriveState, Fault, JobKind, JobState, RestoreVersionRequest, VolumeState,
+};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Status, Streaming};

@@ -17,7 +17,8 @@ use taf_peer::material::{self, Material};
 use taf_peer::session::{Connector, Session};
 use taf_peer::tls::{self, Expect, Trust, client_config};
 use taf_proto::agent::{
-    self, Assignment, AssignmentKey, Hello, SourceUnit, assignment::Work, hello::Unit, result::Done,
+    self, Assignment, AssignmentKey, Hello, SourceAbility, SourceUnit, assignment::Work,
+    hello::Unit, result::Done,
 };
 use taf_proto::v1;
 use tokio::sync::watch;
@@ -122,6 +123,7 @@ fn hello(config: &Config) -> Hello {
             host_name: taf_peer::enrol::host_name(),
             backup_allowed: raw(&config.backup_allowed),
             restore_allowed: raw(&config.restore_allowed),
+            abilities: vec![SourceAbility::IncompleteVersions.into()],
         })),
     }
 }

@@ -18,7 +18,9 @@ use uuid::Uuid;
 
 use super::facts::{State, backup_done, from_proto, is_bound, stage, to_proto};
 use super::indexing::CREATOR;
-use super::{Limits, auto_label, cleaning, distrust, indexing, inspection, operator, reuse, turns};
+use super::{
+    Limits, auto_label, cleaning, distrust, indexing, inspection, operator, refusal, reuse, turns,
+};
 use crate::catalog;
 use crate::services::names;
 use crate::store::attempts::{self, LiveAttempt};
@@ -26,8 +28,8 @@ use crate::store::jobs::NewTask;
 use crate::store::verifications::How;
 use crate::store::volumes::{self, Cartridge};
 use crate::store::{
-    Error, Transaction, archives, attempt_volumes, feeds, indexes, jobs, lines, parts, reclaims,
-    removals, savepoints, streams, verifications,
+    Error, Transaction, archives, attempt_volumes, indexes, jobs, parts, reclaims, removals,
+    savepoints, streams, verifications,
 };
 
 /// After the catalog refused a decision for so long, what it was about fails. A refusal may be a change that came between.
@@ -392,19 +394,13 @@ async fn start_on(
     let Some(queued) = state.queued_job(job) else {
         return Ok(());
     };
-    if let Some(fault) = operator::refusal_on(tx, queued).await? {
+    if let Some(fault) = refusal::refusal_on(tx, queued).await? {
         tracing::warn!(
             job,
             reason = fault.reason,
             message = fault.message,
             "job failed"
         );
-        jobs::job_end_on(tx, job, "failed", Some(&fault)).await?;
-        return Ok(());
-    }
-    if let Some(line) = queued.line_id
-        && let Some(fault) = outdated_on(tx, job, line).await?
-    {
         jobs::job_end_on(tx, job, "failed", Some(&fault)).await?;
         return Ok(());
     }
@@ -422,25 +418,6 @@ async fn start_on(
     jobs::job_start_on(tx, job).await?;
     tracing::info!(job, attempt, ?grant, "job started");
     Ok(())
-}
-
-/// Why a synthetic full is not begun: what its feed reads is not the newest version any more, as after a rebuild.
-async fn outdated_on(
-    tx: &Transaction<'_>,
-    job: i64,
-    line: i64,
-) -> Result<Option<taf_core::Fault>, Error> {
-    let Some(read) = feeds::feed_version_on(tx, job).await? else {
-        return Ok(None);
-    };
-    let head = lines::line_lock_on(tx, line).await?.map(|line| line.head);
-    Ok((head != Some(read)).then(|| taf_core::Fault {
-        reason: "VERSION_CHANGED".into(),
-        message: format!(
-            "version {read}, which was to be copied, is not the newest of its line any more"
-        ),
-        next_step: "ask for the synthetic full again".into(),
-    }))
 }
 
 /// A further stream of a job that is under way begins.

@@ -16,6 +16,7 @@ mod inspection;
 mod needs;
 mod operator;
 mod outlook;
+mod refusal;
 mod reuse;
 mod tidy;
 mod turns;

@@ -1,49 +1,14 @@
 //! What operators' jobs change in the catalog.
 
-use taf_core::Fault;
 use taf_core::attempt::Verdict;
 use uuid::Uuid;
 
-use crate::services::{names, reuse};
+use crate::services::names;
 use crate::store::attempts::LiveAttempt;
-use crate::store::jobs::QueuedJob;
-use crate::store::{Error, Transaction, reuse as needed, versions, volumes};
+use crate::store::{Error, Transaction, versions, volumes};
 
 /// The drive had begun to erase and did not come to the end.
 const ERASE_BEGUN: &str = "ERASE_INCOMPLETE";
-
-/// Why a waiting job must not begin after all: since it was asked for, something came to live on its volume, or what it has went
-/// elsewhere, or is about to. Only what is asked here, where one transaction follows the other, proves that not both go.
-pub(super) async fn refusal_on(
-    tx: &Transaction<'_>,
-    job: &QueuedJob,
-) -> Result<Option<Fault>, Error> {
-    let (Some(volume), "erase" | "format", false) =
-        (job.volume_id, job.kind.as_str(), job.task.forced)
-    else {
-        return Ok(None);
-    };
-    let living = volumes::volume_living_on(tx, volume).await?;
-    let Some((line, version)) = living.versions.first() else {
-        let held = needed::recordings_held(tx, &[living.recording]).await?;
-        let barcode = job.cartridge.as_deref().unwrap_or_default();
-        let held = held.get(&living.recording);
-        let kept = held.and_then(|held| reuse::kept(barcode, held));
-        return Ok(kept.map(|kept| {
-            let what = format!("nothing was erased: {}", kept.what);
-            Fault::new(kept.reason, what, kept.next)
-        }));
-    };
-    Ok(Some(Fault::new(
-        "VOLUME_HAS_PARTS",
-        format!(
-            "since this was asked for, data of {} versions came to live on the volume, {} among them; nothing was erased",
-            living.versions.len(),
-            names::version(*line, *version)
-        ),
-        "choose another volume, or give up the versions with `--force`",
-    )))
-}
 
 /// An erase of a volume of the catalog has come to a verdict.
 pub(super) async fn erase_decided_on(

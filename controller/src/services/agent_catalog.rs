@@ -22,7 +22,7 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Request, Response, Status, Streaming};
 
-use super::{selection, status};
+use super::{gaps, order, selection, status};
 use crate::access::Caller;
 use crate::catalog::recall::Archives;
 use crate::catalog::report::{self, Side};
@@ -82,6 +82,9 @@ impl AgentCatalog {
                  erased; restore it again, what is there already may stay",
             ));
         }
+        if view.gap().is_some() {
+            self.knows_gaps(agent).await?;
+        }
         let client = self.store.client().await?;
         let chosen = assignments::assignment_paths(&client, assignment.job_id).await?;
         drop(client);
@@ -95,6 +98,23 @@ impl AgentCatalog {
         };
         let selection = Selection::resolve(&view, &paths).await?;
         Ok((view, selection, assignment.attempt_id))
+    }
+
+    /// Refuses an agent that would leave out without a word what a version lacks.
+    async fn knows_gaps(&self, agent: &str) -> Result<(), Status> {
+        let agent = self.store.agent_get(agent).await?;
+        if let Some(fault) = agent.as_ref().and_then(gaps::too_old) {
+            return Err(order::refused(&fault));
+        }
+        if agent.and_then(|agent| agent.reads_incomplete) != Some(true) {
+            // Its session begins anew after the controller was upgraded.
+            return Err(status::fault(
+                Code::Unavailable,
+                "NOT_READY",
+                "what the source agent can do is not known before its session has begun; ask again",
+            ));
+        }
+        Ok(())
     }
 
     /// In which order a restore reads its volumes, and which: as it was told before, beginning with what is in place, and last what

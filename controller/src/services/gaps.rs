@@ -1,5 +1,6 @@
 //! Versions that came back and are not whole, in words: what they lack, and which volume would help.
 
+use taf_core::Fault;
 use taf_format::page;
 use taf_proto::path;
 use taf_proto::v1::{self, VersionType};
@@ -10,6 +11,7 @@ use crate::catalog::gap::{self, Gap, Shown, Since};
 use crate::catalog::view::join;
 use crate::catalog::{Error, View};
 use crate::store::GenericClient;
+use crate::store::agents::Agent;
 use crate::store::unclaimed::Met;
 use crate::store::versions::Version;
 
@@ -35,6 +37,24 @@ pub(super) fn untold(met: &Met) -> String {
     format!(
         "no cartridge that was met has its closing record, so it is not known what it was, nor whether it was ever whole; {parts} on {volumes}"
     )
+}
+
+/// Why an agent gets no restore of a version that is not whole: it would leave out what that lacks without a word. None if it can, or if
+/// that is not known.
+pub(crate) fn too_old(agent: &Agent) -> Option<Fault> {
+    (agent.reads_incomplete == Some(false)).then(|| {
+        let (name, host) = (names::agent(&agent.name), &agent.host_name);
+        let version = &agent.program_version;
+        Fault::new(
+            "AGENT_TOO_OLD",
+            format!(
+                "the version is not whole, and {name} on host {host} is too old (version {version}) to say what is left out"
+            ),
+            format!(
+                "upgrade the source agent on host {host}, or restore by another one with `--agent`"
+            ),
+        )
+    })
 }
 
 /// What is at a path can't be told.

@@ -8,7 +8,7 @@ pub mod check;
 pub mod device;
 pub mod dump;
 pub mod enrolment;
-mod gaps;
+pub(crate) mod gaps;
 pub mod health;
 pub mod identity;
 pub mod job;

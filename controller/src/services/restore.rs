@@ -89,6 +89,9 @@ impl Versions {
         if lacks.is_any() && !request.partial && !request.dry_run {
             return Err(lacks.refusal(request, &version));
         }
+        if view.gap().is_some() && !request.dry_run {
+            self.knows_gaps(&agent).await?;
+        }
         let (count, needed) = recall::count(&view, selection, &chosen.strip, &parts).await?;
         if request.delete_extra {
             if version.incomplete_reason.is_some() {
@@ -234,6 +237,19 @@ impl Versions {
         tx.commit().await.map_err(store::Error::from)?;
         self.registry.wake();
         Ok(answer)
+    }
+
+    /// Refuses an agent that would leave out without a word what a version lacks.
+    async fn knows_gaps(&self, agent: &str) -> Result<(), Status> {
+        let agent = self.app.store.agent_get(agent).await?;
+        match agent.as_ref().and_then(gaps::too_old) {
+            Some(fault) => Err(status::because(
+                &fault.reason,
+                fault.message,
+                &fault.next_step,
+            )),
+            None => Ok(()),
+        }
     }
 
     /// Who writes: the agent named, or the one whose files they were.

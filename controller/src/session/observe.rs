@@ -4,7 +4,9 @@ use std::collections::HashSet;
 
 use jiff::Timestamp;
 use prost::Message as _;
-use taf_proto::agent::{self, drive_observation::Medium, element, observation::Seen};
+use taf_proto::agent::{
+    self, SourceAbility, drive_observation::Medium, element, observation::Seen,
+};
 use uuid::Uuid;
 
 use crate::catalog::trust;
@@ -48,7 +50,9 @@ pub(super) async fn connect(
     let unit = match &hello.unit {
         Some(agent::hello::Unit::Source(source)) => {
             let host = clip(&source.host_name, 255);
-            drives::source_connect_on(&tx, agent_id, incarnation, &host).await?;
+            let mut abilities = source.abilities();
+            let incomplete = abilities.any(|it| it == SourceAbility::IncompleteVersions);
+            drives::source_connect_on(&tx, agent_id, incarnation, &host, incomplete).await?;
             Some(Unit::Source(agent_id))
         }
         Some(agent::hello::Unit::Drive(drive)) if !drive.serial.is_empty() => {

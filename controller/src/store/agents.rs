@@ -23,13 +23,15 @@ pub struct Agent {
     pub connected: bool,
     /// When it was heard last.
     pub last_seen_at: Option<Timestamp>,
+    /// Of a source agent: whether it can restore from a version that is not whole, as it said last.
+    pub reads_incomplete: Option<bool>,
 }
 
 const SELECT: &str = "SELECT a.id, a.agent_name, a.role, a.host_name, a.program_version,
             a.connected
                 OR EXISTS (SELECT 1 FROM drives AS d WHERE d.agent_id = a.id AND d.connected)
                 OR EXISTS (SELECT 1 FROM libraries AS l WHERE l.agent_id = a.id AND l.connected),
-            a.last_seen_at
+            a.last_seen_at, a.reads_incomplete
      FROM agents AS a";
 
 fn agent(row: &Row) -> Agent {
@@ -41,6 +43,7 @@ fn agent(row: &Row) -> Agent {
         program_version: row.get(4),
         connected: row.get(5),
         last_seen_at: row.get(6),
+        reads_incomplete: row.get(7),
     }
 }
 
@@ -85,6 +88,19 @@ impl Store {
                 &[&name],
             )
             .await?;
+        Ok(row.as_ref().map(agent))
+    }
+
+    /// The source agent of a restore whose version is not whole.
+    pub async fn agent_of_incomplete_on<C: GenericClient>(
+        client: &C,
+        job: i64,
+    ) -> Result<Option<Agent>, Error> {
+        let sql = format!(
+            "{SELECT} JOIN jobs AS j ON j.agent_id = a.id JOIN versions AS v ON v.line_id = j.line_id AND v.version = j.version
+             WHERE j.id = $1 AND j.kind = 'restore' AND v.incomplete_reason IS NOT NULL"
+        );
+        let row = client.query_opt(&sql, &[&job]).await?;
         Ok(row.as_ref().map(agent))
     }
 

@@ -133,12 +133,13 @@ pub async fn source_connect_on(
     agent_id: i64,
     incarnation: Uuid,
     host_name: &str,
+    reads_incomplete: bool,
 ) -> Result<(), Error> {
     let rows = tx
         .execute(
-            "UPDATE agents SET incarnation = $2, connected = true, host_name = $3, last_seen_at = clock_timestamp() \
-             WHERE id = $1",
-            &[&agent_id, &incarnation, &host_name],
+            "UPDATE agents SET incarnation = $2, connected = true, host_name = $3, reads_incomplete = $4, \
+             last_seen_at = clock_timestamp() WHERE id = $1",
+            &[&agent_id, &incarnation, &host_name, &reads_incomplete],
         )
         .await?;
     Error::expect_one(rows, "agent")

@@ -205,6 +205,11 @@ const MIGRATIONS: &[Migration] = &[
         name: "what no record claims",
         sql: include_str!("../../migrations/0038_unclaimed.sql"),
     },
+    Migration {
+        number: 39,
+        name: "what source agents can do",
+        sql: include_str!("../../migrations/0039_abilities.sql"),
+    },
 ];
 
 /// The texts of all migrations, in order.

@@ -212,3 +212,92 @@ async fn a_unit_is_what_its_certificate_says() {
     units.drive.fail(key, "HARDWARE");
     assert_eq!(site.failed(&job).await.reason, "HARDWARE");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_source_agent_that_does_not_know_versions_that_are_not_whole_gets_no_restore_of_one() {
+    let site = Site::new().await;
+    let units = site.units().await;
+    let version = site.backed_up(&units, "daily").await;
+    let knowing = || vec![SourceAbility::IncompleteVersions.into()];
+    let of = |abilities: Vec<i32>| {
+        let unit = hello::Unit::Source(SourceUnit {
+            host_name: "host".into(),
+            abilities,
+            ..SourceUnit::default()
+        });
+        units::Unit::start(&site.address, &site.files, Uuid::new_v4(), unit)
+    };
+    // As after a rebuild that met all but one part.
+    let partly = "UPDATE versions SET state = 'staged', published_at = NULL, rebuilt_at = now(), incomplete_reason = 'it lacks a part', \
+                  certain_version = 1, certain_ordinal = 1; UPDATE archives SET state = 'closed'";
+    let restore = |dry_run: bool| {
+        let request = RestoreVersionRequest {
+            version: version.clone(),
+            target: Some(taf_proto::path::from_raw(&b"/restored"[..])),
+            partial: true,
+            dry_run,
+            ..RestoreVersionRequest::default()
+        };
+        let token = site.token.clone();
+        let channel = site.served.channel(None);
+        async move {
+            let mut versions = VersionServiceClient::new(channel.await);
+            let answer = versions.restore_version(signed(&token, request)).await;
+            answer.map(|answer| answer.into_inner().job)
+        }
+    };
+    drop(units.source);
+    // Of an ability that this controller does not know.
+    let source = of(vec![77]);
+    source.connected().await;
+    // Of what is whole it gets all.
+    let whole = restore(false).await.unwrap();
+    let (read, work) = units.drive.given().await;
+    assert!(matches!(work, Work::Read(_)), "{work:?}");
+    units.drive.show_drive(None, Medium::Loaded, "reading");
+    let (_, work) = source.given().await;
+    assert!(matches!(work, Work::Restore(_)), "{work:?}");
+    site.cancel(&whole).await.unwrap();
+    units.drive.withdrawn(&read).await;
+    units.drive.fail(read, "STOPPED");
+    site.ended(&whole).await;
+
+    site.served.sql(partly).await;
+    restore(true).await.unwrap();
+    let refused = restore(false).await;
+    drop(source);
+    let message = refused.as_ref().unwrap_err().message().to_owned();
+    for told in ["agents/files", "host host", "version test"] {
+        assert!(message.contains(told), "{told}: {message}");
+    }
+    assert_eq!(reason(refused), "AGENT_TOO_OLD");
+
+    // One that knows them is asked, and then an older one comes in its place.
+    let source = of(knowing());
+    source.connected().await;
+    drop(source);
+    within("the source agent's end", async {
+        let sql = "SELECT count(*) FROM agents WHERE connected AND agent_name = 'files'";
+        while site.served.count(sql).await > 0 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    })
+    .await;
+    let job = restore(false).await.unwrap();
+    site.waits_for(&job, "source agent files is not connected")
+        .await;
+    let source = of(Vec::new());
+    source.connected().await;
+    let fault = site.failed(&job).await;
+    assert_eq!(fault.reason, "AGENT_TOO_OLD", "{fault:?}");
+    assert!(fault.next_step.contains("upgrade"), "{fault:?}");
+    // At last one that knows them again.
+    drop(source);
+    let source = of(knowing());
+    source.connected().await;
+    restore(false).await.unwrap();
+    let (_, work) = units.drive.given().await;
+    assert!(matches!(work, Work::Read(_)), "{work:?}");
+    let (_, work) = source.given().await;
+    assert!(matches!(work, Work::Restore(_)), "{work:?}");
+}

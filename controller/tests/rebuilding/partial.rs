@@ -286,12 +286,17 @@ async fn closing_records_of_what_is_not_whole_are_kept_where_its_parts_are() {
 
 /// What the messages of a restore of the third version bear that goes on with this revision, or why there are none.
 async fn fetched(world: &World, revision: &[u8]) -> Result<Vec<u8>, String> {
+    fetched_of(world, 3, revision).await
+}
+
+/// The same of any version.
+async fn fetched_of(world: &World, version: i64, revision: &[u8]) -> Result<Vec<u8>, String> {
     world.end_attempts().await;
     let mut client = world.store.client().await.unwrap();
     let tx = client.transaction().await.unwrap();
     let new = NewRestore {
         line_id: world.line,
-        version: 3,
+        version,
         agent_id: world.agent_id,
         volumes: &[world.volume_id],
         turns: &[1],
@@ -393,6 +398,30 @@ async fn what_was_erased_since_is_not_met_and_no_cartridge_brings_it() {
     assert!(standing(&world).await.1.is_empty());
     let lost = "versions WHERE version = 3 AND lost_reason IS NOT NULL";
     assert_eq!(world.count(lost).await, 1);
+}
+
+#[tokio::test]
+async fn an_agent_that_would_leave_out_without_a_word_what_a_version_lacks_gets_nothing_of_it() {
+    let (world, ..) = first_then_second(&trees()).await;
+    let said = async |word: &str| {
+        let sql = format!("UPDATE agents SET reads_incomplete = {word}");
+        let client = world.store.client().await.unwrap();
+        client.batch_execute(&sql).await.unwrap();
+        (
+            fetched_of(&world, 1, b"").await,
+            fetched_of(&world, 3, b"").await,
+        )
+    };
+    let (whole, partly) = said("true").await;
+    assert_eq!(whole.unwrap(), b"");
+    assert!(!partly.unwrap().is_empty());
+    let (whole, partly) = said("false").await;
+    assert_eq!(whole.unwrap(), b"");
+    assert_eq!(partly.unwrap_err(), "AGENT_TOO_OLD");
+    // It has not said anything since the controller was upgraded: it asks again.
+    let (whole, partly) = said("NULL").await;
+    assert_eq!(whole.unwrap(), b"");
+    assert_eq!(partly.unwrap_err(), "NOT_READY");
 }
 
 #[tokio::test]

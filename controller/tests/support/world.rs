@@ -72,7 +72,7 @@ impl World {
     pub async fn within(store: Store) -> Self {
         let client = store.client().await.unwrap();
         let one = async |sql: &str| -> i64 { client.query_one(sql, &[]).await.unwrap().get(0) };
-        let agent_id = one(&format!("INSERT INTO agents (agent_name, role, enrolled_at) VALUES ('{SOURCE}', 'source-agent', now()) RETURNING id")).await;
+        let agent_id = one(&format!("INSERT INTO agents (agent_name, role, enrolled_at, reads_incomplete) VALUES ('{SOURCE}', 'source-agent', now(), true) RETURNING id")).await;
         let tape = one(&format!("INSERT INTO agents (agent_name, role, enrolled_at) VALUES ('{TAPE}', 'tape-agent', now()) RETURNING id")).await;
         let source = one(&format!("INSERT INTO sources (source_name, agent_id, paths, one_file_system, created_at) VALUES ('home', {agent_id}, '', false, now()) RETURNING id")).await;
         let pool = one(&format!("INSERT INTO pools (pool_name, block_size, part_size, created_at) VALUES ('main', {BLOCK}, 17179869184, now()) RETURNING id")).await;
