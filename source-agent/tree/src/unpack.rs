@@ -91,7 +91,7 @@ impl Unpacker {
                 }
                 let digest = digest.finish();
                 check(expected, digest.as_ref())?;
-                let warnings = file.finish()?;
+                let warnings = file.finish(&mut self.target)?;
                 return Ok(Outcome { warnings, digest });
             }
             Kind::Directory => self.target.directory(path, meta)?,

@@ -54,7 +54,8 @@ fn write(folder: &Path, collision: Collision, size: u64, seconds: i64) -> Result
     let mut target = Target::open(folder, collision)?;
     let mut file = target.file(b"d/f", &meta(Kind::File, size, seconds), None)?;
     file.write(&vec![b'n'; size as usize])?;
-    file.finish().map(drop)
+    file.finish(&mut target)?;
+    target.finish_directories(|warning| drop(warning.unwrap()))
 }
 
 fn scene() -> tempfile::TempDir {
@@ -136,7 +137,7 @@ fn a_link_is_judged_by_itself_and_never_followed() {
     let file = target
         .file(b"d/l", &meta(Kind::File, 0, THERE + 1), None)
         .unwrap();
-    file.finish().unwrap();
+    file.finish(&mut target).unwrap();
     assert!(fs::symlink_metadata(&link).unwrap().is_file());
     // Below a link nothing is looked at, nor written.
     symlink("d", folder.path().join("e")).unwrap();
@@ -198,4 +199,83 @@ fn a_further_name_is_judged_by_the_file_that_it_names() {
         Err(Error::Kept { .. })
     ));
     link(Collision::Always).unwrap();
+}
+
+fn put(target: &mut Target, path: &[u8], seconds: i64) {
+    let mut file = target
+        .file(path, &meta(Kind::File, 3, seconds), None)
+        .unwrap();
+    file.write(b"new").unwrap();
+    assert_eq!(file.finish(target).unwrap(), []);
+}
+
+#[test]
+fn a_file_has_its_time_only_when_it_is_on_the_disk() {
+    for (collision, seconds) in [
+        (Collision::IfNewer, THERE + 1),
+        (Collision::IfOlder, THERE - 1),
+        (Collision::IfDifferent, THERE + 1),
+    ] {
+        let folder = scene();
+        let stays = || {
+            let top = fs::File::open(folder.path()).unwrap().into();
+            let facts = Facts::from(&meta(Kind::File, 3, seconds));
+            Lookout::new(top, collision).stays(b"d/f", facts)
+        };
+        // Who wrote it was cut short, twice: what is there has the right size, and is not taken for what was to come.
+        for _ in 0..2 {
+            let mut target = Target::open(folder.path(), collision).unwrap();
+            put(&mut target, b"d/f", seconds);
+            assert!(!stays(), "{collision:?}");
+        }
+        let mut target = Target::open(folder.path(), collision).unwrap();
+        put(&mut target, b"d/f", seconds);
+        // Another name is judged by the time that it is to have.
+        fs::write(folder.path().join("d/g"), "old").unwrap();
+        touch(&folder.path().join("d/g"), seconds);
+        assert!(matches!(
+            target.hard_link(b"d/g", b"d/f"),
+            Err(Error::Kept { .. })
+        ));
+        target
+            .finish_directories(|warning| drop(warning.unwrap()))
+            .unwrap();
+        target.sync().unwrap();
+        assert!(stays(), "{collision:?}");
+    }
+}
+
+#[test]
+fn files_get_their_time_while_others_are_written() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut target = Target::open(folder.path(), Collision::Never).unwrap();
+    let time = |name: &str| {
+        fs::symlink_metadata(folder.path().join(name))
+            .unwrap()
+            .mtime()
+    };
+    for name in [&b"first"[..], b"taken", b"other", b"linked"] {
+        put(&mut target, name, 5);
+    }
+    // What somebody else put there meanwhile is none of ours.
+    fs::remove_file(folder.path().join("taken")).unwrap();
+    fs::rename(folder.path().join("other"), folder.path().join("moved")).unwrap();
+    fs::write(folder.path().join("other"), "mine").unwrap();
+    fs::remove_file(folder.path().join("linked")).unwrap();
+    symlink("other", folder.path().join("linked")).unwrap();
+    let mine = time("linked");
+    let limit = std::time::Instant::now() + std::time::Duration::from_mins(2);
+    let mut count = 0;
+    while time("first") != 5 {
+        assert!(std::time::Instant::now() < limit, "it never gets it");
+        std::thread::sleep(std::time::Duration::from_millis(20));
+        put(&mut target, format!("f{count}").as_bytes(), 6);
+        count += 1;
+    }
+    target
+        .finish_directories(|warning| drop(warning.unwrap()))
+        .unwrap();
+    assert_eq!(time(&format!("f{}", count - 1)), 6);
+    assert!(time("other") > 6 && time("linked") == mine);
+    assert!(!folder.path().join("taken").exists());
 }

@@ -58,7 +58,7 @@ fn link_to(target: &[u8]) -> Metadata {
 fn put(target: &mut Target, path: &[u8], content: &[u8]) -> Result<(), Error> {
     let mut writer = target.file(path, &meta(Kind::File, content.len() as u64), None)?;
     writer.write(content)?;
-    writer.finish().map(|_| ())
+    writer.finish(target).map(|_| ())
 }
 
 /// A folder with a target and an outside that must stay empty.
@@ -240,7 +240,7 @@ fn what_is_dropped_or_incomplete_leaves_nothing() {
     let mut writer = target.file(b"f", &meta(Kind::File, 10), None).unwrap();
     writer.write(b"12345").unwrap();
     assert!(matches!(
-        writer.finish(),
+        writer.finish(&mut target),
         Err(Error::Incomplete { missing: 5, .. })
     ));
     let mut writer = target.file(b"f", &meta(Kind::File, 3), None).unwrap();
@@ -307,7 +307,10 @@ fn collisions_are_decided_as_asked() {
     let mut writer = never.file(b"g", &meta(Kind::File, 3), None).unwrap();
     writer.write(b"new").unwrap();
     fs::write(inside.join("g"), "other").unwrap();
-    assert!(matches!(writer.finish(), Err(Error::Exists { .. })));
+    assert!(matches!(
+        writer.finish(&mut never),
+        Err(Error::Exists { .. })
+    ));
     assert_eq!(fs::read(inside.join("g")).unwrap(), b"other");
 
     put(&mut always, b"f", b"new").unwrap();
@@ -356,7 +359,8 @@ fn an_ordinary_user_gets_warnings_for_what_needs_root() {
             value: b"1".to_vec(),
         },
     ];
-    let warnings = target.file(b"f", &foreign, None).unwrap().finish().unwrap();
+    let file = target.file(b"f", &foreign, None).unwrap();
+    let warnings = file.finish(&mut target).unwrap();
     let kinds: Vec<_> = warnings.iter().map(|warning| warning.kind).collect();
     assert_eq!(
         kinds,
@@ -417,7 +421,8 @@ fn hostile_metadata_is_a_warning_at_most() {
             value: vec![0xff; 33],
         },
     ];
-    let warnings = target.file(b"f", &strange, None).unwrap().finish().unwrap();
+    let file = target.file(b"f", &strange, None).unwrap();
+    let warnings = file.finish(&mut target).unwrap();
     assert!(warnings.len() >= 6, "{warnings:?}");
     let mut directory = strange.clone();
     directory.kind = Kind::Directory;

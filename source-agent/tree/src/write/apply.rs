@@ -11,7 +11,7 @@ use rustix::fs::{
     AtFlags, CWD, Gid, Mode, Stat, Timespec, Timestamps, UTIME_OMIT, Uid, XattrFlags,
 };
 use rustix::io::Errno;
-use taf_format::entry::{Kind, Metadata, Xattr};
+use taf_format::entry::{Kind, Metadata, Time, Xattr};
 
 use super::{Error, Warning, WarningKind};
 use crate::issue::words;
@@ -23,6 +23,28 @@ const DEFAULT_LIST: &[u8] = b"system.posix_acl_default";
 
 /// Sets everything that `meta` says on the inode. `path` is for messages.
 pub(super) fn apply(
+    handle: Handle<'_>,
+    path: &[u8],
+    meta: &Metadata,
+) -> Result<Vec<Warning>, Error> {
+    let mut warnings = all_but_time(handle, path, meta)?;
+    warnings.extend(time(handle, path, meta.mtime)?);
+    Ok(warnings)
+}
+
+/// Sets the time of modification alone, after everything else.
+pub(super) fn time(handle: Handle<'_>, path: &[u8], mtime: Time) -> Result<Vec<Warning>, Error> {
+    let mut job = Application {
+        handle,
+        path,
+        warnings: Vec::new(),
+    };
+    job.times(mtime)?;
+    Ok(job.warnings)
+}
+
+/// Sets everything but the time of modification.
+pub(super) fn all_but_time(
     handle: Handle<'_>,
     path: &[u8],
     meta: &Metadata,
@@ -57,7 +79,6 @@ pub(super) fn apply(
     for xattr in meta.xattrs.iter().filter(rest) {
         job.xattr(xattr)?;
     }
-    job.times(meta)?;
     Ok(job.warnings)
 }
 
@@ -257,18 +278,8 @@ impl Application<'_> {
         Ok(())
     }
 
-    fn times(&mut self, meta: &Metadata) -> Result<(), Error> {
-        let wanted = meta.mtime;
-        let times = Timestamps {
-            last_access: Timespec {
-                tv_sec: 0,
-                tv_nsec: UTIME_OMIT,
-            },
-            last_modification: Timespec {
-                tv_sec: wanted.seconds,
-                tv_nsec: wanted.nanos.min(999_999_999).into(),
-            },
-        };
+    fn times(&mut self, wanted: Time) -> Result<(), Error> {
+        let times = modified(wanted);
         let set = match self.handle {
             Handle::Open(fd) => rustix::fs::futimens(fd, &times),
             Handle::Located(fd) => {
@@ -295,6 +306,20 @@ impl Application<'_> {
             }
         }
         Ok(())
+    }
+}
+
+/// A time of modification, as the kernel takes it.
+pub(super) fn modified(mtime: Time) -> Timestamps {
+    Timestamps {
+        last_access: Timespec {
+            tv_sec: 0,
+            tv_nsec: UTIME_OMIT,
+        },
+        last_modification: Timespec {
+            tv_sec: mtime.seconds,
+            tv_nsec: mtime.nanos.min(999_999_999).into(),
+        },
     }
 }
 

@@ -38,7 +38,7 @@ impl Beneath {
         }
     }
 
-    pub(crate) fn root(&self) -> &OwnedFd {
+    pub(crate) fn root(&self) -> &Arc<OwnedFd> {
         &self.root
     }
 

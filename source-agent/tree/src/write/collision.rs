@@ -77,6 +77,24 @@ impl Collision {
     }
 }
 
+impl Collision {
+    /// The time that an entry has until it is on the disk, so that it would give way to itself: none if any but its own will do.
+    pub(super) fn meanwhile(self, mtime: Time) -> Option<Time> {
+        let at = |seconds| Some(Time { seconds, nanos: 0 });
+        match self {
+            Self::IfNewer => at(mtime.seconds.saturating_sub(1).min(0)),
+            Self::IfOlder => at(mtime.seconds.saturating_add(1).max(now())),
+            Self::Never | Self::IfDifferent | Self::Always => None,
+        }
+    }
+}
+
+/// Seconds since 1970.
+fn now() -> i64 {
+    let since = std::time::SystemTime::UNIX_EPOCH.elapsed();
+    since.map_or(0, |since| since.as_secs() as i64)
+}
+
 /// Looks at what is below a directory, so that nothing is read for an entry that would not be written. What it says is only ever
 /// used to leave work out: whoever writes looks again.
 #[derive(Debug)]

@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use rustix::fs::{AtFlags, Mode, OFlags, ftruncate, openat, unlinkat};
 use rustix::io::{Errno, pwrite};
-use taf_format::entry::{Extent, Metadata};
+use taf_format::entry::{Extent, Metadata, Time};
 
-use super::{Error, Warning, apply, place};
+use super::unsettled::Written;
+use super::{Error, Target, Warning, apply, identity, place};
 use crate::metadata::Handle;
 use crate::path;
 
@@ -26,6 +27,8 @@ pub struct FileWriter {
     done: u64,
     /// Whether what is there gives way.
     replace: bool,
+    /// Its time of modification until it is on the disk, if not that of writing.
+    meanwhile: Option<Time>,
 }
 
 impl FileWriter {
@@ -35,7 +38,7 @@ impl FileWriter {
         path: &[u8],
         meta: &Metadata,
         extents: Option<&[Extent]>,
-        replace: bool,
+        (replace, meanwhile): (bool, Option<Time>),
     ) -> Result<Self, Error> {
         let whole = [Extent {
             offset: 0,
@@ -62,6 +65,7 @@ impl FileWriter {
             current: 0,
             done: 0,
             replace,
+            meanwhile,
         })
     }
 
@@ -99,8 +103,10 @@ impl FileWriter {
         Ok(())
     }
 
-    /// Gives the file its metadata and then its name. Fails if less was written than the extents say.
-    pub fn finish(mut self) -> Result<Vec<Warning>, Error> {
+    /// Gives the file its metadata and then its name; its time of modification follows when it is on the disk, at the latest with
+    /// [`Target::finish_directories`]. Fails if less was written than the extents say. `target` is the one that it is of; warnings of other
+    /// files may come with its own.
+    pub fn finish(mut self, target: &mut Target) -> Result<Vec<Warning>, Error> {
         let missing = self.remaining();
         if missing > 0 {
             return Err(Error::Incomplete {
@@ -117,7 +123,17 @@ impl FileWriter {
             ftruncate(&self.fd, self.meta.size)
                 .map_err(|error| Error::at("set the size of", &self.path, error))?;
         }
-        let warnings = apply::apply(Handle::Open(self.fd.as_fd()), &self.path, &self.meta)?;
+        let handle = Handle::Open(self.fd.as_fd());
+        let mut warnings = if self.meta.size == 0 {
+            apply::apply(handle, &self.path, &self.meta)?
+        } else {
+            apply::all_but_time(handle, &self.path, &self.meta)?
+        };
+        let identity =
+            identity(self.fd.as_fd()).map_err(|error| Error::at("examine", &self.path, error))?;
+        if let Some(meanwhile) = self.meanwhile.filter(|_| self.meta.size > 0) {
+            let _ = rustix::fs::futimens(&self.fd, &apply::modified(meanwhile));
+        }
         let name = path::split(&self.path).map_or(&b""[..], |(_, name)| name);
         place(
             self.directory.as_fd(),
@@ -127,6 +143,16 @@ impl FileWriter {
             self.replace,
         )?;
         self.temporary.clear();
+        target.unsettled.on(identity.0, &self.directory);
+        if self.meta.size > 0 {
+            target.unsettled.push(Written {
+                path: std::mem::take(&mut self.path),
+                identity,
+                size: self.meta.size,
+                mtime: self.meta.mtime,
+            });
+        }
+        warnings.extend(target.settle_some());
         Ok(warnings)
     }
 }

@@ -1,7 +1,7 @@
 //! Writing entries below one directory, and nowhere else, whatever an archive or another process tries.
 //!
 //! Owns the rule: beneath a descriptor, component by component, no link followed; under a temporary name, then
-//! renamed; owner, mode and capabilities last. What the target cannot hold is a [`Warning`]; what cannot be written
+//! renamed; owner, mode and capabilities last; a file's time of modification when its bytes are on the disk. What the target cannot hold is a [`Warning`]; what cannot be written
 //! at all is an [`Error`]. It decides nothing about what is restored or where.
 
 mod apply;
@@ -9,6 +9,7 @@ pub(crate) mod beneath;
 mod collision;
 mod deferred;
 mod file;
+mod unsettled;
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -16,8 +17,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use rustix::fs::{
-    AtFlags, FileType, Mode, OFlags, RenameFlags, fchmod, fstat, linkat, makedev, mkdirat, mknodat,
-    openat, renameat, renameat_with, statat, symlinkat, unlinkat,
+    AtFlags, FileType, Mode, OFlags, RenameFlags, Stat, fchmod, fstat, linkat, makedev, mkdirat,
+    mknodat, openat, renameat, renameat_with, statat, symlinkat, unlinkat,
 };
 use rustix::io::Errno;
 use taf_format::entry::{Extent, Kind, Metadata};
@@ -27,6 +28,7 @@ pub use self::collision::{Collision, Facts, Lookout};
 pub use self::deferred::Deferred;
 use self::deferred::Identity;
 pub use self::file::FileWriter;
+use self::unsettled::{Unsettled, Written};
 use crate::issue::words;
 use crate::metadata::{self, Handle};
 use crate::path;
@@ -156,6 +158,7 @@ impl Error {
 pub struct Target {
     beneath: Beneath,
     deferred: Deferred,
+    unsettled: Unsettled,
     collision: Collision,
     prefix: String,
     counter: u64,
@@ -176,9 +179,15 @@ impl Target {
             .elapsed()
             .map_or(0, |since| since.as_nanos() as u64);
         let prefix = format!(".taf-restore-{}-{now:x}-", std::process::id());
+        let beneath = Beneath::new(directory);
+        let mut unsettled = Unsettled::default();
+        if let Ok((device, _)) = identity(beneath.root().as_fd()) {
+            unsettled.on(device, beneath.root());
+        }
         Self {
-            beneath: Beneath::new(directory),
+            beneath,
             deferred: Deferred::default(),
+            unsettled,
             collision,
             prefix,
             counter: 0,
@@ -211,6 +220,7 @@ impl Target {
             self.beneath.directory(path)?
         };
         let identity = identity(fd.as_fd()).map_err(|error| Error::at("examine", path, error))?;
+        self.unsettled.on(identity.0, &fd);
         self.deferred
             .push(path, identity, meta)
             .map_err(Error::Spool)?;
@@ -245,14 +255,8 @@ impl Target {
     ) -> Result<FileWriter, Error> {
         let place = self.vacant(path, meta.into())?;
         let temporary = self.temporary();
-        FileWriter::new(
-            place.directory,
-            temporary,
-            path,
-            meta,
-            extents,
-            place.replace,
-        )
+        let manner = (place.replace, self.collision.meanwhile(meta.mtime));
+        FileWriter::new(place.directory, temporary, path, meta, extents, manner)
     }
 
     /// Makes a symbolic link to `meta.link_target`, which may be anything.
@@ -313,12 +317,15 @@ impl Target {
     pub fn hard_link(&mut self, path: &[u8], existing: &[u8]) -> Result<(), Error> {
         beneath::check(path)?;
         let (from, old) = self.beneath.parent(existing)?;
-        let facts = statat(from.as_fd(), old, AtFlags::SYMLINK_NOFOLLOW)
-            .map(|stat| Facts::of(&stat))
+        let stat = statat(from.as_fd(), old, AtFlags::SYMLINK_NOFOLLOW)
             .map_err(|error| Error::at("examine", existing, error))?;
-        let facts = facts.ok_or_else(|| Error::Replaced {
+        let mut facts = Facts::of(&stat).ok_or_else(|| Error::Replaced {
             path: path::display(existing),
         })?;
+        facts.mtime = self
+            .unsettled
+            .time(identity_of(&stat))
+            .unwrap_or(facts.mtime);
         let Place {
             directory,
             name,
@@ -339,12 +346,17 @@ impl Target {
         placed
     }
 
-    /// Gives all directories their metadata, children before parents. Each warning goes to `warn`; so does, as an
-    /// error, each directory that could not be finished.
+    /// Gives the files that wait for it their time when they are on the disk, and then all directories their metadata, children before
+    /// parents. Each warning goes to `warn`; so does, as an error, each directory that could not be finished.
     pub fn finish_directories(
         &mut self,
         mut warn: impl FnMut(Result<Warning, Error>),
     ) -> Result<(), Error> {
+        for file in self.unsettled.all() {
+            self.settle(&file)
+                .into_iter()
+                .for_each(|warning| warn(Ok(warning)));
+        }
         // A directory that was moved meanwhile must not get the metadata of the one now there from the cache.
         self.beneath.forget();
         while let Some((path, made, meta)) = self.deferred.pop().map_err(Error::Spool)? {
@@ -364,9 +376,47 @@ impl Target {
         self.beneath.forget();
     }
 
-    /// Waits until the file system has written everything out. Some report only now that the disk was full.
+    /// Waits until the file systems have written everything out. Some report only now that the disk was full.
     pub fn sync(&self) -> Result<(), Error> {
-        rustix::fs::syncfs(self.beneath.root()).map_err(|error| Error::at("write out", b"", error))
+        let written = self.unsettled.sync();
+        written.map_err(|error| Error::at("write out", b"", error))
+    }
+
+    /// Gives files their time that are on the disk by now.
+    fn settle_some(&mut self) -> Vec<Warning> {
+        let settled = self.unsettled.some();
+        let warnings = settled.iter().map(|file| self.settle(file));
+        warnings.collect::<Vec<_>>().concat()
+    }
+
+    /// Gives a file its time, if it still is what was written: whoever took it away, or put another in its place, has it.
+    fn settle(&mut self, file: &Written) -> Vec<Warning> {
+        let Some((parent, name)) = path::split(&file.path) else {
+            return Vec::new();
+        };
+        let located = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let opened = self
+            .beneath
+            .existing(parent)
+            .and_then(|parent| openat(parent.as_fd(), name, located, Mode::empty()));
+        let Ok(fd) = opened else { return Vec::new() };
+        // The inode of a file that is gone may be another's already.
+        let is_same = |stat: &Stat| {
+            FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile
+                && u64::try_from(stat.st_size) == Ok(file.size)
+                && identity_of(stat) == file.identity
+        };
+        if !fstat(&fd).is_ok_and(|stat| is_same(&stat)) {
+            return Vec::new();
+        }
+        let set = apply::time(Handle::Located(fd.as_fd()), &file.path, file.mtime);
+        set.unwrap_or_else(|error| {
+            vec![Warning {
+                path: file.path.clone(),
+                kind: WarningKind::TimeRange,
+                reason: error.to_string(),
+            }]
+        })
     }
 
     /// The directory at `path`, if it still is the one that was made or found there.
@@ -449,9 +499,14 @@ struct Place<'p> {
 }
 
 /// Device and inode.
-#[allow(clippy::unnecessary_cast)] // the fields' widths differ between architectures
 fn identity(fd: BorrowedFd<'_>) -> Result<Identity, Errno> {
-    fstat(fd).map(|stat| (stat.st_dev as u64, stat.st_ino as u64))
+    fstat(fd).map(|stat| identity_of(&stat))
+}
+
+/// The same.
+#[allow(clippy::unnecessary_cast)] // the fields' widths differ between architectures
+fn identity_of(stat: &Stat) -> Identity {
+    (stat.st_dev as u64, stat.st_ino as u64)
 }
 
 /// A handle on the node just made. Who can write to its directory could have put another name of someone's file in

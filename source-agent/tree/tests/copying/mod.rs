@@ -62,7 +62,7 @@ fn entry(target: &mut Target, item: Item) -> Vec<Warning> {
                 }
             }
             assert_eq!(reader.finish(), None);
-            writer.finish().unwrap()
+            writer.finish(target).unwrap()
         }
         Kind::Symlink => target.symlink(path, meta).unwrap(),
         Kind::Fifo => target.fifo(path, meta).unwrap(),
