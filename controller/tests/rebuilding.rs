@@ -14,7 +14,10 @@ mod given_up;
 mod partial;
 #[path = "support/runs.rs"]
 mod runs;
+mod served;
 mod support;
+#[path = "rebuilding/told.rs"]
+mod told;
 #[path = "rebuilding/unclaimed.rs"]
 mod unclaimed;
 #[path = "rebuilding/unread.rs"]

@@ -87,8 +87,32 @@ fn only_what_is_certain(system: &System, tree: &Path, copy: &Path) {
     assert!(found.stderr.contains(unknown), "{}", found.text());
     let said = system.taf(&["diff", "daily@3", "daily@3"]).unwrap();
     said.expect(3).unwrap();
-    let history = system.taf(&["history", "daily", &second]).unwrap();
+    // What both versions are known to have differs as ever.
+    let said = system.taf(&["diff", "daily@1", "daily@3", &kept]).unwrap();
+    let said = said.expect(1).unwrap();
+    assert_eq!(written(&said), format!("+ {}\n", at("kept/third")));
+    assert!(!said.stderr.contains(unknown), "{}", said.text());
+    let compared = ["diff", "daily@1", "daily@3", &changed];
+    let said = system.taf(&compared).unwrap().expect(3).unwrap();
+    assert_eq!(written(&said), "");
+    assert!(said.stderr.contains(unknown), "{}", said.text());
+    let json = [&compared[..], &["--json"]].concat();
+    let said = system.taf(&json).unwrap().expect(3).unwrap();
+    let told: serde_json::Value = serde_json::from_slice(&said.stdout).unwrap();
+    assert_eq!(told["differences"], serde_json::json!([]));
+    let past = ["history", "daily", &second];
+    let history = system.taf(&past).unwrap();
     assert!(written(&history.expect(3).unwrap()).contains(unknown));
+    let json = [&past[..], &["--json"]].concat();
+    let said = system.taf(&json).unwrap().expect(3).unwrap();
+    let told: serde_json::Value = serde_json::from_slice(&said.stdout).unwrap();
+    let states = told["states"].as_array().unwrap();
+    let state = states.iter().find(|state| state["lacks"] == unknown);
+    assert!(state.unwrap()["entry"].is_null(), "{told}");
+    let known = system
+        .taf(&["history", "daily", &at("kept/first")])
+        .unwrap();
+    assert!(written(&known.expect(0).unwrap()).contains("daily@"));
     // What is listed and not known says so, and the exit status with it.
     let listed = system.taf(&["ls", "daily@3", &at("")]).unwrap();
     let listed = listed.expect(3).unwrap();

@@ -17,7 +17,7 @@ use super::standing;
 use super::world::{Tree, World};
 
 /// As `taf version expire --force` does.
-async fn give_up(world: &World, version: i64) {
+pub async fn give_up(world: &World, version: i64) {
     let mut client = world.store.client().await.unwrap();
     let tx = client.transaction().await.unwrap();
     lines::line_lock_on(&tx, world.line).await.unwrap();
@@ -67,7 +67,7 @@ async fn free(world: &World) -> Vec<String> {
 }
 
 /// Closing records alone, as if no part could be read before the scan broke off.
-fn records_of(cartridge: &Cartridge) -> Cartridge {
+pub fn records_of(cartridge: &Cartridge) -> Cartridge {
     let mut told = cartridge.clone();
     told.end = (1, 4);
     told.records.retain(|body| matches!(body, Body::Closing(_)));
@@ -75,7 +75,7 @@ fn records_of(cartridge: &Cartridge) -> Cartridge {
 }
 
 /// What is on a cartridge before the first part of a version.
-fn before(cartridge: &Cartridge, version: u64) -> Cartridge {
+pub fn before(cartridge: &Cartridge, version: u64) -> Cartridge {
     let mut told = cartridge.clone();
     let mut of = 0;
     told.records.retain(|body| {

@@ -179,7 +179,11 @@ pub fn as_seen(records: &[Body], seen: &[Body]) -> Vec<Body> {
 
 /// An empty catalog of the same installation, with the plan and the source made again, and an assignment that reads cartridges.
 pub async fn empty() -> (World, AssignmentKey) {
-    let world = World::new().await;
+    reading(World::new().await).await
+}
+
+/// The same in a world that is there already.
+pub async fn reading(world: World) -> (World, AssignmentKey) {
     let key = rescanning(&world).await;
     let client = world.store.client().await.unwrap();
     let sql = "UPDATE volumes SET barcode = 'OTHER'";
