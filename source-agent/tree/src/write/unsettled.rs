@@ -17,7 +17,7 @@ use taf_format::entry::Time;
 use super::deferred::Identity;
 
 /// How long a file waits at least before the file systems are written out.
-const REST: Duration = Duration::from_secs(2);
+const REST: Duration = Duration::from_secs(5);
 /// Most files that wait.
 const MOST: usize = 16_384;
 
@@ -76,12 +76,15 @@ impl Unsettled {
     pub(super) fn some(&mut self) -> Vec<Written> {
         let full = self.files.len() >= MOST;
         let over = |(_, thread): &(usize, JoinHandle<_>)| full || thread.is_finished();
-        let settled = match self.writing.take_if(|writing| over(writing)) {
+        let mut settled = match self.writing.take_if(|writing| over(writing)) {
             Some((count, thread)) => self.take(count, joined(thread)),
             None => Vec::new(),
         };
         if self.writing.is_none() && self.is_due() {
             self.begin();
+            if self.writing.is_none() && full {
+                settled.extend(self.all());
+            }
         }
         settled
     }
@@ -113,7 +116,7 @@ impl Unsettled {
         let directories = self.systems.iter();
         let directories: Vec<_> = directories.map(|(_, fd)| Arc::clone(fd)).collect();
         let thread = std::thread::Builder::new().name("write-out".into());
-        // Where no thread can be had they wait for the end, or until there are too many.
+        // Where no thread can be had they wait until there are too many.
         if let Ok(thread) = thread.spawn(move || write_out(&directories)) {
             self.writing = Some((self.files.len(), thread));
             self.since = None;
