@@ -27,6 +27,7 @@ fn by_reason(reason: &str) -> Option<&'static str> {
         "NOT_ONE_FILE" => "leave --format out: a tree comes as a tar archive",
         "NO_VERSION_THEN" => "see when there were versions: taf versions --plan PLAN",
         "TOO_MANY_SEARCHES" => "try again in a while",
+        "PATTERN_NOT_FOUND" => "try it first: taf find PATTERN --in PLAN",
         "PATH_NOT_FOUND" => "see what the version holds: taf ls PLAN /",
         "JOB_ENDED" => "see how it ended: taf job show N",
         "ETAG_MISMATCH" | "CONTENDED" | "REQUEST_IN_PROGRESS" => "try again",

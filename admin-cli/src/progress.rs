@@ -113,7 +113,7 @@ pub fn quiet(job: &Job) -> String {
         line = format!("{line}, {stream}");
     }
     if !job.waiting_for.is_empty() {
-        line = format!("{line}, waits for {}", job.waiting_for);
+        line = format!("{line}, waits: {}", job.waiting_for);
     }
     if let Some(promotion) = promotion(job) {
         line = format!("{line} ({promotion})");
@@ -144,7 +144,7 @@ pub fn lines(job: &Job) -> (String, String) {
     let progress = job.progress.as_ref().unwrap_or(&none);
     let mut parts = vec![format!("job {} {}", id(&job.name), what(job))];
     if !job.waiting_for.is_empty() {
-        parts.push(format!("waits for {}", job.waiting_for));
+        parts.push(format!("waits: {}", job.waiting_for));
     } else if progress.phase.is_empty() {
         parts.push(state(job.state()).to_owned());
     } else {
@@ -330,8 +330,8 @@ mod tests {
         let mut job = job();
         assert_eq!(quiet(&job), "job 7: running, writing");
         job.state = JobState::Queued.into();
-        job.waiting_for = "a drive".into();
-        assert_eq!(quiet(&job), "job 7: queued, waits for a drive");
+        job.waiting_for = "every drive is busy".into();
+        assert_eq!(quiet(&job), "job 7: queued, waits: every drive is busy");
     }
 
     #[test]

@@ -4,7 +4,9 @@
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
 
-use taf_proto::v1::{self, ListVersionsRequest, ResolveVersionRequest, Version, VersionType};
+use taf_proto::v1::{
+    self, GetPlanRequest, ListVersionsRequest, ResolveVersionRequest, Version, VersionType,
+};
 
 use crate::client::{Client, read};
 use crate::failure::Failure;
@@ -204,11 +206,7 @@ pub async fn version(client: &Client, text: &str) -> Result<String, Failure> {
     }
     let plan = id(&plan);
     Err(match number {
-        None => Failure::new(
-            "RESOURCE_NOT_FOUND",
-            format!("plan {plan} has no version yet"),
-            format!("make one: taf run {plan}"),
-        ),
+        None => nothing_of(client, plan).await?,
         Some(Number { archive, number }) => {
             let what = if archive { "archive" } else { "version" };
             let number = number.map_or_else(String::new, |number| format!(" {number}"));
@@ -219,6 +217,23 @@ pub async fn version(client: &Client, text: &str) -> Result<String, Failure> {
             )
         }
     })
+}
+
+/// Why there is no version of a plan: it has none yet, or there is no such plan.
+async fn nothing_of(client: &Client, plan: &str) -> Result<Failure, Failure> {
+    let request = GetPlanRequest {
+        name: name("plans", plan),
+    };
+    read(|| {
+        let (mut plans, request) = (client.plans(), request.clone());
+        async move { plans.get_plan(request).await }
+    })
+    .await?;
+    Ok(Failure::new(
+        "RESOURCE_NOT_FOUND",
+        format!("plan {plan} has no version yet"),
+        format!("make one: taf run {plan}"),
+    ))
 }
 
 #[cfg(test)]

@@ -162,7 +162,7 @@ impl Find {
             .then(ProgressBar::new_spinner);
         let ended = tokio::time::sleep(deadline);
         tokio::pin!(ended);
-        let (mut scanned, mut complete) = (0, false);
+        let (mut scanned, mut complete, mut any) = (0, false, false);
         let mut lacking = ls::Lacking::default();
         let timed_out = loop {
             let some = tokio::select! {
@@ -182,6 +182,7 @@ impl Find {
             if some.entries.is_empty() {
                 continue;
             }
+            any = true;
             let mut show = || {
                 for entry in &some.entries {
                     lacking.mark(entry.entry.as_ref().map_or("", |entry| &entry.lacks));
@@ -215,6 +216,10 @@ impl Find {
                 return Err(missing("end"));
             }
             say("there may be more: --limit ended the search");
+        }
+        if !any {
+            let looked = human::counted(scanned, "entry", "entries");
+            say(format!("nothing was found; {looked} looked at"));
         }
         Ok(lacking.exit())
     }

@@ -158,7 +158,7 @@ fn stream(kind: JobKind, stream: &JobStream) -> String {
         return parts.join(", ");
     }
     if !stream.waiting_for.is_empty() {
-        parts.push(format!("waits for {}", stream.waiting_for));
+        parts.push(format!("waits: {}", stream.waiting_for));
     }
     if let Some(p) = &stream.progress {
         if !p.phase.is_empty() {
@@ -181,7 +181,7 @@ fn show(job: &Job, out: &mut Output) -> Result<(), Failure> {
         ("job", id(&job.name).to_owned()),
         ("what", progress::what(job)),
         ("state", progress::state(job.state()).to_owned()),
-        ("waits for", job.waiting_for.clone()),
+        ("waits", job.waiting_for.clone()),
         ("version", job.version.clone()),
         ("makes", progress::promotion(job).unwrap_or_default()),
         ("agent", id(&job.agent).to_owned()),

@@ -56,8 +56,6 @@ impl Tree {
         };
         if out.json() {
             out.begin("entries")?;
-        } else {
-            out.line(human::path(Some(&top)))?;
         }
         drawing.draw(top, out).await?;
         if out.json() {
@@ -120,7 +118,11 @@ impl Drawing {
     }
 
     async fn draw(&mut self, top: v1::Path, out: &mut Output) -> Result<(), Failure> {
+        let root = human::path(Some(&top));
         let mut open = vec![self.level(top, String::new()).await?];
+        if !out.json() {
+            out.line(root)?;
+        }
         while let Some(level) = open.last_mut() {
             let Some(entry) = level.entries.next() else {
                 open.pop();

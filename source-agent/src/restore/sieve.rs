@@ -10,7 +10,7 @@ use taf_proto::v1::EntryKind;
 use taf_tree::{Collision, Facts, Lookout};
 
 use super::mapping::Mapping;
-use super::write::{Allowed, Permit};
+use super::write::{Allowed, EXISTS, Permit};
 use crate::issues::Issues;
 use crate::progress::Counters;
 
@@ -56,9 +56,7 @@ impl Sieve {
             return false;
         }
         if self.collision == Collision::Never {
-            let shown = taf_tree::path::display(&place);
-            let what = format!("{shown} exists and was left as it is");
-            self.issues.put_blocking(&place, "EXISTS", what);
+            self.issues.put_blocking(&place, "EXISTS", EXISTS);
         } else {
             Counters::add(&self.counters.kept, 1);
         }

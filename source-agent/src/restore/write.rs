@@ -24,6 +24,8 @@ use crate::progress::Counters;
 
 /// Warnings of one kind that are told one by one.
 const WARNINGS_MOST: u64 = 1_000;
+/// What is said of what was there and is to stay.
+pub(super) const EXISTS: &str = "exists and was left as it is";
 /// Bytes that are proved at a time.
 const PROVED_AT_A_TIME: usize = 256 << 10;
 
@@ -440,8 +442,12 @@ impl Writer {
                 "make room at the target and restore again; what was restored stays",
             ));
         }
-        self.issues
-            .put_blocking(path, reason(&error), error.to_string());
+        let message = match &error {
+            // As what is looked at before it is read.
+            write::Error::Exists { .. } => EXISTS.to_owned(),
+            error => error.to_string(),
+        };
+        self.issues.put_blocking(path, reason(&error), message);
         Ok(())
     }
 }
