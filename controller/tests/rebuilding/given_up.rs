@@ -10,7 +10,7 @@ use taf_core::catalog::Kind;
 use taf_format::index::{Body, ClosingRecord};
 use tokio::sync::mpsc;
 
-use super::cartridges::{Cartridge, empty, scan};
+use super::cartridges::{Cartridge, empty, rescanning, scan};
 use super::partial::{first_then_second, made_then_second, partial, trees};
 use super::runs::{files, make, sizes};
 use super::standing;
@@ -185,13 +185,7 @@ async fn what_was_given_up_and_swept_gives_others_what_they_need_when_its_cartri
 
 /// Both cartridges, by a new job.
 async fn scan_again(world: &World, first: &Cartridge, second: &Cartridge) {
-    let mut client = world.store.client().await.unwrap();
-    let tx = client.transaction().await.unwrap();
-    let sql = "INSERT INTO jobs (kind, state, creator, volume_id, created_at) VALUES ('rescan', 'running', 'test', $1, now()) RETURNING id";
-    let job: i64 = tx.query_one(sql, &[&world.volume_id]).await.unwrap().get(0);
-    let (_, key) = world.attempt_on(&tx, job).await;
-    tx.commit().await.unwrap();
-    drop(client);
+    let key = rescanning(world).await;
     for cartridge in [first, second] {
         scan(world, key, cartridge).await.unwrap();
     }
