@@ -191,7 +191,7 @@ async fn what_is_not_whole_is_told_with_what_would_help() {
     // Only in what is known of both they differ; what else there may be is named by who does not know it.
     let (found, lacks) = back.diff((1, 4), "/").await;
     let of_fourth = format!("not all of daily@4 is known: {UNKNOWN}");
-    assert_eq!(lacks, [of_fourth.clone()]);
+    assert_eq!(lacks, std::slice::from_ref(&of_fourth));
     let none = String::new;
     assert_eq!(
         found,
