@@ -12,11 +12,11 @@ pub(super) const STAYS: &str = "w.state NOT IN ('unlabelled', 'quarantined') AND
      AND g.kind IN ('erase', 'format', 'label') AND (g.volume_id = w.id OR g.cartridge = w.barcode))";
 
 /// Whether a part `x` is where the catalog has it: somebody has read it there, it was sound, and its volume stays and is no suspect.
-const PROVED: &str = "(x.damage IS NULL AND x.verified_at IS NOT NULL AND EXISTS (SELECT 1 FROM volumes AS w \
+pub(super) const PROVED: &str = "(x.damage IS NULL AND x.verified_at IS NOT NULL AND EXISTS (SELECT 1 FROM volumes AS w \
      WHERE w.recording_uuid = x.recording_uuid AND {STAYS} AND w.suspect_since IS NULL))";
 
 /// Rows `h` of parts and the recordings that they were copied from.
-const COPIED: &str = "(SELECT y.id AS part, y.former_recording AS recording FROM parts AS y WHERE y.former_recording IS NOT NULL \
+pub(super) const COPIED: &str = "(SELECT y.id AS part, y.former_recording AS recording FROM parts AS y WHERE y.former_recording IS NOT NULL \
      UNION SELECT e.part_id, e.recording_uuid FROM earlier_places AS e) AS h";
 
 /// A statement with the conditions that it names.

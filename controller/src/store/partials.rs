@@ -3,7 +3,8 @@
 use jiff::Timestamp;
 use uuid::Uuid;
 
-use super::{Error, GenericClient, Transaction, clip, unclaimed};
+use super::unclaimed::{self, UNTOLD};
+use super::{Error, GenericClient, Transaction, clip};
 
 /// Says why a version is not whole, and from which archive on its rows are certain, if any are; and what it counts, by its record.
 pub async fn version_incomplete_on(
@@ -266,11 +267,10 @@ pub async fn version_list_incomplete(
     let sql = format!(
         "SELECT p.plan_name, q.line_id, q.version, q.started_at, q.reason, COALESCE(l.archives, false) AS archives FROM (SELECT v.line_id, v.version, v.started_at, \
          v.incomplete_reason AS reason FROM versions AS v WHERE v.incomplete_reason IS NOT NULL AND v.expired_at IS NULL \
-         UNION SELECT a.line_id, a.version, NULL::timestamptz AS started_at, NULL::varchar AS reason FROM archives AS a WHERE {}) AS q \
+         UNION SELECT a.line_id, a.version, NULL::timestamptz AS started_at, NULL::varchar AS reason FROM archives AS a WHERE {UNTOLD}) AS q \
          JOIN lines AS l ON l.id = q.line_id LEFT JOIN plans AS p ON p.id = l.plan_id \
          WHERE q.line_id > $2::bigint OR q.line_id = $2::bigint AND q.version > $3::bigint \
-         ORDER BY q.line_id, q.version LIMIT $1::bigint",
-        unclaimed::UNTOLD
+         ORDER BY q.line_id, q.version LIMIT $1::bigint"
     );
     let rows = client.query(&sql, &[&limit, &line, &number]).await?;
     let incomplete = |row: &tokio_postgres::Row| Incomplete {

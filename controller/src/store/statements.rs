@@ -201,9 +201,10 @@ fn values(source: &str, literals: &[Literal], line: usize, name: &str) -> Vec<St
     chosen
 }
 
-/// The text of a condition that several sources use.
+/// The text of a constant that one source has for others.
 fn shared(name: &str) -> Option<String> {
-    let (_, source) = SOURCES.iter().find(|(file, _)| *file == "conditions.rs")?;
+    let given = format!("pub(super) const {name}: &str");
+    let (_, source) = SOURCES.iter().find(|(_, source)| source.contains(&given))?;
     let mut literals = literals(source).into_iter();
     let found = literals.find(|literal| constant_at(source, literal.line) == Some(name));
     found.map(|literal| literal.text)
