@@ -7,11 +7,14 @@ use crate::Fault;
 use crate::generation::{self, Access};
 
 /// Why a job that reads what another one copies does not begin: there is nothing to write on, or the drive that reads would be the
-/// only one to write in. A drive that is only not connected is waited for, and so is a volume that no library shows. Volumes to read
+/// only one to write in. A drive that is only not connected is waited for, and so is a volume that somebody has to bring. Volumes to read
 /// that none shows say nothing: they are waited for by whoever needs them.
 pub(super) fn begins(copy: &Copy, world: &World) -> Result<(), Obstacle> {
     let written = written(copy, world);
-    if written.is_empty() {
+    if written
+        .iter()
+        .all(|cartridge| home(cartridge, None).is_err())
+    {
         return Err(nothing_to_write(copy, world));
     }
     let sound: Vec<&Drive> = world.drives.iter().filter(|d| !d.down && !d.hung).collect();

@@ -122,6 +122,13 @@ fn nothing_is_read_for_a_synthetic_full_before_there_is_something_to_write_on() 
     let away = world(&drives, &[volume(1), unseen(volume(2))]);
     let said = waits(decided(&away));
     assert_eq!(said, "volume V2 is in no library: put it into a slot");
+    let outside = Cartridge {
+        in_mail_slot: true,
+        ..volume(2)
+    };
+    let said = waits(decided(&world(&drives, &[volume(1), outside.clone()])));
+    assert!(said.contains("V2 is in a mail slot"), "{said}");
+    begins(&decided(&world(&drives, &[volume(1), outside, volume(3)])));
     let there = world(&drives, &[volume(1), volume(2)]);
     assert!(wanting(&there).is_empty());
     begins(&decided(&there));
