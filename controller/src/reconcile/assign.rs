@@ -8,7 +8,8 @@ use taf_proto::agent::{self, Assignment, AssignmentKey, Generation, assignment::
 use taf_proto::v1::{self, CompressionMethod};
 use uuid::Uuid;
 
-use super::facts::{State, is_alone};
+use super::facts::State;
+use super::stage::is_alone;
 use crate::session::Unit;
 use crate::store::attempts::LiveAttempt;
 use crate::store::drives::DriveRow;

@@ -3,7 +3,8 @@
 use taf_core::Fault;
 use taf_core::plan::{self, World};
 
-use super::facts::{State, waits_for_volume};
+use super::facts::State;
+use super::stage::waits_for_volume;
 use crate::store::attempts::LiveAttempt;
 use crate::store::feeds::Feed;
 

@@ -16,10 +16,14 @@ mod inspection;
 mod needs;
 mod operator;
 mod outlook;
+mod planning;
 mod refusal;
+mod results;
 mod reuse;
+mod stage;
 mod tidy;
 mod turns;
+mod verdict;
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};

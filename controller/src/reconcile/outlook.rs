@@ -8,6 +8,7 @@ use taf_core::mount::{Element, ElementKind, Medium, Step};
 use taf_core::plan::{self, Decision, Grant};
 
 use super::facts::{self, State};
+use super::stage;
 use crate::store::jobs::QueuedJob;
 use crate::store::{Error, Transaction};
 
@@ -72,7 +73,7 @@ fn steps(state: &State, job: &QueuedJob, grant: &Grant) -> Outlook {
         silent_millis: 0,
     };
     let facts = attempt::Facts {
-        kind: facts::kind_of(&job.kind, &job.task, grant.library.is_some()),
+        kind: stage::kind_of(&job.kind, &job.task, grant.library.is_some()),
         stage: Stage::Between,
         steps: 1,
         beside: grant.beside.is_some(),
@@ -83,7 +84,7 @@ fn steps(state: &State, job: &QueuedJob, grant: &Grant) -> Outlook {
         from: job.task.from_address.map(|a| a as u32),
         worked: false,
         drive_serial: drive.map_or("", |d| d.serial.as_str()),
-        medium: drive.map_or(Medium::Unknown, facts::medium),
+        medium: drive.map_or(Medium::Unknown, stage::medium),
         drive: drive.map(|_| well),
         source: None,
         source_name: "",

@@ -5,7 +5,8 @@ use taf_core::plan::{self, Grant};
 use taf_core::recall::turn;
 use taf_proto::v1;
 
-use super::facts::{State, is_joinable};
+use super::facts::State;
+use super::stage::is_joinable;
 use crate::store::attempts::LiveAttempt;
 use crate::store::{Error, Transaction, attempts, recalls, streams};
 
