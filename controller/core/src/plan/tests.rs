@@ -1,4 +1,5 @@
 use super::*;
+use crate::generation::{self, Format};
 use proptest::prelude::*;
 
 mod feed;
