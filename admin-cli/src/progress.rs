@@ -16,9 +16,9 @@ const BAR: usize = 20;
 pub fn what(job: &Job) -> String {
     match job.kind() {
         JobKind::Backup => format!("{}backup of {}", kind(job), id(&job.plan)),
-        JobKind::Restore if job.target.is_none() => format!("reading of {}", job.version),
-        JobKind::Restore => format!("restore of {}", job.version),
-        JobKind::Dump => format!("dump of {}", job.version),
+        JobKind::Restore if job.target.is_none() => format!("reading of {}", version(job)),
+        JobKind::Restore => format!("restore of {}", version(job)),
+        JobKind::Dump => format!("dump of {}", version(job)),
         JobKind::Label => format!("label of {}", id(&job.volume)),
         JobKind::Erase => format!("erase of {}", id(&job.volume)),
         JobKind::Format => format!("format of {}", id(&job.volume)),
@@ -37,11 +37,20 @@ pub fn what(job: &Job) -> String {
         JobKind::Verify if job.version.is_empty() => {
             format!("verification of {}", id(&job.volume))
         }
-        JobKind::Verify => format!("verification of {} on {}", job.version, id(&job.volume)),
-        JobKind::RemoveSources => format!("removal of the sources of {}", job.version),
-        JobKind::RemoveExtra => format!("removal of what {} does not have", job.version),
-        JobKind::Feed => format!("reading of {} for job {}", job.version, id(&job.cause_job)),
+        JobKind::Verify => format!("verification of {} on {}", version(job), id(&job.volume)),
+        JobKind::RemoveSources => format!("removal of the sources of {}", version(job)),
+        JobKind::RemoveExtra => format!("removal of what {} does not have", version(job)),
+        JobKind::Feed => format!("reading of {} for job {}", version(job), id(&job.cause_job)),
         JobKind::Unspecified => "job".to_owned(),
+    }
+}
+
+/// The version that it makes or reads.
+fn version(job: &Job) -> &str {
+    match job.version_title.as_str() {
+        // Of a controller that does not say it.
+        "" => &job.version,
+        title => title,
     }
 }
 
@@ -282,7 +291,7 @@ pub fn summary(job: &Job) -> String {
         line = format!("{line}: {}", parts.join(", "));
     }
     if job.kind() == JobKind::Backup && !job.version.is_empty() && job.error.is_none() {
-        line = format!("{line}; {}", job.version);
+        line = format!("{line}; {}", version(job));
     }
     if let Some(promotion) = promotion(job) {
         line = format!("{line} ({promotion})");
@@ -399,6 +408,7 @@ mod tests {
         job.kind = JobKind::Restore.into();
         job.target = Some(taf_proto::path::from_raw(&b"/"[..]));
         job.version = "lines/1/versions/2".into();
+        job.version_title = "daily@2".into();
         let progress = job.progress.as_mut().unwrap();
         progress.kept_count = 1_000;
         progress.issue_count = 3;
@@ -410,7 +420,7 @@ mod tests {
             .into();
         assert_eq!(
             summary(&job),
-            "job 7: restore of lines/1/versions/2 succeeded with issues: 1,200 files, 0 directories, 1.00 GiB, 1,000 entries kept, 3 issues (DAMAGED 1, EXISTS 2), in 1m 04s (16.0 MiB/s)"
+            "job 7: restore of daily@2 succeeded with issues: 1,200 files, 0 directories, 1.00 GiB, 1,000 entries kept, 3 issues (DAMAGED 1, EXISTS 2), in 1m 04s (16.0 MiB/s)"
         );
     }
 }

@@ -224,7 +224,9 @@ async fn a_restore_succeeds_with_its_source_and_ends_with_its_drive() {
     units.drive.fail(key, "STOPPED");
     let job = site.ended(&job).await;
     assert_eq!(job.state(), JobState::SucceededWithIssues, "{job:#?}");
-    assert_eq!(job.version, version);
+    assert_eq!((job.version, &job.version_title[..]), (version, "daily@1"));
+    site.served.sql("UPDATE lines SET archives = true").await;
+    assert_eq!(site.job(&job.name).await.version_title, "daily@a1");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -176,13 +176,21 @@ fn stream(kind: JobKind, stream: &JobStream) -> String {
     parts.join(", ")
 }
 
+/// The version that it makes or reads, as people name it and as programs do.
+fn title(job: &Job) -> String {
+    match job.version_title.as_str() {
+        "" => job.version.clone(),
+        title => format!("{title} ({})", job.version),
+    }
+}
+
 fn show(job: &Job, out: &mut Output) -> Result<(), Failure> {
     let mut lines = vec![
         ("job", id(&job.name).to_owned()),
         ("what", progress::what(job)),
         ("state", progress::state(job.state()).to_owned()),
         ("waits", job.waiting_for.clone()),
-        ("version", job.version.clone()),
+        ("version", title(job)),
         ("makes", progress::promotion(job).unwrap_or_default()),
         ("agent", id(&job.agent).to_owned()),
         ("volumes", volumes(job)),

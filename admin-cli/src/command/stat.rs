@@ -52,7 +52,12 @@ impl Stat {
         let entry = answer.entry.ok_or_else(|| missing("entry"))?;
         let mut line = |what: &str, text: String| out.line(format!("{what:<9} {text}"));
         line("path", human::path(Some(&path)))?;
-        line("version", request.version)?;
+        let version = if self.version == request.version {
+            request.version
+        } else {
+            format!("{} ({})", human::clean(&self.version), request.version)
+        };
+        line("version", version)?;
         line("mode", human::mode(letter(entry.kind()), entry.mode))?;
         line("owner", format!("{}:{}", entry.uid, entry.gid))?;
         if entry.kind() == EntryKind::File {

@@ -166,6 +166,7 @@ fn message(row: JobRow) -> Job {
             .filter(|_| is_made)
             .map(|(line, version)| names::version(line, version))
             .unwrap_or_default(),
+        version_title: row.title.clone().filter(|_| is_made).unwrap_or_default(),
         agent: row.agent.as_deref().map(names::agent).unwrap_or_default(),
         volume: row.volume.as_deref().map(names::volume).unwrap_or_default(),
         volumes: row.volumes.iter().map(|v| names::volume(v)).collect(),

@@ -307,6 +307,8 @@ pub struct JobRow {
     pub line_id: Option<i64>,
     /// Version made or restored.
     pub version: Option<i64>,
+    /// The same as people name it.
+    pub title: Option<String>,
     /// Source agent.
     pub agent: Option<String>,
     /// Volume or other cartridge in use, or used last, or needed first.
@@ -375,7 +377,9 @@ const JOB_SELECT: &str = "SELECT j.id, CASE WHEN j.dump_format IS NULL THEN j.ki
      (SELECT sum(x.byte_count) FROM archives r JOIN parts x ON x.archive_id = r.id WHERE r.attempt_id = t.id)::bigint AS committed_bytes, \
      t.drive_result, j.asked_kind, j.version_kind, j.promotion, j.cause_job, \
      (SELECT array_agg(x.id ORDER BY x.id) FROM jobs x WHERE x.cause_job = j.id) AS follow_ups, \
-     j.sample_seed, j.sample_percent, j.time_limit_seconds \
+     j.sample_seed, j.sample_percent, j.time_limit_seconds, \
+     (SELECT n.plan_name || CASE WHEN o.archives THEN '@a' ELSE '@' END || j.version::varchar FROM lines o JOIN plans n ON n.id = o.plan_id \
+     WHERE o.id = j.line_id) AS title \
      FROM jobs j \
      LEFT JOIN attempts t ON t.id = (SELECT max(x.id) FROM attempts x WHERE x.job_id = j.id AND x.stream = 0) \
      LEFT JOIN plans p ON p.id = j.plan_id \
@@ -399,6 +403,7 @@ fn job_row(row: &Row) -> JobRow {
         plan: row.get(3),
         line_id: row.get(4),
         version: row.get(5),
+        title: row.get(39),
         agent: row.get(6),
         // A reclaiming is about one volume, whichever it writes.
         volume: match row.get::<_, &str>(1) {
