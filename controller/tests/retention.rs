@@ -357,6 +357,17 @@ async fn a_number_of_which_no_record_tells_is_named_and_given_up_by_force() {
     let why = &told.reason;
     assert!(why.contains(&parts) || why.contains(&part), "{why}");
 
+    // A later version says that nothing had changed in it.
+    let same = "INSERT INTO versions (line_id, version, state, kind, parent, floor, job_id, started_at, rebuilt_at, incomplete_reason) \
+                SELECT a.line_id, 2, 'staged', 'incremental', 1, 1, (SELECT min(id) FROM jobs), now(), now(), 'it is as version 1' \
+                FROM archives a WHERE a.ordinal = 1";
+    site.served.sql(same).await;
+    for dry_run in [true, false] {
+        let needed = reason(expire(&site, &name, (true, dry_run)).await);
+        assert_eq!(needed, "VERSION_NEEDED");
+    }
+    site.served.sql("DELETE FROM versions").await;
+
     let refused = expire(&site, &name, (false, false)).await;
     assert_eq!(reason(refused), "VERSION_INCOMPLETE");
     let would = expire(&site, &name, (false, true)).await.unwrap();

@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 use taf_drive::health::Chip;
 use taf_drive::{Drive, Error as DriveError};
 use taf_format::block0::Block0;
-use taf_format::index::{Body, IndexOrphan, IndexPart, IndexPartEnd};
+use taf_format::index::{Body, IndexOrphan, IndexPart, IndexPartEnd, IndexRecord};
 use taf_format::label::Label;
 use taf_format::record;
 use taf_proto::agent::report_scan_request::Message;
@@ -154,7 +154,14 @@ fn feed(
     if !send(Message::Header(header)) {
         return Ok(());
     }
-    for record in Records::open(account)? {
+    // Which parts a record names is known before they come, so that their rows have their place at once.
+    let is_closing = |record: &std::io::Result<IndexRecord>| {
+        let record = record.as_ref().ok().and_then(|it| it.record.as_ref());
+        matches!(record, Some(Body::Closing(_)))
+    };
+    let closings = Records::open(account)?.filter(is_closing);
+    let others = Records::open(account)?.filter(|record| !is_closing(record));
+    for record in closings.chain(others) {
         if !send(Message::Record(record?)) {
             return Ok(());
         }

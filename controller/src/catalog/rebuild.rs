@@ -83,6 +83,8 @@ pub(super) async fn closing(client: &mut Client, encoded: &[u8], job: i64) -> Re
         };
         rebuilds::version_rebuild_on(&tx, line, &new, job).await?;
     }
+    // A run that an older catalog knew of goes on no more, and whether what it left counts, its version's own record tells.
+    unclaimed::version_list_unbegin_on(&tx, line).await?;
     tx.commit().await?;
     Ok(line)
 }
@@ -260,6 +262,7 @@ async fn need_on(
 async fn settle_one(tx: &Transaction<'_>, line: i64, of: &Waiting) -> Result<(), Error> {
     let Some(encoded) = &of.closing else {
         rebuilds::archive_list_on(tx, line, of.version, &[]).await?;
+        unclaimed::version_disown_on(tx, line, of.version).await?;
         if !rebuilds::version_complete_as_on(tx, line, of.version, of.parent).await? {
             let why = match partials::version_end(tx, line, of.parent).await? {
                 Some(end) => same_as_ended(of.parent, end),
@@ -274,6 +277,7 @@ async fn settle_one(tx: &Transaction<'_>, line: i64, of: &Waiting) -> Result<(),
     rebuilds::archive_list_on(tx, line, of.version, &own).await?;
     let needed = parts_of(&record);
     need_on(tx, line, of.version, &needed).await?;
+    unclaimed::version_disown_on(tx, line, of.version).await?;
     indexes::index_due_of_rebuilt_on(tx, line, of.version).await?;
     // Of what was erased since, the listings are there: such a version is lost, but whole.
     let unmet = partials::part_list_unmet(tx, line, &needed).await?;

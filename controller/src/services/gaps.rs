@@ -30,12 +30,13 @@ pub(super) fn incomplete(name: &str, why: &str, instead: &str) -> Status {
 /// Why nothing is known of a version of which only this was met.
 pub(super) fn untold(met: &Met) -> String {
     let (count, volumes) = (met.parts, met.volumes.join(" "));
-    let parts = match count {
-        1 => "1 part of it is".to_owned(),
-        count => format!("{count} parts of it are"),
+    let parts = match (count, volumes.as_str()) {
+        (_, "") => "what was met of it was erased since".to_owned(),
+        (1, volume) => format!("1 part of it is on {volume}"),
+        (count, volumes) => format!("{count} parts of it are on {volumes}"),
     };
     format!(
-        "no cartridge that was met has its closing record, so it is not known what it was, nor whether it was ever whole; {parts} on {volumes}"
+        "no cartridge that was met has its closing record, so it is not known what it was, nor whether it was ever whole; {parts}"
     )
 }
 

@@ -23,7 +23,7 @@ use crate::catalog;
 use crate::catalog::retention::{Policy, preview, version};
 use crate::session::Registry;
 use crate::store::retention::{self as rows, Protector};
-use crate::store::versions::{self, Version};
+use crate::store::versions;
 use crate::store::{self, GenericClient, Transaction, expiry, lines, partials, unclaimed};
 
 /// Most tags on a version.
@@ -183,11 +183,11 @@ async fn may_expire(
 /// Whether a version may be given up that is not whole. What would be lost is told without force.
 async fn may_give_up(
     tx: &Transaction<'_>,
-    version: &Version,
+    (line, number): (i64, i64),
     request: &ExpireVersionRequest,
+    why: &str,
 ) -> Result<(), Status> {
     let name = &request.name;
-    let (line, number) = (version.line_id, version.version);
     // It would show nothing any more, and nobody would have said so.
     if let Some(same) = partials::version_same_on(tx, line, number).await? {
         return Err(status::precondition(
@@ -205,17 +205,11 @@ async fn may_give_up(
             ),
         ));
     }
-    let why = version.incomplete_reason.as_deref().unwrap_or_default();
-    asked_for(request, why)
-}
-
-/// What is not whole is given up only by force.
-fn asked_for(request: &ExpireVersionRequest, why: &str) -> Result<(), Status> {
     if request.force || request.dry_run {
         return Ok(());
     }
     let instead = "give it up with --force if that won't come: --dry-run says what is lost";
-    Err(gaps::incomplete(&request.name, why, instead))
+    Err(gaps::incomplete(name, why, instead))
 }
 
 impl Retentions {
@@ -282,14 +276,16 @@ impl Retentions {
             .filter(|version| version.incomplete_reason.is_some());
         let untold = unclaimed::version_untold(&tx, line, number).await?;
         let why_untold = untold.as_ref().map(gaps::untold);
-        match (&partial, &why_untold) {
-            (Some(partial), _) => may_give_up(&tx, partial, request).await?,
-            (None, Some(why)) => asked_for(request, why)?,
-            (None, None) => may_expire(&tx, line, number, request).await?,
-        }
-        if partial.is_some() || untold.is_some() {
+        let lacks = partial
+            .as_ref()
+            .and_then(|version| version.incomplete_reason.clone())
+            .or(why_untold);
+        if let Some(why) = &lacks {
+            may_give_up(&tx, (line, number), request, why).await?;
             // What others need of it stays, also if nobody has counted yet what they lack themselves.
             catalog::hold_on(&tx, line).await?;
+        } else {
+            may_expire(&tx, line, number, request).await?;
         }
         if let Some(job) = rows::removal_of_source(&tx, line).await? {
             let job = names::job(job);
@@ -312,10 +308,7 @@ impl Retentions {
         let protector = rows::version_protected_by(&tx, line, number).await?;
         let partial = partial.as_ref();
         // No run builds on what is not whole.
-        let whole = partial.is_none() && untold.is_none();
-        let protector = protector.filter(|it| whole || matches!(it, Protector::Job(_)));
-        let lacks = partial.and_then(|version| version.incomplete_reason.clone());
-        let lacks = lacks.or(why_untold);
+        let protector = protector.filter(|it| lacks.is_none() || matches!(it, Protector::Job(_)));
         let answer = ExpireVersionResponse {
             incomplete_reason: lacks.unwrap_or_default(),
             lost_unknown: untold.is_some(),

@@ -34,7 +34,12 @@ pub const CHECKS: &[Check] = &[
         sql: "SELECT 'lines/' || v.line_id::varchar || '/versions/' || v.version::varchar || ', archive ' || a.ordinal::varchar AS subject \
               FROM versions AS v JOIN archives AS a ON a.line_id = v.line_id AND a.version = v.version \
               WHERE v.state = 'published' AND a.state IN ('staged', 'closed')",
-        repair: None,
+        repair: Some(
+            "UPDATE archives SET state = CASE WHEN EXISTS (SELECT 1 FROM parts AS x JOIN version_parts AS n ON n.part_id = x.id \
+             WHERE x.archive_id = archives.id) THEN 'published' ELSE 'abandoned' END WHERE state IN ('staged', 'closed') \
+             AND EXISTS (SELECT 1 FROM versions AS v WHERE v.line_id = archives.line_id AND v.version = archives.version \
+             AND v.state = 'published')",
+        ),
     },
     Check {
         kind: "PART_MISSING",

@@ -210,6 +210,11 @@ const MIGRATIONS: &[Migration] = &[
         name: "what source agents can do",
         sql: include_str!("../../migrations/0039_abilities.sql"),
     },
+    Migration {
+        number: 40,
+        name: "what no record claims, of before",
+        sql: include_str!("../../migrations/0040_unclaimed_before.sql"),
+    },
 ];
 
 /// The texts of all migrations, in order.

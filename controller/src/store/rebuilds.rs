@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use super::archives::{self, Archive};
 use super::pages::{self, NewPage};
-use super::{Error, GenericClient, Transaction, partials, unclaimed};
+use super::{Error, GenericClient, Transaction, partials};
 
 /// A cartridge as its label tells.
 #[derive(Debug, Clone)]
@@ -226,13 +226,14 @@ pub async fn version_is_published_on(
     Ok(tx.query_one(sql, &[&line, &version]).await?.get(0))
 }
 
-/// Whether a version was begun here that can be gone on with.
+/// Whether a version was begun here that can be gone on with: the next one of its line.
 pub async fn version_is_begun_on(
     tx: &Transaction<'_>,
     line: i64,
     version: i64,
 ) -> Result<bool, Error> {
-    let sql = "SELECT EXISTS (SELECT 1 FROM versions WHERE line_id = $1 AND version = $2 AND state = 'staged' AND rebuilt_at IS NULL)";
+    let sql = "SELECT EXISTS (SELECT 1 FROM versions AS v JOIN lines AS l ON l.id = v.line_id WHERE v.line_id = $1 AND v.version = $2 \
+               AND v.state = 'staged' AND v.rebuilt_at IS NULL AND v.version > l.head)";
     Ok(tx.query_one(sql, &[&line, &version]).await?.get(0))
 }
 
@@ -367,10 +368,19 @@ pub async fn version_rebuild_on(
         ],
     )
     .await?;
-    // One that was known only from a later record.
+    // One that was known only from a later record, which does not tell all that its own does.
     tx.execute(
-        "UPDATE versions SET closing = $3::bytea WHERE line_id = $1 AND version = $2 AND closing IS NULL AND rebuilt_at IS NOT NULL",
-        &[&line, &new.version, &new.closing],
+        "UPDATE versions SET kind = $3, parent = $4, floor = $5, started_at = $6, closing = COALESCE(closing, $7::bytea) \
+         WHERE line_id = $1 AND version = $2 AND rebuilt_at IS NOT NULL AND $7::bytea IS NOT NULL AND (closing IS NULL OR incomplete_reason IS NOT NULL)",
+        &[
+            &line,
+            &new.version,
+            &new.kind,
+            &new.parent,
+            &new.floor,
+            &new.started_at,
+            &new.closing,
+        ],
     )
     .await?;
     // Its number is never given again.
@@ -437,24 +447,25 @@ pub async fn version_waiting_on(
     }))
 }
 
-/// Makes archives of a version count whose parts its closing record lists, each by ordinal and number; what else was met under its number
-/// holds room on tape and nothing else.
+/// Archives of a version count whose parts its closing record lists, each by ordinal and number; what else was met under its number holds
+/// room on tape and nothing else.
 pub async fn archive_list_on(
     tx: &Transaction<'_>,
     line: i64,
     version: i64,
     listed: &[(i32, i32)],
 ) -> Result<(), Error> {
-    let ordinals: Vec<i32> = listed.iter().map(|(ordinal, _)| *ordinal).collect();
-    for sql in [
-        "DELETE FROM pages WHERE line_id = $1 AND version = $2 AND NOT archive_ordinal = ANY($3::integer[])",
-        "UPDATE archives SET state = 'abandoned' WHERE line_id = $1 AND version = $2 AND state IN ('staged', 'closed') \
-         AND NOT ordinal = ANY($3::integer[])",
-    ] {
-        tx.execute(sql, &[&line, &version, &ordinals]).await?;
-    }
-    unclaimed::part_claim_on(tx, line, listed).await?;
-    unclaimed::version_disown_on(tx, line, version).await
+    let (ordinals, numbers): (Vec<i32>, Vec<i32>) = listed.iter().copied().unzip();
+    let sql = "DELETE FROM pages WHERE line_id = $1 AND version = $2 AND NOT EXISTS \
+               (SELECT 1 FROM (SELECT unnest($3::integer[]) AS ordinal, unnest($4::integer[]) AS part_number) AS k \
+               WHERE k.ordinal = pages.archive_ordinal AND k.part_number = pages.part_number)";
+    tx.execute(sql, &[&line, &version, &ordinals, &numbers])
+        .await?;
+    // One that an attempt had begun, as far as an older catalog knew, is among those that are listed.
+    let sql = "UPDATE archives SET state = CASE WHEN ordinal = ANY($3::integer[]) THEN 'closed' ELSE 'abandoned' END \
+               WHERE line_id = $1 AND version = $2 AND state IN ('staged', 'closed')";
+    tx.execute(sql, &[&line, &version, &ordinals]).await?;
+    Ok(())
 }
 
 /// Says which of the parts that a version needs are there, so that they stay, whether it is whole or not.

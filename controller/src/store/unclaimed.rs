@@ -59,24 +59,62 @@ pub async fn part_claim_on(
     let (ordinals, numbers): (Vec<i32>, Vec<i32>) = parts.iter().copied().unzip();
     let sql = "UPDATE archives SET state = 'closed' WHERE line_id = $1 AND ordinal = ANY($2::integer[]) AND state = 'unclaimed'";
     tx.execute(sql, &[&line, &ordinals]).await?;
-    let sql = "SELECT k.ordinal, k.part_number FROM \
+    let sql = "SELECT a.version, k.ordinal, k.part_number FROM \
                (SELECT unnest($2::integer[]) AS ordinal, unnest($3::integer[]) AS part_number) AS k \
+               JOIN archives AS a ON a.line_id = $1 AND a.ordinal = k.ordinal \
                WHERE EXISTS (SELECT 1 FROM pages_unclaimed AS c WHERE c.line_id = $1 AND c.archive_ordinal = k.ordinal \
                AND c.part_number = k.part_number) ORDER BY k.ordinal, k.part_number";
     let aside = tx.query(sql, &[&line, &ordinals, &numbers]).await?;
+    if !aside.is_empty() {
+        take_time(tx).await?;
+    }
     // One by one: a part has a limit, a version has none.
     for row in aside {
-        let (ordinal, number): (i32, i32) = (row.get(0), row.get(1));
+        let (version, ordinal, number): (i64, i32, i32) = (row.get(0), row.get(1), row.get(2));
         for sql in [
             "DELETE FROM pages USING pages_unclaimed AS c WHERE c.line_id = $1 AND c.archive_ordinal = $2 AND c.part_number = $3 \
-             AND pages.line_id = $1 AND pages.chunk = c.chunk AND pages.version = c.version AND pages.archive_ordinal < $2",
+             AND pages.line_id = $1 AND pages.chunk = c.chunk AND pages.version = $4 AND pages.archive_ordinal < $2",
             "INSERT INTO pages (line_id, chunk, version, archive_ordinal, part_number, body, hashes) \
              SELECT c.line_id, c.chunk, c.version, c.archive_ordinal, c.part_number, c.body, c.hashes FROM pages_unclaimed AS c \
-             WHERE c.line_id = $1 AND c.archive_ordinal = $2 AND c.part_number = $3 AND NOT EXISTS (SELECT 1 FROM pages AS p \
-             WHERE p.line_id = c.line_id AND p.chunk = c.chunk AND p.version = c.version)",
-            "DELETE FROM pages_unclaimed WHERE line_id = $1 AND archive_ordinal = $2 AND part_number = $3",
+             WHERE c.line_id = $1 AND c.archive_ordinal = $2 AND c.part_number = $3 AND c.version = $4 AND NOT EXISTS \
+             (SELECT 1 FROM pages AS p WHERE p.line_id = $1 AND p.chunk = c.chunk AND p.version = $4)",
+            "DELETE FROM pages_unclaimed WHERE line_id = $1 AND archive_ordinal = $2 AND part_number = $3 AND version = $4",
         ] {
-            tx.execute(sql, &[&line, &ordinal, &number]).await?;
+            tx.execute(sql, &[&line, &ordinal, &number, &version])
+                .await?;
+        }
+    }
+    Ok(())
+}
+
+/// Large listings take a while to move, or to go.
+async fn take_time(tx: &Transaction<'_>) -> Result<(), Error> {
+    let sql = "SET LOCAL statement_timeout = '600s'";
+    Ok(tx.batch_execute(sql).await?)
+}
+
+/// Puts aside what runs had begun on a line under numbers that are not its next one any more: later versions are known, so nobody goes
+/// on with them, and only their own record tells whether they ended well.
+pub async fn version_list_unbegin_on(tx: &Transaction<'_>, line: i64) -> Result<(), Error> {
+    let sql = "SELECT v.version FROM versions AS v JOIN lines AS l ON l.id = v.line_id WHERE v.line_id = $1 AND v.state = 'staged' \
+               AND v.rebuilt_at IS NULL AND v.version <= l.head";
+    let begun = tx.query(sql, &[&line]).await?;
+    if !begun.is_empty() {
+        take_time(tx).await?;
+    }
+    for row in begun {
+        let version: i64 = row.get(0);
+        for sql in [
+            "INSERT INTO pages_unclaimed (line_id, archive_ordinal, part_number, chunk, version, body, hashes) \
+             SELECT p.line_id, p.archive_ordinal, p.part_number, p.chunk, p.version, p.body, p.hashes FROM pages AS p \
+             JOIN archives AS a ON a.line_id = p.line_id AND a.ordinal = p.archive_ordinal WHERE p.line_id = $1 AND p.version = $2 \
+             AND a.state IN ('staged', 'closed')",
+            "DELETE FROM pages USING archives AS a WHERE pages.line_id = $1 AND pages.version = $2 AND a.line_id = pages.line_id \
+             AND a.ordinal = pages.archive_ordinal AND a.state IN ('staged', 'closed')",
+            "UPDATE archives SET state = 'unclaimed' WHERE line_id = $1 AND version = $2 AND state IN ('staged', 'closed')",
+            "DELETE FROM versions WHERE line_id = $1 AND version = $2 AND state = 'staged'",
+        ] {
+            tx.execute(sql, &[&line, &version]).await?;
         }
     }
     Ok(())
@@ -93,9 +131,7 @@ pub async fn version_disown_on(tx: &Transaction<'_>, line: i64, version: i64) ->
     {
         return Ok(());
     }
-    // Large listings take a while to go.
-    tx.batch_execute("SET LOCAL statement_timeout = '600s'")
-        .await?;
+    take_time(tx).await?;
     for sql in [
         "DELETE FROM pages_unclaimed WHERE line_id = $1 AND archive_ordinal IN \
          (SELECT ordinal FROM archives WHERE line_id = $1 AND version = $2)",
@@ -172,8 +208,7 @@ pub async fn version_give_up_untold_on(
     line: i64,
     version: i64,
 ) -> Result<bool, Error> {
-    tx.batch_execute("SET LOCAL statement_timeout = '600s'")
-        .await?;
+    take_time(tx).await?;
     let sql = format!(
         "DELETE FROM pages_unclaimed WHERE line_id = $1 AND archive_ordinal IN (SELECT a.ordinal FROM archives AS a \
          WHERE a.line_id = $1 AND a.version = $2 AND a.state = 'unclaimed' AND {UNTOLD})"

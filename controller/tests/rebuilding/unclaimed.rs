@@ -8,7 +8,9 @@ use taf_format::index::{Body, ClosingRecord};
 use taf_proto::agent::AssignmentKey;
 use uuid::Uuid;
 
-use super::cartridges::{Cartridge, as_seen, cartridges, empty, newest, rescanning, scan};
+use super::cartridges::{
+    Cartridge, as_seen, cartridges, empty, newest, newest_first, rescanning, scan,
+};
 use super::runs::{fail, files, make, sizes};
 use super::standing;
 use super::world::{Tree, World};
@@ -97,9 +99,14 @@ impl Played {
         (world, key)
     }
 
+    /// These versions came back whole, and no others.
     async fn are_as_they_were(&self, world: &World, versions: &[i64]) {
         let (whole, _) = standing(world).await;
         assert_eq!(whole.into_iter().collect::<Vec<_>>(), versions);
+        self.are_as_they_were_of(world, versions).await;
+    }
+
+    async fn are_as_they_were_of(&self, world: &World, versions: &[i64]) {
         for version in versions {
             let was = sizes(&self.trees[*version as usize - 1]);
             assert_eq!(files(world, *version).await, was, "version {version}");
@@ -272,4 +279,98 @@ async fn a_run_takes_nothing_of_what_was_met_under_its_number() {
     assert_eq!(files(&world, 2).await, sizes(&played.trees[1]));
     assert_eq!(world.count("pages_unclaimed").await, 0);
     assert_eq!(world.count("archives WHERE state = 'abandoned'").await, 1);
+}
+
+/// The catalog as it was when a run was making the second version, whose part was on tape already; nobody has gone on with it since.
+async fn yesterday(played: &Played) -> (World, AssignmentKey) {
+    let (mut world, key) = empty().await;
+    for cartridge in [&played.first, &played.second] {
+        scan(&world, key, cartridge).await.unwrap();
+    }
+    let client = world.store.client().await.unwrap();
+    let sql = "SELECT id FROM lines WHERE line_uuid = $1";
+    world.line = client.query_one(sql, &[&played.line]).await.unwrap().get(0);
+    for sql in [
+        "DELETE FROM version_parts WHERE version > 1",
+        "DELETE FROM versions WHERE version = 3",
+        "DELETE FROM pages WHERE version = 3",
+        "DELETE FROM parts WHERE archive_id IN (SELECT id FROM archives WHERE version = 3)",
+        "DELETE FROM archives WHERE version = 3",
+        "UPDATE versions SET state = 'staged', published_at = NULL, rebuilt_at = NULL, closing = NULL WHERE version = 2",
+        "UPDATE archives SET state = 'staged' WHERE version = 2",
+        "UPDATE lines SET head = 1 WHERE head = 3",
+    ] {
+        client.batch_execute(sql).await.unwrap();
+    }
+    drop(client);
+    (world, key)
+}
+
+#[tokio::test]
+async fn a_run_that_an_older_catalog_knew_of_and_that_ended_well_is_built_on() {
+    let played = Played::new().await;
+    let (world, key) = yesterday(&played).await;
+    let mut second = played.second.clone();
+    second
+        .records
+        .retain(|body| matches!(body, Body::Closing(_)));
+    scan(&world, key, &second).await.unwrap();
+    played.are_as_they_were_of(&world, &[2]).await;
+    assert_eq!(world.count("archives WHERE state <> 'published'").await, 0);
+
+    // The next version needs what that one wrote.
+    world.end_attempts().await;
+    let attempt = world.attempt_at(Kind::Incremental).await;
+    assert_eq!(attempt.opened.version, 3);
+    let tree = Tree::of(&[("a/1", 2, 0), ("b/1", 5, 0)]);
+    make(&world, &attempt, &tree).await;
+    assert_eq!(files(&world, 3).await, sizes(&tree));
+    let needed = "version_parts n JOIN parts x ON x.id = n.part_id JOIN archives a ON a.id = x.archive_id WHERE n.version = 3";
+    assert_eq!(world.count(&format!("{needed} AND a.version = 2")).await, 1);
+}
+
+#[tokio::test]
+async fn a_run_that_an_older_catalog_knew_of_is_put_aside_when_later_versions_are_known() {
+    let played = Played::new().await;
+    let (world, key) = yesterday(&played).await;
+    // The third version is on the first cartridge; that with the second one's record is missing.
+    scan(&world, key, &played.first).await.unwrap();
+    played.are_as_they_were_of(&world, &[3]).await;
+    assert!(world.count("pages_unclaimed").await > 0);
+    assert_eq!(world.count("versions WHERE version = 2").await, 0);
+    assert_eq!(world.count("archives WHERE state = 'unclaimed'").await, 1);
+    let client = world.store.client().await.unwrap();
+    let met = unclaimed::version_untold(&client, world.line, 2).await;
+    assert_eq!(met.unwrap().unwrap().parts, 1);
+    drop(client);
+    assert!(!free(&world).await.contains(&"TAF002L9".to_owned()));
+
+    scan(&world, key, &played.second).await.unwrap();
+    played.are_as_they_were_of(&world, &[2, 3]).await;
+    assert_eq!(world.count("pages_unclaimed").await, 0);
+}
+
+#[tokio::test]
+async fn rows_that_were_given_up_come_back_from_what_was_copied_too() {
+    // The second version's part was copied; the copy is met first, and given up, since its record is missing.
+    let played = Played::new().await;
+    let mut copy = played.second.clone();
+    copy.records
+        .retain(|body| !matches!(body, Body::Closing(_)));
+    copy.label.barcode = "TAF004L9".into();
+    copy.label.volume_uuid = super::raw(Uuid::new_v4());
+    copy.recording = Uuid::new_v4();
+    copy.label.recording_uuid = super::raw(copy.recording);
+    for body in &mut copy.records {
+        if let Body::Part(part) = body {
+            part.copy = 1;
+        }
+    }
+    let (world, key) = played.without_the_second().await;
+    scan(&world, key, &copy).await.unwrap();
+    assert!(give_up(&world, 2).await);
+    scan(&world, key, &newest_first(&played.second))
+        .await
+        .unwrap();
+    played.are_as_they_were(&world, &[1, 2, 3]).await;
 }

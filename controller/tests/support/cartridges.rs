@@ -2,8 +2,9 @@
 
 use bytes::Bytes;
 use futures::StreamExt as _;
+use prost::Message as _;
 use taf_controller::catalog::{Error, rescan};
-use taf_format::index::{Body, IndexPart, IndexPartEnd, IndexRecord};
+use taf_format::index::{Body, ClosingRecord, IndexPart, IndexPartEnd, IndexRecord};
 use taf_proto::agent::report_scan_request::Message;
 use taf_proto::agent::{AssignmentKey, ReportScanRequest, ScanHeader, ScanTrailer};
 use taf_proto::tape::{Dictionary, Label, Page, Tombstone};
@@ -134,7 +135,8 @@ pub async fn records(world: &World, recording: Uuid) -> Vec<Body> {
     }
     // The closing records of the versions that are on it.
     let sql = "SELECT v.closing FROM versions v WHERE v.closing IS NOT NULL AND EXISTS (SELECT 1 FROM archives a JOIN parts x \
-               ON x.archive_id = a.id WHERE a.line_id = v.line_id AND a.version = v.version AND a.state <> 'abandoned' AND x.recording_uuid = $1) ORDER BY v.version";
+               ON x.archive_id = a.id WHERE a.line_id = v.line_id AND a.version = v.version AND a.state <> 'abandoned' \
+               AND x.recording_uuid = $1) ORDER BY v.version";
     for row in client.query(sql, &[&recording]).await.unwrap() {
         all.push(Body::Closing(row.get::<_, Vec<u8>>(0).into()));
     }
@@ -175,6 +177,24 @@ pub fn as_seen(records: &[Body], seen: &[Body]) -> Vec<Body> {
     }
     as_seen.extend_from_slice(rest);
     as_seen
+}
+
+/// The same cartridge as agents tell of it: the newest index first, and closing records before all else.
+#[allow(dead_code)]
+pub fn newest_first(cartridge: &Cartridge) -> Cartridge {
+    let is_closing = |body: &Body| matches!(body, Body::Closing(_));
+    let (mut closings, parts): (Vec<_>, Vec<_>) =
+        cartridge.records.iter().cloned().partition(is_closing);
+    let version = |body: &Body| match body {
+        Body::Closing(record) => ClosingRecord::decode(record.clone()).unwrap().version,
+        _ => 0,
+    };
+    closings.sort_by_key(|body| std::cmp::Reverse(version(body)));
+    closings.extend(parts);
+    Cartridge {
+        records: closings,
+        ..cartridge.clone()
+    }
 }
 
 /// An empty catalog of the same installation, with the plan and the source made again, and an assignment that reads cartridges.

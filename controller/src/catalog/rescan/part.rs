@@ -96,7 +96,7 @@ impl Met {
         };
         let come = match fate {
             Fate::Add(_) | Fate::Extend(..) | Fate::Again => true,
-            Fate::Move(..) => self.again,
+            Fate::Move(..) | Fate::Left(..) => self.again,
             _ => false,
         };
         Ok(match (archive.state.as_str(), self.claim) {
@@ -131,6 +131,9 @@ impl Intake {
         self.lines.insert(met.line);
         if rows.shelf == Shelf::Pages {
             expiry::version_unvacuum_on(&tx, met.line, met.version).await?;
+        }
+        if let (true, Some(archive)) = (met.again, &met.archive) {
+            unclaimed::part_rows_give_up_on(&tx, archive.id, met.number, false).await?;
         }
         let table = rows.table;
         let why = match fate {
@@ -185,9 +188,6 @@ impl Intake {
         if let Some(why) = why {
             tx.rollback().await?;
             return self.disown(client, part, why).await;
-        }
-        if let (true, Some(archive)) = (met.again, &met.archive) {
-            unclaimed::part_rows_give_up_on(&tx, archive.id, met.number, false).await?;
         }
         tx.commit().await?;
         self.parts += 1;
