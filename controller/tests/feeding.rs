@@ -114,6 +114,11 @@ impl Scene {
     /// A run whose feed has its volume in place.
     async fn begun(&self) -> Begun {
         let job = self.site.run_as("daily", VersionType::SyntheticFull).await;
+        self.reading(job).await
+    }
+
+    /// Its feed has its volume in place.
+    async fn reading(&self, job: String) -> Begun {
         let source = &self.units.source;
         let (backup, Work::Backup(work)) = source.given().await else {
             panic!("no backup")
@@ -282,9 +287,7 @@ async fn what_is_not_the_newest_any_more_is_not_copied() {
     let scene = scene().await;
     let served = &scene.site.served;
     // It waits until the catalog is trusted; meanwhile a rebuild has met a newer version.
-    served.sql("UPDATE volumes SET suspect_since = now()").await;
-    let distrust = "UPDATE installation SET distrusted_at = now(), distrust_reason = 'a test'";
-    served.sql(distrust).await;
+    distrusted(&scene).await;
     let job = scene.site.run_as("daily", VersionType::SyntheticFull).await;
     let waits = |job: &taf_proto::v1::Job| job.waiting_for.contains("older than the tapes");
     scene.site.until(&job, waits).await;
@@ -292,6 +295,32 @@ async fn what_is_not_the_newest_any_more_is_not_copied() {
     served.sql("UPDATE volumes SET suspect_since = NULL").await;
     let fault = scene.site.failed(&job).await;
     assert_eq!(fault.reason, "VERSION_CHANGED", "{fault:?}");
+}
+
+/// Nothing begins for as long as this is so.
+async fn distrusted(scene: &Scene) {
+    let served = &scene.site.served;
+    served.sql("UPDATE volumes SET suspect_since = now()").await;
+    let distrust = "UPDATE installation SET distrusted_at = now(), distrust_reason = 'a test'";
+    served.sql(distrust).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_read_where_it_was_is_not_written_there_though_it_was_copied_meanwhile() {
+    let scene = scene().await;
+    distrusted(&scene).await;
+    let job = scene.site.run_as("daily", VersionType::SyntheticFull).await;
+    // A reclaiming that is cancelled then leaves the old volume to be appended to, and it is the fullest.
+    let moved = format!(
+        "UPDATE parts SET moved_at = clock_timestamp(), former_recording = parts.recording_uuid, former_tape_file = tape_file, \
+         former_first_block = first_block, former_byte_count = parts.byte_count, volume_id = v.id, recording_uuid = v.recording_uuid, \
+         copy_number = 1 FROM volumes AS v WHERE v.barcode = '{SECOND}'; UPDATE volumes SET suspect_since = NULL"
+    );
+    scene.site.served.sql(&moved).await;
+    let begun = scene.reading(job).await;
+    scene.site.claim(begun.backup).await.unwrap_err();
+    let given = within("a volume to write on", scene.other.given_write()).await;
+    assert_eq!(given.1.recording.unwrap().barcode, SECOND);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -460,9 +489,7 @@ async fn one_that_waits_for_a_volume_keeps_no_other() {
     let served = &scene.site.served;
     scene.site.volume_row(SECOND).await;
     // The first one's volume is nowhere: it is held until the row says so.
-    served.sql("UPDATE volumes SET suspect_since = now()").await;
-    let distrust = "UPDATE installation SET distrusted_at = now(), distrust_reason = 'a test'";
-    served.sql(distrust).await;
+    distrusted(&scene).await;
     let first = scene.site.run_as("daily", VersionType::SyntheticFull).await;
     let feed = scene.site.job(&first).await.follow_up_jobs.remove(0);
     let away = format!(

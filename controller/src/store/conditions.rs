@@ -19,12 +19,19 @@ pub(super) const PROVED: &str = "(x.damage IS NULL AND x.verified_at IS NOT NULL
 pub(super) const COPIED: &str = "(SELECT y.id AS part, y.former_recording AS recording FROM parts AS y WHERE y.former_recording IS NOT NULL \
      UNION SELECT e.part_id, e.recording_uuid FROM earlier_places AS e) AS h";
 
+/// Joins the volume `f` where somebody reads a part `x` of whom the job `j` was asked for before the part was copied: he reads it where it
+/// was, for as long as a volume bears that. It is copied once only while he reads ([`super::reclaims::part_is_read_on`]), so that its
+/// former place is the one, and none of the earlier ones.
+pub(super) const FORMER: &str =
+    "LEFT JOIN volumes AS f ON f.recording_uuid = x.former_recording AND x.moved_at > j.created_at";
+
 /// A statement with the conditions that it names.
 pub(super) fn put_in(sql: &str) -> String {
     // One that names another one comes first.
     let all = [
         ("{PROVED}", PROVED),
         ("{COPIED}", COPIED),
+        ("{FORMER}", FORMER),
         ("{LIVING}", LIVING),
         ("{STAYS}", STAYS),
     ];

@@ -2,6 +2,7 @@
 
 use taf_core::Fault;
 
+use super::conditions::put_in;
 use super::{Error, GenericClient, Transaction};
 
 /// What a feed is made from.
@@ -89,19 +90,27 @@ pub struct Feed {
     pub streamed_archive: i32,
     /// Bytes that are spooled.
     pub spool_bytes: i64,
-    /// Volumes that the version needs which is read.
+    /// Volumes that it reads, and the one that it begins with.
     pub volumes: Vec<i64>,
 }
 
 /// Feeds that concern anybody, the oldest first.
 pub async fn feed_list_live_on(tx: &Transaction<'_>) -> Result<Vec<Feed>, Error> {
-    let sql = "SELECT f.id, f.cause_job, f.state, f.fault_reason, f.fault_message, f.fault_next_step, b.state AS backup_state, \
-               f.streamed_archive, f.spool_bytes, \
-               (SELECT array_agg(DISTINCT x.volume_id) FROM version_parts AS n JOIN parts AS x ON x.id = n.part_id \
-               WHERE n.line_id = f.line_id AND n.version = f.version) AS volumes \
-               FROM jobs AS f JOIN jobs AS b ON b.id = f.cause_job WHERE f.kind = 'feed' \
-               AND (f.ended_at IS NULL OR b.ended_at IS NULL) ORDER BY f.id";
-    let rows = tx.query(sql, &[]).await?;
+    // What was copied since it was asked for it reads where it was, as it is told (`parts::part_list_of_reader`).
+    let sql = "SELECT j.id, j.cause_job, j.state, j.fault_reason, j.fault_message, j.fault_next_step, b.state AS backup_state, \
+               j.streamed_archive, j.spool_bytes, \
+               (SELECT array_agg(DISTINCT COALESCE(f.id, x.volume_id)) FROM version_parts AS n JOIN parts AS x ON x.id = n.part_id {FORMER} \
+               WHERE n.line_id = j.line_id AND n.version = j.version) AS volumes, j.volume_id \
+               FROM jobs AS j JOIN jobs AS b ON b.id = j.cause_job WHERE j.kind = 'feed' \
+               AND (j.ended_at IS NULL OR b.ended_at IS NULL) ORDER BY j.id";
+    let rows = tx.query(&put_in(sql), &[]).await?;
+    let volumes = |row: &tokio_postgres::Row| {
+        let mut volumes = row.get::<_, Option<Vec<i64>>>(9).unwrap_or_default();
+        // It was chosen before the job was there; what lay on it may have been copied between the two.
+        let first: Option<i64> = row.get(10);
+        volumes.extend(first.filter(|first| !volumes.contains(first)));
+        volumes
+    };
     let feed = |row: &tokio_postgres::Row| Feed {
         job_id: row.get(0),
         backup: row.get(1),
@@ -114,7 +123,7 @@ pub async fn feed_list_live_on(tx: &Transaction<'_>) -> Result<Vec<Feed>, Error>
         backup_state: row.get(6),
         streamed_archive: row.get(7),
         spool_bytes: row.get(8),
-        volumes: row.get::<_, Option<Vec<i64>>>(9).unwrap_or_default(),
+        volumes: volumes(row),
     };
     Ok(rows.iter().map(feed).collect())
 }

@@ -7,8 +7,9 @@ use crate::Fault;
 use crate::generation::{self, Access};
 
 /// Why a job that reads what another one copies does not begin: there is nothing to write on, or the drive that reads would be the
-/// only one to write in. A drive that is only not connected is waited for, and so is a volume that somebody has to bring. Volumes to read
-/// that none shows say nothing: they are waited for by whoever needs them.
+/// only one to write in. A drive that is only not connected is waited for, and so is a volume that somebody has to put where a robot
+/// takes it from; one that another job has comes free, or is shared, by itself. Volumes to read that no library shows say nothing: they are
+/// waited for by whoever needs them.
 pub(super) fn begins(copy: &Copy, world: &World) -> Result<(), Obstacle> {
     let written = written(copy, world);
     if written
@@ -103,7 +104,9 @@ fn two_needed(what: &str, next: &str) -> Fault {
 
 /// What a job would be told that were to write the copy now.
 fn nothing_to_write(copy: &Copy, world: &World) -> Obstacle {
-    let away = world.cartridges.iter().find(|c| is_written(c, copy));
+    // Who has it in a library has less to do.
+    let away = world.cartridges.iter().filter(|c| is_written(c, copy));
+    let away = away.min_by_key(|c| (c.library.is_none(), &c.barcode));
     match away.map(|cartridge| home(cartridge, None)) {
         Some(Err(obstacle)) => obstacle,
         _ => lacking(
@@ -145,7 +148,7 @@ fn is_written(cartridge: &Cartridge, copy: &Copy) -> bool {
     cartridge.pool == Some(copy.pool) && cartridge.appendable && !is_read(cartridge, copy)
 }
 
-/// The volumes that the copy may go to.
+/// The volumes that the copy may go to, now or when somebody has put them right.
 fn written<'a>(copy: &Copy, world: &'a World) -> Vec<&'a Cartridge> {
     shown(world).filter(|c| is_written(c, copy)).collect()
 }

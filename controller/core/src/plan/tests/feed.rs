@@ -122,13 +122,38 @@ fn nothing_is_read_for_a_synthetic_full_before_there_is_something_to_write_on() 
     let away = world(&drives, &[volume(1), unseen(volume(2))]);
     let said = waits(decided(&away));
     assert_eq!(said, "volume V2 is in no library: put it into a slot");
-    let outside = Cartridge {
+    // Where no robot takes it is as little; that is said first.
+    let in_mail_slot = Cartridge {
         in_mail_slot: true,
+        ..volume(3)
+    };
+    let twice = Cartridge {
+        twice: true,
+        ..volume(3)
+    };
+    for (third, word) in [
+        (
+            in_mail_slot.clone(),
+            "volume V3 is in a mail slot: bring it in with `taf library import`",
+        ),
+        (
+            twice,
+            "two cartridges have barcode V3: take one of them out",
+        ),
+    ] {
+        let away = world(&drives, &[volume(1), unseen(volume(2)), third]);
+        assert_eq!(waits(decided(&away)), word);
+    }
+    begins(&decided(&world(
+        &drives,
+        &[volume(1), in_mail_slot, volume(2)],
+    )));
+    // One that another job has is had later, or shared.
+    let reserved = Cartridge {
+        reserved: true,
         ..volume(2)
     };
-    let said = waits(decided(&world(&drives, &[volume(1), outside.clone()])));
-    assert!(said.contains("V2 is in a mail slot"), "{said}");
-    begins(&decided(&world(&drives, &[volume(1), outside, volume(3)])));
+    begins(&decided(&world(&drives, &[volume(1), reserved])));
     let there = world(&drives, &[volume(1), volume(2)]);
     assert!(wanting(&there).is_empty());
     begins(&decided(&there));
