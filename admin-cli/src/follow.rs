@@ -22,7 +22,7 @@ const PAUSE: Duration = Duration::from_millis(500);
 const ISSUES_SHOWN: i32 = 10;
 
 /// Follows a job to its end, and then the jobs that it has begun by itself; says what came of each, and gives the exit status that
-/// this is: that of the first one that did not end well.
+/// this is: that of the first one that did not end well. [`Exit::Failed`] is nobody's end: then following was left off.
 pub async fn follow(client: &Client, name: &str, out: &mut Output) -> Result<Exit, Failure> {
     let mut ahead = VecDeque::from([name.to_owned()]);
     let mut exit = Ok(Exit::Done);
@@ -51,8 +51,29 @@ pub async fn follow(client: &Client, name: &str, out: &mut Output) -> Result<Exi
     exit
 }
 
+/// Follows several jobs to their ends, as [`follow`] each. The first that did not end well decides, and the others go on all the same.
+pub async fn follow_each(
+    client: &Client,
+    names: &[String],
+    out: &mut Output,
+) -> Result<Exit, Failure> {
+    let mut exit = Ok(Exit::Done);
+    for (at, name) in names.iter().enumerate() {
+        let this = follow(client, name, out).await;
+        // Whoever leaves one leaves all.
+        if this == Ok(Exit::Failed) {
+            if at + 1 < names.len() {
+                say("so do the others: taf job list --active shows them");
+            }
+            return exit.and(this);
+        }
+        exit = worse(exit, this);
+    }
+    exit
+}
+
 /// Of two outcomes the one that a command ends with: a failure before issues, the earlier before the later.
-pub fn worse(first: Result<Exit, Failure>, then: Result<Exit, Failure>) -> Result<Exit, Failure> {
+fn worse(first: Result<Exit, Failure>, then: Result<Exit, Failure>) -> Result<Exit, Failure> {
     match (first, then) {
         (Err(first), _) => Err(first),
         (Ok(Exit::Done), then) => then,
@@ -100,7 +121,8 @@ pub fn conclude_quietly(job: &Job) -> Result<Exit, Failure> {
     }
 }
 
-/// Follows several jobs to their ends, and says what came of each: as `{"jobs": [Job]}` if JSON is asked for.
+/// Follows several jobs to their ends, and says what came of each: as `{"jobs": [Job]}` if JSON is asked for. [`Exit::Failed`] says that
+/// following was left off, and not how they ended.
 pub async fn follow_all(
     client: &Client,
     names: &[String],

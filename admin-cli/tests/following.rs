@@ -2,6 +2,8 @@
 #![allow(clippy::unwrap_used, missing_docs)]
 
 mod support;
+#[path = "following/volumes.rs"]
+mod volumes;
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::pin::Pin;
@@ -17,6 +19,7 @@ use taf_peer::serve::{Limits, serve};
 use taf_peer::tls::{ClientAuth, server_config};
 use taf_proto::v1::job_service_server::{JobService, JobServiceServer};
 use taf_proto::v1::plan_service_server::{PlanService, PlanServiceServer};
+use taf_proto::v1::volume_service_server::VolumeServiceServer;
 use taf_proto::v1::{self as api, Fault, Issue, Job, JobKind, JobState, Progress};
 use tempfile::TempDir;
 use tokio_stream::{Stream, StreamExt as _};
@@ -215,6 +218,7 @@ impl Scene {
         let mut routes = RoutesBuilder::default();
         routes.add_service(JobServiceServer::new(Controller(script.clone())));
         routes.add_service(PlanServiceServer::new(Controller(script.clone())));
+        routes.add_service(VolumeServiceServer::new(Controller(script.clone())));
         let shutdown = CancellationToken::new();
         let tls = server_config(&own, ClientAuth::Optional).unwrap();
         let limits = Limits::default();
@@ -301,24 +305,36 @@ async fn how_a_job_ends_is_the_exit_status() {
     said.says(&["JOB_CANCELLED", "next: "]);
 }
 
-#[tokio::test]
-async fn ctrl_c_leaves_the_job_alone() {
+/// What the words say after Ctrl-C, which comes while a job runs that never ends.
+async fn interrupted(scene: &Scene, words: &[&str]) -> String {
     use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _};
-    let scene = Scene::start(Script::default()).await;
     let mut command = tokio::process::Command::from(taf(scene.home.path()));
     command
-        .args(["run", "daily"])
-        .stderr(std::process::Stdio::piped());
+        .args(words)
+        .stderr(std::process::Stdio::piped())
+        .kill_on_drop(true);
     let mut child = command.spawn().unwrap();
     let mut talk = tokio::io::BufReader::new(child.stderr.take().unwrap());
     let mut line = String::new();
-    talk.read_line(&mut line).await.unwrap();
-    assert_eq!(line, "job 7: running, writing\n");
+    while line != "job 7: running, writing\n" {
+        line.clear();
+        let length = talk.read_line(&mut line).await.unwrap();
+        assert!(length > 0, "it ended before it followed the job");
+    }
     let pid = nix::unistd::Pid::from_raw(child.id().unwrap() as i32);
     nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGINT).unwrap();
     let mut rest = String::new();
-    talk.read_to_string(&mut rest).await.unwrap();
+    let ending = talk.read_to_string(&mut rest);
+    let ended = tokio::time::timeout(Duration::from_mins(1), ending).await;
+    ended.expect("it goes on").unwrap();
     assert_eq!(child.wait().await.unwrap().code(), Some(1), "{rest}");
+    rest
+}
+
+#[tokio::test]
+async fn ctrl_c_leaves_the_job_alone() {
+    let scene = Scene::start(Script::default()).await;
+    let rest = interrupted(&scene, &["run", "daily"]).await;
     assert!(rest.contains("taf job cancel 7"), "{rest}");
     assert!(scene.script.cancelled.lock().unwrap().is_empty());
     scene

@@ -96,6 +96,11 @@ impl Rebuild {
             say(format!("{count} blank"));
         }
         let exit = exit?;
+        // Following them was left off: what they come to is not known before they have ended.
+        if exit == Exit::Failed {
+            say("afterwards: taf catalog rebuild --status");
+            return Ok(exit);
+        }
         if self.order.dry_run || self.order.detach {
             return Ok(exit);
         }
@@ -148,25 +153,49 @@ async fn status(client: &Client, out: &mut Output) -> Result<Exit, Failure> {
         |lacking: &[IncompleteVersion]| {
             let mut rows = Rows::new(&["PLAN", "NUMBER", "UNKNOWN SINCE", "BRING", "LACKS"]);
             for version in lacking {
-                let plan = match id(&version.plan) {
-                    "" => "?",
-                    plan => plan,
-                };
-                let bring: Vec<&str> = version.lacking_volumes.iter().map(|it| id(it)).collect();
-                rows.push([
-                    human::clean(plan).to_string(),
-                    incomplete::number(version),
-                    match version.unknown_since_number {
-                        _ if version.nothing_known => "all of it".to_owned(),
-                        0 => "-".to_owned(),
-                        since => format!("version {since}"),
-                    },
-                    bring.join(" "),
-                    human::clean(&version.reason).to_string(),
-                ]);
+                rows.push(row(version));
             }
             rows
         },
     )?;
     Ok(Exit::Done)
+}
+
+fn row(version: &IncompleteVersion) -> [String; 5] {
+    // One of no plan is named as other commands take it.
+    let plan = match id(&version.plan) {
+        "" => &version.name,
+        plan => plan,
+    };
+    let bring: Vec<&str> = version.lacking_volumes.iter().map(|it| id(it)).collect();
+    [
+        human::clean(plan).to_string(),
+        incomplete::number(version),
+        match version.unknown_since_number {
+            _ if version.nothing_known => "all of it".to_owned(),
+            0 => "-".to_owned(),
+            since => format!("version {since}"),
+        },
+        bring.join(" "),
+        human::clean(&version.reason).to_string(),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_of_no_plan_is_named_as_other_commands_take_it() {
+        let mut version = IncompleteVersion {
+            name: "lines/7/versions/3".into(),
+            number: 3,
+            archive: true,
+            ..IncompleteVersion::default()
+        };
+        let shown = |version: &IncompleteVersion| row(version)[..2].join(" ");
+        assert_eq!(shown(&version), "lines/7/versions/3 a3");
+        version.plan = "plans/films".into();
+        assert_eq!(shown(&version), "films a3");
+    }
 }

@@ -5,7 +5,7 @@ use taf_proto::v1::VerifyVersionRequest;
 use crate::client::{Client, request_id};
 use crate::command::sample::Sample;
 use crate::failure::{Exit, Failure};
-use crate::follow::{detached, detached_all, follow, worse};
+use crate::follow::{detached, detached_all, follow_each};
 use crate::human;
 use crate::output::Output;
 use crate::resource::{id, version};
@@ -74,11 +74,6 @@ impl Verify {
                 jobs => detached_all(jobs, out),
             };
         }
-        let mut exit = Ok(Exit::Done);
-        for job in &answer.jobs {
-            let this = follow(&client, job, out).await;
-            exit = worse(exit, this);
-        }
-        exit
+        follow_each(&client, &answer.jobs, out).await
     }
 }

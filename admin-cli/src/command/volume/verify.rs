@@ -7,7 +7,7 @@ use taf_proto::v1::{
 use crate::client::{Client, all, read, request_id};
 use crate::command::sample::Sample;
 use crate::failure::{Exit, Failure};
-use crate::follow::{detached, follow, worse};
+use crate::follow::{detached, follow_each};
 use crate::human;
 use crate::output::{Output, Rows};
 use crate::resource::{id, name};
@@ -69,17 +69,14 @@ impl Verify {
         if self.dry_run {
             return planned(&asked, out);
         }
-        // The first that did not end well decides, and the others go on all the same.
-        let mut exit = Ok(Exit::Done);
-        for (_, answer) in &asked {
-            let this = if self.detach {
-                detached(&answer.job, out)
-            } else {
-                follow(&client, &answer.job, out).await
-            };
-            exit = worse(exit, this);
+        let jobs: Vec<String> = asked.into_iter().map(|(_, answer)| answer.job).collect();
+        if self.detach {
+            for job in &jobs {
+                detached(job, out)?;
+            }
+            return Ok(Exit::Done);
         }
-        exit
+        follow_each(&client, &jobs, out).await
     }
 }
 
