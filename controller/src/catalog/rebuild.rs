@@ -63,10 +63,15 @@ pub(super) async fn closing(client: &mut Client, encoded: &[u8], job: i64) -> Re
             .map_err(|_| Error::Invalid("an archive's ordinal is too large".into()))?;
         rebuilds::line_ordinal_on(&tx, line, highest).await?;
     }
-    if rebuilds::version_is_filled_on(&tx, line, new.version).await? {
+    if let Some(filled) = rebuilds::version_filled_upto_on(&tx, line, new.version).await? {
+        let found = if filled == new.version {
+            "which is on this cartridge already".into()
+        } else {
+            format!("and version {} is on this cartridge already", new.version)
+        };
         return Err(Error::Position(format!(
-            "a backup under way makes version {} of plan {}, which is on this cartridge already; cancel it, and take the cartridge in",
-            new.version, record.plan
+            "a backup under way makes version {filled} of plan {}, {found}; cancel it, and take the cartridge in",
+            record.plan
         )));
     }
     rebuilds::version_rebuild_on(&tx, line, &new, job).await?;

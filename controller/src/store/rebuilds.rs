@@ -237,14 +237,14 @@ pub async fn version_is_begun_on(
     Ok(tx.query_one(sql, &[&line, &version]).await?.get(0))
 }
 
-/// Whether an attempt that is at work fills this version.
-pub async fn version_is_filled_on(
+/// The version that an attempt at work fills, if its number is this one or lower: it could not be published any more once this one is known.
+pub async fn version_filled_upto_on(
     tx: &Transaction<'_>,
     line: i64,
     version: i64,
-) -> Result<bool, Error> {
-    let sql = "SELECT EXISTS (SELECT 1 FROM archives AS a JOIN attempts AS t ON t.id = a.attempt_id JOIN jobs AS j ON j.id = t.job_id \
-               WHERE a.line_id = $1 AND a.version = $2 AND a.state = 'staged' AND t.ended_at IS NULL AND j.kind = 'backup')";
+) -> Result<Option<i64>, Error> {
+    let sql = "SELECT min(a.version) AS filled FROM archives AS a JOIN attempts AS t ON t.id = a.attempt_id JOIN jobs AS j ON j.id = t.job_id \
+               WHERE a.line_id = $1 AND a.version <= $2 AND a.state = 'staged' AND t.ended_at IS NULL AND j.kind = 'backup'";
     Ok(tx.query_one(sql, &[&line, &version]).await?.get(0))
 }
 

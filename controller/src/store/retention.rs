@@ -239,7 +239,7 @@ pub async fn version_protected_by(
 ) -> Result<Option<Protector>, Error> {
     let sql = "SELECT (SELECT min(j.id) FROM jobs AS j WHERE j.kind IN ('restore', 'remove-sources', 'remove-extra', 'feed') AND j.ended_at IS NULL AND j.line_id = l.id \
                AND j.version = $2::bigint) AS job, l.head = $2::bigint, EXISTS (SELECT 1 FROM versions AS s WHERE s.line_id = l.id \
-               AND s.state = 'staged' AND (s.parent = $2::bigint OR s.kind = 'differential' AND s.floor = $2::bigint)) AS base \
+               AND s.state = 'staged' AND s.incomplete_reason IS NULL AND (s.parent = $2::bigint OR s.kind = 'differential' AND s.floor = $2::bigint)) AS base \
                FROM lines AS l WHERE l.id = $1";
     let row = client.query_opt(sql, &[&line, &version]).await?;
     Ok(row.and_then(|row| match row.get::<_, Option<i64>>(0) {
