@@ -391,11 +391,12 @@ async fn no_job_waits_while_the_rows_of_a_version_go() {
     };
     let (busy, (took, removed)) = tokio::join!(openings(&world, || over.get()), sweeping);
     eprintln!(
-        "{removed} of {rows} rows gone in {took:?} without a pause; a run begins in {:?} (median), {:?} (p99) without, in {:?}, {:?} meanwhile ({} runs)",
+        "{removed} of {rows} rows gone in {took:?} without a pause; a run begins in {:?} (median), {:?} (p99) without, in {:?}, {:?} meanwhile, {:?} at most ({} runs)",
         quiet[quiet.len() / 2],
         p99(&quiet),
         busy[busy.len() / 2],
         p99(&busy),
+        busy[busy.len() - 1],
         busy.len()
     );
     assert_eq!(removed as i64, rows / 2 + 1);

@@ -16,6 +16,8 @@ mod partial;
 mod runs;
 mod served;
 mod support;
+#[path = "rebuilding/sweeping.rs"]
+mod sweeping;
 #[path = "rebuilding/told.rs"]
 mod told;
 #[path = "rebuilding/unclaimed.rs"]

@@ -2,8 +2,8 @@
 //! resolves to go, volumes that nobody needs are noted; and once what versions lack is counted that are not whole, since a cartridge may
 //! have been taken in half when a controller ended.
 //!
-//! It runs beside the passes, in small steps with pauses, so that no job waits for it. It needs no lease: whoever does it, and
-//! however often, the same goes.
+//! It runs beside the passes, in small steps with pauses, so that a job waits milliseconds for it at most. It needs no lease: whoever
+//! does it, and however often, the same goes.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};

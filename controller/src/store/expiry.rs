@@ -64,6 +64,8 @@ pub struct Standing {
     pub gone: bool,
     /// Whether they are gone.
     pub vacuumed: bool,
+    /// How often rows of it came back since they may be gone.
+    pub regained: i64,
 }
 
 /// All versions of a line, as they were at one moment: one statement, since a run that is opened between two would be missed.
@@ -73,7 +75,7 @@ pub async fn version_list_standing(
 ) -> Result<Vec<Standing>, Error> {
     let sql = "SELECT v.version, v.floor, v.state = 'staged' AND v.incomplete_reason IS NULL, v.expired_at IS NULL OR EXISTS (SELECT 1 FROM jobs AS j \
                WHERE j.kind IN ('restore', 'remove-sources', 'remove-extra', 'feed') AND j.ended_at IS NULL AND j.line_id = v.line_id AND j.version = v.version) AS kept, \
-               v.parent, v.kind = 'differential', v.pages_gone, v.vacuumed_at IS NOT NULL, v.incomplete_reason IS NOT NULL FROM versions AS v \
+               v.parent, v.kind = 'differential', v.pages_gone, v.vacuumed_at IS NOT NULL, v.incomplete_reason IS NOT NULL, v.regained FROM versions AS v \
                WHERE v.line_id = $1 ORDER BY v.version";
     let rows = client.query(sql, &[&line]).await?;
     let standing = |row: &tokio_postgres::Row| Standing {
@@ -86,6 +88,7 @@ pub async fn version_list_standing(
         gone: row.get(6),
         vacuumed: row.get(7),
         incomplete: row.get(8),
+        regained: row.get(9),
     };
     Ok(rows.iter().map(standing).collect())
 }
@@ -111,25 +114,28 @@ pub async fn version_release_on(
     Ok(released)
 }
 
-/// The rows of these released versions that nobody resolves to are gone.
+/// The rows of these released versions that nobody resolves to are gone, but for versions of which rows came back more often than this.
 pub async fn version_vacuumed(
     client: &impl GenericClient,
     line: i64,
-    numbers: &[i64],
+    versions: &[(i64, i64)],
 ) -> Result<(), Error> {
-    let sql = "UPDATE versions SET vacuumed_at = clock_timestamp() WHERE line_id = $1 AND version = ANY($2::bigint[]) \
-               AND pages_gone AND vacuumed_at IS NULL";
-    client.execute(sql, &[&line, &numbers]).await?;
+    let (numbers, regained): (Vec<i64>, Vec<i64>) = versions.iter().copied().unzip();
+    let sql = "UPDATE versions SET vacuumed_at = clock_timestamp() FROM \
+               (SELECT unnest($2::bigint[]) AS version, unnest($3::bigint[]) AS regained) AS k WHERE versions.line_id = $1 \
+               AND versions.version = k.version AND versions.regained = k.regained AND versions.pages_gone AND versions.vacuumed_at IS NULL";
+    client.execute(sql, &[&line, &numbers, &regained]).await?;
     Ok(())
 }
 
-/// Rows of a version came back whose others may be gone: once more those go that nobody resolves to.
+/// Rows of a version came back whose others may be gone: once more those go that nobody resolves to. A sweep under way may be past them
+/// already, and has to see that they came.
 pub async fn version_unvacuum_on(
     tx: &Transaction<'_>,
     line: i64,
     version: i64,
 ) -> Result<(), Error> {
-    let sql = "UPDATE versions SET vacuumed_at = NULL WHERE line_id = $1 AND version = $2 AND vacuumed_at IS NOT NULL";
+    let sql = "UPDATE versions SET vacuumed_at = NULL, regained = regained + 1 WHERE line_id = $1 AND version = $2 AND pages_gone";
     tx.execute(sql, &[&line, &version]).await?;
     Ok(())
 }
@@ -186,14 +192,7 @@ pub async fn page_list_rows(
     loop {
         let rows = client.query(&sql, &[&line, &from, &limit]).await?;
         let cut = rows.len() as i64 == limit;
-        let mut keys: Vec<(Vec<u8>, Vec<i64>)> = Vec::new();
-        for row in &rows {
-            let chunk: Vec<u8> = row.get(0);
-            match keys.last_mut() {
-                Some((last, versions)) if *last == chunk => versions.insert(0, row.get(1)),
-                _ => keys.push((chunk, vec![row.get(1)])),
-            }
-        }
+        let mut keys = by_key(&rows);
         // The last key may have more rows; one that alone fills the limit is asked for again.
         if cut && keys.pop().is_some() && keys.is_empty() {
             limit *= 2;
@@ -201,6 +200,33 @@ pub async fn page_list_rows(
         }
         return Ok(keys);
     }
+}
+
+/// The same of these keys.
+pub async fn page_list_of(
+    client: &impl GenericClient,
+    line: i64,
+    chunks: &[&[u8]],
+) -> Result<Vec<(Vec<u8>, Vec<i64>)>, Error> {
+    let sql = client
+        .prepare_cached(
+            "SELECT chunk, version FROM pages WHERE line_id = $1 AND chunk = ANY($2::bytea[]) ORDER BY chunk, version DESC",
+        )
+        .await?;
+    Ok(by_key(&client.query(&sql, &[&line, &chunks]).await?))
+}
+
+/// Keys with the versions that wrote a row of each, ascending, of rows by key and of each key the newest first.
+fn by_key(rows: &[tokio_postgres::Row]) -> Vec<(Vec<u8>, Vec<i64>)> {
+    let mut keys: Vec<(Vec<u8>, Vec<i64>)> = Vec::new();
+    for row in rows {
+        let chunk: Vec<u8> = row.get(0);
+        match keys.last_mut() {
+            Some((last, versions)) if *last == chunk => versions.insert(0, row.get(1)),
+            _ => keys.push((chunk, vec![row.get(1)])),
+        }
+    }
+    keys
 }
 
 /// Removes rows by key and version.

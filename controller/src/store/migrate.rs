@@ -215,6 +215,11 @@ const MIGRATIONS: &[Migration] = &[
         name: "what no record claims, of before",
         sql: include_str!("../../migrations/0040_unclaimed_before.sql"),
     },
+    Migration {
+        number: 41,
+        name: "rows that came back behind a sweep",
+        sql: include_str!("../../migrations/0041_regained.sql"),
+    },
 ];
 
 /// The texts of all migrations, in order.

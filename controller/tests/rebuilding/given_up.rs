@@ -27,7 +27,7 @@ pub async fn give_up(world: &World, version: i64) {
     tx.commit().await.unwrap();
 }
 
-async fn expire(world: &World, versions: &[i64]) {
+pub async fn expire(world: &World, versions: &[i64]) {
     let mut client = world.store.client().await.unwrap();
     let tx = client.transaction().await.unwrap();
     lines::line_lock_on(&tx, world.line).await.unwrap();
@@ -37,7 +37,7 @@ async fn expire(world: &World, versions: &[i64]) {
 }
 
 /// All that the background does, to the end; gives how many rows went.
-async fn tidy(world: &World) -> u64 {
+pub async fn tidy(world: &World) -> u64 {
     vacuum::release(&world.store).await.unwrap();
     vacuum::free_volumes(&world.store).await.unwrap();
     let mut removed = 0;
@@ -49,7 +49,7 @@ async fn tidy(world: &World) -> u64 {
 }
 
 /// What the check of the catalog finds.
-async fn findings(world: &World) -> Vec<String> {
+pub async fn findings(world: &World) -> Vec<String> {
     let (sender, mut told) = mpsc::channel(4);
     let listening = tokio::spawn(async move { while told.recv().await.is_some() {} });
     let found = check::check(&world.store, false, &sender).await.unwrap();

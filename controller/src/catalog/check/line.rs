@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use prost::Message as _;
-use taf_core::catalog::{Extent, Needs, Part, Protected, Span, stays};
+use taf_core::catalog::{Extent, Needs, Part, Span};
 use taf_format::index::{ClosingRecord, Need};
 use taf_format::key;
 use taf_format::page::{self, Decoder, Page, Place};
@@ -12,7 +12,8 @@ use taf_proto::path;
 use super::repair::Repair;
 use super::{Finding, Report};
 use crate::catalog::rebuild::Told;
-use crate::catalog::{Error, closing, vacuum};
+use crate::catalog::vacuum::Judge;
+use crate::catalog::{Error, closing};
 use crate::store::checks::{self, Claimed, Row};
 use crate::store::{Transaction, closings, dictionaries, expiry};
 
@@ -26,8 +27,8 @@ struct Known {
     versions: Vec<Claimed>,
     /// Number and floor of those that are not whole: parts may be missing of what they alone resolve to.
     incomplete: Vec<(i64, i64)>,
-    /// Whose rows must stay, and the floors of all that are published; none if rows are on their way out.
-    standing: Option<(Vec<Protected>, BTreeMap<i64, i64>)>,
+    /// Which rows must stay; none if rows are on their way out.
+    judge: Option<Judge>,
 }
 
 /// What was counted of each version, and whether all that it resolves to could be read.
@@ -55,11 +56,7 @@ pub(super) async fn check(
             .filter(|v| v.incomplete)
             .map(|v| (v.version, v.floor))
             .collect(),
-        standing: (!going).then(|| {
-            let published = standing.iter().filter(|v| !v.staged);
-            let floors = published.map(|v| (v.version, v.floor)).collect();
-            (vacuum::stay(&standing), floors)
-        }),
+        judge: (!going).then(|| Judge::by(&standing)),
     };
     let mut decoder = Decoder::new(dictionaries::dictionaries(tx, line).await?);
     let mut counted = Counted::default();
@@ -101,15 +98,12 @@ async fn one(
     counted: &mut Counted,
     report: &mut Report<'_>,
 ) -> Result<(), Error> {
-    if let Some((protected, floors)) = &known.standing
-        && let Some(&floor) = floors.get(&row.version)
-        && !stays(row.version, floor, next, protected)
-    {
+    let judge = known.judge.as_ref();
+    if judge.is_some_and(|judge| judge.goes(row.version, next)) {
         let message = "no version that is kept resolves to it";
         let repair = Repair::Row {
             line: known.line,
             chunk: row.chunk.clone(),
-            version: row.version,
         };
         let finding = finding(known, row, "ROW_UNNEEDED", message.to_owned(), true);
         report.found(finding, Some(repair)).await?;

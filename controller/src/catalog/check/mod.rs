@@ -136,9 +136,7 @@ pub async fn check(
     snapshot.commit().await?;
     if repair {
         report.progress("repairing").await?;
-        let tx = client.transaction().await?;
-        report.summary.repaired = repair::all_on(&tx, &report.repairs).await?;
-        tx.commit().await?;
+        report.summary.repaired = repair::all(&mut client, &report.repairs).await?;
     }
     let summary = report.summary;
     let _ = told.send(Told::Summary(summary.clone())).await;
