@@ -18,7 +18,7 @@ use super::indexing::CREATOR;
 use crate::services::{names, reuse as said};
 use crate::store::audit::Entry;
 use crate::store::jobs::NewTask;
-use crate::store::reuse::{self, Reusable};
+use crate::store::reuse::{self, Held, Rested};
 use crate::store::{Error, Store, Transaction, jobs, savepoints};
 
 /// What came of looking for volumes to use again.
@@ -54,14 +54,24 @@ pub(super) async fn begin_on(
             waits.insert(pool, labelled_first(&volume.barcode));
             continue;
         }
-        let reusable = reuse::volume_list_reusable(tx, pool, after.as_secs_f64()).await?;
+        let mut rested = reuse::volume_list_rested(tx, Some(pool), after.as_secs_f64()).await?;
+        let shown = inside(state, &rested);
+        rested.retain(|one| shown.iter().any(|s| s.barcode == one.barcode));
+        if rested.is_empty() {
+            continue;
+        }
+        let recordings: Vec<Uuid> = rested.iter().map(|one| one.recording).collect();
+        let held = reuse::recordings_held(tx, &recordings).await?;
+        let (kept, reusable): (Vec<Rested>, Vec<Rested>) = rested
+            .into_iter()
+            .partition(|one| held.contains_key(&one.recording));
         let inside = inside(state, &reusable);
         let choice = auto_label::choose("*", &inside, jobs, world);
         if choice.drives_busy {
             let why = "a free drive, to label a volume anew on which nothing is needed any more";
             waits.insert(pool, why.to_owned());
         }
-        let free = |one: &&Reusable| choice.cartridges.iter().any(|c| c.barcode == one.barcode);
+        let free = |one: &&Rested| choice.cartridges.iter().any(|c| c.barcode == one.barcode);
         for one in reusable.iter().filter(free) {
             savepoints::savepoint_begin_on(tx).await?;
             match job_on(tx, one, after).await {
@@ -83,15 +93,14 @@ pub(super) async fn begin_on(
         if waits.contains_key(&pool) {
             continue;
         }
-        let rested = reuse::volume_list_held(tx, Some(pool), after.as_secs_f64()).await?;
-        let shown = self::inside(state, &rested);
+        let shown = self::inside(state, &kept);
         let choice = auto_label::choose("*", &shown, jobs, world);
-        let fit = |one: &&Reusable| {
+        let fit = |one: &&Rested| {
             let known = choice.cartridges.iter().any(|c| c.barcode == one.barcode);
             known || choice.drives_busy
         };
-        let rested: Vec<&Reusable> = rested.iter().filter(fit).collect();
-        match awaited_on(tx, &rested).await? {
+        let kept: Vec<&Rested> = kept.iter().filter(fit).collect();
+        match awaited_on(tx, &kept, &held).await? {
             Some(Awaited::Job(why)) => _ = waits.insert(pool, why),
             Some(Awaited::Person(what)) => _ = advice.insert(pool, what),
             None => {}
@@ -109,14 +118,13 @@ enum Awaited {
 }
 
 /// What the first of these volumes waits for that waits for jobs, else the first of all.
-async fn awaited_on(tx: &Transaction<'_>, rested: &[&Reusable]) -> Result<Option<Awaited>, Error> {
-    let recordings: Vec<Uuid> = rested.iter().map(|one| one.recording).collect();
-    if recordings.is_empty() {
-        return Ok(None);
-    }
-    let held = reuse::recordings_held(tx, &recordings).await?;
+async fn awaited_on(
+    tx: &Transaction<'_>,
+    kept: &[&Rested],
+    held: &HashMap<Uuid, Held>,
+) -> Result<Option<Awaited>, Error> {
     let mut first = None;
-    for one in rested {
+    for one in kept {
         let barcode = &one.barcode;
         let Some(held) = held.get(&one.recording) else {
             continue;
@@ -144,10 +152,10 @@ fn labelled_first(barcode: &str) -> String {
 }
 
 /// Those that a connected library shows, as if each lay in a slot: one that rests in a drive is as good.
-fn inside(state: &State, reusable: &[Reusable]) -> Vec<Stranger> {
+fn inside(state: &State, rested: &[Rested]) -> Vec<Stranger> {
     let mut found = super::auto_label::strangers(state);
     found.retain(|one| {
-        one.kind != ElementKind::MailSlot && reusable.iter().any(|r| r.barcode == one.barcode)
+        one.kind != ElementKind::MailSlot && rested.iter().any(|r| r.barcode == one.barcode)
     });
     for one in &mut found {
         one.kind = ElementKind::Slot;
@@ -155,7 +163,7 @@ fn inside(state: &State, reusable: &[Reusable]) -> Vec<Stranger> {
     found
 }
 
-async fn job_on(tx: &Transaction<'_>, one: &Reusable, after: Duration) -> Result<bool, Error> {
+async fn job_on(tx: &Transaction<'_>, one: &Rested, after: Duration) -> Result<bool, Error> {
     if !reuse::volume_reuse_on(tx, one.id, after.as_secs_f64(), Uuid::new_v4()).await? {
         return Ok(false);
     }

@@ -8,7 +8,7 @@ use taf_proto::v1;
 
 use super::timestamp;
 use crate::store;
-use crate::store::reuse::{Held, Needed, Unproved, Untold};
+use crate::store::reuse::{Held, Home, Needed, Unproved, Untold};
 use crate::store::volumes::VolumeRow;
 
 /// Says of a volume when it can be used again and why. `needed` is what is known beyond the number of versions, `held` is why it may be
@@ -56,12 +56,22 @@ pub(crate) fn kept(barcode: &str, held: &Held) -> Option<Kept> {
         1 => "the closing record of 1 version is".to_owned(),
         count => format!("the closing records of {count} versions are"),
     };
+    let reclaim = |home: &Home| {
+        let home = &home.barcode;
+        format!("`taf volume reclaim {home}` brings them to another volume")
+    };
     let next = match home {
-        Some(home) => format!(
-            "an index on {home} gets them when that was in an idle drive for a minute (`taf volume verify {home}` brings it there), or \
-             `taf volume reclaim {home}` brings them to another volume"
+        Some(home) if home.indexed => format!(
+            "an index on {0} gets them when that was in an idle drive for `index_after` of the configuration (`taf volume verify {0}` \
+             brings it there), or {1}",
+            home.barcode,
+            reclaim(home)
         ),
-        None => "the next index of a volume with the same plan gets them".to_owned(),
+        Some(home) => reclaim(home),
+        None => {
+            "no volume that stays has parts of them: they stay here until these versions expire"
+                .to_owned()
+        }
     };
     Some(Kept {
         reason: "CLOSING_RECORDS_LAST",

@@ -73,7 +73,7 @@ fn warnings(counts: &Counts, trust: Option<&Trust>) -> Vec<String> {
 
 /// Free volumes that are kept although their pools have no other one to write on, with what to do about it.
 async fn kept(client: &Client, after: Duration) -> Result<Vec<String>, store::Error> {
-    let rested = needed::volume_list_held(client, None, after.as_secs_f64()).await?;
+    let rested = needed::volume_list_rested(client, None, after.as_secs_f64()).await?;
     let recordings: Vec<Uuid> = rested.iter().map(|one| one.recording).collect();
     if recordings.is_empty() {
         return Ok(Vec::new());

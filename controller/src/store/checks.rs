@@ -3,7 +3,7 @@
 use futures::TryStreamExt as _;
 
 use super::conditions::put_in;
-use super::{Error, GenericClient, Transaction};
+use super::{Error, GenericClient, Transaction, reuse};
 
 /// Something that must never be found.
 #[derive(Debug, Clone, Copy)]
@@ -320,6 +320,7 @@ pub async fn version_parts_note_on(
     version: i64,
     part: (i32, i32),
 ) -> Result<u64, Error> {
+    reuse::part_volumes_stay_on(tx, line, &[part]).await?;
     let sql = "INSERT INTO version_parts (line_id, version, part_id) SELECT v.line_id, v.version, x.id FROM versions AS v \
                JOIN archives AS a ON a.line_id = v.line_id JOIN parts AS x ON x.archive_id = a.id \
                WHERE v.line_id = $1 AND v.version = $2 AND v.state = 'published' AND NOT v.pages_gone AND a.ordinal = $3 \

@@ -231,6 +231,14 @@ pub async fn index_get(
     Ok(row.map(|row| (row.get(0), row.get(1))))
 }
 
+/// Row of the newest index on a recording; none if it has none.
+pub async fn index_newest_on(tx: &Transaction<'_>, recording: Uuid) -> Result<Option<i64>, Error> {
+    let sql =
+        "SELECT id FROM volume_indexes WHERE recording_uuid = $1 ORDER BY tape_file DESC LIMIT 1";
+    let row = tx.query_opt(sql, &[&recording]).await?;
+    Ok(row.map(|row| row.get(0)))
+}
+
 /// Adds an index and gives its row. [`Error::Exists`] if its tape file is taken.
 pub async fn index_add_on(
     tx: &Transaction<'_>,
@@ -280,6 +288,24 @@ pub async fn index_closing_mark_on(
         &[&index, &recording, &version, &line],
     )
     .await?;
+    Ok(())
+}
+
+/// A recording is given up, and its indexes with it: what only they told of other recordings the next index of the pool tells again.
+pub async fn index_forget_on(tx: &Transaction<'_>, recording: Uuid) -> Result<(), Error> {
+    for sql in [
+        "UPDATE volumes SET index_omitted = true WHERE recording_uuid <> $1 AND recording_uuid IN (SELECT x.recording_uuid FROM parts AS x \
+         JOIN volume_indexes AS i ON i.id = x.covered_by WHERE i.recording_uuid = $1 UNION SELECT x.recording_uuid FROM parts AS x \
+         JOIN volume_indexes AS i ON i.id = x.listed_by WHERE i.recording_uuid = $1 UNION SELECT c.recording_uuid FROM closings AS c \
+         JOIN volume_indexes AS i ON i.id = c.index_id WHERE i.recording_uuid = $1)",
+        "UPDATE parts SET covered_by = NULL WHERE recording_uuid <> $1 \
+         AND covered_by IN (SELECT i.id FROM volume_indexes AS i WHERE i.recording_uuid = $1)",
+        "UPDATE parts SET listed_by = NULL WHERE recording_uuid <> $1 \
+         AND listed_by IN (SELECT i.id FROM volume_indexes AS i WHERE i.recording_uuid = $1)",
+        "DELETE FROM closings WHERE index_id IN (SELECT i.id FROM volume_indexes AS i WHERE i.recording_uuid = $1)",
+    ] {
+        tx.execute(sql, &[&recording]).await?;
+    }
     Ok(())
 }
 

@@ -220,6 +220,11 @@ const MIGRATIONS: &[Migration] = &[
         name: "rows that came back behind a sweep",
         sql: include_str!("../../migrations/0041_regained.sql"),
     },
+    Migration {
+        number: 42,
+        name: "parts by index",
+        sql: include_str!("../../migrations/0042_indexed_parts.sql"),
+    },
 ];
 
 /// The texts of all migrations, in order.

@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use super::archives::{self, Archive};
 use super::pages::{self, NewPage};
-use super::{Error, GenericClient, Transaction, partials};
+use super::{Error, GenericClient, Transaction, partials, reuse};
 
 /// A cartridge as its label tells.
 #[derive(Debug, Clone)]
@@ -475,6 +475,7 @@ pub async fn version_parts_hold_on(
     version: i64,
     needed: &[(i32, i32)],
 ) -> Result<(), Error> {
+    reuse::part_volumes_stay_on(tx, line, needed).await?;
     let ordinals: Vec<i32> = needed.iter().map(|(ordinal, _)| *ordinal).collect();
     let numbers: Vec<i32> = needed.iter().map(|(_, number)| *number).collect();
     tx.execute(

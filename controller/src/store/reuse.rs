@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use uuid::Uuid;
 
 use super::conditions::{LIVING, STAYS, put_in};
-use super::{Error, GenericClient, Transaction};
+use super::{Error, GenericClient, Transaction, indexes};
 
 /// What keeps a volume from being written anew, beside the time. Who began to read before it was free may have been told to read it.
 const AT_WORK: &str = "EXISTS (SELECT 1 FROM attempt_volumes AS h WHERE h.held AND h.cartridge = volumes.barcode) \
@@ -34,13 +34,21 @@ const UNTOLD: &str = "(SELECT i.recording_uuid AS recording, c.line_id, c.versio
      JOIN volumes AS w ON w.recording_uuid = f.recording_uuid WHERE e.line_id = u.line_id AND e.version = u.version \
      AND f.recording_uuid <> k.recording AND {STAYS} AND w.suspect_since IS NULL)";
 
-/// Volumes on which nothing has been needed for `$2` seconds.
-const RESTED: &str = "SELECT id, barcode, freed_at, recording_uuid FROM volumes WHERE state IN ('appendable', 'full') \
-     AND suspect_since IS NULL AND freed_at <= clock_timestamp() - $2::float8 * interval '1 second'";
+/// The first other volume that stays and has parts of the version of `k`, or of its line if it has none of its own; more may be asked of
+/// it before the bracket is closed.
+const HOME: &str = "(SELECT min(w.barcode) FROM archives AS a JOIN parts AS x ON x.archive_id = a.id \
+     JOIN volumes AS w ON w.recording_uuid = x.recording_uuid WHERE a.line_id = k.line_id AND a.state IN ('published', 'closed') \
+     AND (a.version = k.version OR NOT EXISTS (SELECT 1 FROM archives AS b WHERE b.line_id = k.line_id AND b.version = k.version \
+     AND b.state IN ('published', 'closed'))) AND w.recording_uuid <> k.recording AND {STAYS}";
 
-/// A volume that may be written from its beginning again.
+/// Nothing has been needed on a volume for `$2` seconds.
+const RESTED: &str = "state IN ('appendable', 'full') AND suspect_since IS NULL \
+     AND freed_at <= clock_timestamp() - $2::float8 * interval '1 second'";
+
+/// A volume on which nothing has been needed for a while, and with which nobody works. It may be written from its beginning again, unless
+/// what was on it may be needed all the same ([`recordings_held`]).
 #[derive(Debug, Clone)]
-pub struct Reusable {
+pub struct Rested {
     /// Row.
     pub id: i64,
     /// Barcode.
@@ -51,72 +59,80 @@ pub struct Reusable {
     pub recording: Uuid,
 }
 
-fn reusable(row: &tokio_postgres::Row) -> Reusable {
-    Reusable {
+/// The volumes of a pool on which nothing has been needed for so many seconds and with which nobody works, the longest first; without a
+/// pool those of all pools that have no other volume to write on.
+pub async fn volume_list_rested(
+    client: &impl GenericClient,
+    pool: Option<i64>,
+    seconds: f64,
+) -> Result<Vec<Rested>, Error> {
+    let sql = format!(
+        "SELECT id, barcode, freed_at, recording_uuid FROM volumes WHERE {RESTED} AND (pool_id = $1::bigint OR $1::bigint IS NULL \
+         AND NOT EXISTS (SELECT 1 FROM volumes AS z WHERE z.pool_id = volumes.pool_id AND z.state = 'appendable' \
+         AND z.suspect_since IS NULL)) AND NOT ({AT_WORK}) ORDER BY freed_at, barcode"
+    );
+    let rows = client.query(&sql, &[&pool, &seconds]).await?;
+    let rested = |row: &tokio_postgres::Row| Rested {
         id: row.get(0),
         barcode: row.get(1),
         freed_at: row.get(2),
         recording: row.get(3),
-    }
+    };
+    Ok(rows.iter().map(rested).collect())
 }
 
-/// The volumes of a pool on which nothing has been needed for so many seconds and with which nobody works, the longest first.
-pub async fn volume_list_reusable(
-    client: &impl GenericClient,
-    pool: i64,
-    seconds: f64,
-) -> Result<Vec<Reusable>, Error> {
-    let sql = put_in(&format!(
-        "{RESTED} AND pool_id = $1 AND NOT ({AT_WORK}) \
-         AND NOT EXISTS (SELECT 1 FROM {UNPROVED} AND h.recording = volumes.recording_uuid) \
-         AND NOT EXISTS (SELECT 1 FROM {UNTOLD} AND k.recording = volumes.recording_uuid) ORDER BY freed_at, barcode"
-    ));
-    let rows = client.query(&sql, &[&pool, &seconds]).await?;
-    Ok(rows.iter().map(reusable).collect())
-}
-
-/// As [`volume_list_reusable`], those that are not given up since what was on them may be needed all the same ([`Held`]); without a
-/// pool those of all pools that have no other volume to write on.
-pub async fn volume_list_held(
-    client: &impl GenericClient,
-    pool: Option<i64>,
-    seconds: f64,
-) -> Result<Vec<Reusable>, Error> {
-    let sql = put_in(&format!(
-        "{RESTED} AND (pool_id = $1::bigint OR $1::bigint IS NULL AND NOT EXISTS (SELECT 1 FROM volumes AS z \
-         WHERE z.pool_id = volumes.pool_id AND z.state = 'appendable' AND z.suspect_since IS NULL)) AND NOT ({AT_WORK}) \
-         AND (EXISTS (SELECT 1 FROM {UNPROVED} AND h.recording = volumes.recording_uuid) \
-         OR EXISTS (SELECT 1 FROM {UNTOLD} AND k.recording = volumes.recording_uuid)) ORDER BY freed_at, barcode"
-    ));
-    let rows = client.query(&sql, &[&pool, &seconds]).await?;
-    Ok(rows.iter().map(reusable).collect())
-}
-
-/// For the controller that reconciles alone: gives up what is on such a volume and makes it one that is to be labelled anew, with another recording; what may still be on the
-/// cartridge is remembered until the label is there. False, and nothing is done, if by now something on it is needed, somebody works
-/// with it, or what is needed of it elsewhere is not proved there ([`Held`]): all that is asked here, of one moment, with the row held.
+/// For the controller that reconciles alone: gives up what is on such a volume and makes it one that is to be labelled anew, with another
+/// recording; what may still be on the cartridge is remembered until the label is there. False, and nothing is done, if by now something
+/// on it is needed, somebody works with it, or what is needed of it elsewhere is not proved there ([`Held`]): all that is asked here, of
+/// one moment, with the row held.
 pub async fn volume_reuse_on(
     tx: &Transaction<'_>,
     id: i64,
     seconds: f64,
     fresh: Uuid,
 ) -> Result<bool, Error> {
-    let locked = "SELECT id FROM volumes WHERE id = $1 FOR UPDATE";
-    if tx.query_opt(locked, &[&id]).await?.is_none() {
+    let locked = "SELECT recording_uuid FROM volumes WHERE id = $1 FOR UPDATE";
+    let Some(row) = tx.query_opt(locked, &[&id]).await? else {
         return Ok(false);
-    }
+    };
+    // As a parameter it is looked for by index, also within what is made of two tables; a column of the row is not.
+    let recording: Uuid = row.get(0);
     let sql = put_in(&format!(
         "UPDATE volumes SET state = 'labelling', state_reason = NULL, former_recording = recording_uuid, former_end = next_block, \
          recording_uuid = $3, block_size = (SELECT p.block_size FROM pools AS p WHERE p.id = volumes.pool_id), freed_at = NULL, \
          next_tape_file = 0, next_block = 0, byte_count = 0, labelled_at = NULL, written_at = NULL, index_due = false, \
-         index_tries = 0, index_omitted = false WHERE id = $1 AND state IN ('appendable', 'full') AND suspect_since IS NULL \
-         AND freed_at <= clock_timestamp() - $2::float8 * interval '1 second' AND NOT ({AT_WORK}) \
-         AND NOT EXISTS (SELECT 1 FROM {UNPROVED} AND h.recording = volumes.recording_uuid) \
-         AND NOT EXISTS (SELECT 1 FROM {UNTOLD} AND k.recording = volumes.recording_uuid) \
+         index_tries = 0, index_omitted = false WHERE id = $1 AND recording_uuid = $4 AND {RESTED} AND NOT ({AT_WORK}) \
+         AND NOT EXISTS (SELECT 1 FROM {UNPROVED} AND h.recording = $4) \
+         AND NOT EXISTS (SELECT 1 FROM {UNTOLD} AND k.recording = $4) \
          AND NOT EXISTS (SELECT 1 FROM parts AS x JOIN archives AS a ON a.id = x.archive_id \
-         WHERE x.recording_uuid = volumes.recording_uuid AND {LIVING})"
+         WHERE x.recording_uuid = $4 AND {LIVING})"
     ));
-    Ok(tx.execute(&sql, &[&id, &seconds, &fresh]).await? == 1)
+    let given_up = tx
+        .execute(&sql, &[&id, &seconds, &fresh, &recording])
+        .await?;
+    if given_up == 1 {
+        indexes::index_forget_on(tx, recording).await?;
+    }
+    Ok(given_up == 1)
+}
+
+/// Whoever notes that parts of a line are needed, each by ordinal of its archive and number, asks for this before. Nobody gives up what
+/// they are on, and no erase of it begins, before the transaction ends: who does locks the volume ([`volume_reuse_on`],
+/// [`super::volumes::volume_living_on`]) and sees then what was noted. Of what went before, the recording is gone in the next statement.
+pub async fn part_volumes_stay_on(
+    tx: &Transaction<'_>,
+    line: i64,
+    parts: &[(i32, i32)],
+) -> Result<(), Error> {
+    let ordinals: Vec<i32> = parts.iter().map(|(ordinal, _)| *ordinal).collect();
+    let numbers: Vec<i32> = parts.iter().map(|(_, number)| *number).collect();
+    // It stands in the way of nothing else: who writes on a volume goes on.
+    let sql = "SELECT v.id FROM volumes AS v WHERE v.recording_uuid IN (SELECT x.recording_uuid FROM \
+               (SELECT unnest($2::integer[]) AS ordinal, unnest($3::integer[]) AS part_number) AS k \
+               JOIN archives AS a ON a.line_id = $1::bigint AND a.ordinal = k.ordinal \
+               JOIN parts AS x ON x.archive_id = a.id AND x.part_number = k.part_number) ORDER BY v.id FOR KEY SHARE OF v";
+    tx.query(sql, &[&line, &ordinals, &numbers]).await?;
+    Ok(())
 }
 
 /// What is needed on a recording: versions that are kept, or protected though they expired, how many of them have expired, and
@@ -164,8 +180,17 @@ pub struct Unproved {
 pub struct Untold {
     /// How many.
     pub versions: i64,
-    /// Barcode of a volume that has parts of one of them, and gets its closing record with its next index.
-    pub home: Option<String>,
+    /// A volume that stays and has parts of one of them.
+    pub home: Option<Home>,
+}
+
+/// A volume that a closing record belongs on.
+#[derive(Debug, Clone)]
+pub struct Home {
+    /// Barcode.
+    pub barcode: String,
+    /// Whether it gets the record with its next index: else it is read only, or a suspect.
+    pub indexed: bool,
 }
 
 /// Why a recording on which nothing is needed may be needed all the same.
@@ -187,15 +212,19 @@ pub async fn recordings_held(
         all.entry(recording).or_default().copies = copies;
     }
     let sql = put_in(&format!(
-        "SELECT q.recording, count(*) AS n, max(q.home) AS home FROM (SELECT k.recording, (SELECT min(w.barcode) FROM archives AS a \
-         JOIN parts AS x ON x.archive_id = a.id JOIN volumes AS w ON w.recording_uuid = x.recording_uuid \
-         WHERE a.line_id = k.line_id AND a.version = k.version AND {STAYS}) AS home FROM {UNTOLD} \
+        "SELECT q.recording, count(*) AS n, max(q.indexed) AS indexed, max(q.home) AS home FROM (SELECT k.recording, {HOME} \
+         AND w.state IN ('appendable', 'full') AND w.suspect_since IS NULL) AS indexed, {HOME}) AS home FROM {UNTOLD} \
          AND k.recording = ANY($1::uuid[])) AS q GROUP BY q.recording"
     ));
     for row in client.query(&sql, &[&recordings]).await? {
+        let (indexed, home): (Option<String>, Option<String>) = (row.get(2), row.get(3));
+        let home = match indexed {
+            Some(barcode) => Some((barcode, true)),
+            None => home.map(|barcode| (barcode, false)),
+        };
         all.entry(row.get(0)).or_default().untold = Some(Untold {
             versions: row.get(1),
-            home: row.get(2),
+            home: home.map(|(barcode, indexed)| Home { barcode, indexed }),
         });
     }
     Ok(all)

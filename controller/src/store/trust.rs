@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use taf_core::trust::{self, Claims, Generation};
 use uuid::Uuid;
 
-use super::{Error, GenericClient, Transaction, clip};
+use super::{Error, GenericClient, Transaction, clip, volumes};
 
 /// How far the catalog is trusted.
 #[derive(Debug, Clone)]
@@ -129,6 +129,7 @@ pub async fn volume_replaced_on(
     block_size: i32,
     next_block: i64,
 ) -> Result<(), Error> {
+    volumes::volume_indexes_forget_on(tx, id).await?;
     let sql = "UPDATE volumes SET state = 'appendable', state_reason = NULL, recording_uuid = $2, block_size = $4, next_tape_file = 1, next_block = $3, \
                byte_count = 0, labelled_at = clock_timestamp(), written_at = NULL, former_recording = NULL, former_end = NULL, \
                freed_at = NULL, index_due = false, index_tries = 0, index_omitted = false \

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use tokio_postgres::Row;
 use uuid::Uuid;
 
-use super::{Error, GenericClient, Transaction, clip};
+use super::{Error, GenericClient, Transaction, clip, indexes};
 
 /// A volume with the names of what it refers to.
 pub struct VolumeRow {
@@ -352,12 +352,13 @@ pub async fn volume_open_label_on(
     volume_open_unknown_on(tx, barcode, pool_id, block_size, fresh).await
 }
 
-/// Which of these barcodes the catalog has volumes of, in whatever state.
+/// Which of these barcodes the catalog has volumes of, in whatever state, or jobs that are to write them from their beginning.
 pub async fn barcode_list_known_on(
     tx: &Transaction<'_>,
     barcodes: &[&str],
 ) -> Result<HashSet<String>, Error> {
-    let sql = "SELECT barcode FROM volumes WHERE barcode = ANY($1::varchar[])";
+    let sql = "SELECT barcode FROM volumes WHERE barcode = ANY($1::varchar[]) UNION ALL SELECT j.cartridge FROM jobs AS j \
+               WHERE j.ended_at IS NULL AND j.kind IN ('erase', 'format') AND j.cartridge = ANY($1::varchar[])";
     let rows = tx.query(sql, &[&barcodes]).await?;
     Ok(rows.iter().map(|row| row.get(0)).collect())
 }
@@ -505,6 +506,14 @@ pub struct Living {
     pub versions: Vec<(i64, i64)>,
 }
 
+/// What is on a volume is not there any more, nor are its indexes.
+pub(super) async fn volume_indexes_forget_on(tx: &Transaction<'_>, id: i64) -> Result<(), Error> {
+    let sql = "SELECT recording_uuid FROM volumes WHERE id = $1 FOR UPDATE";
+    let row = tx.query_opt(sql, &[&id]).await?;
+    let row = row.ok_or(Error::Stale("volume"))?;
+    indexes::index_forget_on(tx, row.get(0)).await
+}
+
 /// The medium is blank: the volume has no label and no recording any more.
 pub async fn volume_erased_on(
     tx: &Transaction<'_>,
@@ -512,6 +521,7 @@ pub async fn volume_erased_on(
     fresh: Uuid,
     reason: &str,
 ) -> Result<(), Error> {
+    volume_indexes_forget_on(tx, id).await?;
     let rows = tx
         .execute(
             "UPDATE volumes SET state = 'unlabelled', state_reason = $2, recording_uuid = $3, next_tape_file = 0, \

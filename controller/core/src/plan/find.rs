@@ -156,7 +156,7 @@ pub(super) fn lacking(wanted: &Wanted, running: Option<&Running>, world: &World)
     let kept = running.and_then(|running| only_drive(running, world));
     let kept = kept.map(|serial| {
         format!(
-            "; the job keeps drive {serial} meanwhile, and no other one can be used for that: put a labelled volume of pool \
+            "; the job keeps drive {serial} meanwhile, and no other one of its library can be used for that: put a labelled volume of pool \
              {pool_name} into a slot, or cancel the job and run it again afterwards"
         )
     });

@@ -61,6 +61,7 @@ where
         attempt: assignment.attempt_id,
         job: assignment.job_id,
         lines: BTreeSet::new(),
+        closings: BTreeSet::new(),
         parts: 0,
         put_off: Vec::new(),
         left: HashMap::new(),
@@ -170,6 +171,8 @@ struct Intake {
     job: i64,
     /// Lines of which something came.
     lines: BTreeSet<i64>,
+    /// Closing records that are here, by line and version.
+    closings: BTreeSet<(Uuid, i64)>,
     parts: u64,
     /// Tape files that can't be taken in before somebody has read to the end.
     put_off: Vec<u64>,
@@ -215,6 +218,9 @@ impl Intake {
             Some(Body::Closing(record)) => {
                 let line = rebuild::closing(client, &record, self.job).await?;
                 self.lines.insert(line);
+                let record = rebuild::decode(&record)?;
+                let line = uuid(&record.line_uuid, "the line")?;
+                self.closings.insert((line, bigint(record.version)?));
                 Ok(())
             }
             Some(
@@ -273,6 +279,12 @@ impl Intake {
                     bigint(index.block_count)?,
                 );
                 indexes::index_add_on(&tx, id, self.volume.id, &extent, blocks).await?;
+            }
+        }
+        // Only its indexes have such, and they all are known now.
+        if let Some(index) = indexes::index_newest_on(&tx, recording).await? {
+            for (line, version) in &self.closings {
+                indexes::index_closing_mark_on(&tx, index, recording, *line, *version).await?;
             }
         }
         let (file, block) = (bigint(trailer.next_tape_file)?, bigint(trailer.next_block)?);
