@@ -391,7 +391,7 @@ async fn start_on(
     let Some(queued) = state.queued_job(job) else {
         return Ok(());
     };
-    if let Some(fault) = refusal::refusal_on(tx, queued).await? {
+    if let Some(fault) = refusal::refusal_on(tx, queued, grant).await? {
         tracing::warn!(
             job,
             reason = fault.reason,

@@ -1,6 +1,7 @@
 //! Why a waiting job must not begin after all: what it was allowed for has changed since it was asked for.
 
 use taf_core::Fault;
+use taf_core::plan::Grant;
 
 use crate::services::{gaps, names, reuse};
 use crate::store::jobs::QueuedJob;
@@ -10,8 +11,9 @@ use crate::store::{Error, Store, Transaction, feeds, lines, reuse as needed, vol
 pub(super) async fn refusal_on(
     tx: &Transaction<'_>,
     job: &QueuedJob,
+    grant: &Grant,
 ) -> Result<Option<Fault>, Error> {
-    if let Some(fault) = living_on(tx, job).await? {
+    if let Some(fault) = living_on(tx, job, grant).await? {
         return Ok(Some(fault));
     }
     if job.kind == "restore" {
@@ -25,12 +27,18 @@ pub(super) async fn refusal_on(
     }
 }
 
-/// Since it was asked for that a volume is erased, something came to live on it, or what it has went elsewhere, or is about to. Only what
-/// is asked here, where one transaction follows the other, proves that not both go.
-async fn living_on(tx: &Transaction<'_>, job: &QueuedJob) -> Result<Option<Fault>, Error> {
-    let (Some(volume), "erase" | "format", false) =
-        (job.volume_id, job.kind.as_str(), job.task.forced)
-    else {
+/// Since it was asked for that a volume is erased, something came to live on it, or what it has went elsewhere, or is about to; or the
+/// cartridge was no volume then, and is one now. Only what is asked here, where one transaction follows the other, proves that not both go.
+async fn living_on(
+    tx: &Transaction<'_>,
+    job: &QueuedJob,
+    grant: &Grant,
+) -> Result<Option<Fault>, Error> {
+    let (Some(volume), "erase" | "format", false) = (
+        grant.volume.or(job.volume_id),
+        job.kind.as_str(),
+        job.task.forced,
+    ) else {
         return Ok(None);
     };
     let living = volumes::volume_living_on(tx, volume).await?;

@@ -114,6 +114,12 @@ async fn refusal_on(
             "it is a cleaning cartridge".to_owned(),
         );
     }
+    if let Err(busy) = order::is_kept_on(tx, barcode, &["erase", "format"]).await {
+        return match taf_peer::faults::reason_of(&busy) {
+            Some((reason, _)) => refuse(&reason, busy.message().to_owned()),
+            None => Err(busy),
+        };
+    }
     let volume: Option<VolumeRow> = volumes::volume_get(tx, barcode).await?;
     match volume {
         Some(v) if v.suspect_since.is_some() => refuse(

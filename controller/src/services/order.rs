@@ -263,3 +263,17 @@ pub async fn is_trusted_on(tx: &Transaction<'_>, barcode: &str) -> Result<(), St
     }
     Ok(())
 }
+
+/// No job of these kinds may be about to write the cartridge from its beginning.
+pub async fn is_kept_on(tx: &Transaction<'_>, barcode: &str, kinds: &[&str]) -> Result<(), Status> {
+    match jobs::job_active_about_on(tx, kinds, Some(barcode), None).await? {
+        None => Ok(()),
+        Some(job) => Err(status::precondition(
+            "VOLUME_BUSY",
+            format!(
+                "{} is about to write {barcode} from its beginning: wait for it, or cancel it",
+                names::job(job)
+            ),
+        )),
+    }
+}

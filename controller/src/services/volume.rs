@@ -93,6 +93,7 @@ impl Volumes {
         let barcode = &request.barcode;
         order::is_inside_on(&tx, barcode).await?;
         order::for_data_on(&tx, barcode).await?;
+        order::is_kept_on(&tx, barcode, &["erase", "format"]).await?;
         if !request.force {
             order::is_trusted_on(&tx, barcode).await?;
         }

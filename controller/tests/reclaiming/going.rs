@@ -2,8 +2,8 @@
 
 use taf_proto::agent::assignment::Work;
 use taf_proto::agent::drive_observation::Medium;
-use taf_proto::v1::EraseVolumeRequest;
 use taf_proto::v1::volume_service_client::VolumeServiceClient;
+use taf_proto::v1::{EraseVolumeRequest, LabelVolumeRequest, LabelVolumesRequest};
 
 use super::served::{reason, signed};
 use super::site::{Site, Units, VOLUME};
@@ -100,4 +100,76 @@ async fn an_erase_does_not_begin_if_the_other_volume_was_given_up_when_it_was_or
         }
     })
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cartridge_that_is_to_be_erased_gets_no_label_and_is_not_erased_once_it_has_data() {
+    let site = Site::new().await;
+    let units = site.units().await;
+    site.backed_up(&units, "daily").await;
+    // Ordered when the catalog did not know the cartridge.
+    let erase = |barcode: &str| {
+        format!(
+            "INSERT INTO jobs (kind, state, creator, cartridge, created_at) VALUES ('erase', 'queued', 'test', '{barcode}', now())"
+        )
+    };
+    site.served.sql(&erase(VOLUME)).await;
+    let refused = "SELECT count(*) FROM jobs WHERE fault_reason = 'VOLUME_HAS_PARTS'";
+    super::units::within("the refusal", async {
+        while site.served.count(refused).await == 0 {
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+    })
+    .await;
+
+    site.served.sql(&erase(OTHER)).await;
+    let mut service = VolumeServiceClient::new(site.served.channel(None).await);
+    let one = LabelVolumeRequest {
+        barcode: OTHER.into(),
+        pool: "pools/default".into(),
+        ..LabelVolumeRequest::default()
+    };
+    let answer = service.label_volume(signed(&site.token, one)).await;
+    assert_eq!(reason(answer), "VOLUME_BUSY");
+    let all = LabelVolumesRequest {
+        pool: "pools/default".into(),
+        dry_run: true,
+        ..LabelVolumesRequest::default()
+    };
+    let answer = service.label_volumes(signed(&site.token, all)).await;
+    let found = answer.unwrap().into_inner().cartridges;
+    let found = found.into_iter().find(|one| one.barcode == OTHER);
+    let refusal = found.unwrap().refusal.unwrap_or_default();
+    assert_eq!(refusal.reason, "VOLUME_BUSY", "{refusal:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_brings_a_closing_record_elsewhere_is_said_as_it_is() {
+    let (site, _units) = told_twice().await;
+    let moves = format!(
+        "DELETE FROM closings WHERE recording_uuid = (SELECT recording_uuid FROM volumes WHERE barcode = '{OTHER}'); \
+         UPDATE parts SET volume_id = v.id, recording_uuid = v.recording_uuid FROM volumes AS v WHERE v.barcode = '{OTHER}'"
+    );
+    site.served.sql(&moves).await;
+    let (verify, reclaim) = (
+        "`taf volume verify BLANK1L9`",
+        "`taf volume reclaim BLANK1L9`",
+    );
+    for (state, said, not_said) in [
+        ("full", vec![verify, "`index_after`", reclaim], "expire"),
+        ("read-only", vec![reclaim], "verify"),
+        (
+            "quarantined",
+            vec!["until these versions expire"],
+            "BLANK1L9",
+        ),
+    ] {
+        let change = format!("UPDATE volumes SET state = '{state}' WHERE barcode = '{OTHER}'");
+        site.served.sql(&change).await;
+        let shown = site.volume(VOLUME).await;
+        for said in said {
+            assert!(shown.reuse_reason.contains(said), "{state}: {shown:?}");
+        }
+        assert!(!shown.reuse_reason.contains(not_said), "{state}: {shown:?}");
+    }
 }

@@ -3,7 +3,7 @@
 use tonic::Status;
 use uuid::Uuid;
 
-use super::{Made, for_data_on, is_inside_on, is_trusted_on, one_on};
+use super::{Made, for_data_on, is_inside_on, is_kept_on, is_trusted_on, one_on};
 use crate::reconcile::Outlook;
 use crate::services::{names, reuse, status};
 use crate::store::attempts::Task;
@@ -27,17 +27,7 @@ pub(super) async fn erase_on(
     if !force {
         is_trusted_on(tx, barcode).await?;
     }
-    if let Some(job) =
-        jobs::job_active_about_on(tx, &["erase", "format", "label"], Some(barcode), None).await?
-    {
-        return Err(status::precondition(
-            "VOLUME_BUSY",
-            format!(
-                "{} is about to write {barcode} from its beginning: wait for it, or cancel it",
-                names::job(job)
-            ),
-        ));
-    }
+    is_kept_on(tx, barcode, &["erase", "format", "label"]).await?;
     let mut lost = Vec::new();
     if let Some(volume) = &volume {
         lost = volumes::volume_living_on(tx, volume.id).await?.versions;
