@@ -216,6 +216,18 @@ pub async fn version_closing_on(
     Ok(row.map(|row| row.get(0)))
 }
 
+/// Whether a version has this closing record, and not one of another version that was given its number.
+pub async fn version_is_closed_by(
+    client: &impl GenericClient,
+    line: i64,
+    version: i64,
+    closing: &[u8],
+) -> Result<bool, Error> {
+    let sql = "SELECT EXISTS (SELECT 1 FROM versions WHERE line_id = $1 AND version = $2 AND closing = $3)";
+    let row = client.query_one(sql, &[&line, &version, &closing]).await?;
+    Ok(row.get(0))
+}
+
 /// Whether a version is readable.
 pub async fn version_is_published_on(
     tx: &Transaction<'_>,

@@ -34,12 +34,12 @@ const UNTOLD: &str = "(SELECT i.recording_uuid AS recording, c.line_id, c.versio
      JOIN volumes AS w ON w.recording_uuid = f.recording_uuid WHERE e.line_id = u.line_id AND e.version = u.version \
      AND f.recording_uuid <> k.recording AND {STAYS} AND w.suspect_since IS NULL)";
 
-/// The first other volume that stays and has parts of the version of `k`, or of its line if it has none of its own; more may be asked of
-/// it before the bracket is closed.
+/// The first other volume that stays and has parts of the version of `k`, or of the newest one before it that has any; more may be asked
+/// of it before the bracket is closed.
 const HOME: &str = "(SELECT min(w.barcode) FROM archives AS a JOIN parts AS x ON x.archive_id = a.id \
      JOIN volumes AS w ON w.recording_uuid = x.recording_uuid WHERE a.line_id = k.line_id AND a.state IN ('published', 'closed') \
-     AND (a.version = k.version OR NOT EXISTS (SELECT 1 FROM archives AS b WHERE b.line_id = k.line_id AND b.version = k.version \
-     AND b.state IN ('published', 'closed'))) AND w.recording_uuid <> k.recording AND {STAYS}";
+     AND a.version = (SELECT max(b.version) FROM archives AS b WHERE b.line_id = k.line_id AND b.version <= k.version \
+     AND b.state IN ('published', 'closed')) AND w.recording_uuid <> k.recording AND {STAYS}";
 
 /// Nothing has been needed on a volume for `$2` seconds.
 const RESTED: &str = "state IN ('appendable', 'full') AND suspect_since IS NULL \

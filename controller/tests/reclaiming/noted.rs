@@ -110,6 +110,15 @@ async fn a_rebuild_notes_which_cartridge_has_which_closing_record() {
         assert_eq!((on(old.recording).await, on(new.recording).await), (1, 0));
     }
     assert_eq!(held().await, 1);
+    // Nor that it is there, if it is that of another version of the number.
+    let client = world.store.client().await.unwrap();
+    let sql = "UPDATE versions SET closing = closing || decode('f80701', 'hex')";
+    client.batch_execute(sql).await.unwrap();
+    let scanned = scan_ended(&world, key, &new, new_end.clone()).await;
+    scanned.unwrap();
+    assert_eq!((on(old.recording).await, on(new.recording).await), (1, 0));
+    let sql = "UPDATE versions SET closing = substr(closing, 1, length(closing) - 3)";
+    client.batch_execute(sql).await.unwrap();
     let scanned = scan_ended(&world, key, &new, new_end).await;
     scanned.unwrap();
     assert_eq!((on(old.recording).await, on(new.recording).await), (1, 1));

@@ -171,7 +171,7 @@ struct Intake {
     job: i64,
     /// Lines of which something came.
     lines: BTreeSet<i64>,
-    /// Closing records that are here, by line and version.
+    /// Versions whose closing records are here, by line and number.
     closings: BTreeSet<(Uuid, i64)>,
     parts: u64,
     /// Tape files that can't be taken in before somebody has read to the end.
@@ -218,9 +218,12 @@ impl Intake {
             Some(Body::Closing(record)) => {
                 let line = rebuild::closing(client, &record, self.job).await?;
                 self.lines.insert(line);
-                let record = rebuild::decode(&record)?;
-                let line = uuid(&record.line_uuid, "the line")?;
-                self.closings.insert((line, bigint(record.version)?));
+                let told = rebuild::decode(&record)?;
+                let version = bigint(told.version)?;
+                if rebuilds::version_is_closed_by(client, line, version, &record).await? {
+                    let line = uuid(&told.line_uuid, "the line")?;
+                    self.closings.insert((line, version));
+                }
                 Ok(())
             }
             Some(
