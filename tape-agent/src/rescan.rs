@@ -12,12 +12,12 @@ mod account;
 mod survey;
 mod told;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use taf_drive::health::Chip;
 use taf_drive::{Drive, Error as DriveError};
 use taf_format::block0::Block0;
-use taf_format::index::{Body, IndexOrphan, IndexPart, IndexPartEnd, IndexRecord};
+use taf_format::index::{Body, IndexOrphan, IndexPart, IndexPartEnd};
 use taf_format::label::Label;
 use taf_format::record;
 use taf_proto::agent::report_scan_request::Message;
@@ -32,7 +32,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use self::account::{Account, Records};
+use self::account::{Account, Kept, Records};
 use self::survey::{TapeFile, What};
 use self::told::Known;
 use crate::commit;
@@ -86,7 +86,7 @@ pub async fn run(
         tell(around, key, &found)
     });
     let told = stop.run_until_cancelled(told).await;
-    if let Err(error) = std::fs::remove_file(&found.account) {
+    if let Err(error) = std::fs::remove_file(&found.account.path) {
         tracing::debug!(%error, "what was found on a cartridge stays until the next rescan");
     }
     told.ok_or_else(stopped)??;
@@ -108,7 +108,7 @@ pub async fn run(
 /// What was found.
 struct Found {
     header: ScanHeader,
-    account: PathBuf,
+    account: Kept,
     trailer: ScanTrailer,
     done: RescanDone,
 }
@@ -126,7 +126,7 @@ async fn tell(
     let (account, trailer) = (found.account.clone(), found.trailer.clone());
     let feeding = tokio::task::spawn_blocking(move || {
         if let Err(error) = feed(header, &account, trailer, &sender) {
-            tracing::error!(file = %account.display(), %error, "what was found on a cartridge can't be read");
+            tracing::error!(file = %account.path.display(), %error, "what was found on a cartridge can't be read");
         }
     });
     let answer = around
@@ -141,7 +141,7 @@ async fn tell(
 /// Errors of sending mean that the call has ended, which its answer says.
 fn feed(
     header: ScanHeader,
-    account: &Path,
+    account: &Kept,
     trailer: ScanTrailer,
     sender: &mpsc::Sender<ReportScanRequest>,
 ) -> std::io::Result<()> {
@@ -154,14 +154,7 @@ fn feed(
     if !send(Message::Header(header)) {
         return Ok(());
     }
-    // Which parts a record names is known before they come, so that their rows have their place at once.
-    let is_closing = |record: &std::io::Result<IndexRecord>| {
-        let record = record.as_ref().ok().and_then(|it| it.record.as_ref());
-        matches!(record, Some(Body::Closing(_)))
-    };
-    let closings = Records::open(account)?.filter(is_closing);
-    let others = Records::open(account)?.filter(|record| !is_closing(record));
-    for record in closings.chain(others) {
+    for record in Records::open(account)? {
         if !send(Message::Record(record?)) {
             return Ok(());
         }
@@ -585,7 +578,7 @@ impl Search<'_> {
             }
         }
         put(Body::PartEnd(found))?;
-        if let Err(error) = std::fs::remove_file(&records) {
+        if let Err(error) = std::fs::remove_file(&records.path) {
             tracing::debug!(%error, "the records of a part stay until the next rescan");
         }
         self.known.told.insert(part.tape_file);

@@ -209,16 +209,19 @@ pub async fn version_give_up_untold_on(
     version: i64,
 ) -> Result<bool, Error> {
     take_time(tx).await?;
-    let sql = format!(
-        "DELETE FROM pages_unclaimed WHERE line_id = $1 AND archive_ordinal IN (SELECT a.ordinal FROM archives AS a \
-         WHERE a.line_id = $1 AND a.version = $2 AND a.state = 'unclaimed' AND {UNTOLD})"
-    );
-    tx.execute(&sql, &[&line, &version]).await?;
-    let sql = format!(
-        "UPDATE parts SET rows_given_up = true WHERE archive_id IN (SELECT a.id FROM archives AS a WHERE a.line_id = $1 AND a.version = $2 \
-         AND a.state = 'unclaimed' AND {UNTOLD})"
-    );
-    tx.execute(&sql, &[&line, &version]).await?;
+    for sql in [
+        format!(
+            "UPDATE parts SET rows_given_up = true WHERE archive_id IN (SELECT a.id FROM archives AS a WHERE a.line_id = $1 \
+             AND a.version = $2 AND {UNTOLD} AND (a.state = 'unclaimed' OR EXISTS (SELECT 1 FROM pages_unclaimed AS c \
+             WHERE c.line_id = a.line_id AND c.archive_ordinal = a.ordinal AND c.part_number = parts.part_number)))"
+        ),
+        format!(
+            "DELETE FROM pages_unclaimed WHERE line_id = $1 AND archive_ordinal IN (SELECT a.ordinal FROM archives AS a \
+             WHERE a.line_id = $1 AND a.version = $2 AND {UNTOLD})"
+        ),
+    ] {
+        tx.execute(&sql, &[&line, &version]).await?;
+    }
     // What other versions name was part of a version, and what they need of it counts.
     let sql = format!(
         "UPDATE archives SET state = CASE WHEN state = 'unclaimed' THEN 'abandoned' ELSE 'published' END WHERE id IN \

@@ -374,3 +374,53 @@ async fn rows_that_were_given_up_come_back_from_what_was_copied_too() {
         .unwrap();
     played.are_as_they_were(&world, &[1, 2, 3]).await;
 }
+
+#[tokio::test]
+async fn catalogs_of_before_are_brought_to_the_same() {
+    let migration = include_str!("../../migrations/0040_unclaimed_before.sql");
+    let played = Played::new().await;
+    for needed in [true, false] {
+        let (mut world, key) = empty().await;
+        for cartridge in [&played.first, &played.second] {
+            scan(&world, key, cartridge).await.unwrap();
+        }
+        let client = world.store.client().await.unwrap();
+        let sql = "SELECT id FROM lines WHERE line_uuid = $1";
+        world.line = client.query_one(sql, &[&played.line]).await.unwrap().get(0);
+        // A run that an older catalog knew of, and that a later version passed: as if that needed what it wrote, or did not.
+        for sql in [
+            "UPDATE version_parts SET version = 3 WHERE version = 2 AND part_id IN (SELECT x.id FROM parts AS x \
+             JOIN archives AS a ON a.id = x.archive_id WHERE a.version = 2)",
+            "DELETE FROM version_parts WHERE version = 2",
+            "UPDATE versions SET state = 'staged', published_at = NULL, rebuilt_at = NULL, closing = NULL WHERE version = 2",
+            "UPDATE archives SET state = 'staged' WHERE version = 2",
+        ] {
+            client.batch_execute(sql).await.unwrap();
+        }
+        if !needed {
+            let sql = "DELETE FROM version_parts WHERE part_id IN (SELECT x.id FROM parts AS x \
+                       JOIN archives AS a ON a.id = x.archive_id WHERE a.version = 2)";
+            client.batch_execute(sql).await.unwrap();
+        }
+        client.batch_execute(migration).await.unwrap();
+        client.batch_execute(migration).await.unwrap();
+        assert_eq!(world.count("versions WHERE version = 2").await, 0);
+        let (state, rows) = if needed {
+            ("closed", 0)
+        } else {
+            ("unclaimed", 1)
+        };
+        let archives = format!("archives WHERE version = 2 AND state = '{state}'");
+        assert_eq!(world.count(&archives).await, 1);
+        let aside = "(SELECT DISTINCT archive_ordinal FROM pages_unclaimed) AS c";
+        assert_eq!(world.count(aside).await, rows);
+        drop(client);
+        played.are_as_they_were_of(&world, &[3]).await;
+        let client = world.store.client().await.unwrap();
+        let met = unclaimed::version_untold(&client, world.line, 2).await;
+        assert_eq!(met.unwrap().unwrap().parts, 1);
+        drop(client);
+        scan(&world, key, &played.second).await.unwrap();
+        played.are_as_they_were_of(&world, &[1, 2, 3]).await;
+    }
+}
