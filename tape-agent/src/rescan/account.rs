@@ -102,21 +102,18 @@ impl Records {
     }
 
     fn take(&mut self) -> io::Result<Option<IndexRecord>> {
-        let mut at = match self.at {
-            Some(at) => at,
-            None => match self.closings.get(self.passed) {
-                Some(closing) => {
-                    self.file.seek(SeekFrom::Start(*closing))?;
-                    self.passed += 1;
-                    let length = self.length()?;
-                    return self.record(length).map(Some);
-                }
-                None => {
-                    self.file.seek(SeekFrom::Start(0))?;
-                    self.passed = 0;
-                    0
-                }
-            },
+        if let (None, Some(closing)) = (self.at, self.closings.get(self.passed)) {
+            self.file.seek(SeekFrom::Start(*closing))?;
+            self.passed += 1;
+            let length = self.length()?;
+            return self.record(length).map(Some);
+        }
+        let mut at = if let Some(at) = self.at {
+            at
+        } else {
+            self.file.seek(SeekFrom::Start(0))?;
+            self.passed = 0;
+            0
         };
         while self.closings.get(self.passed) == Some(&at) {
             let length = self.length()?;
