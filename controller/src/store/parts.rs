@@ -238,7 +238,7 @@ pub async fn part_list_of_reader(
                COALESCE(f.recording_uuid, x.recording_uuid), \
                f.id IS NOT NULL OR EXISTS (SELECT 1 FROM volumes AS w WHERE w.recording_uuid = x.recording_uuid AND w.state <> 'unlabelled') \
                FROM version_parts AS n JOIN parts AS x ON x.id = n.part_id JOIN archives AS a ON a.id = x.archive_id \
-               JOIN volumes AS v ON v.id = x.volume_id JOIN attempts AS t ON t.id = $3 JOIN jobs AS j ON j.id = t.job_id {FORMER} \
+               JOIN volumes AS v ON v.id = x.volume_id LEFT JOIN attempts AS t ON t.id = $3 LEFT JOIN jobs AS j ON j.id = t.job_id {FORMER} \
                WHERE n.line_id = $1 AND n.version = $2 ORDER BY a.ordinal, x.part_number";
     let rows = client
         .query(&put_in(sql), &[&line, &version, &attempt])
