@@ -104,6 +104,7 @@ pub fn warning_reason(kind: WarningKind) -> &'static str {
         WarningKind::XattrNotPermitted => "XATTR_NOT_PERMITTED",
         WarningKind::DeviceNotPermitted => "DEVICE_NOT_PERMITTED",
         WarningKind::TimeRange => "TIME_RANGE",
+        WarningKind::TimeNotSet => "TIME_NOT_SET",
     }
 }
 

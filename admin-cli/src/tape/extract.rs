@@ -104,7 +104,7 @@ impl<'a> Extraction<'a> {
         }
     }
 
-    /// Does it.
+    /// Does it. Also after a fault what was extracted gets what it waits for: files their time, directories their metadata.
     pub fn run(
         mut self,
         shelf: &mut Shelf,
@@ -115,11 +115,11 @@ impl<'a> Extraction<'a> {
             archive.ordinal,
             self.selection.clone(),
         )));
-        self.pass(shelf, &plan, Self::visit)?;
-        if !self.wanted_links.is_empty() {
-            self.carriers(shelf, &plan, archive)?;
-        }
-        self.finish()
+        let read = self
+            .pass(shelf, &plan, Self::visit)
+            .and_then(|()| self.carriers(shelf, &plan, archive));
+        let finished = self.finish();
+        read.and(finished)
     }
 
     /// Reads the archive once, and gives each member to `visit`.
@@ -226,6 +226,9 @@ impl<'a> Extraction<'a> {
         plan: &Plan,
         archive: &Archive,
     ) -> Result<(), crate::failure::Failure> {
+        if self.wanted_links.is_empty() {
+            return Ok(());
+        }
         // Losses were noted in the first pass; this one is for hashes.
         let known = self.ledger.replace(Ledger::new(
             archive.ordinal,
@@ -307,6 +310,10 @@ impl<'a> Extraction<'a> {
                         .verify(member.header_offset, path, found);
                 }
                 true
+            }
+            Err(unpack::Error::Write(error @ write::Error::WriteOut { .. })) => {
+                self.stopped = Some(Error::from(error).into());
+                false
             }
             Err(unpack::Error::Write(error)) => {
                 let carrier = match &member.content {

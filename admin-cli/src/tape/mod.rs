@@ -141,6 +141,10 @@ impl From<Error> for Failure {
                 "ARCHIVE_NOT_FOUND",
                 "see what the tape holds (taf tape files), and name one: --archive UUID; one that goes on elsewhere needs its other cartridges: --next CARTRIDGE",
             ),
+            Error::Write(taf_tree::write::Error::WriteOut { .. }) => (
+                "TARGET_FAILED",
+                "see to the disk of the target and extract again",
+            ),
             Error::Write(_) => (
                 "TARGET_UNUSABLE",
                 "name a directory that exists and that you can write",

@@ -346,8 +346,11 @@ impl<'a> Stream<'a> {
 }
 
 /// Gives the directories of these their metadata, and waits until everything is on the disk. `whole` if everything was read.
-async fn finish(writers: Vec<Writer>, whole: bool) -> Result<(), Error> {
+async fn finish(mut writers: Vec<Writer>, whole: bool) -> Result<(), Error> {
     let finishing = tokio::task::spawn_blocking(move || {
+        for writer in &mut writers {
+            writer.finish_files();
+        }
         // All of them, whatever happens to one.
         let outcomes: Vec<_> = writers.into_iter().map(|one| one.finish(whole)).collect();
         outcomes.into_iter().collect::<Result<(), Error>>()

@@ -238,6 +238,16 @@ impl Writer {
         }
     }
 
+    /// Waits until the files are on the disk, and gives them their time: before any other writer gives a directory a mode that may let
+    /// nobody in any more.
+    pub fn finish_files(&mut self) {
+        if let Outlet::Below { unpacker, .. } = &mut self.outlet {
+            for warning in unpacker.finish_files() {
+                self.warned.warn(&self.issues, &warning);
+            }
+        }
+    }
+
     /// Gives directories their metadata, and waits until everything is on the disk, also after a fault: what was restored gets
     /// what it waits for. A stream ends well only if everything was read.
     pub fn finish(mut self, whole: bool) -> Result<(), Error> {
@@ -259,13 +269,7 @@ impl Writer {
         self.warned.sum_up(&issues, &self.counters);
         finished
             .and_then(|()| unpacker.target().sync())
-            .map_err(|error| {
-                fault(
-                    "TARGET_FAILED",
-                    error.to_string(),
-                    "see to the disk of the target and restore again",
-                )
-            })
+            .map_err(|error| target_failed(&error))
     }
 
     /// A directory on the way to what was asked for.
@@ -430,6 +434,9 @@ impl Writer {
             Counters::add(&self.counters.kept, 1);
             return Ok(());
         }
+        if let write::Error::WriteOut { .. } = error {
+            return Err(target_failed(&error));
+        }
         if let write::Error::Io {
             source: Errno::NOSPC | Errno::DQUOT | Errno::ROFS,
             ..
@@ -462,8 +469,18 @@ fn reason(error: &write::Error) -> &'static str {
         | write::Error::Incomplete { .. }
         | write::Error::Extents { .. } => "DAMAGED",
         write::Error::Io { action: "link", .. } => "LINK_FAILED",
-        write::Error::Io { .. } | write::Error::Spool(_) => "WRITE_FAILED",
+        write::Error::Io { .. } | write::Error::WriteOut { .. } | write::Error::Spool(_) => {
+            "WRITE_FAILED"
+        }
     }
+}
+
+fn target_failed(error: &write::Error) -> Error {
+    fault(
+        "TARGET_FAILED",
+        error.to_string(),
+        "see to the disk of the target and restore again",
+    )
 }
 
 /// The header may be of an earlier version than the page.

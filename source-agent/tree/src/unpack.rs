@@ -135,6 +135,11 @@ impl Unpacker {
         })
     }
 
+    /// Gives files the time that they wait for. See [`Target::finish_files`].
+    pub fn finish_files(&mut self) -> Vec<Warning> {
+        self.target.finish_files()
+    }
+
     /// Gives the directories their metadata; to be called once, after everything else. See
     /// [`Target::finish_directories`].
     pub fn finish(

@@ -244,38 +244,3 @@ fn a_file_has_its_time_only_when_it_is_on_the_disk() {
         assert!(stays(), "{collision:?}");
     }
 }
-
-#[test]
-fn files_get_their_time_while_others_are_written() {
-    let folder = tempfile::tempdir().unwrap();
-    let mut target = Target::open(folder.path(), Collision::Never).unwrap();
-    let time = |name: &str| {
-        fs::symlink_metadata(folder.path().join(name))
-            .unwrap()
-            .mtime()
-    };
-    for name in [&b"first"[..], b"taken", b"other", b"linked"] {
-        put(&mut target, name, 5);
-    }
-    // What somebody else put there meanwhile is none of ours.
-    fs::remove_file(folder.path().join("taken")).unwrap();
-    fs::rename(folder.path().join("other"), folder.path().join("moved")).unwrap();
-    fs::write(folder.path().join("other"), "mine").unwrap();
-    fs::remove_file(folder.path().join("linked")).unwrap();
-    symlink("other", folder.path().join("linked")).unwrap();
-    let mine = time("linked");
-    let limit = std::time::Instant::now() + std::time::Duration::from_mins(2);
-    let mut count = 0;
-    while time("first") != 5 {
-        assert!(std::time::Instant::now() < limit, "it never gets it");
-        std::thread::sleep(std::time::Duration::from_millis(20));
-        put(&mut target, format!("f{count}").as_bytes(), 6);
-        count += 1;
-    }
-    target
-        .finish_directories(|warning| drop(warning.unwrap()))
-        .unwrap();
-    assert_eq!(time(&format!("f{}", count - 1)), 6);
-    assert!(time("other") > 6 && time("linked") == mine);
-    assert!(!folder.path().join("taken").exists());
-}

@@ -13,7 +13,8 @@ use copying::again_as_user;
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 use taf_format::entry::{Extent, Kind, Metadata, Time, Xattr};
 use taf_tree::WarningKind::{
-    DeviceNotPermitted, ModeNotPermitted, OwnerNotPermitted, XattrNotPermitted, XattrUnsupported,
+    DeviceNotPermitted, ModeNotPermitted, OwnerNotPermitted, TimeNotSet, XattrNotPermitted,
+    XattrUnsupported,
 };
 use taf_tree::write::Error;
 use taf_tree::{Collision, Target};
@@ -386,6 +387,40 @@ fn an_ordinary_user_gets_warnings_for_what_needs_root() {
         DeviceNotPermitted
     );
     assert_eq!(fs::read_dir(folder.path().join("in")).unwrap().count(), 1);
+}
+
+#[test]
+fn files_get_their_time_before_another_writer_closes_their_directory() {
+    let (folder, mut first) = arena();
+    let inside = folder.path().join("in");
+    let mut second = Target::open(&inside, Collision::Always).unwrap();
+    first.directory(b"d", &directory_meta(0o311)).unwrap();
+    for name in [&b"d/f"[..], b"d/g"] {
+        put(&mut second, name, b"bytes").unwrap();
+    }
+    let wanted = meta(Kind::File, 5).mtime.seconds;
+    assert_eq!(second.finish_files(), []);
+    put(&mut second, b"d/late", b"bytes").unwrap();
+    second.close_directories();
+    first
+        .finish_directories(|warning| drop(warning.unwrap()))
+        .unwrap();
+    let mut told = second.finish_files();
+    for name in ["d/f", "d/g"] {
+        assert_eq!(fs::metadata(inside.join(name)).unwrap().mtime(), wanted);
+    }
+    // Who comes too late is told so, unless nothing is closed to him.
+    if !rustix::process::geteuid().is_root() {
+        let told = told.pop().unwrap();
+        assert_eq!((&told.path[..], told.kind), (&b"d/late"[..], TimeNotSet));
+    }
+    assert_eq!(told, []);
+    fs::set_permissions(inside.join("d"), fs::Permissions::from_mode(0o755)).unwrap();
+}
+
+#[test]
+fn an_ordinary_users_files_get_it_before_too() {
+    again_as_user("files_get_their_time_before_another_writer_closes_their_directory");
 }
 
 #[test]

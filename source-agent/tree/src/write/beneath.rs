@@ -32,8 +32,13 @@ pub(crate) struct Beneath {
 
 impl Beneath {
     pub(crate) fn new(root: OwnedFd) -> Self {
+        Self::at(Arc::new(root))
+    }
+
+    /// Those below what another one is below, too.
+    pub(crate) fn at(root: Arc<OwnedFd>) -> Self {
         Self {
-            root: Arc::new(root),
+            root,
             recent: VecDeque::new(),
         }
     }

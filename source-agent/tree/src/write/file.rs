@@ -3,13 +3,13 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
-use rustix::fs::{AtFlags, Mode, OFlags, ftruncate, openat, unlinkat};
+use rustix::fs::{AtFlags, Mode, OFlags, fstat, ftruncate, openat, unlinkat};
 use rustix::io::{Errno, pwrite};
 use taf_format::entry::{Extent, Metadata, Time};
 
 use super::unsettled::Written;
-use super::{Error, Target, Warning, apply, identity, place};
-use crate::metadata::Handle;
+use super::{Error, Target, Warning, apply, identity_of, place};
+use crate::metadata::{self, Handle};
 use crate::path;
 
 /// A file being written. Give it the stored bytes with [`FileWriter::write`], then [`FileWriter::finish`] it. Until
@@ -104,8 +104,8 @@ impl FileWriter {
     }
 
     /// Gives the file its metadata and then its name; its time of modification follows when it is on the disk, at the latest with
-    /// [`Target::finish_directories`]. Fails if less was written than the extents say. `target` is the one that it is of; warnings of other
-    /// files may come with its own.
+    /// [`Target::finish_files`]. Fails if less was written than the extents say, or if something written before can't be written out.
+    /// `target` is the one that it is of; warnings of other files may come with its own.
     pub fn finish(mut self, target: &mut Target) -> Result<Vec<Warning>, Error> {
         let missing = self.remaining();
         if missing > 0 {
@@ -129,11 +129,12 @@ impl FileWriter {
         } else {
             apply::all_but_time(handle, &self.path, &self.meta)?
         };
-        let identity =
-            identity(self.fd.as_fd()).map_err(|error| Error::at("examine", &self.path, error))?;
         if let Some(meanwhile) = self.meanwhile.filter(|_| self.meta.size > 0) {
             let _ = rustix::fs::futimens(&self.fd, &apply::modified(meanwhile));
         }
+        let stat = fstat(&self.fd).map_err(|error| Error::at("examine", &self.path, error))?;
+        let identity = identity_of(&stat);
+        target.check()?;
         let name = path::split(&self.path).map_or(&b""[..], |(_, name)| name);
         place(
             self.directory.as_fd(),
@@ -149,10 +150,11 @@ impl FileWriter {
                 path: std::mem::take(&mut self.path),
                 identity,
                 size: self.meta.size,
+                meanwhile: metadata::mtime(&stat),
                 mtime: self.meta.mtime,
             });
         }
-        warnings.extend(target.settle_some());
+        warnings.extend(target.unsettled.warnings());
         Ok(warnings)
     }
 }

@@ -1,8 +1,8 @@
 //! Writing entries below one directory, and nowhere else, whatever an archive or another process tries.
 //!
 //! Owns the rule: beneath a descriptor, component by component, no link followed; under a temporary name, then
-//! renamed; owner, mode and capabilities last; a file's time of modification when its bytes are on the disk. What the target cannot hold is a [`Warning`]; what cannot be written
-//! at all is an [`Error`]. It decides nothing about what is restored or where.
+//! renamed; owner, mode and capabilities last; a file's time of modification when its bytes are on the disk. What the
+//! target cannot hold is a [`Warning`]; what cannot be written at all is an [`Error`]. It decides nothing about what is restored or where.
 
 mod apply;
 pub(crate) mod beneath;
@@ -28,7 +28,7 @@ pub use self::collision::{Collision, Facts, Lookout};
 pub use self::deferred::Deferred;
 use self::deferred::Identity;
 pub use self::file::FileWriter;
-use self::unsettled::{Unsettled, Written};
+use self::unsettled::Unsettled;
 use crate::issue::words;
 use crate::metadata::{self, Handle};
 use crate::path;
@@ -48,6 +48,8 @@ pub enum WarningKind {
     DeviceNotPermitted,
     /// A time that the file system cannot hold, or not so finely.
     TimeRange,
+    /// A time that a file did not get when it was on the disk: it could not be had any more, or is another's by now.
+    TimeNotSet,
 }
 
 /// Something of an entry that the target could not hold. The entry itself is there, unless it is a device.
@@ -128,6 +130,12 @@ pub enum Error {
         /// Why.
         source: Errno,
     },
+    /// The file system can't write out what was restored, of this entry or of others.
+    #[error("the file system could not write out what was restored: {}", words(*source))]
+    WriteOut {
+        /// Why.
+        source: Errno,
+    },
     /// The temporary file for directories' metadata.
     #[error(
         "the temporary file for directories' metadata failed; see that the temporary folder has room"
@@ -180,7 +188,7 @@ impl Target {
             .map_or(0, |since| since.as_nanos() as u64);
         let prefix = format!(".taf-restore-{}-{now:x}-", std::process::id());
         let beneath = Beneath::new(directory);
-        let mut unsettled = Unsettled::default();
+        let unsettled = Unsettled::new(beneath.root());
         if let Ok((device, _)) = identity(beneath.root().as_fd()) {
             unsettled.on(device, beneath.root());
         }
@@ -253,6 +261,7 @@ impl Target {
         meta: &Metadata,
         extents: Option<&[Extent]>,
     ) -> Result<FileWriter, Error> {
+        self.check()?;
         let place = self.vacant(path, meta.into())?;
         let temporary = self.temporary();
         let manner = (place.replace, self.collision.meanwhile(meta.mtime));
@@ -322,10 +331,13 @@ impl Target {
         let mut facts = Facts::of(&stat).ok_or_else(|| Error::Replaced {
             path: path::display(existing),
         })?;
-        facts.mtime = self
-            .unsettled
-            .time(identity_of(&stat))
-            .unwrap_or(facts.mtime);
+        // It may not have its time yet.
+        let keeps_inodes = self.unsettled.keeps_inodes(identity_of(&stat).0);
+        if let Some(written) = self.unsettled.latest(existing)
+            && written.is(&stat, keeps_inodes)
+        {
+            facts.mtime = written.mtime;
+        }
         let Place {
             directory,
             name,
@@ -343,19 +355,26 @@ impl Target {
         let placed = place(directory.as_fd(), &temporary, name, path, replace);
         // Also when it was placed: renaming onto another name of the same inode leaves both.
         let _ = unlinkat(directory.as_fd(), &temporary[..], AtFlags::empty());
+        if placed.is_ok() && path != existing {
+            self.unsettled.supersede(path);
+        }
         placed
     }
 
-    /// Gives the files that wait for it their time when they are on the disk, and then all directories their metadata, children before
+    /// Gives the files that wait for it their time when they are on the disk. Where several targets share directories this comes
+    /// for all of them before the directories of any: those may let nobody in any more.
+    pub fn finish_files(&mut self) -> Vec<Warning> {
+        self.unsettled.all()
+    }
+
+    /// As [`Target::finish_files`], and then gives all directories their metadata, children before
     /// parents. Each warning goes to `warn`; so does, as an error, each directory that could not be finished.
     pub fn finish_directories(
         &mut self,
         mut warn: impl FnMut(Result<Warning, Error>),
     ) -> Result<(), Error> {
-        for file in self.unsettled.all() {
-            self.settle(&file)
-                .into_iter()
-                .for_each(|warning| warn(Ok(warning)));
+        for warning in self.finish_files() {
+            warn(Ok(warning));
         }
         // A directory that was moved meanwhile must not get the metadata of the one now there from the cache.
         self.beneath.forget();
@@ -379,44 +398,13 @@ impl Target {
     /// Waits until the file systems have written everything out. Some report only now that the disk was full.
     pub fn sync(&self) -> Result<(), Error> {
         let written = self.unsettled.sync();
-        written.map_err(|error| Error::at("write out", b"", error))
+        written.map_err(|source| Error::WriteOut { source })
     }
 
-    /// Gives files their time that are on the disk by now.
-    fn settle_some(&mut self) -> Vec<Warning> {
-        let settled = self.unsettled.some();
-        let warnings = settled.iter().map(|file| self.settle(file));
-        warnings.collect::<Vec<_>>().concat()
-    }
-
-    /// Gives a file its time, if it still is what was written: whoever took it away, or put another in its place, has it.
-    fn settle(&mut self, file: &Written) -> Vec<Warning> {
-        let Some((parent, name)) = path::split(&file.path) else {
-            return Vec::new();
-        };
-        let located = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let opened = self
-            .beneath
-            .existing(parent)
-            .and_then(|parent| openat(parent.as_fd(), name, located, Mode::empty()));
-        let Ok(fd) = opened else { return Vec::new() };
-        // The inode of a file that is gone may be another's already.
-        let is_same = |stat: &Stat| {
-            FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile
-                && u64::try_from(stat.st_size) == Ok(file.size)
-                && identity_of(stat) == file.identity
-        };
-        if !fstat(&fd).is_ok_and(|stat| is_same(&stat)) {
-            return Vec::new();
-        }
-        let set = apply::time(Handle::Located(fd.as_fd()), &file.path, file.mtime);
-        set.unwrap_or_else(|error| {
-            vec![Warning {
-                path: file.path.clone(),
-                kind: WarningKind::TimeRange,
-                reason: error.to_string(),
-            }]
-        })
+    /// Whether what was written so far can be written out.
+    fn check(&self) -> Result<(), Error> {
+        let written = self.unsettled.check();
+        written.map_err(|source| Error::WriteOut { source })
     }
 
     /// The directory at `path`, if it still is the one that was made or found there.
