@@ -68,6 +68,19 @@ fn what_a_drive_reads_at_the_third_try_is_not_lost() {
     for file in &files {
         assert!(std::fs::read(to.join(file.path)).unwrap() == file.content);
     }
+    // What was extracted before the drive fails gets the time that it waits for. Whether the archive is whole was read before.
+    let whole = std::fs::metadata(to.join("a")).unwrap();
+    library.faults().lock().add(Fault {
+        key: 4,
+        asc: 0x44,
+        nth: 2,
+        ..unreadable(first + 20, 1, 1)
+    });
+    let (said, to) = extract("broken");
+    said.expect(1).says(&["DRIVE_FAILED"]);
+    let there = std::fs::metadata(to.join("a")).unwrap();
+    assert_eq!(there.modified().unwrap(), whole.modified().unwrap());
+    assert!(!to.join("b").exists());
     // What stays unreadable costs what lies there: the other file comes back.
     library.faults().lock().add(unreadable(first + 2, 1, 0));
     let (said, to) = extract("damaged");
