@@ -22,7 +22,7 @@ use taf_proto::agent::result::Done;
 use taf_proto::agent::{AssignmentKey, Element, LabelDone, Recording, ReportMountRequest};
 use taf_proto::v1::pool_service_client::PoolServiceClient;
 use taf_proto::v1::{self, Cleaning, VolumeState};
-use units::{drive_element, slot};
+use units::{drive_element, slot, within};
 use uuid::Uuid;
 
 const BLANK: &str = "BLANK1L9";
@@ -244,6 +244,16 @@ async fn full_with(units: &Units, site: &Site, strangers: &[&str]) {
     );
     units.library.put(here);
     units.library.show(&units.robot.unit);
+    // What the library showed first has the volume in the drive; before that the drive is taken for empty, too.
+    let stored = format!(
+        "SELECT count(*) FROM elements WHERE occupied AND barcode = '{VOLUME}' AND kind <> 'drive'"
+    );
+    within("what the library shows", async {
+        while site.served.count(&stored).await == 0 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    })
+    .await;
     site.drive_until(|d| d.state() == v1::DriveState::Empty)
         .await;
 }
