@@ -26,7 +26,7 @@ services=(taf-emulator taf-controller taf-tape-agent taf-source-agent)
 running() {
     local pid
     pid=$(cat "$run/$1.pid" 2>/dev/null) || return 1
-    [[ $(tr '\0' ' ' <"/proc/$pid/cmdline" 2>/dev/null) == *"/$1 "* ]] || return 1
+    [[ $(tr '\0' ' ' 2>/dev/null <"/proc/$pid/cmdline") == *"/$1 "* ]] || return 1
     printf '%s' "$pid"
 }
 
