@@ -80,6 +80,31 @@ pub struct NewPage {
     pub body: Option<(Bytes, Bytes)>,
 }
 
+/// Rows as the columns that a statement takes.
+pub(super) struct Columns<'a> {
+    pub(super) chunks: Vec<&'a [u8]>,
+    /// None for a tombstone, as are the hashes.
+    pub(super) bodies: Vec<Option<&'a [u8]>>,
+    pub(super) hashes: Vec<Option<&'a [u8]>>,
+}
+
+impl<'a> Columns<'a> {
+    pub(super) fn of(pages: &'a [NewPage]) -> Self {
+        let body = |page: &'a NewPage| page.body.as_ref();
+        Self {
+            chunks: pages.iter().map(|page| page.chunk.as_ref()).collect(),
+            bodies: pages
+                .iter()
+                .map(|page| body(page).map(|(it, _)| it.as_ref()))
+                .collect(),
+            hashes: pages
+                .iter()
+                .map(|page| body(page).map(|(_, it)| it.as_ref()))
+                .collect(),
+        }
+    }
+}
+
 /// Removes the rows with these keys that earlier archives of the version brought: for one key and version the higher ordinal
 /// counts.
 pub async fn page_supersede_on(
@@ -109,15 +134,11 @@ pub async fn page_add_on(
     part_number: i32,
     pages: &[NewPage],
 ) -> Result<(), Error> {
-    let chunks: Vec<&[u8]> = pages.iter().map(|page| page.chunk.as_ref()).collect();
-    let bodies: Vec<Option<&[u8]>> = pages
-        .iter()
-        .map(|page| page.body.as_ref().map(|(body, _)| body.as_ref()))
-        .collect();
-    let hashes: Vec<Option<&[u8]>> = pages
-        .iter()
-        .map(|page| page.body.as_ref().map(|(_, hashes)| hashes.as_ref()))
-        .collect();
+    let Columns {
+        chunks,
+        bodies,
+        hashes,
+    } = Columns::of(pages);
     let sql = tx
         .prepare_cached(
             "INSERT INTO pages (line_id, chunk, version, archive_ordinal, part_number, body, hashes) \

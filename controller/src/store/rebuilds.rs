@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use uuid::Uuid;
 
 use super::archives::{self, Archive};
-use super::pages::{self, NewPage};
+use super::pages::{self, Columns, NewPage};
 use super::{Error, GenericClient, Transaction, partials, reuse};
 
 /// A cartridge as its label tells.
@@ -303,15 +303,11 @@ pub async fn page_rebuild_on(
     (archive_ordinal, part_number): (i32, i32),
     rows: &[NewPage],
 ) -> Result<(), Error> {
-    let chunks: Vec<&[u8]> = rows.iter().map(|row| row.chunk.as_ref()).collect();
-    let bodies: Vec<Option<&[u8]>> = rows
-        .iter()
-        .map(|row| row.body.as_ref().map(|(body, _)| body.as_ref()))
-        .collect();
-    let hashes: Vec<Option<&[u8]>> = rows
-        .iter()
-        .map(|row| row.body.as_ref().map(|(_, hashes)| hashes.as_ref()))
-        .collect();
+    let Columns {
+        chunks,
+        bodies,
+        hashes,
+    } = Columns::of(rows);
     pages::page_supersede_on(tx, line, version, archive_ordinal, rows).await?;
     let sql = tx
         .prepare_cached(

@@ -3,13 +3,13 @@
 //!
 //! Until then such archives hold their volumes as those of a run that can be gone on with do.
 
-use super::pages::NewPage;
+use super::pages::{Columns, NewPage};
 use super::{Error, GenericClient, Transaction};
 
-/// Archives `a` of numbers `a.version` of which no record tells: neither was such a version made here, nor is it known from cartridges.
+/// Archives `a` of numbers `a.version` of which no record tells: neither was such a version made here, nor is it known from cartridges. One
+/// that is closed may be of a version that was begun here.
 pub(super) const UNTOLD: &str = "a.state IN ('closed', 'unclaimed') AND NOT EXISTS (SELECT 1 FROM versions AS u WHERE u.line_id = a.line_id \
-     AND u.version = a.version AND (u.state = 'published' OR u.rebuilt_at IS NOT NULL)) \
-     AND NOT (a.state = 'closed' AND EXISTS (SELECT 1 FROM versions AS u WHERE u.line_id = a.line_id AND u.version = a.version))";
+     AND u.version = a.version AND (u.state = 'published' OR u.rebuilt_at IS NOT NULL OR a.state = 'closed'))";
 
 /// Keeps rows of a part aside; those that are there already stay.
 pub async fn page_put_aside_on(
@@ -19,11 +19,11 @@ pub async fn page_put_aside_on(
     (ordinal, part_number): (i32, i32),
     rows: &[NewPage],
 ) -> Result<(), Error> {
-    let chunks: Vec<&[u8]> = rows.iter().map(|row| row.chunk.as_ref()).collect();
-    let body = |row: &NewPage| row.body.clone();
-    let (bodies, hashes): (Vec<_>, Vec<_>) = rows.iter().map(|row| body(row).unzip()).unzip();
-    let bodies: Vec<Option<&[u8]>> = bodies.iter().map(|body| body.as_deref()).collect();
-    let hashes: Vec<Option<&[u8]>> = hashes.iter().map(|hashes| hashes.as_deref()).collect();
+    let Columns {
+        chunks,
+        bodies,
+        hashes,
+    } = Columns::of(rows);
     let sql = tx
         .prepare_cached(
             "INSERT INTO pages_unclaimed (line_id, archive_ordinal, part_number, chunk, version, body, hashes) \
