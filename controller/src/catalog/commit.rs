@@ -5,10 +5,9 @@
 //! an orphan. The same part again gets the same answer. A rescan calls this too.
 
 use std::collections::HashSet;
-use std::time::Duration;
 
 use bytes::Bytes;
-use futures::{Stream, StreamExt};
+use futures::Stream;
 use taf_format::page::Decoder;
 use taf_format::record::Body;
 use taf_format::table::SegmentTable;
@@ -27,8 +26,6 @@ use crate::store::{
     self, Client, Store, Transaction, attempt_volumes, bigint, dictionaries, indexes, lines,
 };
 
-/// Longest silence within a part's stream.
-const SILENCE: Duration = Duration::from_mins(2);
 /// Longest `records` message.
 const PIECE: usize = 1 << 20;
 /// Rows that are inserted at once.
@@ -198,15 +195,8 @@ async fn next<S>(messages: &mut S) -> Result<Message, Error>
 where
     S: Stream<Item = Result<CommitPartRequest, Status>> + Unpin,
 {
-    let waited = tokio::time::timeout(SILENCE, messages.next()).await;
-    let message = waited
-        .map_err(|_| Error::Stream(Status::deadline_exceeded("nothing came for two minutes")))?;
-    let message =
-        message.ok_or_else(|| Error::Stream(Status::cancelled("it ended before the trailer")))?;
-    message
-        .map_err(Error::Stream)?
-        .message
-        .ok_or_else(|| Error::Invalid("an empty message".into()))
+    let message = report::next(messages).await?.message;
+    message.ok_or_else(|| Error::Invalid("an empty message".into()))
 }
 
 /// The next piece of records, or the end: the digest of all, which the sender's must equal.

@@ -1,10 +1,15 @@
-//! Small reports of agents: issues, orphans, volumes that are not as the catalog has them.
+//! Reports of agents: who may make one, how they are streamed, and the small ones: issues, orphans, volumes that are not as the catalog
+//! has them.
 
+use std::time::Duration;
+
+use futures::{Stream, StreamExt as _};
 use taf_proto::agent::{
     AssignmentKey, JudgePartRequest, JudgePartResponse, ReportIssuesRequest, ReportOrphanRequest,
     ReportVolumeRequest, report_volume_request::Verdict,
 };
 use taf_proto::path;
+use tonic::Status;
 use uuid::Uuid;
 
 use super::commit::{PUBLISHED, SUPERSEDED};
@@ -18,6 +23,22 @@ use crate::store::{Client, Store, bigint, indexes, parts};
 
 /// Most issues of a report.
 const ISSUES: usize = 1_000;
+
+/// Longest silence within what an agent streams.
+const SILENCE: Duration = Duration::from_mins(2);
+
+/// The next message of what an agent streams, which ends with a trailer.
+pub(super) async fn next<S, M>(messages: &mut S) -> Result<M, Error>
+where
+    S: Stream<Item = Result<M, Status>> + Unpin,
+{
+    let waited = tokio::time::timeout(SILENCE, messages.next()).await;
+    let message = waited
+        .map_err(|_| Error::Stream(Status::deadline_exceeded("nothing came for two minutes")))?;
+    let message =
+        message.ok_or_else(|| Error::Stream(Status::cancelled("it ended before the trailer")))?;
+    message.map_err(Error::Stream)
+}
 
 /// Which kind of agent must hold the assignment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -9,9 +9,8 @@ mod part;
 mod rows;
 
 use std::collections::{BTreeSet, HashMap};
-use std::time::Duration;
 
-use futures::{Stream, StreamExt};
+use futures::Stream;
 use taf_format::index::{Body, IndexOrphan};
 use taf_proto::agent::report_scan_request::Message;
 use taf_proto::agent::{ReportScanRequest, ScanHeader, ScanTrailer};
@@ -29,8 +28,6 @@ use crate::store::reclaims;
 use crate::store::trust::trust_is_lost;
 use crate::store::{Client, Store, Transaction, bigint, indexes};
 
-/// Longest silence within the stream.
-const SILENCE: Duration = Duration::from_mins(2);
 /// Who says that the catalog lacks something.
 const CREATOR: &str = "controller";
 
@@ -96,15 +93,8 @@ async fn next<S>(messages: &mut S) -> Result<Message, Error>
 where
     S: Stream<Item = Result<ReportScanRequest, Status>> + Unpin,
 {
-    let waited = tokio::time::timeout(SILENCE, messages.next()).await;
-    let message = waited
-        .map_err(|_| Error::Stream(Status::deadline_exceeded("nothing came for two minutes")))?;
-    let message =
-        message.ok_or_else(|| Error::Stream(Status::cancelled("it ended before the trailer")))?;
-    message
-        .map_err(Error::Stream)?
-        .message
-        .ok_or_else(|| Error::Invalid("an empty message".into()))
+    let message = report::next(messages).await?.message;
+    message.ok_or_else(|| Error::Invalid("an empty message".into()))
 }
 
 /// The volume that the cartridge is.
