@@ -31,7 +31,7 @@ mod world;
 use std::collections::{BTreeMap, BTreeSet};
 
 use cartridges::{
-    Cartridge, as_seen, cartridges, empty, newest, newest_first, raw, rescanning, scan,
+    Cartridge, as_seen, cartridges, empty, newest, newest_first, one_more, raw, rescanning, scan,
 };
 use prost::Message as _;
 use rand::rngs::StdRng;
@@ -94,20 +94,10 @@ struct Lost {
 
 async fn played(random: &mut StdRng) -> Lost {
     let mut world = World::new().await;
-    let client = world.store.client().await.unwrap();
     let mut recordings = vec![world.recording];
-    for nth in 2..=3 {
-        let recording = Uuid::new_v4();
-        let sql = format!(
-            "INSERT INTO volumes (barcode, volume_uuid, pool_id, state, recording_uuid, block_size, next_tape_file, next_block, \
-             labelled_at, created_at) SELECT 'TAF00{nth}L9', '{}', pool_id, state, '{recording}', block_size, 1, 4, now(), now() \
-             FROM volumes WHERE barcode = 'TAF001L9'",
-            Uuid::new_v4()
-        );
-        client.batch_execute(&sql).await.unwrap();
-        recordings.push(recording);
+    for barcode in ["TAF002L9", "TAF003L9"] {
+        recordings.push(one_more(&world, barcode).await);
     }
-    drop(client);
     let (mut trees, mut left) = (BTreeMap::new(), Vec::new());
     let mut tree = edited(random, &Tree::default());
     for version in 1..=random.random_range(3..8) {
@@ -237,10 +227,11 @@ impl Lost {
     }
 }
 
-async fn rebuilt_line(world: &mut World, lost: &Lost) {
+/// From now on the world's line is the one of this name that came back.
+async fn rebuilt_line(world: &mut World, line: Uuid) {
     let client = world.store.client().await.unwrap();
     let row = client
-        .query_one("SELECT id FROM lines WHERE line_uuid = $1", &[&lost.line])
+        .query_one("SELECT id FROM lines WHERE line_uuid = $1", &[&line])
         .await
         .unwrap();
     world.line = row.get(0);
@@ -260,7 +251,7 @@ async fn course(seed: u64) {
             scan(&world, key, cartridge).await.unwrap();
         }
         // Whatever is whole by now is what it was.
-        rebuilt_line(&mut world, &lost).await;
+        rebuilt_line(&mut world, lost.line).await;
         for version in standing(&world).await.0 {
             let (shown, was) = (files(&world, version).await, sizes(&lost.trees[&version]));
             assert_eq!(shown, was, "version {version}");
@@ -270,7 +261,7 @@ async fn course(seed: u64) {
     // Without one cartridge: what needs nothing of it is as it was, and nothing else is shown.
     let (whole, lacking) = standing(&world).await;
     if !order.is_empty() {
-        rebuilt_line(&mut world, &lost).await;
+        rebuilt_line(&mut world, lost.line).await;
     }
     for &version in &whole {
         assert!(
@@ -305,7 +296,7 @@ async fn course(seed: u64) {
 
     // With it all are there.
     scan(&world, key, &withheld).await.unwrap();
-    rebuilt_line(&mut world, &lost).await;
+    rebuilt_line(&mut world, lost.line).await;
     let (whole, lacking) = standing(&world).await;
     assert!(lacking.is_empty(), "{lacking:?}");
     let last = *lost.trees.keys().max().unwrap();
@@ -422,7 +413,7 @@ async fn a_backup_goes_on_above_what_is_not_whole() {
         {
             scan(&world, key, cartridge).await.unwrap();
         }
-        rebuilt_line(&mut world, &lost).await;
+        rebuilt_line(&mut world, lost.line).await;
         let (_, lacking) = standing(&world).await;
         assert!(lacking.contains_key(&last), "{lacking:?}");
 
@@ -470,7 +461,7 @@ async fn what_a_failed_attempt_left_is_in_no_version() {
     for cartridge in &lost.cartridges {
         scan(&world, key, cartridge).await.unwrap();
     }
-    rebuilt_line(&mut world, &lost).await;
+    rebuilt_line(&mut world, lost.line).await;
     let rows = world.count("pages").await;
 
     // A part under the number of a version that is readable by now, which does not list its archive.
@@ -519,15 +510,7 @@ async fn what_a_failed_attempt_left_is_in_no_version() {
 async fn a_part_comes_back_although_a_later_version_is_whole_without_it() {
     // An archive of two parts on two cartridges: the second version has anew what the second part holds.
     let world = World::new().await;
-    let client = world.store.client().await.unwrap();
-    let second = Uuid::new_v4();
-    let sql = format!(
-        "INSERT INTO volumes (barcode, volume_uuid, pool_id, state, recording_uuid, block_size, next_tape_file, next_block, \
-         labelled_at, created_at) SELECT 'TAF002L9', '{}', pool_id, state, '{second}', block_size, 1, 4, now(), now() FROM volumes",
-        Uuid::new_v4()
-    );
-    client.batch_execute(&sql).await.unwrap();
-    drop(client);
+    let second = one_more(&world, "TAF002L9").await;
     let tree = Tree::of(&[("a/1", 16_000, 0), ("b/2", 16_000, 0)]);
     let attempt = world.attempt_at(Kind::Full).await;
     let backup = world::Backup::of(&tree, attempt.opened.ordinal as u32);

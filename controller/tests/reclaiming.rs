@@ -25,7 +25,7 @@ mod units;
 #[path = "support/world.rs"]
 mod world;
 
-use cartridges::{Cartridge, cartridges, empty, raw, scan};
+use cartridges::{Cartridge, cartridges, empty, one_more, raw, scan};
 use taf_controller::catalog::{Error, report};
 use taf_controller::store::verifications::{self, How};
 use taf_controller::store::{expiry, parts, reclaims, reuse, savepoints, versions, volumes};
@@ -67,14 +67,8 @@ impl Scene {
         world.publish(&attempt, &backup).await.unwrap();
         world.end_attempts().await;
         let before = cartridges(&world).await.remove(0);
-        let (old, new) = (world.recording, Uuid::new_v4());
+        let (old, new) = (world.recording, one_more(&world, "TAF002L9").await);
         let mut client = world.store.client().await.unwrap();
-        let sql = format!(
-            "INSERT INTO volumes (barcode, volume_uuid, pool_id, state, recording_uuid, block_size, next_tape_file, next_block, \
-             labelled_at, created_at) SELECT 'TAF002L9', '{}', pool_id, state, '{new}', block_size, 1, 4, now(), now() FROM volumes",
-            Uuid::new_v4()
-        );
-        client.batch_execute(&sql).await.unwrap();
         let tx = client.transaction().await.unwrap();
         let sql = "INSERT INTO jobs (kind, state, creator, volume_id, created_at) VALUES ('reclaim', 'running', 'test', $1, now()) RETURNING id";
         let job: i64 = tx.query_one(sql, &[&world.volume_id]).await.unwrap().get(0);

@@ -23,10 +23,12 @@ use taf_proto::agent::{AssignmentKey, FetchRecallRequest};
 use tonic::{Request, Status};
 use uuid::Uuid;
 
-use super::cartridges::{Cartridge, cartridges, empty, raw, rescanning, scan, scan_broken};
+use super::cartridges::{
+    Cartridge, cartridges, empty, one_more, raw, rescanning, scan, scan_broken,
+};
 use super::runs::make;
-use super::standing;
 use super::world::{SOURCE, Tree, World};
+use super::{rebuilt_line, standing};
 
 /// Versions of these trees, full and then incrementals, all on one cartridge but for the second; taken in without that.
 async fn without_the_second(trees: &[Tree]) -> World {
@@ -44,14 +46,8 @@ pub async fn made_then_second(
     versions: impl IntoIterator<Item = (Kind, &Tree)>,
 ) -> (World, AssignmentKey, [Cartridge; 2]) {
     let mut world = World::new().await;
-    let (first, second) = (world.recording, Uuid::new_v4());
+    let (first, second) = (world.recording, one_more(&world, "TAF002L9").await);
     let client = world.store.client().await.unwrap();
-    let sql = format!(
-        "INSERT INTO volumes (barcode, volume_uuid, pool_id, state, recording_uuid, block_size, next_tape_file, next_block, \
-         labelled_at, created_at) SELECT 'TAF002L9', '{}', pool_id, state, '{second}', block_size, 1, 4, now(), now() FROM volumes",
-        Uuid::new_v4()
-    );
-    client.batch_execute(&sql).await.unwrap();
     let line = "SELECT line_uuid FROM lines WHERE id = $1";
     let line: Uuid = client.query_one(line, &[&world.line]).await.unwrap().get(0);
     drop(client);
@@ -67,10 +63,7 @@ pub async fn made_then_second(
     };
     let both = [of(first), of(second)];
     scan(&back, key, &both[0]).await.unwrap();
-    let client = back.store.client().await.unwrap();
-    let sql = "SELECT id FROM lines WHERE line_uuid = $1";
-    back.line = client.query_one(sql, &[&line]).await.unwrap().get(0);
-    drop(client);
+    rebuilt_line(&mut back, line).await;
     back.recording = first;
     (back, key, both)
 }

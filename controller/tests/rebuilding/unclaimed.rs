@@ -9,11 +9,11 @@ use taf_proto::agent::AssignmentKey;
 use uuid::Uuid;
 
 use super::cartridges::{
-    Cartridge, as_seen, cartridges, empty, newest, newest_first, rescanning, scan,
+    Cartridge, as_seen, cartridges, empty, newest, newest_first, one_more, rescanning, scan,
 };
 use super::runs::{fail, files, make, sizes};
-use super::standing;
 use super::world::{Tree, World};
+use super::{rebuilt_line, standing};
 
 /// Three versions and the cartridges that they are on: the first and the third on one, the second on another; and a third one with what
 /// a failed attempt at the second left. The third version has anew all that the second one wrote, and so needs nothing of it.
@@ -34,17 +34,10 @@ impl Played {
         ]
         .map(|files| Tree::of(&files));
         let mut world = World::new().await;
-        let (first, second, stray) = (world.recording, Uuid::new_v4(), Uuid::new_v4());
+        let first = world.recording;
+        let second = one_more(&world, "TAF002L9").await;
+        let stray = one_more(&world, "TAF003L9").await;
         let client = world.store.client().await.unwrap();
-        for (barcode, recording) in [("TAF002L9", second), ("TAF003L9", stray)] {
-            let sql = format!(
-                "INSERT INTO volumes (barcode, volume_uuid, pool_id, state, recording_uuid, block_size, next_tape_file, next_block, \
-                 labelled_at, created_at) SELECT '{barcode}', '{}', pool_id, state, '{recording}', block_size, 1, 4, now(), now() \
-                 FROM volumes WHERE barcode = 'TAF001L9'",
-                Uuid::new_v4()
-            );
-            client.batch_execute(&sql).await.unwrap();
-        }
         let line = "SELECT line_uuid FROM lines WHERE id = $1";
         let line = client.query_one(line, &[&world.line]).await.unwrap().get(0);
         drop(client);
@@ -92,10 +85,7 @@ impl Played {
         let (mut world, key) = empty().await;
         scan(&world, key, &self.first).await.unwrap();
         scan(&world, key, &self.stray).await.unwrap();
-        let client = world.store.client().await.unwrap();
-        let sql = "SELECT id FROM lines WHERE line_uuid = $1";
-        world.line = client.query_one(sql, &[&self.line]).await.unwrap().get(0);
-        drop(client);
+        rebuilt_line(&mut world, self.line).await;
         (world, key)
     }
 
@@ -165,10 +155,7 @@ async fn in_whichever_order_cartridges_come() {
             scan(&world, key, all[at]).await.unwrap();
             scan(&world, key, all[at]).await.unwrap();
         }
-        let client = world.store.client().await.unwrap();
-        let sql = "SELECT id FROM lines WHERE line_uuid = $1";
-        world.line = client.query_one(sql, &[&played.line]).await.unwrap().get(0);
-        drop(client);
+        rebuilt_line(&mut world, played.line).await;
         played.are_as_they_were(&world, &[1, 2, 3]).await;
         assert_eq!(world.count("pages_unclaimed").await, 0);
         assert_eq!(free(&world).await, ["TAF003L9"], "{order:?}");
@@ -254,9 +241,8 @@ async fn a_run_takes_nothing_of_what_was_met_under_its_number() {
     first.records.truncate(one);
     first.records.push(record);
     scan(&world, key, &first).await.unwrap();
+    rebuilt_line(&mut world, played.line).await;
     let client = world.store.client().await.unwrap();
-    let sql = "SELECT id FROM lines WHERE line_uuid = $1";
-    world.line = client.query_one(sql, &[&played.line]).await.unwrap().get(0);
     // Later ordinals were met, of an attempt that failed at another time.
     let sql = "UPDATE lines SET next_ordinal = 10 WHERE id = $1";
     client.execute(sql, &[&world.line]).await.unwrap();
@@ -287,9 +273,8 @@ async fn yesterday(played: &Played) -> (World, AssignmentKey) {
     for cartridge in [&played.first, &played.second] {
         scan(&world, key, cartridge).await.unwrap();
     }
+    rebuilt_line(&mut world, played.line).await;
     let client = world.store.client().await.unwrap();
-    let sql = "SELECT id FROM lines WHERE line_uuid = $1";
-    world.line = client.query_one(sql, &[&played.line]).await.unwrap().get(0);
     for sql in [
         "DELETE FROM version_parts WHERE version > 1",
         "DELETE FROM versions WHERE version = 3",
@@ -384,9 +369,8 @@ async fn catalogs_of_before_are_brought_to_the_same() {
         for cartridge in [&played.first, &played.second] {
             scan(&world, key, cartridge).await.unwrap();
         }
+        rebuilt_line(&mut world, played.line).await;
         let client = world.store.client().await.unwrap();
-        let sql = "SELECT id FROM lines WHERE line_uuid = $1";
-        world.line = client.query_one(sql, &[&played.line]).await.unwrap().get(0);
         // A run that an older catalog knew of, and that a later version passed: as if that needed what it wrote, or did not.
         for sql in [
             "UPDATE version_parts SET version = 3 WHERE version = 2 AND part_id IN (SELECT x.id FROM parts AS x \

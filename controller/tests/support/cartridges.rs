@@ -29,6 +29,20 @@ pub fn raw(uuid: Uuid) -> Bytes {
     Bytes::copy_from_slice(uuid.as_bytes())
 }
 
+/// One more labelled volume beside the first one of a world, like it; gives its recording.
+pub async fn one_more(world: &World, barcode: &str) -> Uuid {
+    let recording = Uuid::new_v4();
+    let sql = format!(
+        "INSERT INTO volumes (barcode, volume_uuid, pool_id, state, recording_uuid, block_size, next_tape_file, next_block, \
+         labelled_at, created_at) SELECT '{barcode}', '{}', pool_id, state, '{recording}', block_size, 1, 4, now(), now() \
+         FROM volumes WHERE barcode = 'TAF001L9'",
+        Uuid::new_v4()
+    );
+    let client = world.store.client().await.unwrap();
+    client.batch_execute(&sql).await.unwrap();
+    recording
+}
+
 /// What is on the cartridges of a world.
 pub async fn cartridges(world: &World) -> Vec<Cartridge> {
     let client = world.store.client().await.unwrap();
